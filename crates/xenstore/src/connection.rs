@@ -1,0 +1,513 @@
+//! The non-blocking core of every client: requests go in, events come out, nothing here waits.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::path::Path;
+use crate::request::{Request, TransactionId};
+use crate::transport::Transport;
+use crate::wire::{self, Decoder, Kind, Message};
+
+/// Tells the reply to one request from those to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(u32);
+
+/// A watch that fired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchEvent {
+    /// What changed: the watch's path or one below it, relative if the watch's was. Just after the registration, and
+    /// where a domain was resumed, it is the watch's own.
+    pub path: Path,
+    /// The token that the watch was registered with.
+    pub token: String,
+}
+
+/// What came from the server.
+#[derive(Debug)]
+pub enum Event {
+    /// The reply to a request.
+    Reply {
+        /// The request.
+        id: RequestId,
+        /// The reply's payload.
+        result: Result<Vec<u8>>,
+    },
+    /// A watch fired.
+    Watch(WatchEvent),
+}
+
+/// A connection to a server, for callers with a poll(2) loop of their own.
+///
+/// [`submit`](Self::submit) takes requests, [`flush`](Self::flush) sends them, and [`on_readable`](Self::on_readable)
+/// receives what [`next_event`](Self::next_event) then gives out. Call `on_readable` when poll(2) says that the
+/// descriptor is readable, and `flush` when it is writable and [`wants_write`](Self::wants_write).
+#[derive(Debug)]
+pub struct Connection {
+    transport: Transport,
+    decoder: Decoder,
+    /// Encoded and not yet taken by the transport.
+    output: Vec<u8>,
+    /// Taken by `submit`, and waiting for their turn.
+    queue: VecDeque<Pending>,
+    /// Sent, or at least encoded, and waiting for the reply.
+    in_flight: VecDeque<Pending>,
+    events: VecDeque<Event>,
+    /// Open transactions that were started here.
+    transactions: Vec<TransactionId>,
+    last_id: u32,
+}
+
+#[derive(Debug)]
+struct Pending {
+    id: RequestId,
+    request: Request,
+    /// A list that is fetched in parts, as far as it got.
+    parts: Option<ListParts>,
+}
+
+#[derive(Debug, Default)]
+struct ListParts {
+    generation: Vec<u8>,
+    names: Vec<u8>,
+}
+
+impl Connection {
+    /// Speaks over `transport`.
+    pub fn new(transport: Transport) -> Self {
+        Connection {
+            transport,
+            decoder: Decoder::default(),
+            output: Vec::new(),
+            queue: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            events: VecDeque::new(),
+            transactions: Vec::new(),
+            last_id: 0,
+        }
+    }
+
+    /// What it speaks over.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Takes a request, to be sent by the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for what may not be sent: more payload than the transport takes (a server would drop
+    /// the connection, and a guest cannot make another), or a transaction that was not started on this connection (a
+    /// Linux kernel before 4.11 panics at the end of one).
+    pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+        self.check(&request)?;
+        // 0 is what a Linux kernel puts into replies of its own.
+        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+        let id = RequestId(self.last_id);
+        self.queue.push_back(Pending { id, request, parts: None });
+        Ok(id)
+    }
+
+    /// Whether [`submit`](Self::submit) would take the request.
+    pub(crate) fn check(&self, request: &Request) -> Result<()> {
+        let most = self.transport.payload_max();
+        let reason = if request.payload.len() > most {
+            format!("{} bytes of payload, and {most} are the most here", request.payload.len())
+        } else if request.transaction.is_some_and(|transaction| !self.transactions.contains(&transaction)) {
+            "the transaction was not started on this connection".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::InvalidRequest { operation: request.kind, path: request.path().map(Into::into), reason })
+    }
+
+    /// Sends what was submitted, as far as the transport takes it now.
+    ///
+    /// # Errors
+    /// Those after which the connection is of no more use ([`Error::is_fatal`]).
+    pub fn flush(&mut self) -> Result<()> {
+        if self.transport.is_pipelined() {
+            while let Some(pending) = self.queue.pop_front() {
+                pending.encode(&mut self.output)?;
+                self.in_flight.push_back(pending);
+            }
+            self.send_stream()
+        } else {
+            self.send_one()
+        }
+    }
+
+    fn send_stream(&mut self) -> Result<()> {
+        while !self.output.is_empty() {
+            match self.transport.send(&self.output) {
+                Ok(sent) => drop(self.output.drain(..sent)),
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(self.transport.failed("write to", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A device takes one message a write(2), whole (Linux drops a second one), and only when none is under way.
+    fn send_one(&mut self) -> Result<()> {
+        while self.in_flight.is_empty() {
+            let Some(pending) = self.queue.pop_front() else { break };
+            self.output.clear();
+            pending.encode(&mut self.output)?;
+            let sent = self.transport.send(&self.output);
+            self.output.clear();
+            match sent {
+                Ok(_) => self.in_flight.push_back(pending),
+                Err(Errno::AGAIN) => {
+                    self.queue.push_front(pending);
+                    break;
+                }
+                Err(error @ (Errno::IO | Errno::NODEV | Errno::NXIO | Errno::BADF | Errno::PIPE)) => {
+                    return Err(self.transport.failed("write to", error));
+                }
+                // Linux refuses some requests by itself: too many watches are EINVAL or E2BIG here. FreeBSD says EINVAL
+                // to request types that it does not know.
+                Err(error) => self.answer(&pending, |request| {
+                    let path = request.path().map(Into::into);
+                    Err(Error::NotSent { operation: request.kind, path, source: error.into() })
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether [`flush`](Self::flush) should be called once the descriptor is writable.
+    pub fn wants_write(&self) -> bool {
+        !self.output.is_empty() || (!self.queue.is_empty() && self.in_flight.is_empty())
+    }
+
+    /// Whether replies are awaited.
+    pub fn is_waiting(&self) -> bool {
+        !self.in_flight.is_empty() || !self.queue.is_empty()
+    }
+
+    /// Receives once what is there, and sends what waited for that.
+    ///
+    /// # Errors
+    /// Those after which the connection is of no more use ([`Error::is_fatal`]). What had come before it is still given
+    /// out by [`next_event`](Self::next_event).
+    pub fn on_readable(&mut self) -> Result<()> {
+        let mut buffer = [0; wire::HEADER_LEN + wire::PAYLOAD_MAX];
+        match self.transport.receive(&mut buffer) {
+            Ok(0) => return Err(Error::Closed { transport: self.transport.name().into() }),
+            Ok(len) => self.decoder.extend(buffer.get(..len).unwrap_or_default()),
+            Err(Errno::AGAIN) => return Ok(()),
+            Err(error) => return Err(self.transport.failed("read from", error)),
+        }
+        while let Some(message) = self.decoder.next_message()? {
+            self.on_message(message)?;
+        }
+        self.flush()
+    }
+
+    /// What came, in the order in which it came.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<()> {
+        if message.kind == Kind::WATCH_EVENT {
+            // Request and transaction id mean nothing here: older Linux kernels do not even initialise them.
+            self.events.push_back(Event::Watch(watch_event(&message.payload)?));
+            return Ok(());
+        }
+        let asked = self.in_flight.iter().position(|pending| pending.id.0 == message.request_id).or_else(|| {
+            // The Linux kernel answers WATCH and UNWATCH itself, with request id 0.
+            (message.request_id == 0 && self.in_flight.len() == 1).then_some(0)
+        });
+        let Some(pending) = asked.and_then(|index| self.in_flight.remove(index)) else {
+            let Message { kind, request_id, .. } = message;
+            return Err(Error::Protocol(format!("a reply ({kind}, id {request_id}) to no request of ours")));
+        };
+        if message.kind == Kind::ERROR {
+            self.on_refusal(pending, &message.payload);
+        } else if message.kind != pending.expects() {
+            return Err(Error::Protocol(format!("a reply of kind {} to {}", message.kind, pending.expects())));
+        } else if pending.parts.is_some() {
+            self.on_list_part(pending, &message.payload)?;
+        } else {
+            self.note_transaction(&pending.request, Some(&message.payload))?;
+            self.answer(&pending, |_| Ok(message.payload));
+        }
+        Ok(())
+    }
+
+    fn on_refusal(&mut self, mut pending: Pending, payload: &[u8]) {
+        let name = wire::strings(payload).next().unwrap_or_default();
+        let mut code = ErrorCode::from_name(&String::from_utf8_lossy(name));
+        if pending.parts.is_some() {
+            // oxenstored does not know DIRECTORY_PART: the list is just too long there.
+            if code == ErrorCode::ENOSYS {
+                code = ErrorCode::E2BIG;
+            }
+        } else if pending.request.kind == Kind::DIRECTORY && code == ErrorCode::E2BIG {
+            pending.parts = Some(ListParts::default());
+            self.queue.push_front(pending);
+            return;
+        }
+        // A refusal's payload says nothing that could be wrong.
+        let _ = self.note_transaction(&pending.request, None);
+        self.answer(&pending, |request| {
+            Err(Error::Refused { code, operation: request.kind, path: request.path().map(Into::into) })
+        });
+    }
+
+    /// A part is the generation of the directory, then names; the last part ends in an empty name.
+    fn on_list_part(&mut self, mut pending: Pending, payload: &[u8]) -> Result<()> {
+        let Some(end) = payload.iter().position(|byte| *byte == 0) else {
+            return Err(Error::Protocol("a part of a list without its generation".to_owned()));
+        };
+        let (generation, names) = (payload.get(..end).unwrap_or_default(), payload.get(end + 1..).unwrap_or_default());
+        let parts = pending.parts.get_or_insert_default();
+        if parts.generation != generation && !parts.names.is_empty() {
+            // The directory changed under the list: from the start again.
+            *parts = ListParts::default();
+            self.queue.push_front(pending);
+            return Ok(());
+        }
+        parts.generation = generation.to_vec();
+        parts.names.extend_from_slice(names);
+        if names.is_empty() || parts.names == b"\0" || parts.names.ends_with(b"\0\0") {
+            parts.names.pop();
+            let names = std::mem::take(&mut parts.names);
+            self.answer(&pending, |_| Ok(names));
+        } else {
+            self.queue.push_front(pending);
+        }
+        Ok(())
+    }
+
+    /// Keeps the list of open transactions.
+    fn note_transaction(&mut self, request: &Request, reply: Option<&[u8]>) -> Result<()> {
+        match (request.kind, reply) {
+            (Kind::TRANSACTION_START, Some(payload)) => self.transactions.push(parse_transaction(payload)?),
+            (Kind::TRANSACTION_END, _) => self.transactions.retain(|open| Some(*open) != request.transaction),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, pending: &Pending, result: impl FnOnce(&Request) -> Result<Vec<u8>>) {
+        self.events.push_back(Event::Reply { id: pending.id, result: result(&pending.request) });
+    }
+}
+
+impl Pending {
+    fn expects(&self) -> Kind {
+        if self.parts.is_some() { Kind::DIRECTORY_PART } else { self.request.kind }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        let transaction_id = self.request.transaction.map_or(0, |transaction| transaction.0);
+        let payload = match &self.parts {
+            Some(parts) => &self.request.list_part(parts.names.len()).payload,
+            None => &self.request.payload,
+        };
+        wire::encode(self.expects(), self.id.0, transaction_id, payload, out)?;
+        Ok(())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.transport.as_fd()
+    }
+}
+
+pub(crate) fn parse_transaction(payload: &[u8]) -> Result<TransactionId> {
+    let text = wire::strings(payload).next().and_then(|text| std::str::from_utf8(text).ok());
+    text.and_then(|text| text.parse().ok())
+        .map(TransactionId)
+        .ok_or_else(|| Error::Protocol("the id of a new transaction is not a number".to_owned()))
+}
+
+fn watch_event(payload: &[u8]) -> Result<WatchEvent> {
+    let malformed = || Error::Protocol("a watch event without a path and a token".to_owned());
+    let mut strings = wire::strings(payload);
+    let path = strings.next().and_then(|path| std::str::from_utf8(path).ok()).ok_or_else(malformed)?;
+    let path = Path::new(path).map_err(|error| Error::Protocol(format!("a watch event: {error}")))?;
+    // An empty token is a token too, and its NUL may be the payload's last byte.
+    let token = String::from_utf8(strings.next().unwrap_or_default().to_vec()).map_err(|_| malformed())?;
+    Ok(WatchEvent { path, token })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A server's end that tests speak by hand.
+    struct Peer(UnixStream);
+
+    impl Peer {
+        fn receive(&mut self) -> Message {
+            let mut decoder = Decoder::default();
+            let mut byte = [0];
+            loop {
+                self.0.read_exact(&mut byte).unwrap();
+                decoder.extend(&byte);
+                if let Some(message) = decoder.next_message().unwrap() {
+                    return message;
+                }
+            }
+        }
+
+        fn send(&mut self, kind: Kind, request_id: u32, payload: &[u8]) {
+            let mut bytes = Vec::new();
+            wire::encode(kind, request_id, 0, payload, &mut bytes).unwrap();
+            self.0.write_all(&bytes).unwrap();
+        }
+
+        fn has_more(&mut self) -> bool {
+            self.0.set_nonblocking(true).unwrap();
+            let got = self.0.read(&mut [0]);
+            self.0.set_nonblocking(false).unwrap();
+            got.is_ok()
+        }
+    }
+
+    fn socket() -> (Connection, Peer) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Connection::new(ours.into()), Peer(theirs))
+    }
+
+    fn device() -> (Connection, Peer) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Connection::new(Transport::from_device(ours.into(), "a device")), Peer(theirs))
+    }
+
+    fn submit(connection: &mut Connection, requests: impl IntoIterator<Item = Request>) -> Vec<RequestId> {
+        let ids = requests.into_iter().map(|request| connection.submit(request).unwrap()).collect();
+        connection.flush().unwrap();
+        ids
+    }
+
+    fn reply(connection: &mut Connection) -> (RequestId, Result<Vec<u8>>) {
+        match connection.next_event() {
+            Some(Event::Reply { id, result }) => (id, result),
+            other => panic!("no reply but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_socket_has_many_requests_in_flight() {
+        let (mut connection, mut peer) = socket();
+        let ids = submit(&mut connection, ["a", "b", "c"].map(|path| Request::read(path).unwrap()));
+        let sent: Vec<_> = (0..3).map(|_| peer.receive()).collect();
+        assert_eq!(sent.iter().map(|message| &message.payload[..]).collect::<Vec<_>>(), [b"a\0", b"b\0", b"c\0"]);
+        // Out of order, as a server may answer.
+        for index in [2, 0, 1] {
+            peer.send(Kind::READ, sent[index].request_id, sent[index].payload.as_slice());
+        }
+        connection.on_readable().unwrap();
+        let got: Vec<_> = (0..3).map(|_| reply(&mut connection)).map(|(id, result)| (id, result.unwrap())).collect();
+        assert_eq!(got, [(ids[2], b"c\0".to_vec()), (ids[0], b"a\0".to_vec()), (ids[1], b"b\0".to_vec())]);
+        assert!(!connection.is_waiting());
+    }
+
+    #[test]
+    fn a_device_never_has_two_requests_in_flight() {
+        let (mut connection, mut peer) = device();
+        let ids = submit(&mut connection, (0..20).map(|number| Request::read(format!("n/{number}")).unwrap()));
+        for (number, id) in ids.into_iter().enumerate() {
+            let message = peer.receive();
+            assert_eq!(message.payload, format!("n/{number}\0").as_bytes());
+            connection.flush().unwrap();
+            assert!(!peer.has_more(), "a second request before the reply to the first");
+            // Half a reply, or a watch event, is no reply.
+            peer.send(Kind::WATCH_EVENT, 99, b"data\0token\0");
+            connection.on_readable().unwrap();
+            assert!(matches!(connection.next_event(), Some(Event::Watch(_))));
+            assert!(!peer.has_more(), "a watch event taken for a reply");
+            peer.send(Kind::READ, message.request_id, b"value");
+            connection.on_readable().unwrap();
+            let (of, result) = reply(&mut connection);
+            assert_eq!((of, result.unwrap()), (id, b"value".to_vec()));
+        }
+    }
+
+    #[test]
+    fn linux_answers_watch_itself_with_id_0() {
+        let (mut connection, mut peer) = device();
+        let ids = submit(&mut connection, [Request::watch("data", "t").unwrap()]);
+        peer.receive();
+        peer.send(Kind::WATCH_EVENT, 0, b"data\0t\0");
+        peer.send(Kind::WATCH, 0, b"OK\0");
+        connection.on_readable().unwrap();
+        let event = WatchEvent { path: Path::new("data").unwrap(), token: "t".to_owned() };
+        assert!(matches!(connection.next_event(), Some(Event::Watch(got)) if got == event));
+        assert_eq!(reply(&mut connection).0, ids[0]);
+    }
+
+    #[test]
+    fn a_long_list_is_fetched_in_parts_and_again_when_it_changed() {
+        let (mut connection, mut peer) = socket();
+        let ids = submit(&mut connection, [Request::list("d").unwrap()]);
+        let mut exchange = |asked: (Kind, &[u8]), kind, payload: &[u8]| {
+            let message = peer.receive();
+            assert_eq!((message.kind, message.payload.as_slice()), asked);
+            peer.send(kind, message.request_id, payload);
+            connection.on_readable().unwrap();
+        };
+        exchange((Kind::DIRECTORY, b"d\0"), Kind::ERROR, b"E2BIG\0");
+        exchange((Kind::DIRECTORY_PART, b"d\x000\0"), Kind::DIRECTORY_PART, b"7\0a\0b\0");
+        exchange((Kind::DIRECTORY_PART, b"d\x004\0"), Kind::DIRECTORY_PART, b"8\0d\0");
+        exchange((Kind::DIRECTORY_PART, b"d\x000\0"), Kind::DIRECTORY_PART, b"8\0b\0c\0");
+        exchange((Kind::DIRECTORY_PART, b"d\x004\0"), Kind::DIRECTORY_PART, b"8\0d\0\0");
+        let (id, names) = reply(&mut connection);
+        assert_eq!((id, names.unwrap().as_slice()), (ids[0], b"b\0c\0d\0".as_slice()));
+    }
+
+    #[test]
+    fn a_list_is_too_long_where_parts_are_not_known() {
+        let (mut connection, mut peer) = socket();
+        submit(&mut connection, [Request::list("d").unwrap()]);
+        for error in [b"E2BIG\0".as_slice(), b"ENOSYS\0"] {
+            let message = peer.receive();
+            peer.send(Kind::ERROR, message.request_id, error);
+            connection.on_readable().unwrap();
+        }
+        assert_eq!(reply(&mut connection).1.unwrap_err().to_string(), "DIRECTORY d: E2BIG");
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_ends_the_connection() {
+        let cases: [(Kind, u32, &[u8]); 4] = [
+            (Kind::READ, 77, b""),
+            (Kind::WRITE, 1, b"OK\0"),
+            (Kind::WATCH_EVENT, 0, b"no such path\0t\0"),
+            (Kind::WATCH_EVENT, 0, b""),
+        ];
+        for (kind, id, payload) in cases {
+            let (mut connection, mut peer) = socket();
+            submit(&mut connection, [Request::read("a").unwrap()]);
+            peer.send(kind, id, payload);
+            let error = connection.on_readable().unwrap_err();
+            assert!(matches!(error, Error::Protocol(_)) && error.is_fatal(), "{error}");
+        }
+        let (mut connection, peer) = socket();
+        drop(peer);
+        assert!(matches!(connection.on_readable(), Err(Error::Closed { .. })));
+    }
+
+    #[test]
+    fn what_may_not_be_sent_is_refused_and_the_connection_goes_on() {
+        for ((mut connection, mut peer), most) in [(socket(), 4096), (device(), 4080)] {
+            let refused = connection.submit(Request::write("a", vec![b'x'; most - 1]).unwrap()).unwrap_err();
+            assert!(matches!(refused, Error::InvalidRequest { .. }) && !refused.is_fatal());
+            let foreign = Request::read("a").unwrap().within(TransactionId(5));
+            assert!(matches!(connection.submit(foreign), Err(Error::InvalidRequest { .. })));
+            submit(&mut connection, [Request::write("a", vec![b'x'; most - 2]).unwrap()]);
+            assert_eq!(peer.receive().payload.len(), most);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Tests of a store by the requests of its clients.
+
+use std::collections::BTreeMap;
+
+mod domains;
+#[cfg(feature = "faults")]
+mod faults;
+mod nodes;
+mod properties;
+mod transactions;
+mod watches;
+
+use super::*;
+use crate::error::ErrorCode;
+use crate::permission::{DomId, Permission};
+use crate::wire::{Kind, Message};
+
+/// What a reply says: its payload, or the name of its error.
+type Reply = Result<Vec<u8>, String>;
+
+fn ask_in(store: &mut Store, id: ConnectionId, transaction: u32, kind: Kind, payload: impl AsRef<[u8]>) -> Reply {
+    let payload = payload.as_ref().to_vec();
+    store.handle(id, &Message { kind, request_id: 77, transaction_id: transaction, payload });
+    let connection = store.connections.get_mut(&id).expect("an open connection");
+    let mut reply = connection.take_reply();
+    assert_eq!((reply.request_id, reply.transaction_id), (77, transaction));
+    if reply.kind == Kind::ERROR {
+        assert_eq!(reply.payload.pop(), Some(0));
+        return Err(String::from_utf8(reply.payload).unwrap());
+    }
+    assert_eq!(reply.kind, kind);
+    Ok(reply.payload)
+}
+
+fn ask(store: &mut Store, id: ConnectionId, kind: Kind, payload: impl AsRef<[u8]>) -> Reply {
+    ask_in(store, id, 0, kind, payload)
+}
+
+fn error(code: &str) -> Reply {
+    Err(code.into())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "it stands beside errors")]
+fn ok() -> Reply {
+    Ok(b"OK\0".to_vec())
+}
+
+fn events(store: &mut Store, id: ConnectionId) -> Vec<String> {
+    let output = store.take_output(id).into_iter();
+    output
+        .map(|message| {
+            assert_eq!((message.kind, message.request_id, message.transaction_id), (Kind::WATCH_EVENT, 0, 0));
+            String::from_utf8(message.payload).unwrap().trim_end_matches('\0').replace('\0', " ")
+        })
+        .collect()
+}
+
+fn start(store: &mut Store, id: ConnectionId) -> u32 {
+    let number = ask(store, id, Kind::TRANSACTION_START, "\0").unwrap();
+    String::from_utf8(number).unwrap().trim_end_matches('\0').parse().unwrap()
+}
+
+fn permissions(text: &str) -> Vec<Permission> {
+    text.split(' ').map(|entry| Permission::parse(entry.as_bytes()).unwrap()).collect()
+}
+
+/// A store with a guest, and connections of domain 0 and of the guest.
+fn guest(toolstack: Toolstack) -> (Store, ConnectionId, ConnectionId) {
+    let mut store = Store::new();
+    store.introduce_guest(5, toolstack);
+    let (host, guest) = (store.connect(0), store.connect(5));
+    (store, host, guest)
+}
+
+const HOME: &str = "/local/domain/5";

@@ -1,0 +1,309 @@
+//! Paths, payloads, permissions, and what is done with nodes.
+
+use super::*;
+
+#[test]
+fn a_new_store_is_that_of_a_started_host() {
+    let mut store = Store::new();
+    let nodes: Vec<_> = store.walk("/").map(|(path, value)| (path, value.to_vec())).collect();
+    let expected = [
+        ("/", ""),
+        ("/local", ""),
+        ("/local/domain", ""),
+        ("/local/domain/0", ""),
+        ("/local/domain/0/domid", "0"),
+        ("/local/domain/0/name", "Domain-0"),
+        ("/tool", ""),
+        ("/tool/xenstored", ""),
+    ];
+    assert_eq!(nodes, expected.map(|(path, value)| (path, value.as_bytes().to_vec())));
+    assert_eq!(store.permissions("/").unwrap(), permissions("n0"));
+    let host = store.connect(0);
+    assert_eq!(ask(&mut store, host, Kind::READ, "name\0"), Ok(b"Domain-0".to_vec()));
+    assert_eq!(ask(&mut store, host, Kind::DIRECTORY, "/\0"), Ok(b"tool\0local\0".to_vec()));
+    assert_eq!(ask(&mut store, host, Kind::GET_PERMS, "@releaseDomain\0"), Ok(b"n0\0".to_vec()));
+}
+
+#[test]
+fn paths() {
+    let (mut store, host, guest) = guest(Toolstack::Libxl);
+    let long = |start: &str, len: usize| format!("{start}{}", "a".repeat(len - start.len()));
+    for (path, expected) in [
+        ("data", ok()),
+        ("data/-_@9zA", error("ENOENT")),
+        ("/local/domain/5/data", ok()),
+        ("/", error("EACCES")),
+        ("", error("EINVAL")),
+        ("//", error("EINVAL")),
+        ("data/", error("EINVAL")),
+        ("data//x", error("EINVAL")),
+        ("data x", error("EINVAL")),
+        ("data.x", error("EINVAL")),
+        ("dät", error("EINVAL")),
+        ("@releaseDomain", error("EINVAL")),
+        (&long("data/", 2048), error("ENOENT")),
+        (&long("data/", 2049), error("EINVAL")),
+        (&long("/local/domain/5/", 16 + 2048), error("ENOENT")),
+        (&long("/local/domain/5/", 16 + 2049), error("EINVAL")),
+        (&long("/", 2048), error("EACCES")),
+        (&long("/", 2049), error("EINVAL")),
+    ] {
+        let reply = ask(&mut store, guest, Kind::READ, format!("{path}\0"));
+        assert_eq!(reply.map(|_| b"OK\0".to_vec()), expected, "{path}");
+    }
+    for (path, expected) in [(long("/", 3072), error("ENOENT")), (long("/", 3073), error("EINVAL"))] {
+        assert_eq!(ask(&mut store, host, Kind::READ, format!("{path}\0")), expected);
+    }
+    assert_eq!(ask(&mut store, host, Kind::READ, b"/\xff\0"), error("EINVAL"));
+}
+
+#[test]
+fn payloads_that_are_none() {
+    let (mut store, host, guest) = guest(Toolstack::Libxl);
+    for (kind, payload) in [
+        (Kind::READ, "data"),
+        (Kind::READ, "data\0x\0"),
+        (Kind::READ, "data\0x"),
+        (Kind::READ, ""),
+        (Kind::WRITE, "data"),
+        (Kind::MKDIR, "data\0\0"),
+        (Kind::DIRECTORY_PART, "data\0"),
+        (Kind::DIRECTORY_PART, "data\x000"),
+        (Kind::DIRECTORY_PART, "data\x000\x000\0"),
+        (Kind::SET_PERMS, "data\0"),
+        (Kind::SET_PERMS, "data\0n5"),
+        (Kind::SET_PERMS, "data\0x5\0"),
+        (Kind::SET_PERMS, "data\0n5\0n\0"),
+        (Kind::WATCH, "data\0"),
+        (Kind::WATCH, "data\0token"),
+        (Kind::WATCH, "data\0token\0more\0"),
+        (Kind::UNWATCH, "data\0"),
+        (Kind::TRANSACTION_END, "\0"),
+        (Kind::TRANSACTION_END, "X\0"),
+        (Kind::TRANSACTION_END, "T"),
+        (Kind::GET_DOMAIN_PATH, "x\0"),
+        (Kind::GET_DOMAIN_PATH, "65536\0"),
+    ] {
+        assert_eq!(ask(&mut store, guest, kind, payload), error("EINVAL"), "{kind} {payload:?}");
+    }
+    for kind in [Kind(20), Kind(27), Kind(99), Kind(u32::MAX), Kind::WATCH_EVENT, Kind::ERROR] {
+        for id in [host, guest] {
+            assert_eq!(ask(&mut store, id, kind, "data\0"), error("ENOSYS"), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn who_may_what() {
+    // Permissions of a node; then whether domain 5 may read it, write it, and give it other permissions.
+    for (entries, read, write, own) in [
+        ("n0", false, false, false),
+        ("r0", true, false, false),
+        ("w0", false, true, false),
+        ("b0", true, true, false),
+        ("n5", true, true, true),
+        ("n0 r5", true, false, false),
+        ("n0 w5", false, true, false),
+        ("n0 b5", true, true, false),
+        ("b0 n5", false, false, false),
+        ("n0 b6", false, false, false),
+        ("r0 w5 b5", false, true, false),
+        ("n0 b0 r6 r5", true, false, false),
+    ] {
+        let mut store = Store::new();
+        let id = store.connect(5);
+        store.write("/node", "value").unwrap();
+        store.set_permissions("/node", &permissions(entries)).unwrap();
+        let refused = |allowed: bool| if allowed { None } else { Some("EACCES".to_owned()) };
+        let code = |reply: Reply| reply.err();
+        assert_eq!(code(ask(&mut store, id, Kind::READ, "/node\0")), refused(read), "{entries}");
+        assert_eq!(code(ask(&mut store, id, Kind::DIRECTORY, "/node\0")), refused(read), "{entries}");
+        assert_eq!(code(ask(&mut store, id, Kind::GET_PERMS, "/node\0")), refused(read), "{entries}");
+        assert_eq!(code(ask(&mut store, id, Kind::WRITE, "/node\0x")), refused(write), "{entries}");
+        assert_eq!(code(ask(&mut store, id, Kind::MKDIR, "/node/x\0")), refused(write), "{entries}");
+        assert_eq!(code(ask(&mut store, id, Kind::SET_PERMS, "/node\0n5\0")), refused(own), "{entries}");
+        assert_eq!(code(ask(&mut store, id, Kind::RM, "/node\0")), refused(write || own), "{entries}");
+        let host = store.connect(0);
+        assert_eq!(code(ask(&mut store, host, Kind::WRITE, "/node\0x")), None);
+    }
+}
+
+#[test]
+fn what_is_not_there_is_told_to_those_who_could_see_it() {
+    let (mut store, _, guest) = guest(Toolstack::Libxl);
+    let read = format!("{HOME}/control/shutdown/none");
+    for (kind, payload, expected) in [
+        (Kind::READ, "none\0", "ENOENT"),
+        (Kind::READ, "none/below\0", "ENOENT"),
+        (Kind::READ, "unique-domain-id\0", "ENOENT"),
+        (Kind::READ, "/tool/xenstored\0", "EACCES"),
+        (Kind::READ, "/none\0", "EACCES"),
+        (Kind::READ, "/local/domain/6/data\0", "EACCES"),
+        (Kind::WRITE, "none\0x", "EACCES"),
+        (Kind::WRITE, "control/none\0x", "EACCES"),
+        (Kind::MKDIR, "none\0", "EACCES"),
+        (Kind::RM, "none\0", "EACCES"),
+        (Kind::RM, "memory\0", "EACCES"),
+        (Kind::RM, "data/none/below\0", "ENOENT"),
+        (Kind::SET_PERMS, "data/none\0n5\0", "ENOENT"),
+        (Kind::SET_PERMS, "none\0n5\0", "EACCES"),
+        (Kind::GET_PERMS, "@none\0", "EACCES"),
+        (Kind::UNWATCH, "data\0token\0", "ENOENT"),
+        (Kind::READ, &format!("{read}\0"), "ENOENT"),
+    ] {
+        assert_eq!(ask(&mut store, guest, kind, payload), error(expected), "{kind} {payload:?}");
+    }
+}
+
+#[test]
+fn nodes_are_made_with_their_parents() {
+    let (mut store, host, guest) = guest(Toolstack::Libxl);
+    store.set_permissions(format!("{HOME}/data"), &permissions("r5 b6 n7")).unwrap();
+    assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/a/b\0value\0with NUL\0"), ok());
+    assert_eq!(store.read(format!("{HOME}/data/a/b")), Some(b"value\0with NUL\0".as_slice()));
+    assert_eq!(store.read(format!("{HOME}/data/a")), Some(b"".as_slice()));
+    assert_eq!(ask(&mut store, guest, Kind::GET_PERMS, "data/a/b\0"), Ok(b"r5\0b6\0n7\0".to_vec()));
+
+    // Who makes a node owns it; what others may do, it has from above.
+    let other = store.connect(6);
+    assert_eq!(ask(&mut store, other, Kind::MKDIR, format!("{HOME}/data/c/d\0")), ok());
+    for made in ["data/c", "data/c/d"] {
+        assert_eq!(store.permissions(format!("{HOME}/{made}")).unwrap(), permissions("r6 b6 n7"));
+    }
+    // But domain 0 leaves the owner as it is.
+    assert_eq!(ask(&mut store, host, Kind::WRITE, format!("{HOME}/data/e\0")), ok());
+    assert_eq!(store.permissions(format!("{HOME}/data/e")).unwrap(), permissions("r5 b6 n7"));
+
+    // MKDIR leaves what is there as it is.
+    assert_eq!(ask(&mut store, guest, Kind::MKDIR, "data/a/b\0"), ok());
+    assert_eq!(ask(&mut store, guest, Kind::READ, "data/a/b\0"), Ok(b"value\0with NUL\0".to_vec()));
+    assert_eq!(ask(&mut store, guest, Kind::DIRECTORY, "data\0"), Ok(b"a\0c\0e\0".to_vec()));
+    assert_eq!(ask(&mut store, guest, Kind::DIRECTORY, "data/a/b\0"), Ok(Vec::new()));
+}
+
+#[test]
+fn removal() {
+    let (mut store, host, guest) = guest(Toolstack::Libxl);
+    for path in ["data/a/b/c", "data/a-b", "data/d"] {
+        assert_eq!(ask(&mut store, guest, Kind::WRITE, format!("{path}\0x")), ok());
+    }
+    assert_eq!(ask(&mut store, guest, Kind::RM, "data/a\0"), ok());
+    assert_eq!(ask(&mut store, guest, Kind::READ, "data/a/b/c\0"), error("ENOENT"));
+    assert_eq!(ask(&mut store, guest, Kind::DIRECTORY, "data\0"), Ok(b"a-b\0d\0".to_vec()));
+    assert_eq!(ask(&mut store, guest, Kind::RM, "data/a\0"), ok());
+    assert_eq!(ask(&mut store, guest, Kind::RM, "data/a/b\0"), error("ENOENT"));
+    assert_eq!(ask(&mut store, host, Kind::RM, "/\0"), error("EINVAL"));
+    assert_eq!(ask(&mut store, host, Kind::RM, "@releaseDomain\0"), error("EINVAL"));
+    // A guest may remove what it owns even where it may not make it again.
+    assert_eq!(ask(&mut store, guest, Kind::RM, "data\0"), ok());
+    assert_eq!(ask(&mut store, guest, Kind::MKDIR, "data\0"), error("EACCES"));
+}
+
+#[test]
+fn permissions_are_set_by_owners() {
+    let (mut store, host, guest) = guest(Toolstack::Libxl);
+    for (id, payload, expected) in [
+        (guest, "data\0r5\0w6\0", ok()),
+        (guest, "data\0n6\0", error("EPERM")),
+        (guest, "data\0n5\0r1\0r2\0r3\0r4\0", ok()),
+        (guest, "data\0n5\0r1\0r2\0r3\0r4\0r6\0", error("ENOSPC")),
+        (guest, "memory\0n5\0", error("EACCES")),
+        (host, "/local/domain/5/data\0n6\0r1\0r2\0r3\0r4\0r5\0", ok()),
+        (guest, "data\0n5\0", error("EACCES")),
+        (guest, "@releaseDomain\0n5\0", error("EACCES")),
+        (host, "@releaseDomain\0n0\0r5\0", ok()),
+        (host, "/none\0n0\0", error("ENOENT")),
+    ] {
+        assert_eq!(ask(&mut store, id, Kind::SET_PERMS, payload), expected, "{payload:?}");
+    }
+    assert_eq!(store.permissions("@releaseDomain").unwrap(), permissions("n0 r5"));
+    assert_eq!(store.owned_nodes(6), 1);
+}
+
+#[test]
+fn a_target_makes_its_nodes_ones_own() {
+    let (mut store, host, guest) = guest(Toolstack::Libxl);
+    let model = store.connect(6);
+    let write = format!("{HOME}/data/x\0");
+    assert_eq!(ask(&mut store, model, Kind::WRITE, &write), error("EACCES"));
+    assert_eq!(ask(&mut store, host, Kind::SET_TARGET, "6\x005\0"), ok());
+    assert_eq!(ask(&mut store, model, Kind::WRITE, &write), ok());
+    assert_eq!(ask(&mut store, model, Kind::READ, format!("{HOME}/name\0")), Ok(b"guest-5".to_vec()));
+    assert_eq!(ask(&mut store, guest, Kind::READ, "data/x\0"), error("EACCES"));
+    assert_eq!(ask(&mut store, host, Kind::SET_TARGET, "6\x009\0"), error("ENOENT"));
+    store.release(5);
+    assert_eq!(ask(&mut store, model, Kind::READ, format!("{HOME}/name\0")), error("EACCES"));
+}
+
+#[test]
+fn long_lists_come_in_parts() {
+    let (mut store, host, _) = guest(Toolstack::Libxl);
+    let names: Vec<_> = (0..1000).map(|index| format!("child-{index}")).collect();
+    for name in &names {
+        store.write(format!("/list/{name}"), "").unwrap();
+    }
+    assert!(store.list("/list").unwrap().eq(&names));
+    assert_eq!(ask(&mut store, host, Kind::DIRECTORY, "/list\0"), error("E2BIG"));
+    let whole: Vec<u8> = names.iter().flat_map(|name| format!("{name}\0").into_bytes()).collect();
+    let (mut list, mut generation) = (Vec::new(), None);
+    loop {
+        let part = ask(&mut store, host, Kind::DIRECTORY_PART, format!("/list\0{}\0", list.len())).unwrap();
+        assert!(part.len() <= 4096);
+        let end = part.iter().position(|byte| *byte == 0).unwrap();
+        let (number, rest) = part.split_at(end + 1);
+        assert_eq!(generation.get_or_insert(number.to_vec()), number);
+        assert!(!rest.is_empty());
+        if let Some(last) = rest.strip_suffix(b"\0\0") {
+            list.extend_from_slice(last);
+            list.push(0);
+            break;
+        }
+        assert!(rest.ends_with(b"\0"));
+        list.extend_from_slice(rest);
+    }
+    assert_eq!(list, whole);
+
+    let generation = generation.unwrap();
+    let parts = |store: &mut Store, offset: &str| {
+        ask(store, host, Kind::DIRECTORY_PART, format!("/list\0{offset}\0")).unwrap()[generation.len()..].to_vec()
+    };
+    assert_eq!(parts(&mut store, "99999"), b"\0");
+    assert_eq!(parts(&mut store, "-1"), b"\0");
+    assert_eq!(parts(&mut store, &(whole.len() - 3).to_string()), b"99\0\0");
+    assert!(parts(&mut store, "3x").starts_with(b"ld-0\0"));
+    store.write("/list/another", "").unwrap();
+    let changed = ask(&mut store, host, Kind::DIRECTORY_PART, "/list\x000\0").unwrap();
+    assert!(!changed.starts_with(&generation));
+}
+
+#[test]
+fn the_store_without_a_connection() {
+    let mut store = Store::new();
+    let guest = store.connect(5);
+    store.write("/a/b", "x").unwrap();
+    store.set_permissions("/a", &permissions("r0")).unwrap();
+    assert_eq!(ask(&mut store, guest, Kind::WATCH, "/a\0w\0"), ok());
+    events(&mut store, guest);
+    store.write("/a/b", "y").unwrap();
+    store.remove("/a/b").unwrap();
+    store.remove("/a/b").unwrap();
+    store.write("/a/c", "z").unwrap();
+    assert_eq!(events(&mut store, guest), ["/a/b w", "/a/c w"]);
+    store.write("relative", "x").unwrap();
+    assert_eq!(store.read("relative"), store.read("/local/domain/0/relative"));
+    assert_eq!((store.read("/none"), store.permissions("/none")), (None, None));
+    assert!(store.list("/none").is_none());
+    for (result, code) in [
+        (store.write("/a b", ""), ErrorCode::EINVAL),
+        (store.write("@releaseDomain", ""), ErrorCode::EINVAL),
+        (store.remove("/"), ErrorCode::EINVAL),
+        (store.remove("/none/below"), ErrorCode::ENOENT),
+        (store.set_permissions("/none", &permissions("n0")), ErrorCode::ENOENT),
+        (store.set_permissions("/a", &[]), ErrorCode::EINVAL),
+    ] {
+        assert_eq!(result.unwrap_err().code(), Some(&code));
+    }
+    // What no reply can carry can be written this way; reading it fails as it would in a server.
+    store.write("/a/long", "x".repeat(4097)).unwrap();
+    assert_eq!(ask(&mut store, guest, Kind::READ, "/a/long\0"), error("E2BIG"));
+}

@@ -1,0 +1,234 @@
+//! The nodes.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::permission::{Access, DomId, Permission};
+use crate::wire::PAYLOAD_MAX;
+
+/// Bytes that C xenstored counts of a node besides its value, its permissions and its children's names.
+const NODE_HEADER: usize = 24;
+
+/// Bytes that C xenstored counts of one permission.
+const NODE_PERMISSION: usize = 8;
+
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) value: Box<[u8]>,
+    /// Never empty; shared, since most nodes have those of their parent.
+    pub(super) permissions: Arc<[Permission]>,
+    /// In the order in which they were made, which is the order that clients are told.
+    pub(super) children: Vec<Box<str>>,
+    /// Changes whenever the node does, never the same for two changes of the store.
+    pub(super) generation: u64,
+}
+
+impl Node {
+    pub(super) fn new(value: &[u8], permissions: Arc<[Permission]>) -> Self {
+        Node { value: value.into(), permissions, children: Vec::new(), generation: 0 }
+    }
+
+    pub(super) fn owner(&self) -> DomId {
+        owner(&self.permissions)
+    }
+
+    /// Bytes that count against the quota of a node's size.
+    pub(super) fn size(&self) -> usize {
+        let children: usize = self.children.iter().map(|name| name.len() + 1).sum();
+        size(self.permissions.len(), self.value.len() + children)
+    }
+
+    /// The names of a node's children, as they stand in a reply.
+    pub(super) fn directory(&self) -> Vec<u8> {
+        self.children.iter().flat_map(|name| name.bytes().chain([0])).collect()
+    }
+
+    /// The part of a list of children that starts at byte `offset` and fits one reply: the node's generation, then names, and
+    /// an empty name where the list ends.
+    pub(super) fn directory_part(&self, offset: usize) -> Vec<u8> {
+        let mut part = format!("{}\0", self.generation).into_bytes();
+        let names = self.directory();
+        let rest = names.get(offset..).unwrap_or_default();
+        let mut left = rest.len();
+        for name in rest.split_inclusive(|byte| *byte == 0) {
+            if part.len() + name.len() >= PAYLOAD_MAX {
+                break;
+            }
+            part.extend_from_slice(name);
+            left -= name.len();
+        }
+        if left == 0 {
+            part.push(0);
+        }
+        part
+    }
+}
+
+/// Bytes that count for a node of `content` bytes in value and children's names.
+pub(super) fn size(permissions: usize, content: usize) -> usize {
+    NODE_HEADER + permissions * NODE_PERMISSION + content
+}
+
+pub(super) fn owner(permissions: &[Permission]) -> DomId {
+    permissions.first().map_or(0, |first| first.domain)
+}
+
+/// Permissions of one entry: what `domain` owns and nobody else may see.
+pub(super) fn owned_by(domain: DomId) -> Arc<[Permission]> {
+    Arc::from([Permission { domain, access: Access::None }])
+}
+
+/// The node above; the root for itself and for the special paths.
+pub(super) fn parent(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        None | Some(("", _)) => "/",
+        Some((parent, _)) => parent,
+    }
+}
+
+pub(super) fn name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+pub(super) fn child(path: &str, name: &str) -> String {
+    if path == "/" { format!("/{name}") } else { format!("{path}/{name}") }
+}
+
+/// All nodes by their paths, and how many of them each domain owns.
+///
+/// A node is shared with the transactions that saw it, and copied when it changes while they have it.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    nodes: BTreeMap<Box<str>, Arc<Node>>,
+    owned: BTreeMap<DomId, usize>,
+    generation: u64,
+}
+
+impl Tree {
+    pub(super) fn get(&self, path: &str) -> Option<&Arc<Node>> {
+        self.nodes.get(path)
+    }
+
+    pub(super) fn next_generation(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+
+    /// How many nodes a domain owns.
+    pub(super) fn owned(&self, domain: DomId) -> usize {
+        self.owned.get(&domain).copied().unwrap_or(0)
+    }
+
+    /// Puts a node at a path; what names it as a child is the caller's matter.
+    pub(super) fn put(&mut self, path: &str, node: Node) {
+        let node = Node { generation: self.next_generation(), ..node };
+        self.count(node.owner(), 1);
+        if let Some(before) = self.nodes.insert(path.into(), Arc::new(node)) {
+            self.count(before.owner(), -1);
+        }
+    }
+
+    pub(super) fn modify(&mut self, path: &str, change: impl FnOnce(&mut Node)) {
+        let generation = self.next_generation();
+        if let Some(node) = self.nodes.get_mut(path).map(Arc::make_mut) {
+            let before = node.owner();
+            change(node);
+            node.generation = generation;
+            let after = node.owner();
+            self.count(before, -1);
+            self.count(after, 1);
+        }
+    }
+
+    /// Takes a node away; what names it as a child is the caller's matter.
+    pub(super) fn remove(&mut self, path: &str) {
+        if let Some(node) = self.nodes.remove(path) {
+            self.count(node.owner(), -1);
+        }
+    }
+
+    /// The node and all below it, sorted by path.
+    pub(super) fn at_and_below<'a>(&'a self, top: &'a str) -> impl Iterator<Item = (&'a str, &'a Node)> {
+        let below = if top == "/" { "" } else { top };
+        self.nodes
+            .range::<str, _>((Bound::Included(top), Bound::Unbounded))
+            .map(|(path, node)| (&**path, &**node))
+            .take_while(move |(path, _)| path.starts_with(top))
+            .filter(move |(path, _)| {
+                path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+    }
+
+    /// Forgets what a domain was allowed, where it is not the owner.
+    pub(super) fn forget_domain(&mut self, domain: DomId) {
+        for node in self.nodes.values_mut() {
+            if lists(node, domain) {
+                forget(Arc::make_mut(node), domain);
+            }
+        }
+    }
+
+    fn count(&mut self, domain: DomId, change: isize) {
+        let count = self.owned(domain).saturating_add_signed(change);
+        if count == 0 {
+            self.owned.remove(&domain);
+        } else {
+            self.owned.insert(domain, count);
+        }
+    }
+}
+
+/// Whether a node's permissions name `domain` besides the owner.
+pub(super) fn lists(node: &Node, domain: DomId) -> bool {
+    node.permissions.iter().skip(1).any(|entry| entry.domain == domain)
+}
+
+/// Takes the entries of `domain` off a node, but for the owner's.
+pub(super) fn forget(node: &mut Node, domain: DomId) {
+    let mut first = true;
+    node.permissions =
+        node.permissions.iter().filter(|entry| std::mem::take(&mut first) || entry.domain != domain).copied().collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_and_down() {
+        for (path, above, last) in
+            [("/", "/", ""), ("/a", "/", "a"), ("/a/b", "/a", "b"), ("@releaseDomain", "/", "@releaseDomain")]
+        {
+            assert_eq!((parent(path), name(path)), (above, last), "{path}");
+        }
+        assert_eq!((child("/", "a"), child("/a", "b")), ("/a".into(), "/a/b".into()));
+    }
+
+    #[test]
+    fn owners_are_counted_through_every_change() {
+        let mut tree = Tree::default();
+        tree.put("/a", Node::new(b"", owned_by(5)));
+        tree.put("/b", Node::new(b"", owned_by(5)));
+        assert_eq!(tree.owned(5), 2);
+        tree.modify("/a", |node| node.permissions = owned_by(6));
+        tree.put("/b", Node::new(b"", owned_by(7)));
+        assert_eq!((tree.owned(5), tree.owned(6), tree.owned(7)), (0, 1, 1));
+        tree.remove("/a");
+        tree.remove("/a");
+        tree.modify("/a", |node| node.permissions = owned_by(5));
+        assert_eq!((tree.owned(5), tree.owned(6)), (0, 0));
+    }
+
+    #[test]
+    fn what_only_begins_the_same_is_not_below() {
+        let mut tree = Tree::default();
+        for path in ["/", "/a", "/a-b", "/a/b", "/a/b/c", "/ab", "@releaseDomain"] {
+            tree.put(path, Node::new(b"", owned_by(0)));
+        }
+        let below = |top| tree.at_and_below(top).map(|(path, _)| path).collect::<Vec<_>>();
+        assert_eq!(below("/a"), ["/a", "/a/b", "/a/b/c"]);
+        assert_eq!(below("/"), ["/", "/a", "/a-b", "/a/b", "/a/b/c", "/ab"]);
+        assert_eq!(below("/x"), Vec::<&str>::new());
+    }
+}

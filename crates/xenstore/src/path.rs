@@ -1,0 +1,199 @@
+//! Paths of nodes, checked when they are made.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+
+/// The most bytes of an absolute path (`XENSTORE_ABS_PATH_MAX`).
+pub const ABSOLUTE_MAX: usize = 3072;
+
+/// The most bytes of a relative path (`XENSTORE_REL_PATH_MAX`).
+pub const RELATIVE_MAX: usize = 2048;
+
+/// The path of a node, known to be one that every server takes.
+///
+/// Parts are separated by single slashes and made of `A-Z a-z 0-9 - _ @`. A path that starts with a slash is absolute,
+/// any other is relative to the home of the connection's domain, `/local/domain/<domid>`. The two special watch paths
+/// `@introduceDomain` and `@releaseDomain` are paths too.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path(Box<str>);
+
+/// Why a text is not a path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{}' is not a Xenstore path: {reason}", .path.escape_debug())]
+pub struct InvalidPath {
+    path: String,
+    reason: &'static str,
+}
+
+impl Path {
+    /// Checks a path.
+    ///
+    /// # Errors
+    /// [`InvalidPath`] where it is empty, longer than [`ABSOLUTE_MAX`] or [`RELATIVE_MAX`] allow, has an empty part, or a
+    /// character that Xenstore does not take.
+    pub fn new(path: impl Into<String>) -> Result<Self, InvalidPath> {
+        let path = path.into();
+        check(&path)?;
+        Ok(Path(path.into_boxed_str()))
+    }
+
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it starts from the root of the store rather than from the domain's home.
+    pub fn is_absolute(&self) -> bool {
+        self.0.starts_with('/')
+    }
+
+    /// The path of what stands at `below` under this node.
+    ///
+    /// # Errors
+    /// [`InvalidPath`] where the whole is not a path.
+    pub fn join(&self, below: &str) -> Result<Self, InvalidPath> {
+        let separator = if self.as_str() == "/" { "" } else { "/" };
+        Path::new(format!("{self}{separator}{below}"))
+    }
+
+    /// The node above, or none for the root and for a relative path of one part.
+    pub fn parent(&self) -> Option<Self> {
+        match self.0.rsplit_once('/')? {
+            ("", "") => None,
+            ("", _) => Some(Path("/".into())),
+            (parent, _) => Some(Path(parent.into())),
+        }
+    }
+
+    /// The last part.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
+    }
+
+    /// Whether this is `above` or a node below it.
+    pub fn is_at_or_below(&self, above: &Path) -> bool {
+        match self.0.strip_prefix(above.as_str()) {
+            Some(rest) => rest.is_empty() || rest.starts_with('/') || above.as_str() == "/",
+            None => false,
+        }
+    }
+}
+
+/// Whether `path` could be made a [`Path`].
+pub(crate) fn check(path: &str) -> Result<(), InvalidPath> {
+    match fault(path) {
+        None => Ok(()),
+        Some(reason) => Err(InvalidPath { path: path.to_owned(), reason }),
+    }
+}
+
+fn fault(path: &str) -> Option<&'static str> {
+    let most = if path.starts_with('/') { ABSOLUTE_MAX } else { RELATIVE_MAX };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
+    if path.is_empty() {
+        Some("it is empty")
+    } else if path.len() > most {
+        Some("it is too long")
+    } else if !path.bytes().all(allowed) {
+        Some("only letters, digits, '-', '_', '@' and '/' are allowed")
+    } else if path.contains("//") {
+        Some("it has an empty part")
+    } else if path.len() > 1 && path.ends_with('/') {
+        Some("it ends in a slash")
+    } else {
+        None
+    }
+}
+
+impl FromStr for Path {
+    type Err = InvalidPath;
+
+    fn from_str(path: &str) -> Result<Self, InvalidPath> {
+        Path::new(path)
+    }
+}
+
+impl TryFrom<&str> for Path {
+    type Error = InvalidPath;
+
+    fn try_from(path: &str) -> Result<Self, InvalidPath> {
+        Path::new(path)
+    }
+}
+
+impl Deref for Path {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Path {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Path {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_a_path() {
+        let long = |start: &str, len: usize| format!("{start}{}", "a".repeat(len - start.len()));
+        for good in ["/", "/a", "a", "a/b-C_9@x", "@releaseDomain", &long("/", 3072), &long("a", 2048)] {
+            assert!(Path::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "//", "a/", "/a/", "a//b", "a b", "a.b", "a:b", "ä", "a\0", &long("/", 3073), &long("a", 2049)]
+        {
+            assert!(Path::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_path_says_why() {
+        let error = Path::new("a b\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "'a b\\n' is not a Xenstore path: only letters, digits, '-', '_', '@' and '/' are allowed"
+        );
+    }
+
+    #[test]
+    fn up_and_down() {
+        let path = |text: &str| Path::new(text).unwrap();
+        assert_eq!(path("/").join("a").unwrap(), path("/a"));
+        assert_eq!(path("a").join("b/c").unwrap(), path("a/b/c"));
+        assert!(path("a").join("").is_err());
+        assert_eq!(path("/").parent(), None);
+        assert_eq!(path("/a").parent(), Some(path("/")));
+        assert_eq!(path("a/b").parent(), Some(path("a")));
+        assert_eq!(path("a").parent(), None);
+        assert_eq!(path("a/b").name(), "b");
+        assert!(path("a/b").is_at_or_below(&path("a")));
+        assert!(path("a").is_at_or_below(&path("a")));
+        assert!(path("/a").is_at_or_below(&path("/")));
+        assert!(!path("ab").is_at_or_below(&path("a")));
+    }
+}
