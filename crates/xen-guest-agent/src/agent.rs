@@ -1,0 +1,224 @@
+//! The agent between its sources and the store: what to do when, with no clock and no waiting of its own.
+
+use std::time::{Duration, SystemTime};
+
+use log::{info, warn};
+use xenstore::{Connection, Error};
+
+use crate::guest::Guest;
+use crate::publish::{Change, Progress, Publisher};
+use crate::schema::std::{LAYOUT, Std};
+
+/// Publications that may follow one another at once.
+const BURST: u32 = 20;
+
+/// After a burst, there is a publication more in each such time.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The first and the longest time between attempts to connect.
+const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The agent's state. All times are since the guest's boot.
+#[derive(Debug)]
+pub struct Agent {
+    /// What is known of the guest. Say so with [`on_news`](Self::on_news) after changing it.
+    pub guest: Guest,
+    schema: Std,
+    publisher: Publisher,
+    connection: Option<Connection>,
+    limiter: Limiter,
+    has_news: bool,
+    /// Whether the schema took over what the store held when the agent came.
+    is_seeded: bool,
+    /// Whether the next publication is one that is not delayed.
+    is_urgent: bool,
+    reconnect: (Duration, Duration),
+    /// Told of each change that is sent.
+    observer: Option<fn(&Change)>,
+}
+
+impl Agent {
+    /// Publishes what is known of `guest`, once it is connected. `observer` is told of each change.
+    pub fn new(guest: Guest, observer: Option<fn(&Change)>) -> Self {
+        Agent {
+            guest,
+            schema: Std::default(),
+            publisher: Publisher::new(&LAYOUT),
+            connection: None,
+            limiter: Limiter::default(),
+            has_news: true,
+            is_seeded: false,
+            is_urgent: true,
+            reconnect: (Duration::ZERO, RECONNECT.0),
+            observer,
+        }
+    }
+
+    /// The connection to the store, to wait for.
+    pub fn connection(&self) -> Option<&Connection> {
+        self.connection.as_ref()
+    }
+
+    /// Whether it is time to connect, and [`connect`](Self::connect) should be called.
+    pub fn wants_connection(&self, now: Duration) -> bool {
+        self.connection.is_none() && self.reconnect.0 <= now
+    }
+
+    /// Takes a connection, or that there is none to be had now.
+    pub fn connect(&mut self, connection: Result<Connection, Error>, now: Duration) {
+        match connection {
+            Ok(connection) => {
+                let connection = self.connection.insert(connection);
+                if let Err(error) = self.publisher.connect(connection, now) {
+                    self.on_loss(&error, now);
+                }
+            }
+            Err(error) => self.on_loss(&error, now),
+        }
+    }
+
+    fn on_loss(&mut self, error: &Error, now: Duration) {
+        if self.reconnect.1 == RECONNECT.0 {
+            warn!("{error}; trying again until it works");
+        }
+        self.connection = None;
+        self.reconnect = (now + self.reconnect.1, (self.reconnect.1 * 2).min(RECONNECT.1));
+    }
+
+    /// The guest changed.
+    pub fn on_news(&mut self) {
+        self.has_news = true;
+    }
+
+    /// Has the store compared with what should be there.
+    pub fn compare(&mut self) {
+        self.publisher.compare();
+    }
+
+    /// The number of this domain, once it is known.
+    pub fn domain_id(&self) -> Option<u16> {
+        self.publisher.domain_id()
+    }
+
+    /// The connection's descriptor is readable, or broken.
+    pub fn on_readable(&mut self, now: Duration) {
+        let Some(connection) = &mut self.connection else { return };
+        let mut received = connection.on_readable();
+        while let Some(event) = connection.next_event() {
+            match self.publisher.on_event(event, connection) {
+                Ok(Progress::None) => {}
+                Ok(Progress::Free) => self.has_news = true,
+                Ok(Progress::Resumed) => self.is_urgent = true,
+                Err(error) => received = received.and(Err(error)),
+            }
+        }
+        if let Err(error) = received {
+            self.on_loss(&error, now);
+        }
+    }
+
+    /// The connection's descriptor is writable.
+    pub fn on_writable(&mut self, now: Duration) {
+        if let Some(Err(error)) = self.connection.as_mut().map(Connection::flush) {
+            self.on_loss(&error, now);
+        }
+    }
+
+    /// Does what is to be done now. Call it after all else, before waiting.
+    pub fn advance(&mut self, now: Duration, date: SystemTime) {
+        if let Err(error) = self.try_advance(now, date) {
+            self.on_loss(&error, now);
+        }
+    }
+
+    fn try_advance(&mut self, now: Duration, date: SystemTime) -> Result<(), Error> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        self.publisher.expire(now);
+        self.publisher.survey_if_due(connection)?;
+        if !self.has_news || self.publisher.is_busy() {
+            return Ok(());
+        }
+        if self.reconnect.1 != RECONNECT.0 {
+            info!("connected to Xenstore at {}", connection.transport().name());
+            self.reconnect.1 = RECONNECT.0;
+        }
+        if !self.is_seeded {
+            self.schema.seed(self.publisher.known());
+            self.is_seeded = true;
+        }
+        self.guest.now = date;
+        let changes = self.publisher.plan(&self.schema.render(&self.guest));
+        if !changes.is_empty() {
+            if !self.is_urgent && !self.limiter.take(now) {
+                return Ok(());
+            }
+            if let Some(observer) = self.observer {
+                changes.iter().for_each(observer);
+            }
+            self.publisher.publish(changes, connection, now)?;
+        }
+        self.is_urgent = false;
+        self.has_news = false;
+        Ok(())
+    }
+
+    /// When [`advance`](Self::advance) has something to do though nothing happens, at the earliest.
+    pub fn deadline(&self) -> Option<Duration> {
+        if self.connection.is_none() {
+            return Some(self.reconnect.0);
+        }
+        let limit = (self.has_news && !self.publisher.is_busy()).then(|| self.limiter.next());
+        [limit, self.publisher.deadline()].into_iter().flatten().min()
+    }
+}
+
+/// Limits the rate of publications, so that a guest that flaps is no burden to others.
+#[derive(Debug)]
+struct Limiter {
+    left: u32,
+    /// Up to when `left` was counted.
+    counted: Duration,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Limiter { left: BURST, counted: Duration::ZERO }
+    }
+}
+
+impl Limiter {
+    /// Whether there may be a publication now; it is counted.
+    fn take(&mut self, now: Duration) -> bool {
+        let earned = now.saturating_sub(self.counted).as_nanos() / PAUSE.as_nanos();
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+        self.counted = if self.left.saturating_add(earned) >= BURST { now } else { self.counted + PAUSE * earned };
+        self.left = self.left.saturating_add(earned).min(BURST);
+        let is_allowed = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_allowed
+    }
+
+    /// When the next publication is allowed.
+    fn next(&self) -> Duration {
+        if self.left > 0 { self.counted } else { self.counted + PAUSE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_five_a_second() {
+        let mut limiter = Limiter::default();
+        let start = Duration::from_secs(1000);
+        let mut taken = 0;
+        for millisecond in 0..10_000 {
+            taken += u32::from(limiter.take(start + Duration::from_millis(millisecond)));
+        }
+        assert_eq!(taken, BURST + 49);
+        assert!(limiter.next() > start + Duration::from_secs(9));
+        let later = start + Duration::from_secs(60);
+        assert_eq!((0..50).filter(|_| limiter.take(later)).count(), BURST as usize);
+    }
+}

@@ -1,0 +1,501 @@
+//! Which distribution this is, in the names that readers of Xenstore know.
+//!
+//! Readers compare names byte by byte with those that xe-guest-utilities gave: os-release's `ID`, but `oracle`.
+
+use std::collections::BTreeMap;
+
+use crate::collect::os_release;
+use crate::collect::root::Root;
+
+/// The most bytes of a release file; real ones have less than 2 KiB.
+const FILE_MAX: usize = 64 * 1024;
+
+/// The most bytes of a text from a release file.
+const TEXT_MAX: usize = 255;
+
+/// FreeBSD makes its own at boot in `/var/run`; `/etc/os-release` is a link to it that an administrator may have lost.
+const OS_RELEASE: [&str; 3] = ["/etc/os-release", "/usr/lib/os-release", "/var/run/os-release"];
+
+/// Files of one line like `CentOS release 5.11 (Final)`, a derivative's own before the one it has from its origin.
+const RELEASE_LINE: [&str; 7] = [
+    "/etc/oracle-release",
+    "/etc/enterprise-release",
+    "/etc/centos-release",
+    "/etc/redhat-release",
+    "/etc/system-release",
+    "/etc/gentoo-release",
+    "/etc/slackware-version",
+];
+
+/// Who is in the Red Hat family by `ID` or `ID_LIKE`. Oracle Linux 7 did not always say what it is like.
+const RED_HAT: [&str; 4] = ["rhel", "fedora", "centos", "ol"];
+
+/// Who is in the SUSE family; SLES 12 does not say what it is like.
+const SUSE: [&str; 4] = ["suse", "opensuse", "sles", "sled"];
+
+/// The distribution that is installed. All texts are printable ASCII, of at most 255 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distribution {
+    /// Its name for programs, in lower case: `debian`.
+    pub id: String,
+    /// Its name for people: `Debian GNU/Linux 12 (bookworm)`.
+    pub name: String,
+    /// The whole version, `7.9.2009`; none for a rolling release.
+    pub version: Option<String>,
+    /// The first number of the version, as it is written.
+    pub major: Option<String>,
+    /// The second number, as it is written: Ubuntu's `04`.
+    pub minor: Option<String>,
+}
+
+/// What the release files under `root` say; none where there are none.
+pub fn read(root: &Root) -> Option<Distribution> {
+    OS_RELEASE
+        .iter()
+        .find_map(|path| from_os_release(root, &os_release::parse(&bytes(root, path)?)))
+        .or_else(|| RELEASE_LINE.iter().find_map(|path| from_release_line(&first_line(root, path)?)))
+        .or_else(|| from_suse_release(root))
+        .or_else(|| from_lsb_release(root))
+        .or_else(|| from_bare_version(root))
+}
+
+/// `text` as Xenstore takes it: without control characters, with a `?` for each run of what is not ASCII, without blanks
+/// at its ends, and cut at 255 bytes.
+pub fn ascii(text: &str) -> String {
+    let mut clean = String::new();
+    let mut foreign = false;
+    for next in text.chars().filter(|c| !c.is_control()) {
+        if next.is_ascii() || !foreign {
+            clean.push(if next.is_ascii() { next } else { '?' });
+        }
+        foreign = !next.is_ascii();
+    }
+    clean.truncate(TEXT_MAX);
+    clean.trim().to_owned()
+}
+
+impl Distribution {
+    fn new(id: &str, name: &str, version: Option<Version>) -> Self {
+        let (whole, major, minor) = version.map_or((None, None, None), |v| (Some(v.whole), Some(v.major), v.minor));
+        Distribution {
+            id: ascii(id).to_ascii_lowercase(),
+            name: ascii(name),
+            version: whole.map(|text| ascii(&text)),
+            major,
+            minor,
+        }
+    }
+}
+
+/// A version that starts with a number.
+struct Version {
+    whole: String,
+    major: String,
+    minor: Option<String>,
+}
+
+impl Version {
+    /// None for what is no number: Arch's containers have `VERSION_ID=TEMPLATE_VERSION_ID`.
+    fn parse(text: &str) -> Option<Self> {
+        let text = ascii(text);
+        // Talos: v1.7.0, Kylin: V10.
+        let whole = text.strip_prefix(['v', 'V']).unwrap_or(&text);
+        let (major, rest) = number(whole)?;
+        let minor = rest.strip_prefix('.').and_then(number).map(|(minor, _)| minor.to_owned());
+        Some(Version { whole: whole.to_owned(), major: major.to_owned(), minor })
+    }
+
+    /// With `minor`, where it has none of its own.
+    fn with_minor(mut self, minor: Option<&str>) -> Self {
+        if let (None, Some(minor)) = (&self.minor, minor) {
+            self.whole = format!("{}.{minor}", self.major);
+            self.minor = Some(minor.to_owned());
+        }
+        self
+    }
+
+    /// With the minor that Red Hat's and SUSE's first releases of a major leave out.
+    fn or_zero(mut self) -> Self {
+        self.minor.get_or_insert_with(|| "0".to_owned());
+        self
+    }
+}
+
+/// The digits `text` starts with, and the rest.
+fn number(text: &str) -> Option<(&str, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at_checked(end).filter(|(digits, _)| !digits.is_empty())
+}
+
+fn from_os_release(root: &Root, fields: &BTreeMap<String, String>) -> Option<Distribution> {
+    let get = |key| field(fields, key);
+    let (id, name) = (get("ID"), get("NAME"));
+    let pretty = get("PRETTY_NAME").or_else(|| match (&name, get("VERSION")) {
+        (Some(name), Some(version)) => Some(format!("{name} {version}")),
+        _ => name.clone(),
+    });
+    if id.is_none() && pretty.is_none() {
+        // An empty file: perhaps there is a better one.
+        return None;
+    }
+    // os-release(5) has this default. Deepin 20 writes its ID with a capital letter.
+    let id = id.unwrap_or_else(|| "linux".to_owned()).to_ascii_lowercase();
+    let like = get("ID_LIKE").unwrap_or_default().to_ascii_lowercase();
+    let version = get("VERSION_ID").and_then(|text| Version::parse(&text)).map(|v| complete(root, v, &id, &like));
+    Some(Distribution::new(if id == "ol" { "oracle" } else { &id }, pretty.as_deref().unwrap_or(&id), version))
+}
+
+/// The version with the minor that `VERSION_ID` lacks, from the distribution's own file.
+fn complete(root: &Root, version: Version, id: &str, like: &str) -> Version {
+    if version.minor.is_some() {
+        return version;
+    }
+    let family =
+        |members: &[&str]| members.contains(&id) || like.split_whitespace().any(|word| members.contains(&word));
+    let (red_hat, suse) = (family(&RED_HAT), family(&SUSE));
+    // A file that was left from another release says nothing.
+    let fits = |own: &Version| own.minor.is_some() && own.major == version.major;
+    let own = if id == "debian" || id == "raspbian" {
+        // What is made from Debian has that file too, with Debian's version.
+        first_line(root, "/etc/debian_version").and_then(|line| Version::parse(&line)).filter(fits)
+    } else if red_hat {
+        // CentOS 7: "7.9.2009"; Amazon Linux 2023: "2023.6.20250107".
+        let versions = ["/etc/centos-release", "/etc/system-release", "/etc/redhat-release"].iter();
+        versions.filter_map(|path| release_version(&first_line(root, path)?)).find(fits)
+    } else if suse {
+        contents(root, "/etc/SuSE-release").and_then(|text| suse_version(&text)).filter(fits)
+    } else {
+        None
+    };
+    own.unwrap_or_else(|| if red_hat || suse { version.or_zero() } else { version })
+}
+
+fn from_release_line(line: &str) -> Option<Distribution> {
+    let lower = line.to_ascii_lowercase();
+    let id = match lower.split_whitespace().next()? {
+        _ if lower.starts_with("red hat enterprise") => "rhel",
+        "red" => "redhat",
+        // Oracle's until 5.5: "Enterprise Linux Enterprise Linux Server release 5.5 (Carthage)".
+        "enterprise" => "oracle",
+        "amazon" => "amzn",
+        first => first,
+    };
+    let version = release_version(line);
+    // These two are not of Red Hat's family.
+    let version = if matches!(id, "gentoo" | "slackware") { version } else { version.map(Version::or_zero) };
+    Some(Distribution::new(id, line, version))
+}
+
+/// The version in a line like "Red Hat Enterprise Linux AS release 4 (Nahant Update 8)".
+fn release_version(line: &str) -> Option<Version> {
+    let version = line.split_whitespace().find_map(Version::parse)?;
+    let update = line.split_once("Update").and_then(|(_, rest)| number(rest.trim_start()));
+    Some(version.with_minor(update.map(|(digits, _)| digits)))
+}
+
+fn from_suse_release(root: &Root) -> Option<Distribution> {
+    let text = contents(root, "/etc/SuSE-release")?;
+    let line = first(&text)?;
+    let lower = line.to_ascii_lowercase();
+    let id = match lower.split_whitespace().next()? {
+        // xe-guest-utilities calls Desktop so too.
+        _ if lower.starts_with("suse linux enterprise") => "sles",
+        first => first,
+    };
+    let version = suse_version(&text).or_else(|| release_version(&line));
+    Some(Distribution::new(id, &line, version.map(Version::or_zero)))
+}
+
+/// The version of `/etc/SuSE-release`, lines like `VERSION = 11` and `PATCHLEVEL = 3`.
+fn suse_version(text: &str) -> Option<Version> {
+    let get = |key: &str| {
+        let (_, value) = text.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| name.trim() == key)?;
+        Version::parse(value)
+    };
+    Some(get("VERSION")?.with_minor(get("PATCHLEVEL").map(|level| level.major).as_deref()))
+}
+
+/// Ubuntu before 12.04, and what was made of it. Red Hat's file of that name says nothing of the distribution.
+fn from_lsb_release(root: &Root) -> Option<Distribution> {
+    let fields = os_release::parse(&bytes(root, "/etc/lsb-release")?);
+    let get = |key| field(&fields, key);
+    let id = get("DISTRIB_ID")?;
+    let release = get("DISTRIB_RELEASE");
+    let name = get("DISTRIB_DESCRIPTION").unwrap_or_else(|| match &release {
+        Some(release) => format!("{id} {release}"),
+        None => id.clone(),
+    });
+    Some(Distribution::new(&id, &name, release.and_then(|text| Version::parse(&text))))
+}
+
+/// Distributions whose file holds a version and nothing else, Arch's not even that.
+fn from_bare_version(root: &Root) -> Option<Distribution> {
+    let of = |path: &str, id: &str, name: &str| {
+        let line = first_line(root, path)?;
+        Some(Distribution::new(id, &format!("{name} {line}"), Version::parse(&line)))
+    };
+    of("/etc/debian_version", "debian", "Debian GNU/Linux")
+        .or_else(|| of("/etc/alpine-release", "alpine", "Alpine Linux"))
+        .or_else(|| root.exists("/etc/arch-release").then(|| Distribution::new("arch", "Arch Linux", None)))
+}
+
+fn field(fields: &BTreeMap<String, String>, key: &str) -> Option<String> {
+    fields.get(key).map(|value| ascii(value)).filter(|value| !value.is_empty())
+}
+
+fn bytes(root: &Root, path: &str) -> Option<Vec<u8>> {
+    root.read(path, FILE_MAX).inspect_err(|error| log::debug!("{error}")).ok()
+}
+
+fn contents(root: &Root, path: &str) -> Option<String> {
+    Some(String::from_utf8_lossy(&bytes(root, path)?).into_owned())
+}
+
+fn first_line(root: &Root, path: &str) -> Option<String> {
+    first(&contents(root, path)?)
+}
+
+fn first(text: &str) -> Option<String> {
+    text.lines().next().map(ascii).filter(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::{Path, PathBuf};
+
+    fn data() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/os")
+    }
+
+    /// A root with these files.
+    fn root(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Root) {
+        let directory = tempfile::tempdir().unwrap();
+        for (path, contents) in files {
+            let path = directory.path().join(path.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, contents).unwrap();
+        }
+        let root = Root::new(directory.path());
+        (directory, root)
+    }
+
+    fn shown(found: &Distribution) -> [&str; 5] {
+        let [version, major, minor] =
+            [&found.version, &found.major, &found.minor].map(|text| text.as_deref().unwrap_or("-"));
+        [&found.id, &found.name, version, major, minor]
+    }
+
+    #[rustfmt::skip]
+    const KNOWN: [(&str, [&str; 5]); 51] = [
+        ("almalinux-9", ["almalinux", "AlmaLinux 9.6 (Sage Margay)", "9.6", "9", "6"]),
+        ("alpine-2", ["alpine", "Alpine Linux 2.1.6", "2.1.6", "2", "1"]),
+        ("alpine-3.19", ["alpine", "Alpine Linux v3.19", "3.19.8", "3", "19"]),
+        ("alpine-edge", ["alpine", "Alpine Linux edge", "3.21_alpha20250108", "3", "21"]),
+        ("amazon-2", ["amzn", "Amazon Linux 2", "2", "2", "0"]),
+        ("amazon-2023", ["amzn", "Amazon Linux 2023.6.20250107", "2023.6.20250107", "2023", "6"]),
+        ("arch", ["arch", "Arch Linux", "-", "-", "-"]),
+        ("arch-container", ["arch", "Arch Linux", "-", "-", "-"]),
+        ("arch-old", ["arch", "Arch Linux", "-", "-", "-"]),
+        ("centos-5", ["centos", "CentOS release 5.11 (Final)", "5.11", "5", "11"]),
+        ("centos-6", ["centos", "CentOS release 6.10 (Final)", "6.10", "6", "10"]),
+        ("centos-7", ["centos", "CentOS Linux 7 (Core)", "7.9.2009", "7", "9"]),
+        ("centos-stream-9", ["centos", "CentOS Stream 9", "9", "9", "0"]),
+        ("debian-12", ["debian", "Debian GNU/Linux 12 (bookworm)", "12.5", "12", "5"]),
+        ("debian-6", ["debian", "Debian GNU/Linux 6.0.10", "6.0.10", "6", "0"]),
+        ("debian-testing", ["debian", "Debian GNU/Linux bookworm/sid", "-", "-", "-"]),
+        ("devuan-5", ["devuan", "Devuan GNU/Linux 5 (daedalus)", "5", "5", "-"]),
+        ("fedora-41", ["fedora", "Fedora Linux 41 (Forty One)", "41", "41", "0"]),
+        ("fedora-core-3", ["fedora", "Fedora Core release 3 (Heidelberg)", "3", "3", "0"]),
+        ("flatcar", ["flatcar", "Flatcar Container Linux by Kinvolk 3815.2.0 (Oklo)", "3815.2.0", "3815", "2"]),
+        ("freebsd-14", ["freebsd", "FreeBSD 14.1-RELEASE", "14.1", "14", "1"]),
+        ("gentoo", ["gentoo", "Gentoo Linux", "2.15", "2", "15"]),
+        ("gentoo-old", ["gentoo", "Gentoo Base System release 2.0.3", "2.0.3", "2", "0"]),
+        ("kali", ["kali", "Kali GNU/Linux Rolling", "2025.4", "2025", "4"]),
+        ("linuxmint-22", ["linuxmint", "Linux Mint 22", "22", "22", "-"]),
+        ("nixos-24.05", ["nixos", "NixOS 24.05 (Uakari)", "24.05", "24", "05"]),
+        ("opensuse-11.4", ["opensuse", "openSUSE 11.4 (x86_64)", "11.4", "11", "4"]),
+        ("opensuse-leap-15.6", ["opensuse-leap", "openSUSE Leap 15.6", "15.6", "15", "6"]),
+        ("opensuse-tumbleweed", ["opensuse-tumbleweed", "openSUSE Tumbleweed", "20240823", "20240823", "0"]),
+        ("oracle-5", ["oracle", "Enterprise Linux Enterprise Linux Server release 5.5 (Carthage)", "5.5", "5", "5"]),
+        ("oracle-6", ["oracle", "Oracle Linux Server release 6.10", "6.10", "6", "10"]),
+        ("oracle-8", ["oracle", "Oracle Linux Server 8.9", "8.9", "8", "9"]),
+        ("oracle-9", ["oracle", "Oracle Linux Server 9.4", "9.4", "9", "4"]),
+        ("raspbian-12", ["raspbian", "Raspbian GNU/Linux 12 (bookworm)", "12.9", "12", "9"]),
+        ("rhel-4", ["rhel", "Red Hat Enterprise Linux AS release 4 (Nahant Update 8)", "4.8", "4", "8"]),
+        ("rhel-6", ["rhel", "Red Hat Enterprise Linux Server release 6.10 (Santiago)", "6.10", "6", "10"]),
+        ("rhel-9.4", ["rhel", "Red Hat Enterprise Linux 9.4 (Plow)", "9.4", "9", "4"]),
+        ("rocky-9", ["rocky", "Rocky Linux 9.3 (Blue Onyx)", "9.3", "9", "3"]),
+        ("scientific-6", ["scientific", "Scientific Linux release 6.5 (Carbon)", "6.5", "6", "5"]),
+        ("slackware-13.37", ["slackware", "Slackware 13.37.0", "13.37.0", "13", "37"]),
+        ("slackware-15.0", ["slackware", "Slackware 15.0 x86_64", "15.0", "15", "0"]),
+        ("sles-11", ["sles", "SUSE Linux Enterprise Server 11 (x86_64)", "11.3", "11", "3"]),
+        ("sles-12", ["sles", "SUSE Linux Enterprise Server 12", "12.0", "12", "0"]),
+        ("sles-12-sp5", ["sles", "SUSE Linux Enterprise Server 12 SP5", "12.5", "12", "5"]),
+        ("sles-15", ["sles", "SUSE Linux Enterprise Server 15", "15", "15", "0"]),
+        ("sles-15-sp5", ["sles", "SUSE Linux Enterprise Server 15 SP5", "15.5", "15", "5"]),
+        ("talos", ["talos", "Talos (v1.7.0)", "1.7.0", "1", "7"]),
+        ("truenas-scale", ["debian", "Debian GNU/Linux 12 (bookworm)", "12.2", "12", "2"]),
+        ("ubuntu-10.04", ["ubuntu", "Ubuntu 10.04.4 LTS", "10.04", "10", "04"]),
+        ("ubuntu-22.04", ["ubuntu", "Ubuntu 22.04.4 LTS", "22.04", "22", "04"]),
+        ("void", ["void", "Void Linux", "-", "-", "-"]),
+    ];
+
+    #[test]
+    fn known_distributions() {
+        let mut there: Vec<_> =
+            fs::read_dir(data()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        there.sort();
+        assert_eq!(there, KNOWN.map(|(directory, _)| directory));
+        for (directory, expected) in KNOWN {
+            let found = read(&Root::new(data().join(directory))).unwrap_or_else(|| panic!("{directory}: nothing"));
+            assert_eq!(shown(&found), expected, "{directory}");
+        }
+    }
+
+    #[test]
+    fn other_os_release_files() {
+        for (text, expected) in [
+            (
+                "ID=kylin\nVERSION_ID=\"V10\"\nNAME=Kylin\nVERSION=\"V10 (SP1)\"",
+                ["kylin", "Kylin V10 (SP1)", "10", "10", "-"],
+            ),
+            ("ID=Deepin\nVERSION_ID=20.9", ["deepin", "deepin", "20.9", "20", "9"]),
+            ("NAME=Something", ["linux", "Something", "-", "-", "-"]),
+            ("ID=x\nPRETTY_NAME=\"\"\nNAME=X", ["x", "X", "-", "-", "-"]),
+            ("ID=ol\nVERSION_ID=\"7\"", ["oracle", "ol", "7", "7", "0"]),
+            ("ID=nodistro\nVERSION_ID=\"nodistro.0\"", ["nodistro", "nodistro", "-", "-", "-"]),
+            ("ID=x\nVERSION_ID=5.x", ["x", "x", "5.x", "5", "-"]),
+            ("ID=x\nNAME=\"\u{e4}\u{f6}\u{1} X\"", ["x", "? X", "-", "-", "-"]),
+        ] {
+            let (_directory, root) = root(&[("/etc/os-release", text.as_bytes())]);
+            assert_eq!(shown(&read(&root).unwrap()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_major_says_nothing_of_the_minor() {
+        for (release, version, minor) in [("8.4.2105", "8.4.2105", "4"), ("8", "8", "0"), ("9.1", "8", "0")] {
+            let (_directory, root) = root(&[
+                ("/etc/os-release", b"ID=centos\nVERSION_ID=8\n"),
+                ("/etc/centos-release", b"CentOS Linux release 7.9.2009 (Core)\n"),
+                ("/etc/system-release", format!("CentOS Linux release {release}\n").as_bytes()),
+            ]);
+            let found = read(&root).unwrap();
+            assert_eq!((found.version.as_deref(), found.minor.as_deref()), (Some(version), Some(minor)), "{release}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_os_release() {
+        const GOOD: (&str, &[u8]) = ("/usr/lib/os-release", b"ID=good\n");
+        type Make = fn(&Path);
+        let bad: [(&str, Make); 8] = [
+            ("missing", |_| ()),
+            ("directory", |path| fs::create_dir(path).unwrap()),
+            ("dangling", |path| symlink("/nowhere", path).unwrap()),
+            ("loop", |path| symlink("os-release", path).unwrap()),
+            ("absolute", |path| symlink("/usr/lib/os-release", path).unwrap()),
+            ("empty", |path| fs::write(path, "").unwrap()),
+            ("huge", |path| fs::File::create(path).unwrap().set_len(1 << 30).unwrap()),
+            ("fifo", |path| {
+                use rustix::fs::{CWD, FileType, Mode};
+                rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+            }),
+        ];
+        for (what, make) in bad {
+            let (directory, root) = root(&[GOOD, ("/etc/hostname", b"")]);
+            make(&directory.path().join("etc/os-release"));
+            assert_eq!(read(&root).map(|found| found.id).as_deref(), Some("good"), "{what}");
+            fs::remove_file(directory.path().join("usr/lib/os-release")).unwrap();
+            assert_eq!(read(&root), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn files_that_say_nothing() {
+        for (path, text) in [
+            ("/etc/os-release", "VERSION_ID=1\n"),
+            ("/etc/redhat-release", "\n"),
+            ("/etc/SuSE-release", "\u{1}\nVERSION = 11\n"),
+            ("/etc/lsb-release", "LSB_VERSION=1.4\n"),
+            ("/etc/debian_version", ""),
+        ] {
+            let (_directory, root) = root(&[(path, text.as_bytes())]);
+            assert_eq!(read(&root), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn absolute_links_as_nixos_has_them() {
+        let (directory, root) = root(&[("/nix/store/x-etc/etc/os-release", b"ID=nixos\n"), ("/etc/hostname", b"")]);
+        symlink("/nix/store/x-etc/etc", directory.path().join("etc/static")).unwrap();
+        symlink("/etc/static/os-release", directory.path().join("etc/os-release")).unwrap();
+        assert_eq!(read(&root).unwrap().id, "nixos");
+    }
+
+    #[test]
+    fn what_xenstore_takes() {
+        for (text, clean) in [
+            ("plain (text) 1.0", "plain (text) 1.0"),
+            ("\u{1}  a\tb\n\0c\u{7f}\u{9b}d ", "abcd"),
+            ("\u{94f6}\u{6cb3}\u{9e92}\u{9e9f} V10", "? V10"),
+            ("n\u{e4}\u{fffd}i\u{e4}", "n?i?"),
+        ] {
+            assert_eq!(ascii(text), clean, "{text:?}");
+        }
+        assert_eq!(ascii(&"x".repeat(300)).len(), 255);
+        assert_eq!(ascii(&format!("{}  y", "x".repeat(254))).len(), 254);
+    }
+
+    const FILES: [&str; 5] =
+        ["/etc/os-release", "/etc/lsb-release", "/etc/redhat-release", "/etc/SuSE-release", "/etc/debian_version"];
+
+    const STARTS: [&str; 14] = [
+        "",
+        "ID=",
+        "NAME=",
+        "PRETTY_NAME=\"",
+        "VERSION=",
+        "VERSION_ID=",
+        "ID_LIKE=",
+        "ID=sles\nVERSION_ID=",
+        "DISTRIB_ID=",
+        "DISTRIB_RELEASE=",
+        "VERSION = ",
+        "PATCHLEVEL = ",
+        "X release ",
+        "1 Update ",
+    ];
+
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let rest = prop_oneof![
+            any::<Vec<u8>>(),
+            "[v0-9.\"]{0,300}".prop_map(String::into_bytes),
+            ".*".prop_map(String::into_bytes),
+        ];
+        (prop::sample::select(&STARTS[..]), rest).prop_map(|(start, rest)| [start.as_bytes(), &rest, b"\n"].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_gives_clean_text(
+            path in prop::sample::select(&FILES[..]),
+            text in prop::collection::vec(line(), 0..6).prop_map(|lines| lines.concat()),
+        ) {
+            let (_directory, root) = root(&[(path, &text), ("/etc/arch-release", b"")]);
+            let found = read(&root).unwrap();
+            let versions = [found.version, found.major.clone(), found.minor.clone()];
+            for text in [found.id, found.name].into_iter().chain(versions.into_iter().flatten()) {
+                prop_assert!((1..=255).contains(&text.len()), "{:?}", text);
+                prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{:?}", text);
+            }
+            for number in [found.major, found.minor].into_iter().flatten() {
+                prop_assert!(number.bytes().all(|byte| byte.is_ascii_digit()), "{:?}", number);
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Facts of the system itself: kernel, host name, balloon driver, and whether this is a Xen guest at all.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::collect::root::Root;
+
+/// The kernel's release, as `uname -r` has it.
+pub fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// Whether a balloon driver follows the host's memory target.
+pub fn has_balloon(root: &Root) -> bool {
+    root.exists("/sys/devices/system/xen_memory/xen_memory0")
+}
+
+/// Whether the kernel knows that it runs on Xen; then a Xenstore device that is missing is worth waiting for.
+pub fn is_xen(root: &Root) -> bool {
+    root.text("/sys/hypervisor/type").is_ok_and(|hypervisor| hypervisor == "xen")
+}
+
+/// The system's node name, in a file that poll(2) reports (`POLLERR | POLLPRI`) when the name was set.
+#[derive(Debug)]
+pub struct HostName(File);
+
+impl HostName {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn open(root: &Root) -> io::Result<Self> {
+        root.open("/proc/sys/kernel/hostname").map(HostName)
+    }
+
+    /// The name now; none while the system has not been given one.
+    pub fn read(&self) -> Option<String> {
+        let mut buffer = [0; 256];
+        let len = self.0.read_at(&mut buffer, 0).ok()?;
+        let name = String::from_utf8_lossy(buffer.get(..len)?).trim().to_owned();
+        // "(none)" is what Linux starts with.
+        (!name.is_empty() && name != "(none)").then_some(name)
+    }
+
+    /// What to poll for `POLLPRI`.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}

@@ -1,0 +1,196 @@
+//! Collectors: each turns one source of the system into part of a [`Guest`].
+
+pub mod clock;
+pub mod distribution;
+pub mod host;
+pub mod memory;
+pub mod network;
+pub mod os_release;
+pub mod root;
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::warn;
+
+use crate::guest::{Guest, Memory};
+use host::HostName;
+use memory::Meminfo;
+use network::{Netlink, VifNumbers};
+use root::Root;
+
+/// How often memory is looked at, and with it what nothing reports by itself.
+pub const PERIOD: Duration = Duration::from_secs(60);
+
+/// Every so many looks, all that is known is taken for new.
+const FULL_LOOK: u32 = 10;
+
+/// Free memory is news when it moved by this part of the total.
+const NEWS: u64 = 100;
+
+/// The file that an upgrade of the distribution replaces.
+const OS_RELEASE: &str = "/etc/os-release";
+
+/// Device, inode, size and time of change (seconds, nanoseconds): a file that was replaced or rewritten has others.
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// The collectors of one system.
+#[derive(Debug)]
+pub struct System {
+    root: Root,
+    meminfo: Option<Meminfo>,
+    host_name: Option<HostName>,
+    network: Option<Netlink>,
+    /// The file that tells the distribution, and what tells whether it must be read again.
+    os_release: Option<(PathBuf, Option<Stamp>)>,
+    next_look: Duration,
+    looks: u32,
+}
+
+impl System {
+    /// Opens the sources, and takes a first look at all of them. What cannot be had is said in the log, and left out.
+    ///
+    /// # Errors
+    /// Where the network cannot be seen.
+    pub fn open(root: Root, numbers: VifNumbers, guest: &mut Guest, now: Duration) -> io::Result<Self> {
+        let mut system = System {
+            meminfo: told(Meminfo::open(&root)),
+            host_name: told(HostName::open(&root)),
+            network: Some(Netlink::open(numbers)?),
+            os_release: None,
+            root,
+            next_look: now + PERIOD,
+            looks: 0,
+        };
+        guest.kernel = host::kernel();
+        guest.balloon = host::has_balloon(&system.root);
+        system.look_at_all(guest);
+        while system.network.as_ref().is_some_and(|network| !network.is_settled()) {
+            system.on_network(guest)?;
+        }
+        Ok(system)
+    }
+
+    fn look_at_all(&mut self, guest: &mut Guest) -> bool {
+        let memory = self.look_at_memory(guest, true);
+        self.os_release = None;
+        let distribution = self.look_at_distribution(guest);
+        self.on_host_name(guest) | memory | distribution
+    }
+
+    /// Moves the looks to a moment of the minute that differs from domain to domain: a thousand guests that write at the
+    /// same moment are a burden.
+    pub fn spread(&mut self, domain_id: u16, now: Duration) {
+        // By the golden ratio, neighbours come far apart however many they are.
+        let moment = Duration::from_millis(u64::from(domain_id) * 37_082 % 60_000);
+        let minutes = now.as_secs() / PERIOD.as_secs();
+        self.next_look = Duration::from_secs(minutes * PERIOD.as_secs()) + moment;
+        if self.next_look <= now {
+            self.next_look += PERIOD;
+        }
+    }
+
+    /// When [`look`](Self::look) should be called.
+    pub fn deadline(&self) -> Duration {
+        self.next_look
+    }
+
+    /// Looks at what does not report by itself.
+    pub fn look(&mut self, guest: &mut Guest, now: Duration) -> Look {
+        // From the old moment and not from now, so that it stays where it is in the minute.
+        while self.next_look <= now {
+            self.next_look += PERIOD;
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let is_full = self.looks % FULL_LOOK == 0;
+        let has_news = if is_full {
+            self.look_at_all(guest)
+        } else {
+            let memory = self.look_at_memory(guest, false);
+            self.look_at_distribution(guest) | memory
+        };
+        Look { has_news, is_full }
+    }
+
+    fn look_at_memory(&self, guest: &mut Guest, is_full: bool) -> bool {
+        let Some(memory) = self.meminfo.as_ref().and_then(|meminfo| told(meminfo.read())) else { return false };
+        let is_news = is_full || guest.memory.is_none_or(|old| has_moved(old, memory));
+        if is_news {
+            guest.memory = Some(memory);
+        }
+        is_news
+    }
+
+    fn look_at_distribution(&mut self, guest: &mut Guest) -> bool {
+        // Resolved only when all is looked at anew: in between, one system call must do.
+        let known = self.os_release.take();
+        let path =
+            known.as_ref().map_or_else(|| self.root.path(OS_RELEASE).unwrap_or_default(), |(path, _)| path.clone());
+        let now = (path.clone(), stamp(&path));
+        let is_same = known.as_ref() == Some(&now);
+        self.os_release = Some(now);
+        if is_same {
+            return false;
+        }
+        let distribution = distribution::read(&self.root);
+        if distribution.is_none() && self.looks == 0 {
+            warn!("no file of this system tells which distribution it is");
+        }
+        let is_news = guest.distribution != distribution;
+        guest.distribution = distribution;
+        is_news
+    }
+
+    /// Reads the host name again. Whether it changed.
+    pub fn on_host_name(&mut self, guest: &mut Guest) -> bool {
+        let name = self.host_name.as_ref().and_then(HostName::read);
+        let is_news = guest.host_name != name;
+        guest.host_name = name;
+        is_news
+    }
+
+    /// Takes what the network has to tell. Whether something changed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn on_network(&mut self, guest: &mut Guest) -> io::Result<bool> {
+        self.network.as_mut().map_or(Ok(false), |network| network.on_readable(&mut guest.interfaces))
+    }
+
+    /// Readable when the network has something to tell.
+    pub fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.network.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Has something exceptional (`POLLPRI`) when the host name was set.
+    pub fn host_name(&self) -> Option<BorrowedFd<'_>> {
+        self.host_name.as_ref().map(|host_name| host_name.file().as_fd())
+    }
+}
+
+/// What a look found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Whether something changed that is worth telling.
+    pub has_news: bool,
+    /// Whether all was looked at, and the store should be too.
+    pub is_full: bool,
+}
+
+fn has_moved(old: Memory, new: Memory) -> bool {
+    old.total != new.total || old.available.abs_diff(new.available) >= new.total / NEWS
+}
+
+/// What is there, or none with a line in the log.
+fn told<T>(result: io::Result<T>) -> Option<T> {
+    result.inspect_err(|error| warn!("{error}")).ok()
+}
+
+fn stamp(path: &std::path::Path) -> Option<Stamp> {
+    let status = fs::metadata(path).ok()?;
+    Some((status.dev(), status.ino(), status.size(), status.ctime(), status.ctime_nsec()))
+}

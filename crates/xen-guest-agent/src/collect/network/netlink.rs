@@ -1,0 +1,282 @@
+//! Links and addresses by rtnetlink(7), as they change.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use netlink_packet_core::{NetlinkBuffer, NlaBuffer, NlasIterator};
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::table::{Message, Table};
+use super::vif::VifNumbers;
+use crate::guest::{Address, Interface, Mac};
+
+// Numbers of linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h and linux/if.h.
+const NETLINK_ROUTE: Option<Protocol> = None; // 0
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+const NLM_F_DUMP: u16 = 0x300;
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTMGRP_LINK: u32 = 0x1;
+const RTMGRP_IPV4_IFADDR: u32 = 0x10;
+const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+const IFF_UP: u32 = 0x1;
+const IFF_LOOPBACK: u32 = 0x8;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_SECONDARY: u32 = 0x1;
+const IFA_F_DADFAILED: u32 = 0x8;
+const IFA_F_TENTATIVE: u32 = 0x40;
+const IFA_F_OPTIMISTIC: u32 = 0x4;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Changes that never end must not keep the agent from everything else.
+const MOST_AT_ONCE: usize = 256;
+
+/// What the kernel puts together in one go while dumping into a buffer of this size; single messages are smaller, but for
+/// links with hundreds of virtual functions.
+const BUFFER: usize = 8192;
+
+/// A socket of the kernel's routing netlink, and what it has told so far.
+#[derive(Debug)]
+pub struct Netlink {
+    socket: OwnedFd,
+    /// In place of one on the stack, once a message was larger.
+    large_buffer: Vec<u8>,
+    table: Table,
+    dump: Option<Dump>,
+    /// Messages were lost, or a dump was interrupted: everything must be dumped again.
+    is_lost: bool,
+    sequence: u32,
+}
+
+/// A dump that is under way; the kernel does one at a time.
+#[derive(Clone, Copy, Debug)]
+struct Dump {
+    request: u16,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens the socket and asks for everything.
+    ///
+    /// # Errors
+    /// The system's, with what was tried.
+    pub fn open(numbers: VifNumbers) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, NETLINK_ROUTE)
+            .map_err(|error| failed("open a socket", error))?;
+        let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))
+            .map_err(|error| failed("listen to links and addresses", error))?;
+        let mut netlink = Netlink {
+            socket,
+            large_buffer: Vec::new(),
+            table: Table::new(numbers),
+            dump: None,
+            is_lost: true,
+            sequence: 0,
+        };
+        netlink.dump_if_lost()?;
+        Ok(netlink)
+    }
+
+    /// Whether everything has been told that was asked for.
+    pub fn is_settled(&self) -> bool {
+        self.dump.is_none() && !self.is_lost
+    }
+
+    /// Receives what is there, and no more than [`MOST_AT_ONCE`] datagrams. Whether the interfaces changed.
+    ///
+    /// # Errors
+    /// The system's, with what was tried.
+    pub fn on_readable(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> io::Result<bool> {
+        let mut changed = false;
+        for _ in 0..MOST_AT_ONCE {
+            let mut small = [0; BUFFER];
+            let mut large = std::mem::take(&mut self.large_buffer);
+            let buffer = if large.is_empty() { small.as_mut_slice() } else { large.as_mut_slice() };
+            let received = rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::TRUNC);
+            if let Ok((_, len)) = received {
+                match buffer.get(..len) {
+                    Some(datagram) => changed |= self.on_datagram(datagram, interfaces),
+                    None => {
+                        // Cut off, so the rest is lost; the next one of this size will fit.
+                        large.resize(len, 0);
+                        self.is_lost = true;
+                    }
+                }
+            }
+            self.large_buffer = large;
+            match received {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                // The socket's buffer was full and messages were dropped. A dump may have died with them.
+                Err(Errno::NOBUFS) => (self.is_lost, self.dump) = (true, None),
+                Err(error) => return Err(failed("receive", error)),
+            }
+            self.dump_if_lost()?;
+        }
+        Ok(changed)
+    }
+
+    fn dump_if_lost(&mut self) -> io::Result<()> {
+        if self.is_lost && self.dump.is_none() {
+            self.is_lost = false;
+            self.table.begin();
+            self.request(RTM_GETLINK)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a dump: a header and a zeroed `struct ifinfomsg`, which is no shorter than `ifaddrmsg`.
+    fn request(&mut self, request: u16) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut bytes = [0; 32];
+        let mut packet = NetlinkBuffer::new(&mut bytes);
+        packet.set_length(32);
+        packet.set_message_type(request);
+        packet.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
+        packet.set_sequence_number(self.sequence);
+        rustix::net::send(&self.socket, &bytes, SendFlags::empty()).map_err(|error| failed("ask for a dump", error))?;
+        self.dump = Some(Dump { request, sequence: self.sequence });
+        Ok(())
+    }
+
+    fn on_datagram(&mut self, mut rest: &[u8], interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+        let mut changed = false;
+        while let Ok(packet) = NetlinkBuffer::new_checked(rest) {
+            let dump = self.dump.filter(|dump| dump.sequence == packet.sequence_number());
+            if dump.is_some() && packet.flags() & NLM_F_DUMP_INTR != 0 {
+                self.is_lost = true;
+            }
+            match (packet.message_type(), dump) {
+                (NLMSG_DONE, Some(dump)) => changed |= self.on_done(dump, interfaces),
+                (NLMSG_ERROR, Some(_)) => (self.is_lost, self.dump) = (true, None),
+                (kind, _) => {
+                    if let Some(message) = parse(kind, packet.payload()) {
+                        changed |= self.table.apply(message, interfaces);
+                    }
+                }
+            }
+            let len = (packet.length() as usize).next_multiple_of(4);
+            rest = rest.get(len..).unwrap_or_default();
+        }
+        changed
+    }
+
+    fn on_done(&mut self, dump: Dump, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+        self.dump = None;
+        if self.is_lost {
+            return false;
+        }
+        if dump.request == RTM_GETLINK {
+            self.is_lost = self.request(RTM_GETADDR).is_err();
+            return false;
+        }
+        self.table.end(interfaces)
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn failed(action: &str, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
+    io::Error::new(error.kind(), format!("rtnetlink: {action}: {error}"))
+}
+
+/// Takes from a message the few attributes that matter. A full parser (netlink-packet-route) fails on the whole message
+/// when one attribute is not as it expects, and kernels do change them.
+fn parse(kind: u16, payload: &[u8]) -> Option<Message> {
+    match kind {
+        RTM_NEWLINK | RTM_DELLINK => parse_link(kind, payload),
+        RTM_NEWADDR | RTM_DELADDR => parse_address(kind, payload),
+        _ => None,
+    }
+}
+
+/// `struct ifinfomsg`: family (1 byte), padding (1), type (2), index (4), flags (4), change mask (4).
+fn parse_link(kind: u16, payload: &[u8]) -> Option<Message> {
+    let (header, attributes) = payload.split_first_chunk::<16>()?;
+    let [family, _, _, _, index @ .., _, _, _, _, _, _, _, _] = *header;
+    let [_, _, _, _, _, _, _, _, flags @ .., _, _, _, _] = *header;
+    let (index, flags) = (u32::from_ne_bytes(index), u32::from_ne_bytes(flags));
+    // Another family tells of something else: of a port that left a bridge, for AF_BRIDGE.
+    if family != 0 {
+        return None;
+    }
+    if kind == RTM_DELLINK || flags & IFF_LOOPBACK != 0 {
+        return Some(Message::NoLink { index });
+    }
+    let (mut name, mut mac) = (None, None);
+    for attribute in attributes_of(attributes) {
+        match attribute.kind() {
+            IFLA_IFNAME => name = Some(text(attribute.value())),
+            IFLA_ADDRESS => mac = attribute.value().try_into().ok().map(Mac),
+            _ => {}
+        }
+    }
+    Some(Message::Link { index, name: name?, mac, is_up: flags & IFF_UP != 0 })
+}
+
+/// `struct ifaddrmsg`: family, prefix length, flags, scope (1 byte each), index (4).
+fn parse_address(kind: u16, payload: &[u8]) -> Option<Message> {
+    let (header, attributes) = payload.split_first_chunk::<8>()?;
+    let [family, prefix, flags, _scope, index @ ..] = *header;
+    let index = u32::from_ne_bytes(index);
+    let (mut local, mut other, mut flags) = (None, None, u32::from(flags));
+    for attribute in attributes_of(attributes) {
+        let value = attribute.value();
+        match attribute.kind() {
+            // On a point-to-point link IFA_ADDRESS is the peer's.
+            IFA_LOCAL => local = ip(family, value),
+            IFA_ADDRESS => other = ip(family, value),
+            // All of them, where the header has room for eight bits.
+            IFA_FLAGS => flags = value.try_into().map_or(flags, u32::from_ne_bytes),
+            _ => {}
+        }
+    }
+    let ip = local.or(other)?;
+    if kind == RTM_DELADDR {
+        return Some(Message::NoAddress { index, ip, prefix });
+    }
+    let is_tentative = flags & IFA_F_TENTATIVE != 0 && flags & IFA_F_OPTIMISTIC == 0;
+    let is_usable = !is_tentative && flags & IFA_F_DADFAILED == 0;
+    let address = Address { ip, prefix, is_secondary: flags & IFA_F_SECONDARY != 0, is_usable };
+    Some(Message::Address { index, address })
+}
+
+/// The attributes up to the first that is broken.
+fn attributes_of(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+    NlasIterator::new(bytes).map_while(Result::ok)
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(b"\0").unwrap_or(value)).into_owned()
+}
+
+fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
+    match family {
+        AF_INET => value.try_into().ok().map(|bytes: [u8; 4]| bytes.into()),
+        AF_INET6 => value.try_into().ok().map(|bytes: [u8; 16]| bytes.into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,234 @@
+//! What a sequence of messages about links and addresses makes of the interfaces: no system calls here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::vif::VifNumbers;
+use crate::guest::{Address, Device, Interface, Mac};
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    /// A link is there, or changed.
+    Link { index: u32, name: String, mac: Option<Mac>, is_up: bool },
+    /// A link is gone, or of no interest (loopback).
+    NoLink { index: u32 },
+    /// A link has an address, or that changed.
+    Address { index: u32, address: Address },
+    /// A link has an address no more.
+    NoAddress { index: u32, ip: IpAddr, prefix: u8 },
+}
+
+/// Applies messages to the interfaces of a guest.
+#[derive(Debug)]
+pub(super) struct Table {
+    numbers: VifNumbers,
+    /// Addresses of links that are not known: they may come first, and some come after the link's end.
+    early: BTreeMap<u32, Vec<Address>>,
+    /// What a dump that is under way has told of.
+    seen: Option<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    links: BTreeSet<u32>,
+    addresses: BTreeSet<(u32, IpAddr, u8)>,
+}
+
+impl Table {
+    pub(super) fn new(numbers: VifNumbers) -> Self {
+        Table { numbers, early: BTreeMap::new(), seen: None }
+    }
+
+    /// A dump of everything begins.
+    pub(super) fn begin(&mut self) {
+        self.seen = Some(Seen::default());
+    }
+
+    /// The dump has ended: what it did not tell of is gone. Whether that changed something.
+    pub(super) fn end(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+        let Some(seen) = self.seen.take() else { return false };
+        let is_seen = |index: u32, address: &Address| seen.addresses.contains(&(index, address.ip, address.prefix));
+        let mut changed = false;
+        interfaces.retain(|index, interface| {
+            let before = interface.addresses.len();
+            interface.addresses.retain(|address| is_seen(*index, address));
+            changed |= interface.addresses.len() != before || !seen.links.contains(index);
+            seen.links.contains(index)
+        });
+        self.early.clear();
+        changed
+    }
+
+    /// Applies one message. Whether it changed something.
+    pub(super) fn apply(&mut self, message: Message, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+        match message {
+            Message::Link { index, name, mac, is_up } => {
+                if let Some(seen) = &mut self.seen {
+                    seen.links.insert(index);
+                }
+                self.link(index, name, mac, is_up, interfaces)
+            }
+            Message::NoLink { index } => {
+                self.early.remove(&index);
+                interfaces.remove(&index).is_some()
+            }
+            Message::Address { index, address } => {
+                if let Some(seen) = &mut self.seen {
+                    seen.addresses.insert((index, address.ip, address.prefix));
+                }
+                let addresses = match interfaces.get_mut(&index) {
+                    Some(interface) => &mut interface.addresses,
+                    None => self.early.entry(index).or_default(),
+                };
+                put(addresses, address)
+            }
+            Message::NoAddress { index, ip, prefix } => {
+                if let Some(seen) = &mut self.seen {
+                    seen.addresses.remove(&(index, ip, prefix));
+                }
+                let addresses = match interfaces.get_mut(&index) {
+                    Some(interface) => &mut interface.addresses,
+                    None => self.early.entry(index).or_default(),
+                };
+                let before = addresses.len();
+                addresses.retain(|address| (address.ip, address.prefix) != (ip, prefix));
+                addresses.len() != before
+            }
+        }
+    }
+
+    fn link(
+        &mut self,
+        index: u32,
+        name: String,
+        mac: Option<Mac>,
+        is_up: bool,
+        interfaces: &mut BTreeMap<u32, Interface>,
+    ) -> bool {
+        let known = interfaces.get_mut(&index);
+        let device = match &known {
+            Some(Interface { device: known @ Device::Vif(_), .. }) => *known,
+            _ => self.numbers.device(index, &name),
+        };
+        let Some(interface) = known else {
+            let addresses = self.early.remove(&index).unwrap_or_default();
+            interfaces.insert(index, Interface { name, mac, is_up, device, addresses });
+            return true;
+        };
+        let changed =
+            interface.name != name || interface.mac != mac || interface.is_up != is_up || interface.device != device;
+        (interface.name, interface.mac, interface.is_up, interface.device) = (name, mac, is_up, device);
+        changed
+    }
+}
+
+/// Keeps the place of an address that is there already: the order is the kernel's.
+fn put(addresses: &mut Vec<Address>, address: Address) -> bool {
+    match addresses.iter_mut().find(|old| (old.ip, old.prefix) == (address.ip, address.prefix)) {
+        Some(old) => std::mem::replace(old, address) != address,
+        None => {
+            addresses.push(address);
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str, is_up: bool) -> Message {
+        Message::Link { index, name: name.to_owned(), mac: None, is_up }
+    }
+
+    fn address(index: u32, ip: &str, prefix: u8) -> Message {
+        let ip = ip.parse().unwrap();
+        Message::Address { index, address: Address { ip, prefix, is_secondary: false, is_usable: true } }
+    }
+
+    fn no_address(index: u32, ip: &str, prefix: u8) -> Message {
+        Message::NoAddress { index, ip: ip.parse().unwrap(), prefix }
+    }
+
+    /// Applies the messages and gives what each changed, and the interfaces as text.
+    fn run(table: &mut Table, interfaces: &mut BTreeMap<u32, Interface>, messages: &[Message]) -> (Vec<bool>, String) {
+        let changed = messages.iter().map(|message| table.apply(message.clone(), interfaces)).collect();
+        (changed, shown(interfaces))
+    }
+
+    fn shown(interfaces: &BTreeMap<u32, Interface>) -> String {
+        let one = |(index, interface): (&u32, &Interface)| {
+            let ips: Vec<_> = interface.addresses.iter().map(|a| format!("{}/{}", a.ip, a.prefix)).collect();
+            format!("{index}:{}{}[{}]", interface.name, if interface.is_up { "+" } else { "-" }, ips.join(" "))
+        };
+        interfaces.iter().map(one).collect::<Vec<_>>().join(" ")
+    }
+
+    fn fresh() -> (Table, BTreeMap<u32, Interface>) {
+        (Table::new(VifNumbers::Index), BTreeMap::new())
+    }
+
+    #[test]
+    fn messages_in_any_order() {
+        let cases: [(&[Message], &str); 8] = [
+            (&[link(2, "eth0", true), address(2, "10.0.0.1", 24)], "2:eth0+[10.0.0.1/24]"),
+            (&[address(2, "10.0.0.1", 24), link(2, "eth0", true)], "2:eth0+[10.0.0.1/24]"),
+            (&[link(2, "eth0", false), link(2, "eth0", true)], "2:eth0+[]"),
+            (&[link(2, "eth0", true), link(2, "lan", true)], "2:lan+[]"),
+            (
+                &[link(2, "a", true), address(2, "10.0.0.1", 24), Message::NoLink { index: 2 }, link(2, "b", true)],
+                "2:b+[]",
+            ),
+            (&[link(2, "a", true), Message::NoLink { index: 2 }, address(2, "10.0.0.1", 24)], ""),
+            (
+                &[
+                    link(2, "a", true),
+                    address(2, "10.0.0.1", 24),
+                    address(2, "10.0.0.1", 8),
+                    no_address(2, "10.0.0.1", 24),
+                ],
+                "2:a+[10.0.0.1/8]",
+            ),
+            (
+                &[
+                    link(2, "a", true),
+                    address(2, "10.0.0.9", 24),
+                    address(2, "10.0.0.1", 24),
+                    address(2, "10.0.0.9", 24),
+                ],
+                "2:a+[10.0.0.9/24 10.0.0.1/24]",
+            ),
+        ];
+        for (messages, expected) in cases {
+            let (mut table, mut interfaces) = fresh();
+            assert_eq!(run(&mut table, &mut interfaces, messages).1, expected, "{messages:?}");
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_says_so() {
+        let (mut table, mut interfaces) = fresh();
+        let messages = [link(2, "a", true), address(2, "10.0.0.1", 24)];
+        assert_eq!(run(&mut table, &mut interfaces, &messages).0, [true, true]);
+        assert_eq!(run(&mut table, &mut interfaces, &messages).0, [false, false]);
+        assert_eq!(run(&mut table, &mut interfaces, &[no_address(2, "10.0.0.1", 16)]).0, [false]);
+    }
+
+    #[test]
+    fn a_dump_tells_what_is_gone() {
+        let (mut table, mut interfaces) = fresh();
+        let all = [link(2, "a", true), address(2, "10.0.0.1", 24), address(2, "10.0.0.2", 24), link(3, "b", true)];
+        run(&mut table, &mut interfaces, &all);
+        table.begin();
+        run(&mut table, &mut interfaces, &all);
+        assert!(!table.end(&mut interfaces));
+        table.begin();
+        // The last one comes as an event in the middle of the dump.
+        let events =
+            [link(2, "a", true), address(2, "10.0.0.2", 24), no_address(2, "10.0.0.2", 24), link(4, "c", true)];
+        run(&mut table, &mut interfaces, &events);
+        assert!(table.end(&mut interfaces));
+        assert_eq!(shown(&interfaces), "2:a+[] 4:c+[]");
+    }
+}

@@ -1,0 +1,100 @@
+//! What is known of the guest: plain data, with nothing of Xenstore and nothing of how it was found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use crate::collect::distribution::Distribution;
+
+/// All that is known of the guest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guest {
+    /// Whose system this is and what version.
+    pub distribution: Option<Distribution>,
+    /// The kernel's release, as `uname -r` has it.
+    pub kernel: String,
+    /// The node name of the system; it may have a domain behind a dot.
+    pub host_name: Option<String>,
+    /// Memory, as it was last worth telling.
+    pub memory: Option<Memory>,
+    /// Whether a balloon driver is there to follow the host's memory target.
+    pub balloon: bool,
+    /// Network interfaces by interface index; loopback is not among them.
+    pub interfaces: BTreeMap<u32, Interface>,
+    /// When this was known.
+    pub now: SystemTime,
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Guest {
+            distribution: None,
+            kernel: String::new(),
+            host_name: None,
+            memory: None,
+            balloon: false,
+            interfaces: BTreeMap::new(),
+            now: SystemTime::UNIX_EPOCH,
+        }
+    }
+}
+
+/// Memory in KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// What the kernel manages.
+    pub total: u64,
+    /// What programs could still get without swapping.
+    pub available: u64,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name now.
+    pub name: String,
+    /// Its hardware address, where it has one of six bytes.
+    pub mac: Option<Mac>,
+    /// Whether the administrator has it up.
+    pub is_up: bool,
+    /// What it is to the host.
+    pub device: Device,
+    /// Its addresses, in the kernel's order.
+    pub addresses: Vec<Address>,
+}
+
+/// What an interface is to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// A paravirtual interface, by its number among the domain's VIFs.
+    Vif(u32),
+    /// Nothing that the host knows of.
+    Other,
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The interface's own address.
+    pub ip: IpAddr,
+    /// Length of the network's prefix in bits.
+    pub prefix: u8,
+    /// Whether another address of the same network goes before it (IPv4), or it is a temporary one (IPv6).
+    pub is_secondary: bool,
+    /// Whether it can be used: duplicate detection has ended, and found none.
+    pub is_usable: bool,
+}
+
+/// A hardware address, shown as `00:16:3e:01:02:03`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if index > 0 { ":" } else { "" })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,14 @@
+//! The guest agent's parts; the daemon is made of them.
+//!
+//! One way through the house: [`collect`] fills a [`guest::Guest`], a [`schema`] renders it to a tree, [`publish`] makes
+//! Xenstore equal the tree, and [`agent`] decides when. `docs/architecture.md` has the picture and the reasons.
+
+pub mod agent;
+pub mod cli;
+pub mod collect;
+pub mod guest;
+pub mod log;
+pub mod publish;
+pub mod run;
+pub mod schema;
+pub mod try_out;

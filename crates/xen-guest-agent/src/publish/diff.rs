@@ -1,0 +1,261 @@
+//! The difference between what is in Xenstore and what should be, as the fewest requests that close it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use xenstore::Path;
+
+use crate::schema::{Layout, Role, Tree};
+
+/// What is in Xenstore, as far as is known.
+pub(super) type Known = BTreeMap<Path, Vec<u8>>;
+
+/// One request that brings the store nearer to what it should hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A node gets a value.
+    Write(Path, String),
+    /// A node goes, with all below it.
+    Remove(Path),
+}
+
+impl Change {
+    /// The node.
+    pub fn path(&self) -> &Path {
+        match self {
+            Change::Write(path, _) | Change::Remove(path) => path,
+        }
+    }
+
+    /// Notes that it was done.
+    pub(super) fn apply(self, known: &mut Known) {
+        match self {
+            Change::Write(path, value) => drop(known.insert(path, value.into_bytes())),
+            Change::Remove(path) => known.retain(|node, _| !node.is_at_or_below(&path)),
+        }
+    }
+}
+
+/// What to do, in the order in which it must be done.
+///
+/// `refused` are nodes that are not asked for again; what is below one is not wanted either, as its write would make the
+/// node itself, empty. With `announce`, announcements are written even where nothing else changed.
+pub(super) fn diff(
+    layout: &Layout,
+    known: &Known,
+    wanted: &Tree,
+    refused: &BTreeMap<Path, String>,
+    announce: bool,
+) -> Vec<Change> {
+    let is_refused = |path: &Path| refused.keys().any(|node| path.is_at_or_below(node));
+    let mut wanted = Cow::Borrowed(wanted);
+    if !refused.is_empty() {
+        wanted.to_mut().retain(|path, _| !is_refused(path));
+    }
+    let role = |path: &Path| (layout.rank)(path).role;
+
+    let differs = |path: &Path, value: &str| known.get(path).is_none_or(|old| old != value.as_bytes());
+    let mut changes: Vec<Change> = wanted
+        .iter()
+        .filter(|(path, value)| role(path) != Role::Announcement && differs(path, value))
+        .map(|(path, value)| Change::Write(path.clone(), value.clone()))
+        .collect();
+    for path in stale(layout, known, &wanted) {
+        if !is_refused(&path) {
+            changes.push(Change::Remove(path));
+        }
+    }
+    let announce = announce || changes.iter().any(|change| role(change.path()) == Role::Cached);
+    let announced = wanted
+        .iter()
+        .filter(|(path, _)| role(path) == Role::Announcement && (announce || !known.contains_key(*path)))
+        .map(|(path, value)| Change::Write(path.clone(), value.clone()));
+    changes.extend(announced);
+    // New values come before removals of the same order, and a node before what is below it.
+    changes.sort_by_cached_key(|change| {
+        let path = change.path();
+        ((layout.rank)(path).order, matches!(change, Change::Remove(_)), path.clone())
+    });
+    changes
+}
+
+/// The topmost nodes of what is in the store, is the schema's to remove, and has nothing wanted at or below it.
+fn stale(layout: &Layout, known: &Known, wanted: &Tree) -> Vec<Path> {
+    let is_wanted = |path: &Path| {
+        let below = format!("{path}/");
+        let next = wanted.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded)).next();
+        wanted.contains_key(path) || next.is_some_and(|(path, _)| path.starts_with(&below))
+    };
+    let is_ours = |path: &Path| layout.claims.iter().any(|claim| claim.removes_stale && claim.owns(path));
+    let mut tops: Vec<Path> = Vec::new();
+    for path in known.keys() {
+        let is_gone = tops.last().is_some_and(|top| path.is_at_or_below(top));
+        if is_gone || !is_ours(path) || is_wanted(path) {
+            continue;
+        }
+        let mut top = path.clone();
+        while let Some(above) = top.parent().filter(|above| is_ours(above) && !is_wanted(above)) {
+            top = above;
+        }
+        tops.push(top);
+    }
+    tops.sort();
+    tops.dedup();
+    tops
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::std::LAYOUT;
+    use proptest::prelude::*;
+
+    fn path(text: &str) -> Path {
+        Path::new(text).unwrap()
+    }
+
+    fn tree(nodes: &[(&str, &str)]) -> Tree {
+        nodes.iter().map(|(node, value)| (path(node), (*value).to_owned())).collect()
+    }
+
+    fn known(nodes: &[(&str, &str)]) -> Known {
+        nodes.iter().map(|(node, value)| (path(node), value.as_bytes().to_vec())).collect()
+    }
+
+    fn shown(changes: &[Change]) -> Vec<String> {
+        let one = |change: &Change| match change {
+            Change::Write(path, value) => format!("{path}={value}"),
+            Change::Remove(path) => format!("-{path}"),
+        };
+        changes.iter().map(one).collect()
+    }
+
+    fn plan(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
+        shown(&diff(&LAYOUT, &known(old), &tree(new), &BTreeMap::new(), false))
+    }
+
+    #[test]
+    fn nothing_to_do() {
+        let nodes = [("data/os_name", "x"), ("data/updated", "then"), ("attr/vif/0/ipv4/0", "10.0.0.1")];
+        assert_eq!(plan(&nodes, &nodes), [] as [&str; 0]);
+        // The date alone is no reason.
+        assert_eq!(plan(&[("data/updated", "then")], &[("data/updated", "now")]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn readers_order() {
+        let new = [
+            ("attr/PVAddons/Installed", "1"),
+            ("attr/PVAddons/MajorVersion", "1"),
+            ("attr/vif/0/ipv4/0", "10.0.0.1"),
+            ("attr/vif/0/ipv4/0/prefix", "24"),
+            ("data/os_name", "x"),
+            ("data/updated", "now"),
+        ];
+        let expected = [
+            "data/os_name=x",
+            "data/updated=now",
+            "attr/PVAddons/Installed=1",
+            "attr/PVAddons/MajorVersion=1",
+            "attr/vif/0/ipv4/0=10.0.0.1",
+            "attr/vif/0/ipv4/0/prefix=24",
+        ];
+        assert_eq!(plan(&[], &new), expected);
+    }
+
+    #[test]
+    fn what_is_cached_is_announced_after_it_changed_or_went() {
+        let old = [
+            ("attr/PVAddons/Installed", "1"),
+            ("data/os_minorver", "1"),
+            ("data/os_name", "x"),
+            ("data/updated", "then"),
+        ];
+        let new = [("attr/PVAddons/Installed", "1"), ("data/os_name", "x"), ("data/updated", "now")];
+        assert_eq!(plan(&old, &new), ["-data/os_minorver", "data/updated=now", "attr/PVAddons/Installed=1"]);
+        let memory = [("attr/PVAddons/Installed", "1"), ("data/meminfo_free", "5")];
+        assert_eq!(plan(&[("attr/PVAddons/Installed", "1")], &memory), ["data/meminfo_free=5"]);
+    }
+
+    #[test]
+    fn one_removal_for_all_that_goes_and_new_values_first() {
+        let old = [
+            ("attr/vif", ""),
+            ("attr/vif/0", ""),
+            ("attr/vif/0/ipv4", ""),
+            ("attr/vif/0/ipv4/0", "10.0.0.1"),
+            ("attr/vif/0/ipv4/0/prefix", "24"),
+            ("attr/vif/0/name", "a"),
+            ("attr/vif/1", ""),
+            ("attr/vif/1/ipv6", ""),
+            ("attr/vif/1/name", "b"),
+        ];
+        assert_eq!(plan(&old, &[("attr/vif/0/name", "a")]), ["-attr/vif/0/ipv4", "-attr/vif/1"]);
+        assert_eq!(plan(&old, &[]), ["-attr/vif"]);
+        let moved = [("attr/vif/0/ipv4/1", "10.0.0.2"), ("attr/vif/0/name", "a"), ("attr/vif/1/name", "b")];
+        assert_eq!(plan(&old, &moved), ["attr/vif/0/ipv4/1=10.0.0.2", "-attr/vif/0/ipv4/0", "-attr/vif/1/ipv6"]);
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        let old = [("attr/os", "x"), ("data/ts", "1"), ("data/meminfo_free", "7"), ("feature/hotplug/vif", "1")];
+        assert_eq!(plan(&old, &[]), [] as [&str; 0]);
+        let leftovers = [("attr/eth0", ""), ("attr/eth0/ip", "10.0.0.1"), ("data/volumes", ""), ("data/volumes/0", "")];
+        assert_eq!(plan(&leftovers, &[]), ["-attr/eth0", "-data/volumes"]);
+    }
+
+    #[test]
+    fn below_a_refused_node_nothing_is_written_and_what_is_there_goes() {
+        let wanted =
+            tree(&[("attr/vif/0/ipv4/0", "10.0.0.1"), ("attr/vif/0/ipv4/0/prefix", "24"), ("data/domain", "x")]);
+        let refused = [path("attr/vif/0/ipv4/0"), path("data/domain")].map(|path| (path, String::new())).into();
+        assert_eq!(diff(&LAYOUT, &Known::new(), &wanted, &refused, false), []);
+    }
+
+    fn node() -> impl Strategy<Value = Path> {
+        let below = prop::collection::vec("[ab0]", 1..4);
+        let start = prop::sample::select(vec!["attr/vif", "attr/eth0", "data/os_name", "attr/PVAddons"]);
+        (start, below, any::<bool>()).prop_map(|(start, below, is_leaf)| {
+            let is_leaf = is_leaf || start.starts_with("data");
+            path(&if is_leaf { start.to_owned() } else { format!("{start}/{}", below.join("/")) })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_changes_make_any_tree_any_other(
+            old in prop::collection::btree_map(node(), "[xy]", 0..12),
+            new in prop::collection::btree_map(node(), "[xy]", 0..12),
+        ) {
+            // As a store does: what is written has all nodes above it.
+            let with_parents = |tree: &Tree| {
+                let mut known = Known::new();
+                for (path, value) in tree {
+                    let mut above = path.parent();
+                    while let Some(node) = above {
+                        known.entry(node.clone()).or_default();
+                        above = node.parent();
+                    }
+                    known.insert(path.clone(), value.clone().into_bytes());
+                }
+                known
+            };
+            let mut store = with_parents(&old);
+            let changes = diff(&LAYOUT, &store, &new, &BTreeMap::new(), false);
+            for change in changes.clone() {
+                change.apply(&mut store);
+            }
+            let owned = |path: &Path| LAYOUT.claims.iter().any(|claim| claim.owns(path));
+            // Nodes that only stand above others keep the value they had.
+            let is_node = |path: &Path| new.contains_key(path);
+            let left: Tree = store.iter().filter(|(path, _)| owned(path) && is_node(path))
+                .map(|(path, value)| (path.clone(), String::from_utf8(value.clone()).unwrap())).collect();
+            prop_assert_eq!(&left, &new);
+            for path in store.keys().filter(|path| owned(path)) {
+                prop_assert!(new.keys().any(|node| node.is_at_or_below(path)), "{path} is left");
+            }
+            prop_assert_eq!(diff(&LAYOUT, &store, &new, &BTreeMap::new(), false), []);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The publisher: makes the store equal the tree, and knows nothing of either's meaning.
+
+mod diff;
+mod echo;
+mod survey;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use log::{debug, info, warn};
+use xenstore::{Connection, Error, ErrorCode, Event, Path, Request, RequestId};
+
+pub use diff::Change;
+use diff::Known;
+use echo::Echoes;
+use survey::{Scope, Survey};
+
+use crate::schema::{Layout, Tree};
+
+/// The node whose watch fires when the domain was resumed or migrated: nobody writes it while the domain runs.
+const DOMAIN_ID: &str = "domid";
+
+/// What is known of the store, and what is under way to change it.
+///
+/// One survey or one round of changes is under way at a time; both end before the next begins.
+#[derive(Debug)]
+pub struct Publisher {
+    layout: &'static Layout,
+    known: Known,
+    state: State,
+    /// A survey that is due once nothing is under way.
+    due: Option<Scope>,
+    /// Nodes that may not be written, or removed, with the error's name: not tried again before a resume.
+    refused: BTreeMap<Path, String>,
+    /// Those that were refused for want of room: tried again once there may be some.
+    full: BTreeMap<Path, String>,
+    echoes: Echoes,
+    /// Whether announcements are written even where nothing else changes: the domain is a new one.
+    is_new: bool,
+    domain_id: Option<u16>,
+    domain_id_asked: Option<RequestId>,
+    /// Watches that the server has not confirmed yet.
+    watches_asked: BTreeMap<RequestId, &'static str>,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Surveying(Survey),
+    Changing(BTreeMap<RequestId, Change>),
+}
+
+/// What became known by an event of the store.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing that asks for anything.
+    None,
+    /// The publisher is free again, and may see a difference that it did not see before.
+    Free,
+    /// The domain was resumed or migrated: everything is published again.
+    Resumed,
+}
+
+impl Publisher {
+    /// Publishes what `layout` describes. Nothing is known of the store yet.
+    pub fn new(layout: &'static Layout) -> Self {
+        Publisher {
+            layout,
+            known: Known::new(),
+            state: State::Idle,
+            due: Some(Scope::All),
+            refused: BTreeMap::new(),
+            full: BTreeMap::new(),
+            echoes: Echoes::default(),
+            is_new: false,
+            domain_id: None,
+            domain_id_asked: None,
+            watches_asked: BTreeMap::new(),
+        }
+    }
+
+    /// Begins on a new connection: sets the watches, and has everything read that may be there.
+    ///
+    /// # Errors
+    /// Those that end the connection.
+    pub fn connect(&mut self, connection: &mut Connection, now: Duration) -> Result<(), Error> {
+        let Publisher { known, domain_id, .. } = std::mem::replace(self, Publisher::new(self.layout));
+        (self.known, self.domain_id) = (known, domain_id);
+        for watch in self.layout.watches.iter().copied().chain([DOMAIN_ID]) {
+            let id = connection.submit(Request::watch(watch, watch)?)?;
+            self.watches_asked.insert(id, watch);
+            self.echoes.expect(&Path::new(watch)?, now);
+        }
+        self.domain_id_asked = Some(connection.submit(Request::read(DOMAIN_ID)?)?);
+        self.survey_if_due(connection)
+    }
+
+    /// What is in the store, as far as is known and as far as it is text.
+    pub fn known(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.known.iter().filter_map(|(path, value)| Some((path, std::str::from_utf8(value).ok()?)))
+    }
+
+    /// The number of this domain, once it is known.
+    pub fn domain_id(&self) -> Option<u16> {
+        self.domain_id
+    }
+
+    /// Whether something is under way, so that [`publish`](Self::publish) must wait.
+    pub fn is_busy(&self) -> bool {
+        self.due.is_some() || !matches!(self.state, State::Idle)
+    }
+
+    /// What should be done for the store to equal `wanted`.
+    pub fn plan(&self, wanted: &Tree) -> Vec<Change> {
+        let refused = self.refused.iter().chain(&self.full).map(|(path, why)| (path.clone(), why.clone())).collect();
+        diff::diff(self.layout, &self.known, wanted, &refused, self.is_new)
+    }
+
+    /// Sends `changes`, which come from [`plan`](Self::plan).
+    ///
+    /// # Errors
+    /// Those that end the connection.
+    pub fn publish(&mut self, changes: Vec<Change>, connection: &mut Connection, now: Duration) -> Result<(), Error> {
+        let mut under_way = BTreeMap::new();
+        for change in changes {
+            let request = match &change {
+                Change::Write(path, value) => Request::write(path, value)?,
+                Change::Remove(path) => Request::remove(path)?,
+            };
+            match connection.submit(request) {
+                Ok(id) => {
+                    if self.is_watched(change.path()) {
+                        self.echoes.expect(change.path(), now);
+                    }
+                    under_way.insert(id, change);
+                }
+                // Too long for this transport.
+                Err(error) => drop(self.refused.insert(change.path().clone(), error.to_string())),
+            }
+        }
+        self.state = if under_way.is_empty() { State::Idle } else { State::Changing(under_way) };
+        self.is_new = false;
+        connection.flush()
+    }
+
+    fn is_watched(&self, path: &Path) -> bool {
+        let is_below =
+            |watch: &&str| path.strip_prefix(*watch).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.layout.watches.iter().any(is_below)
+    }
+
+    /// Takes what came from the store.
+    ///
+    /// # Errors
+    /// Those that end the connection.
+    pub fn on_event(&mut self, event: Event, connection: &mut Connection) -> Result<Progress, Error> {
+        match event {
+            Event::Watch(event) => Ok(self.on_watch(&event.path)),
+            Event::Reply { id, result } => self.on_reply(id, result, connection),
+        }
+    }
+
+    fn on_watch(&mut self, path: &Path) -> Progress {
+        if self.echoes.take(path) {
+            return Progress::None;
+        }
+        self.due = Some(Scope::All);
+        if path.as_str() != DOMAIN_ID {
+            debug!("somebody changed {path}");
+            return Progress::None;
+        }
+        info!("the domain was resumed: publishing everything again");
+        self.refused.clear();
+        self.full.clear();
+        self.is_new = true;
+        Progress::Resumed
+    }
+
+    fn on_reply(
+        &mut self,
+        id: RequestId,
+        result: Result<Vec<u8>, Error>,
+        connection: &mut Connection,
+    ) -> Result<Progress, Error> {
+        if self.domain_id_asked == Some(id) {
+            let text = result.ok().and_then(|value| String::from_utf8(value).ok());
+            self.domain_id = text.and_then(|text| text.parse().ok());
+            return Ok(Progress::None);
+        }
+        if let Some(watch) = self.watches_asked.remove(&id) {
+            if let Err(error) = result {
+                warn!("{error}: changes that others make there are noticed late");
+                self.echoes.take(&Path::new(watch)?);
+            }
+            return Ok(Progress::None);
+        }
+        match &mut self.state {
+            State::Surveying(survey) => {
+                survey.on_reply(id, &result, connection)?;
+                connection.flush()?;
+                if !survey.is_complete() {
+                    return Ok(Progress::None);
+                }
+                if let State::Surveying(survey) = std::mem::replace(&mut self.state, State::Idle) {
+                    survey.finish(&mut self.known);
+                }
+                Ok(Progress::Free)
+            }
+            State::Changing(under_way) => {
+                let Some(change) = under_way.remove(&id) else { return Ok(Progress::None) };
+                let is_last = under_way.is_empty();
+                self.on_change(change, result);
+                if !is_last {
+                    return Ok(Progress::None);
+                }
+                self.state = State::Idle;
+                Ok(Progress::Free)
+            }
+            State::Idle => Ok(Progress::None),
+        }
+    }
+
+    fn on_change(&mut self, change: Change, result: Result<Vec<u8>, Error>) {
+        let Err(error) = result else {
+            if matches!(change, Change::Remove(_)) {
+                self.full.clear();
+            }
+            return change.apply(&mut self.known);
+        };
+        if self.is_watched(change.path()) {
+            self.echoes.take(change.path());
+        }
+        match error.code() {
+            // Somebody else removed what is above it.
+            Some(ErrorCode::ENOENT) if matches!(change, Change::Remove(_)) => change.apply(&mut self.known),
+            Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA | ErrorCode::E2BIG | ErrorCode::ENOMEM) => {
+                warn!("no room in Xenstore, left out until there is: {error}");
+                self.full.insert(change.path().clone(), error.to_string());
+            }
+            _ => {
+                warn!("the host does not allow it, left out: {error}");
+                self.refused.insert(change.path().clone(), error.to_string());
+            }
+        }
+    }
+
+    /// Begins a survey if one is due and nothing else is under way.
+    ///
+    /// # Errors
+    /// Those that end the connection.
+    pub fn survey_if_due(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        if !matches!(self.state, State::Idle) {
+            return Ok(());
+        }
+        if let Some(scope) = self.due.take() {
+            self.state = State::Surveying(Survey::begin(self.layout, scope, connection)?);
+        }
+        connection.flush()
+    }
+
+    /// Has what no watch covers read and compared, and tries again what there was no room for.
+    pub fn compare(&mut self) {
+        self.full.clear();
+        self.due = self.due.max(Some(Scope::Compared));
+    }
+
+    /// Gives up waiting for events of own changes; the store is read if some never came.
+    pub fn expire(&mut self, now: Duration) {
+        if self.echoes.expire(now) {
+            self.due = Some(Scope::All);
+        }
+    }
+
+    /// When [`expire`](Self::expire) should be called.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.echoes.deadline()
+    }
+}

@@ -1,0 +1,156 @@
+//! Which index an address has.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use xenstore::Path;
+
+use crate::guest::Address;
+
+/// The indices of all addresses, kept as long as an address lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slots(BTreeMap<(u32, Family), BTreeMap<u32, IpAddr>>);
+
+/// Addresses are numbered for each family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// `ipv4`
+    V4,
+    /// `ipv6`
+    V6,
+}
+
+impl Family {
+    /// The name that stands in paths.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        }
+    }
+
+    fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+}
+
+impl Slots {
+    /// Takes an index that the store holds: the node `attr/vif/<id>/<family>/<n>`; anything else is passed over.
+    pub fn seed(&mut self, path: &Path, value: &str) {
+        let mut parts = path.split('/');
+        let is_vif = parts.next() == Some("attr") && parts.next() == Some("vif");
+        let mut part = || parts.next().filter(|_| is_vif);
+        let (Some(vif), Some(family), Some(slot), None) = (part(), part(), part(), part()) else { return };
+        let (Ok(vif), Ok(slot), Ok(ip)) = (vif.parse(), slot.parse(), value.parse()) else { return };
+        if Family::of(ip).name() == family {
+            self.0.entry((vif, Family::of(ip))).or_default().insert(slot, ip);
+        }
+    }
+
+    /// The indices of a VIF's addresses. Those that had one keep it; the others take the lowest free ones, the most
+    /// important address first.
+    pub fn assign(&mut self, vif: u32, family: Family, addresses: &[Address]) -> &BTreeMap<u32, IpAddr> {
+        let mut wanted: Vec<&Address> = addresses.iter().filter(|address| Family::of(address.ip) == family).collect();
+        // The sort is stable: within a class the kernel's order stays.
+        wanted.sort_by_key(|address| (class(address.ip), address.is_secondary));
+        let taken = self.0.entry((vif, family)).or_default();
+        let mut placed = Vec::new();
+        taken.retain(|_, ip| {
+            let stays = wanted.iter().any(|address| address.ip == *ip) && !placed.contains(ip);
+            placed.push(*ip);
+            stays
+        });
+        let mut next = 0;
+        for address in wanted {
+            if placed.contains(&address.ip) {
+                continue;
+            }
+            while taken.contains_key(&next) {
+                next += 1;
+            }
+            taken.insert(next, address.ip);
+            placed.push(address.ip);
+        }
+        taken
+    }
+
+    /// Forgets VIFs that are gone.
+    pub fn keep_vifs(&mut self, is_there: impl Fn(u32) -> bool) {
+        self.0.retain(|(vif, _), _| is_there(*vif));
+    }
+}
+
+/// Global before unique-local before link-local: readers take the lowest index for the main address.
+fn class(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => 2,
+        IpAddr::V6(ip) => u8::from(ip.is_unique_local()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        let (text, is_secondary) = text.strip_suffix('s').map_or((text, false), |text| (text, true));
+        let (ip, prefix) = text.split_once('/').unwrap_or((text, "24"));
+        Address { ip: ip.parse().unwrap(), prefix: prefix.parse().unwrap(), is_secondary, is_usable: true }
+    }
+
+    fn assign(slots: &mut Slots, family: Family, addresses: &[&str]) -> String {
+        let addresses: Vec<_> = addresses.iter().map(|text| address(text)).collect();
+        let assigned = slots.assign(0, family, &addresses);
+        assigned.iter().map(|(slot, ip)| format!("{slot}={ip}")).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_most_important_address_is_first() {
+        let v4 = ["10.0.0.2s", "10.0.0.1", "10.1.0.1"];
+        assert_eq!(assign(&mut Slots::default(), Family::V4, &v4), "0=10.0.0.1 1=10.1.0.1 2=10.0.0.2");
+        let v6 = ["fe80::1", "fd00::1", "2001:db8::2s", "2001:db8::1"];
+        let expected = "0=2001:db8::1 1=2001:db8::2 2=fd00::1 3=fe80::1";
+        assert_eq!(assign(&mut Slots::default(), Family::V6, &v6), expected);
+    }
+
+    #[test]
+    fn an_address_keeps_its_slot_and_freed_ones_are_used_again() {
+        let mut slots = Slots::default();
+        assert_eq!(
+            assign(&mut slots, Family::V4, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]),
+            "0=10.0.0.1 1=10.0.0.2 2=10.0.0.3"
+        );
+        assert_eq!(assign(&mut slots, Family::V4, &["10.0.0.3", "10.0.0.1"]), "0=10.0.0.1 2=10.0.0.3");
+        assert_eq!(assign(&mut slots, Family::V4, &["10.0.0.9", "10.0.0.3"]), "0=10.0.0.9 2=10.0.0.3");
+        assert_eq!(
+            assign(&mut slots, Family::V4, &["10.0.0.9", "10.0.0.3", "10.0.0.4"]),
+            "0=10.0.0.9 1=10.0.0.4 2=10.0.0.3"
+        );
+        assert_eq!(assign(&mut slots, Family::V4, &[]), "");
+    }
+
+    #[test]
+    fn one_address_with_two_prefixes_has_one_slot() {
+        assert_eq!(assign(&mut Slots::default(), Family::V4, &["10.0.0.1/8", "10.0.0.1/24"]), "0=10.0.0.1");
+    }
+
+    #[test]
+    fn slots_come_back_from_the_store() {
+        let mut slots = Slots::default();
+        let nodes = [
+            ("attr/vif/0/ipv4/3", "10.0.0.1"),
+            ("attr/vif/0/ipv4/3/prefix", "24"),
+            ("attr/vif/0/ipv4/x", "10.0.0.2"),
+            ("attr/vif/0/ipv4/4", "fe80::1"),
+            ("attr/vif/0/ipv4/5", "10.0.0.1"),
+            ("attr/vif/0/ipv6/1", "fe80::1"),
+            ("attr/eth0/ip", "10.0.0.2"),
+        ];
+        for (path, value) in nodes {
+            slots.seed(&Path::new(path).unwrap(), value);
+        }
+        assert_eq!(assign(&mut slots, Family::V4, &["10.0.0.1", "10.0.0.2"]), "0=10.0.0.2 3=10.0.0.1");
+        assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
+    }
+}

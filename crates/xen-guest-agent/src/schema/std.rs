@@ -1,0 +1,181 @@
+//! The `std` schema: the nodes that xapi, squeezed, the RRD daemon, Xen Orchestra and XenCenter read, and those of Xen's
+//! `docs/misc/xenstore-paths`.
+
+use std::fmt::Display;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use xenstore::Path;
+
+use super::slots::{Family, Slots};
+use super::{Claim, Kept, Layout, Rank, Role, Tree};
+use crate::guest::{Address, Device, Guest, Interface};
+
+/// `attr/PVAddons/MajorVersion`. Not the crate's: readers hide a version whose major is 0.
+const MAJOR_VERSION: &str = "1";
+const MINOR_VERSION: &str = env!("CARGO_PKG_VERSION_MINOR");
+const MICRO_VERSION: &str = env!("CARGO_PKG_VERSION_PATCH");
+/// Must be an integer, or xapi takes the drivers for unknown.
+const BUILD_VERSION: &str = "1";
+
+/// The nodes that the schema owns.
+pub const LAYOUT: Layout = Layout {
+    claims: &[
+        cached("os_distro"),
+        cached("os_name"),
+        cached("os_majorver"),
+        cached("os_minorver"),
+        cached("os_uname"),
+        cached("host_name_dns"),
+        cached("domain"),
+        Claim { kept: Kept::Rewritten, removes_stale: false, ..cached("meminfo_total") },
+        Claim { kept: Kept::Rewritten, removes_stale: false, ..cached("meminfo_free") },
+        Claim { removes_stale: false, ..cached("updated") },
+        Claim { parent: "attr", child: "PVAddons", is_tree: true, removes_stale: true, kept: Kept::Watched },
+        Claim { parent: "attr", child: "vif", is_tree: true, removes_stale: true, kept: Kept::Watched },
+        // The Go agent's, before `attr/vif`.
+        Claim { parent: "attr", child: "eth*", is_tree: true, removes_stale: true, kept: Kept::Watched },
+        Claim { parent: "feature/hotplug", child: "vif", removes_stale: false, ..cached("") },
+        Claim { parent: "feature/hotplug", child: "vbd", removes_stale: false, ..cached("") },
+        Claim { parent: "control", child: "feature-balloon", ..cached("") },
+        // The Go agent's, read by nobody today.
+        Claim { child: "volumes", is_tree: true, ..cached("") },
+    ],
+    watches: &["data/os_name", "attr"],
+    rank,
+};
+
+const fn cached(child: &'static str) -> Claim {
+    Claim { parent: "data", child, is_tree: false, removes_stale: true, kept: Kept::Compared }
+}
+
+fn rank(path: &Path) -> Rank {
+    let mut parts = [""; 7];
+    for (part, name) in parts.iter_mut().zip(path.split('/')) {
+        *part = name;
+    }
+    let (order, worth, role) = match parts {
+        ["data", "os_distro" | "os_name" | "os_majorver" | "os_minorver" | "os_uname", ..] => (1, 2, Role::Cached),
+        ["data", "host_name_dns" | "domain", ..] => (1, 4, Role::Cached),
+        ["data", "meminfo_total" | "meminfo_free", ..] => (1, 3, Role::Plain),
+        ["data", "updated", ..] => (2, 3, Role::Announcement),
+        ["attr", "PVAddons", "Installed", ..] => (3, 1, Role::Announcement),
+        ["attr", "PVAddons", ..] => (3, 1, Role::Plain),
+        ["feature", "hotplug", ..] => (3, 4, Role::Plain),
+        ["control", "feature-balloon", ..] => (3, 3, Role::Plain),
+        ["attr", "vif", _, "ipv4" | "ipv6", "0", "", ..] => (4, 2, Role::Plain),
+        ["attr", "vif", _, "ipv4" | "ipv6", _, "", ..] => (4, 5, Role::Plain),
+        ["attr", ..] => (5, 6, Role::Plain),
+        _ => (6, 7, Role::Plain),
+    };
+    Rank { order, worth, role }
+}
+
+/// The schema, with the indices that it gave to addresses.
+#[derive(Debug, Default)]
+pub struct Std {
+    slots: Slots,
+}
+
+impl Std {
+    /// Takes what the store holds, so that addresses keep their indices over a restart of the agent.
+    pub fn seed<'a>(&mut self, nodes: impl IntoIterator<Item = (&'a Path, &'a str)>) {
+        self.slots = Slots::default();
+        for (path, value) in nodes {
+            self.slots.seed(path, value);
+        }
+    }
+
+    /// What should be in Xenstore.
+    pub fn render(&mut self, guest: &Guest) -> Tree {
+        let mut nodes = Nodes(Tree::new());
+        if let Some(distribution) = &guest.distribution {
+            nodes.put("data/os_distro", &distribution.id);
+            nodes.put("data/os_name", &distribution.name);
+            nodes.put_some("data/os_majorver", distribution.major.as_ref());
+            nodes.put_some("data/os_minorver", distribution.minor.as_ref());
+        }
+        nodes.put("data/os_uname", &guest.kernel);
+        if let Some(name) = &guest.host_name {
+            // Readers put the two together again, with a dot between.
+            let (host, domain) = name.split_once('.').unwrap_or((name, ""));
+            nodes.put("data/host_name_dns", host);
+            nodes.put("data/domain", domain);
+        }
+        if let Some(memory) = guest.memory {
+            nodes.put("data/meminfo_total", memory.total);
+            nodes.put("data/meminfo_free", memory.available);
+        }
+        nodes.put_some("data/updated", date(guest).as_ref());
+        nodes.put("attr/PVAddons/MajorVersion", MAJOR_VERSION);
+        nodes.put("attr/PVAddons/MinorVersion", MINOR_VERSION);
+        nodes.put("attr/PVAddons/MicroVersion", MICRO_VERSION);
+        nodes.put("attr/PVAddons/BuildVersion", BUILD_VERSION);
+        nodes.put("attr/PVAddons/Installed", 1);
+        // The kernel's frontends do it by themselves.
+        nodes.put("feature/hotplug/vif", 1);
+        nodes.put("feature/hotplug/vbd", 1);
+        if guest.balloon {
+            // That it exists is what squeezed asks; a guest that has it and does not follow its target is punished.
+            nodes.put("control/feature-balloon", 1);
+        }
+        self.render_vifs(guest, &mut nodes);
+        nodes.0
+    }
+
+    fn render_vifs(&mut self, guest: &Guest, nodes: &mut Nodes) {
+        let vifs = || {
+            guest.interfaces.values().filter_map(|interface| match interface.device {
+                Device::Vif(id) => Some((id, interface)),
+                Device::Other => None,
+            })
+        };
+        for (id, interface) in vifs() {
+            nodes.put(format_args!("attr/vif/{id}/name"), &interface.name);
+            nodes.put_some(format_args!("attr/vif/{id}/mac/0"), interface.mac);
+            self.render_addresses(id, interface, nodes);
+        }
+        self.slots.keep_vifs(|vif| vifs().any(|(id, _)| id == vif));
+    }
+
+    fn render_addresses(&mut self, id: u32, interface: &Interface, nodes: &mut Nodes) {
+        let is_shown = |address: &&Address| interface.is_up && address.is_usable;
+        let addresses: Vec<Address> = interface.addresses.iter().filter(is_shown).copied().collect();
+        for family in [Family::V4, Family::V6] {
+            for (slot, ip) in self.slots.assign(id, family, &addresses) {
+                let path = format!("attr/vif/{id}/{}/{slot}", family.name());
+                let prefixes = addresses.iter().filter(|address| address.ip == *ip).map(|address| address.prefix);
+                nodes.put_some(format_args!("{path}/prefix"), prefixes.max());
+                nodes.put(path, ip);
+            }
+        }
+    }
+}
+
+/// The date as `date` prints it in the C locale, in UTC.
+fn date(guest: &Guest) -> Option<String> {
+    let time = Timestamp::try_from(guest.now).ok()?.to_zoned(TimeZone::UTC);
+    Some(time.strftime("%a %b %e %H:%M:%S %Y").to_string())
+}
+
+struct Nodes(Tree);
+
+impl Nodes {
+    /// Readers take an empty value for a value: no node is put in place of an empty one. Control characters never reach
+    /// the store. All paths here are made of literals and numbers.
+    fn put(&mut self, path: impl Display, value: impl Display) {
+        let value: String = value.to_string().chars().filter(|char| !char.is_control()).collect();
+        if value.is_empty() {
+            return;
+        }
+        if let Ok(path) = Path::new(path.to_string()) {
+            self.0.insert(path, value);
+        }
+    }
+
+    fn put_some(&mut self, path: impl Display, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.put(path, value);
+        }
+    }
+}
