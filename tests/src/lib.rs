@@ -1,0 +1,35 @@
+//! The bed that whole-system tests lie in.
+//!
+//! - [`Xenstored`]: Debian's unmodified xenstored or oxenstored, on a machine without Xen.
+//! - [`Guest`]: an unprivileged domain of it, with a tree as a toolstack makes it. Clients of its socket *are* the domain.
+//! - [`Network`]: a network namespace of a test's own.
+//! - [`FakeRoot`]: the files of a guest's system that a program with `--root` looks at.
+//! - [`build`]: the binary of a package of this workspace.
+//!
+//! What is missing on the machine makes a test fail with a message that says what to install. Everything here is private
+//! to its owner and gone once dropped, so tests run side by side.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "test support ends a test by a panic, as tests do"
+)]
+
+mod bridge;
+mod build;
+mod fake_root;
+mod guest;
+mod network;
+mod observe;
+mod toolstack;
+mod xenstored;
+
+pub use bridge::Requests;
+pub use build::{Profile, build};
+pub use fake_root::FakeRoot;
+pub use guest::Guest;
+pub use network::Network;
+pub use observe::{Outcome, eventually, tree};
+pub use toolstack::Toolstack;
+pub use xenstored::{Daemon, Xenstored};

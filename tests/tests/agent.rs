@@ -1,0 +1,512 @@
+//! The agent as a process: against a real xenstored, in a network namespace with real interfaces.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use system_tests::{Daemon, FakeRoot, Guest, Network, Profile, Toolstack, Xenstored, build, eventually, tree};
+use xenstore::wire::Kind;
+use xenstore::{Client, Transport};
+
+const SOON: Duration = Duration::from_secs(10);
+/// Long enough for what must not happen to have happened.
+const MOMENT: Duration = Duration::from_millis(300);
+
+/// Runs the body against both daemons.
+macro_rules! on_both_daemons {
+    ($($name:ident)*) => {
+        mod c_xenstored {
+            $(#[test]
+            #[ignore = "needs root and xenstored"]
+            fn $name() {
+                super::$name(super::Daemon::C);
+            })*
+        }
+
+        mod oxenstored {
+            $(#[test]
+            #[ignore = "needs root and oxenstored"]
+            fn $name() {
+                super::$name(super::Daemon::OCaml);
+            })*
+        }
+    };
+}
+
+on_both_daemons! {
+    a_guest_of_xapi_is_published_whole
+    a_guest_of_libxl_has_all_but_what_is_refused_and_that_is_said_once
+    addresses_come_and_go
+    a_link_is_renamed_removed_and_made_again
+    nothing_is_written_for_what_changes_nothing
+    a_restart_writes_nothing_and_keeps_the_slots
+    leftovers_of_other_agents_go_and_nodes_of_others_stay
+    a_resumed_domain_is_published_again
+    what_others_change_is_put_right
+    signals_end_it_cleanly_and_the_nodes_stay
+    a_silent_server_does_not_keep_it_from_ending
+}
+
+/// A running agent.
+struct Agent {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Agent {
+    fn spawn(mut command: Command, log: &Path) -> Self {
+        let file = fs::File::create(log).unwrap();
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Agent { process, log: log.to_owned() }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        eventually(|| self.process.try_wait().unwrap(), SOON)
+    }
+
+    fn stop(mut self) -> String {
+        self.signal(Signal::TERM);
+        assert_eq!(self.wait().code(), Some(0), "{}", self.log());
+        self.log()
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.process.id())).unwrap()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// A guest with two VIFs, and all that an agent in it sees.
+struct Bed {
+    root: FakeRoot,
+    network: Network,
+    guest: Guest,
+    dom0: Client,
+    store: Xenstored,
+}
+
+impl Bed {
+    fn new(daemon: Daemon, toolstack: Toolstack) -> Self {
+        let store = Xenstored::start(daemon);
+        let guest = store.guest(5, toolstack);
+        let dom0 = Client::new(Transport::connect(store.socket()).unwrap());
+        let root = FakeRoot::new();
+        root.set_hostname("web1.example.org");
+        root.set_balloon_driver(true);
+        let network = Network::new();
+        for (id, name) in ["lan", "enp0s3"].into_iter().enumerate() {
+            network.add_interface(name);
+            root.add_vif(name, u32::try_from(id).unwrap());
+        }
+        network.ip("link set lan address 00:16:3e:00:00:01");
+        network.ip("addr add 10.0.0.2/24 dev lan");
+        network.ip("addr add 10.0.0.3/24 dev lan");
+        network.ip("addr add 2001:db8::2/64 dev lan nodad");
+        Bed { root, network, guest, dom0, store }
+    }
+
+    fn command(&self, profile: Profile) -> Command {
+        let mut command = self.network.command(build("xen-guest-agent", profile));
+        command.arg("--stderr").arg("--root").arg(self.root.path());
+        command.arg("--xenstore").arg(format!("socket={}", self.guest.socket().display()));
+        command
+    }
+
+    fn start_as(&self, profile: Profile) -> Agent {
+        Agent::spawn(self.command(profile), &self.root.join("log"))
+    }
+
+    /// Starts the agent, and waits until all is published.
+    fn start(&mut self) -> Agent {
+        let agent = self.start_as(Profile::Debug);
+        let addresses = self.addresses_of_the_system();
+        self.await_nodes(|nodes| nodes.contains_key("data/updated") && addresses_of(nodes) == addresses);
+        agent
+    }
+
+    fn nodes(&mut self) -> BTreeMap<String, String> {
+        let home = self.guest.home();
+        tree(&mut self.dom0, &home)
+    }
+
+    #[track_caller]
+    fn await_nodes(&mut self, is_right: impl Fn(&BTreeMap<String, String>) -> bool) -> BTreeMap<String, String> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let nodes = self.nodes();
+            if is_right(&nodes) {
+                return nodes;
+            }
+            assert!(Instant::now() < deadline, "still not so: {nodes:#?}");
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What `ip` says that the VIFs have, as `<vif> <address>/<prefix>`.
+    fn addresses_of_the_system(&self) -> Vec<String> {
+        let vifs = self.network.ip("-o addr show");
+        let mut addresses = Vec::new();
+        for line in vifs.lines().filter(|line| !line.contains("tentative")) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            if let Some(id) = self.vif(words[1]) {
+                addresses.push(format!("{id} {}", words[3]));
+            }
+        }
+        addresses.sort();
+        addresses
+    }
+
+    fn vif(&self, name: &str) -> Option<String> {
+        let node = fs::read_to_string(self.root.join(&format!("sys/class/net/{name}/device/nodename"))).ok()?;
+        Some(node.trim().strip_prefix("device/vif/")?.to_owned())
+    }
+
+    /// Requests since the last call of this, by kind, once no more come.
+    fn requests_during(&mut self, act: impl FnOnce(&mut Self)) -> BTreeMap<&'static str, u64> {
+        let kinds = [Kind::WRITE, Kind::RM, Kind::READ, Kind::DIRECTORY, Kind::WATCH, Kind::MKDIR];
+        let before = self.guest.requests();
+        act(self);
+        sleep(MOMENT);
+        let after = self.guest.requests();
+        let count = |kind: Kind| (kind.name().unwrap(), after.of(kind) - before.of(kind));
+        let counts: BTreeMap<_, _> = kinds.into_iter().map(count).filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counts.values().sum::<u64>(), after.total() - before.total(), "other kinds of requests");
+        counts
+    }
+}
+
+/// What is published for the VIFs, as `<vif> <address>/<prefix>`.
+fn addresses_of(nodes: &BTreeMap<String, String>) -> Vec<String> {
+    let mut addresses: Vec<_> = nodes
+        .iter()
+        .filter_map(|(path, prefix)| {
+            let address = path.strip_suffix("/prefix")?;
+            let vif = path.strip_prefix("attr/vif/")?.split('/').next()?;
+            Some(format!("{vif} {}/{prefix}", nodes[address]))
+        })
+        .collect();
+    addresses.sort();
+    addresses
+}
+
+fn a_guest_of_xapi_is_published_whole(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let before = bed.nodes();
+    let agent = bed.start();
+    let nodes = bed.nodes();
+    let kernel = String::from_utf8(Command::new("uname").arg("-r").output().unwrap().stdout).unwrap();
+    let expected = [
+        ("data/os_distro", "debian"),
+        ("data/os_name", "Debian GNU/Linux 12 (bookworm)"),
+        ("data/os_majorver", "12"),
+        ("data/os_minorver", "5"),
+        ("data/os_uname", kernel.trim()),
+        ("data/host_name_dns", "web1"),
+        ("data/domain", "example.org"),
+        ("data/meminfo_total", "1048576"),
+        ("data/meminfo_free", "524288"),
+        ("attr/PVAddons/MajorVersion", "1"),
+        ("attr/PVAddons/Installed", "1"),
+        ("feature/hotplug/vif", "1"),
+        ("feature/hotplug/vbd", "1"),
+        ("control/feature-balloon", "1"),
+        ("attr/vif/0/name", "lan"),
+        ("attr/vif/0/mac/0", "00:16:3e:00:00:01"),
+        ("attr/vif/0/ipv4/0", "10.0.0.2"),
+        ("attr/vif/0/ipv4/0/prefix", "24"),
+        ("attr/vif/0/ipv4/1", "10.0.0.3"),
+        ("attr/vif/0/ipv6/0", "2001:db8::2"),
+        ("attr/vif/1/name", "enp0s3"),
+    ];
+    for (path, value) in expected {
+        assert_eq!(nodes.get(path).map(String::as_str), Some(value), "{path}");
+    }
+    for version in ["MajorVersion", "MinorVersion", "MicroVersion", "BuildVersion"] {
+        let value = &nodes[&format!("attr/PVAddons/{version}")];
+        assert!(value.parse::<u32>().is_ok(), "{version} is {value}");
+    }
+    // C locale, as `date` prints it without the zone: Mon Jan  2 15:04:05 2006.
+    let words: Vec<_> = nodes["data/updated"].split_whitespace().collect();
+    assert!(words.len() == 5 && words[0].len() == 3 && words[3].len() == 8, "{words:?}");
+    for (path, value) in &before {
+        assert_eq!(nodes.get(path), Some(value), "{path} is not the agent's");
+    }
+    assert_eq!(agent.stop(), "", "nothing to say");
+}
+
+fn a_guest_of_libxl_has_all_but_what_is_refused_and_that_is_said_once(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Libxl);
+    let mut agent = bed.start();
+    let nodes = bed.nodes();
+    assert!(!nodes.contains_key("control/feature-balloon"));
+    for path in ["data/os_distro", "data/meminfo_free", "attr/PVAddons/MajorVersion", "feature/hotplug/vif"] {
+        assert!(nodes.contains_key(path), "{path}");
+    }
+    bed.network.ip("addr add 10.0.0.4/24 dev lan");
+    bed.await_nodes(|nodes| nodes.values().any(|value| value == "10.0.0.4"));
+    assert_eq!(agent.process.try_wait().unwrap(), None);
+    let log = agent.stop();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("WRITE control/feature-balloon: EACCES"), "{log}");
+}
+
+fn addresses_come_and_go(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let _agent = bed.start();
+    let added = bed.requests_during(|bed| {
+        bed.network.ip("addr add 192.0.2.7/25 dev enp0s3");
+        bed.await_nodes(|nodes| nodes.contains_key("attr/vif/1/ipv4/0/prefix"));
+    });
+    assert_eq!(added, [("WRITE", 2)].into());
+    let nodes = bed.nodes();
+    assert_eq!((&*nodes["attr/vif/1/ipv4/0"], &*nodes["attr/vif/1/ipv4/0/prefix"]), ("192.0.2.7", "25"));
+    let removed = bed.requests_during(|bed| {
+        bed.network.ip("addr del 192.0.2.7/25 dev enp0s3");
+        bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/1/ipv4"));
+    });
+    assert_eq!(removed, [("RM", 1)].into());
+    bed.network.ip("addr del 10.0.0.2/24 dev lan");
+    // The kernel removes the secondary address of the network with the first.
+    let expected = bed.addresses_of_the_system();
+    bed.await_nodes(|nodes| addresses_of(nodes) == expected);
+}
+
+fn a_link_is_renamed_removed_and_made_again(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let _agent = bed.start();
+    bed.root.add_vif("wan", 0);
+    bed.network.ip("link set lan down");
+    bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4"));
+    bed.network.ip("link set lan name wan");
+    bed.network.ip("link set wan up");
+    let nodes = bed.await_nodes(|nodes| {
+        nodes.get("attr/vif/0/name").is_some_and(|name| name == "wan") && nodes.contains_key("attr/vif/0/ipv4/1")
+    });
+    assert_eq!(nodes["attr/vif/0/ipv4/0"], "10.0.0.2");
+    bed.network.ip("link del wan");
+    bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0") && nodes.contains_key("attr/vif/1/name"));
+    bed.network.add_interface("lan");
+    bed.network.ip("addr add 10.7.0.1/16 dev lan");
+    let nodes = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0/prefix"));
+    assert_eq!((&*nodes["attr/vif/0/name"], &*nodes["attr/vif/0/ipv4/0"]), ("lan", "10.7.0.1"));
+}
+
+fn nothing_is_written_for_what_changes_nothing(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let _agent = bed.start();
+    let requests = bed.requests_during(|bed| {
+        bed.network.ip("link set lan mtu 1400");
+        bed.network.ip("link set lan-peer down");
+        bed.network.ip("link set lan-peer up");
+        bed.network.ip("link set lan alias anything");
+        bed.network.ip("addr change 10.0.0.2/24 dev lan label lan:1");
+    });
+    assert_eq!(requests, BTreeMap::new());
+}
+
+fn a_restart_writes_nothing_and_keeps_the_slots(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let agent = bed.start();
+    // Slot 0 is free after this, and stays so: 10.0.0.3 keeps its own.
+    bed.network.ip("addr add 10.8.0.1/16 dev lan");
+    bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/2/prefix"));
+    bed.network.ip("addr del 10.0.0.3/24 dev lan");
+    let before = bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4/1"));
+    agent.stop();
+    let mut second = None;
+    let requests = bed.requests_during(|bed| {
+        second = Some(bed.start_as(Profile::Debug));
+        sleep(MOMENT);
+    });
+    assert!(requests["WATCH"] > 0 && requests["READ"] > 0, "the agent did not start: {requests:?}");
+    assert!(!requests.contains_key("WRITE") && !requests.contains_key("RM"), "{requests:?}");
+    assert_eq!(bed.nodes(), before);
+}
+
+fn leftovers_of_other_agents_go_and_nodes_of_others_stay(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let mut guest = Client::new(Transport::connect(bed.guest.socket()).unwrap());
+    let leftovers =
+        ["attr/eth0/ip", "attr/eth1/ipv6/0/addr", "data/volumes/0/name", "attr/vif/7/ipv4/0", "attr/vif/0/ipv4/9"];
+    let others = ["data/ts", "data/service/web/url", "attr/os/hotfixes", "drivers/0", "vm-data/x", "control/x"];
+    for path in leftovers.iter().chain(&others) {
+        guest.write(path, "10.0.0.99").unwrap();
+    }
+    guest.mkdir("attr/vif/0/ipv6/8").unwrap();
+    let _agent = bed.start();
+    let nodes = bed.await_nodes(|nodes| !nodes.contains_key("data/volumes"));
+    for path in ["attr/eth0", "attr/eth1", "attr/vif/7", "attr/vif/0/ipv4/9", "attr/vif/0/ipv6/8"] {
+        assert!(!nodes.contains_key(path), "{path}");
+    }
+    for path in others {
+        assert_eq!(nodes.get(path).map(String::as_str), Some("10.0.0.99"), "{path}");
+    }
+}
+
+fn a_resumed_domain_is_published_again(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let agent = bed.start();
+    let strip = |mut nodes: BTreeMap<String, String>| {
+        nodes.retain(|path, _| !matches!(path.as_str(), "data/updated" | "unique-domain-id"));
+        nodes
+    };
+    let before = strip(bed.nodes());
+    bed.guest.resume();
+    bed.await_nodes(|nodes| strip(nodes.clone()) == before && nodes.contains_key("data/updated"));
+    let log = agent.stop();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("resumed"), "{log}");
+}
+
+fn what_others_change_is_put_right(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let agent = bed.start();
+    let before = bed.nodes();
+    let home = bed.guest.home();
+    bed.dom0.remove(format!("{home}/attr/vif/0")).unwrap();
+    bed.await_nodes(|nodes| *nodes == before);
+    bed.dom0.write(format!("{home}/attr/vif/1/name"), "wrong").unwrap();
+    bed.dom0.write(format!("{home}/attr/vif/1/ipv4/5"), "10.9.9.9").unwrap();
+    bed.await_nodes(|nodes| *nodes == before);
+    bed.dom0.write(format!("{home}/data/os_name"), "wrong").unwrap();
+    bed.await_nodes(|nodes| nodes["data/os_name"] == before["data/os_name"]);
+    assert_eq!(agent.stop(), "");
+}
+
+fn signals_end_it_cleanly_and_the_nodes_stay(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut agent = bed.start();
+        let before = bed.nodes();
+        agent.signal(signal);
+        assert_eq!(agent.wait().code(), Some(0));
+        assert_eq!(bed.nodes(), before);
+    }
+    // At any moment from its first poll on; before the handlers are there, the signal itself ends it.
+    for delay in 0..20 {
+        let mut agent = bed.start_as(Profile::Debug);
+        sleep(Duration::from_micros(500 * delay));
+        agent.signal(Signal::TERM);
+        let status = agent.wait();
+        let is_early = std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::TERM.as_raw());
+        assert!(status.code() == Some(0) || (is_early && delay < 10), "after {delay}: {status} {}", agent.log());
+    }
+}
+
+fn a_silent_server_does_not_keep_it_from_ending(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let mut agent = bed.start();
+    let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    bed.network.ip("addr add 10.0.0.9/24 dev lan");
+    sleep(MOMENT);
+    agent.signal(Signal::TERM);
+    let status = agent.wait();
+    kill_process(server, Signal::CONT).unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn it_is_small() {
+    let bed = Bed::new(Daemon::C, Toolstack::Xapi);
+    // Pages of a file that was just written count as dirty.
+    rustix::fs::sync();
+    let agent = bed.start_as(Profile::Release);
+    sleep(Duration::from_secs(1));
+    assert_eq!(fs::read_dir(format!("/proc/{}/task", agent.process.id())).unwrap().count(), 1, "threads");
+    let rollup = agent.proc("smaps_rollup");
+    let dirty =
+        rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:")?.strip_suffix("kB")?.trim().parse().ok());
+    let dirty: u32 = dirty.unwrap();
+    assert!(dirty <= 200, "{dirty} KiB of private memory");
+}
+
+#[test]
+#[ignore = "needs root, xenstored and strace, and takes 130 s"]
+fn it_sleeps() {
+    let [traced, untraced] = [(); 2].map(|()| Bed::new(Daemon::C, Toolstack::Xapi));
+    let [traced_agent, agent] = [&traced, &untraced].map(|bed| bed.start_as(Profile::Release));
+    sleep(Duration::from_secs(5));
+    let switches = || -> u64 {
+        let status = agent.proc("status");
+        let figures = status.lines().filter(|line| line.contains("ctxt_switches"));
+        figures.map(|line| line.split_whitespace().last().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    let before = (untraced.guest.requests().total(), switches());
+    // Tracing adds context switches, so that one agent is for those, and the other for the system calls.
+    let trace = traced.root.join("trace");
+    let id = traced_agent.process.id().to_string();
+    let mut strace = Command::new("strace").args(["-q", "-f", "-o"]).arg(&trace).args(["-p", &id]).spawn().unwrap();
+    sleep(Duration::from_secs(130));
+    let after = (untraced.guest.requests().total(), switches());
+    kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
+    strace.wait().unwrap();
+    let calls = fs::read_to_string(trace).unwrap();
+    let count = calls.lines().count();
+    // One line is the wait that it was found in; without any wake-up nothing was measured.
+    assert!((4..=12).contains(&count), "{count} system calls:\n{calls}");
+    assert!(after.1 > before.1 && after.1 - before.1 <= 5, "{} context switches", after.1 - before.1);
+    assert!(after.0 - before.0 <= 2, "{} requests", after.0 - before.0);
+}
+
+#[test]
+fn without_xen_it_says_so_and_how_to_try_it() {
+    let root = FakeRoot::new();
+    root.remove("sys/hypervisor/type");
+    let output = Command::new(build("xen-guest-agent", Profile::Debug))
+        .arg("--stderr")
+        .arg("--root")
+        .arg(root.path())
+        .env_remove("XENSTORED_PATH")
+        .env("XENSTORED_RUNDIR", root.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("not a Xen guest") && said.contains("--xenstore embedded"), "{said}");
+}
+
+#[test]
+fn a_try_out_shows_what_it_publishes_and_lets_others_look() {
+    let mut process = Command::new(build("xen-guest-agent", Profile::Debug))
+        .args(["--xenstore", "embedded"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = |wanted: &str| lines.find_map(|line| line.ok().filter(|line| line.contains(wanted))).unwrap();
+    let line = next("XENSTORED_PATH=");
+    let socket = PathBuf::from(line.split(['=', ' ']).find(|word| word.starts_with('/')).unwrap());
+    let shown = next("data/os_uname = ");
+    let mut client = Client::new(Transport::connect(&socket).unwrap());
+    let kernel = String::from_utf8(client.read("/local/domain/1/data/os_uname").unwrap()).unwrap();
+    assert_eq!(shown, format!("data/os_uname = \"{kernel}\""));
+    kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
+    let mut rest = String::new();
+    process.stderr.take().map(|mut stderr| stderr.read_to_string(&mut rest));
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    assert!(!socket.exists(), "{} is left", socket.display());
+}

@@ -1,0 +1,340 @@
+//! Tests of the bed itself: what the other tests take for granted about it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use system_tests::{Daemon, FakeRoot, Guest, Network, Toolstack, Xenstored, eventually, tree};
+use xenstore::wire::{Decoder, Kind, Message};
+use xenstore::{Client, ErrorCode, Request, Transport};
+
+const SOON: Duration = Duration::from_secs(10);
+/// Long enough for an event that must not come to have come.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// Runs the body against both daemons.
+macro_rules! on_both_daemons {
+    ($($name:ident)*) => {
+        mod c_xenstored {
+            $(#[test]
+            #[ignore = "needs xenstored"]
+            fn $name() {
+                super::$name(super::Daemon::C);
+            })*
+        }
+
+        mod oxenstored {
+            $(#[test]
+            #[ignore = "needs root and oxenstored"]
+            fn $name() {
+                super::$name(super::Daemon::OCaml);
+            })*
+        }
+    };
+}
+
+on_both_daemons! {
+    trees_are_those_of_the_toolstacks
+    clients_of_a_domain_share_its_connection
+    what_a_client_leaves_behind_is_ended
+    a_resumed_domain_has_a_new_tree_and_all_its_watches
+    a_transaction_does_not_survive_a_resume
+    a_checkpoint_changes_nothing
+    requests_wait_while_a_domain_is_resumed
+    more_than_the_ring_holds_goes_through_it
+    requests_are_counted
+    guests_come_and_go
+    xens_own_tools_are_served
+}
+
+fn connect(socket: &Path) -> Client {
+    Client::new(Transport::connect(socket).unwrap())
+}
+
+fn code<T: std::fmt::Debug>(result: xenstore::Result<T>) -> ErrorCode {
+    result.unwrap_err().code().expect("the server's error").clone()
+}
+
+/// Takes the next event, which must be of `token`.
+#[track_caller]
+fn expect_event(client: &mut Client, token: &str) {
+    let event = client.next_watch_event(Some(SOON)).unwrap().expect("an event");
+    assert_eq!(event.token, token);
+}
+
+fn trees_are_those_of_the_toolstacks(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let xapi = store.guest(5, Toolstack::Xapi);
+    let libxl = store.guest(6, Toolstack::Libxl);
+    let bare = store.guest(7, Toolstack::None);
+    let may_write = |guest: &Guest| {
+        let mut client = connect(guest.socket());
+        let candidates =
+            ["data/x", "attr/x", "control/x", "control/shutdown", "xenserver/attr/x", "device/vif/0/x", "x", "name"];
+        candidates.into_iter().filter(|path| client.write(path, "1").is_ok()).collect::<BTreeSet<_>>()
+    };
+    let xapi_writes = ["data/x", "attr/x", "control/x", "control/shutdown", "xenserver/attr/x", "device/vif/0/x"];
+    assert_eq!(may_write(&xapi), BTreeSet::from(xapi_writes));
+    assert_eq!(may_write(&libxl), BTreeSet::from(["data/x", "attr/x", "control/shutdown", "device/vif/0/x"]));
+    assert_eq!(may_write(&bare), BTreeSet::new());
+
+    let mut client = connect(xapi.socket());
+    assert_eq!(client.read("domid").unwrap(), b"5");
+    assert_eq!(client.domain_path(5).unwrap().as_str(), xapi.home());
+    assert!(client.read("unique-domain-id").is_ok());
+    assert_eq!(code(connect(libxl.socket()).read("unique-domain-id")), ErrorCode::ENOENT);
+    assert_eq!(code(client.read(libxl.home())), ErrorCode::EACCES);
+}
+
+fn clients_of_a_domain_share_its_connection(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let guest = store.guest(5, Toolstack::Xapi);
+    let (mut one, mut other) = (connect(guest.socket()), connect(guest.socket()));
+    // The same path and token twice, for two clients: each has its own.
+    one.watch("data/x", "token").unwrap();
+    other.watch("data/x", "token").unwrap();
+    expect_event(&mut one, "token");
+    expect_event(&mut other, "token");
+    assert_eq!(code(one.watch("data/x", "token")), ErrorCode::EEXIST);
+    one.write("data/x", "1").unwrap();
+    expect_event(&mut one, "token");
+    expect_event(&mut other, "token");
+    one.unwatch("data/x", "token").unwrap();
+    one.write("data/x", "2").unwrap();
+    expect_event(&mut other, "token");
+    assert_eq!(one.next_watch_event(Some(MOMENT)).unwrap(), None);
+}
+
+fn what_a_client_leaves_behind_is_ended(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let guest = store.guest(5, Toolstack::Xapi);
+    // Ten transactions and a hundred watches are all that a domain may have: whoever comes next finds some free.
+    for _ in 0..5 {
+        eventually(|| leave_much_behind(guest.socket()), SOON);
+    }
+}
+
+/// Whether all could be had: 9 transactions and 90 watches.
+fn leave_much_behind(socket: &Path) -> bool {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let mut bytes = Vec::new();
+    for n in 0..99 {
+        let (kind, payload) = match n {
+            0..9 => (Kind::TRANSACTION_START, "\0".to_owned()),
+            _ => (Kind::WATCH, format!("data\0{n}\0")),
+        };
+        let message = Message { kind, request_id: n, transaction_id: 0, payload: payload.into() };
+        message.encode(&mut bytes).unwrap();
+    }
+    stream.write_all(&bytes).unwrap();
+    let mut decoder = Decoder::default();
+    let (mut replies, mut all) = (0, true);
+    while replies < 99 {
+        let len = stream.read(&mut bytes).unwrap();
+        decoder.extend(&bytes[..len]);
+        while let Some(message) = decoder.next_message().unwrap() {
+            replies += u32::from(message.kind != Kind::WATCH_EVENT);
+            all &= message.kind != Kind::ERROR;
+        }
+    }
+    all
+}
+
+fn a_resumed_domain_has_a_new_tree_and_all_its_watches(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let mut guest = store.guest(5, Toolstack::Xapi);
+    let (mut one, mut other) = (connect(guest.socket()), connect(guest.socket()));
+    one.watch("domid", "1").unwrap();
+    one.watch("data/x", "2").unwrap();
+    other.watch("attr", "3").unwrap();
+    one.write("data/x", "mine").unwrap();
+    for token in ["1", "2", "2"] {
+        expect_event(&mut one, token);
+    }
+    expect_event(&mut other, "3");
+    let id = one.read("unique-domain-id").unwrap();
+
+    guest.resume();
+    let tokens: BTreeSet<_> = (0..2).map(|_| one.next_watch_event(Some(SOON)).unwrap().unwrap().token).collect();
+    assert_eq!(tokens, BTreeSet::from(["1".to_owned(), "2".to_owned()]));
+    expect_event(&mut other, "3");
+    assert_eq!(one.next_watch_event(Some(MOMENT)).unwrap(), None);
+    assert_ne!(one.read("unique-domain-id").unwrap(), id);
+    assert_eq!(code(one.read("data/x")), ErrorCode::ENOENT);
+    // And the watches are as good as before.
+    one.write("data/x", "again").unwrap();
+    expect_event(&mut one, "2");
+}
+
+fn a_transaction_does_not_survive_a_resume(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let mut guest = store.guest(5, Toolstack::Xapi);
+    let mut client = connect(guest.socket());
+    for is_before_write in [false, true] {
+        let mut runs = 0;
+        client
+            .transaction(|transaction| {
+                runs += 1;
+                if runs == 1 && is_before_write {
+                    guest.resume();
+                }
+                transaction.write("data/x", runs.to_string())?;
+                if runs == 1 && !is_before_write {
+                    guest.resume();
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!((runs, client.read("data/x").unwrap()), (2, b"2".to_vec()));
+    }
+}
+
+fn a_checkpoint_changes_nothing(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let mut guest = store.guest(5, Toolstack::Xapi);
+    let mut client = connect(guest.socket());
+    client.watch("data", "token").unwrap();
+    expect_event(&mut client, "token");
+    let before = tree(&mut client, &guest.home());
+    guest.checkpoint();
+    assert_eq!(client.next_watch_event(Some(MOMENT)).unwrap(), None);
+    assert_eq!(tree(&mut client, &guest.home()), before);
+}
+
+fn requests_wait_while_a_domain_is_resumed(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let mut guest = store.guest(5, Toolstack::Xapi);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut client = connect(guest.socket());
+        let is_over = &is_over;
+        let writer = scope.spawn(move || {
+            let mut rounds = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let writes = (0..50).map(|n| Request::write("data/x", n.to_string()).unwrap());
+                client.pipeline(writes).unwrap().into_iter().for_each(|reply| drop(reply.unwrap()));
+                rounds += 1;
+            }
+            rounds
+        });
+        for _ in 0..30 {
+            guest.resume();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(writer.join().unwrap() > 0);
+    });
+}
+
+fn more_than_the_ring_holds_goes_through_it(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let guest = store.guest(5, Toolstack::Xapi);
+    let mut client = connect(guest.socket());
+    let value = |n: usize| vec![b'a' + u8::try_from(n % 26).unwrap(); 1900];
+    let path = |n: usize| format!("data/{n}");
+    let writes = (0..100).map(|n| Request::write(path(n), value(n)).unwrap());
+    client.pipeline(writes).unwrap().into_iter().for_each(|reply| drop(reply.unwrap()));
+    let reads = client.pipeline((0..100).map(|n| Request::read(path(n)).unwrap())).unwrap();
+    for (n, read) in reads.into_iter().enumerate() {
+        assert_eq!(read.unwrap(), value(n), "{n}");
+    }
+}
+
+fn requests_are_counted(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let mut guest = store.guest(5, Toolstack::Xapi);
+    let mut client = connect(guest.socket());
+    assert_eq!(guest.requests().total(), 0);
+    client.write("data/x", "1").unwrap();
+    client.write("data/x", "2").unwrap();
+    client.watch("data/x", "token").unwrap();
+    // The bridge's own requests at a resume are not the client's.
+    guest.resume();
+    let requests = guest.requests();
+    assert_eq!(
+        (requests.total(), requests.of(Kind::WRITE), requests.of(Kind::WATCH), requests.of(Kind::READ)),
+        (3, 2, 1, 0)
+    );
+}
+
+fn guests_come_and_go(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let mut dom0 = connect(store.socket());
+    dom0.watch("@releaseDomain", "released").unwrap();
+    expect_event(&mut dom0, "released");
+    for _ in 0..3 {
+        let guests: Vec<_> = (5..15).map(|domid| store.guest(domid, Toolstack::Xapi)).collect();
+        for guest in &guests {
+            let mut client = connect(guest.socket());
+            client.write("data/domid", guest.domid().to_string()).unwrap();
+            assert_eq!(
+                dom0.read(format!("{}/data/domid", guest.home())).unwrap(),
+                guest.domid().to_string().as_bytes()
+            );
+        }
+        let mut client = connect(guests[0].socket());
+        client.read("domid").unwrap();
+        drop(guests);
+        assert!(client.read("domid").unwrap_err().is_fatal(), "the connection ends with the domain");
+        for _ in 5..15 {
+            expect_event(&mut dom0, "released");
+        }
+        assert_eq!(code(dom0.read("/local/domain/5")), ErrorCode::ENOENT);
+    }
+}
+
+fn xens_own_tools_are_served(daemon: Daemon) {
+    let store = Xenstored::start(daemon);
+    let guest = store.guest(5, Toolstack::Xapi);
+    let run = |socket: &Path, program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .env("XENSTORED_PATH", socket)
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}: install xenstore-utils"));
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(guest.socket(), "xenstore-write", &["data/x", "hello", "data/y", "there"]);
+    assert_eq!(run(store.socket(), "xenstore-read", &["/local/domain/5/data/x"]), "hello\n");
+    assert_eq!(run(guest.socket(), "xenstore-ls", &["data"]), "x = \"hello\"\ny = \"there\"\n");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_network_is_its_owners_alone() {
+    let (one, other) = (Network::new(), Network::new());
+    one.add_interface("eth0");
+    one.ip("address add 192.0.2.1/24 dev eth0");
+    assert!(one.ip("-o -4 address show dev eth0").contains("192.0.2.1/24"));
+    assert!(!other.ip("-o link").contains("eth0"));
+    let inode = |network: &Network| {
+        let output = network.command("readlink").arg("/proc/self/ns/net").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_ne!(inode(&one), inode(&other));
+    assert_ne!(inode(&one), fs::read_link("/proc/self/ns/net").unwrap().to_string_lossy());
+}
+
+#[test]
+fn a_fake_root_has_what_a_guest_has() {
+    let root = FakeRoot::new();
+    let read = |file: &str| fs::read_to_string(root.path().join(file)).unwrap();
+    root.add_vif("eth0", 3);
+    root.set_balloon_driver(true);
+    root.set_memory(2048, 1024);
+    assert_eq!(read("sys/class/net/eth0/device/nodename"), "device/vif/3\n");
+    assert_eq!(read("sys/class/net/eth0/device/devtype"), "vif\n");
+    assert!(read("proc/meminfo").contains("MemAvailable:       1024 kB\n"));
+    assert!(root.path().join("sys/devices/system/xen_memory/xen_memory0").is_dir());
+    root.remove_interface("eth0");
+    root.set_balloon_driver(false);
+    assert!(!root.path().join("sys/class/net/eth0").exists());
+}

@@ -1,0 +1,48 @@
+//! Names of children.
+
+use std::collections::BTreeSet;
+
+use xenstore::{Error, Request};
+
+use crate::bed::{Bed, refusal};
+
+pub(crate) fn children_are_listed(bed: &Bed) {
+    let mut client = bed.client();
+    for path in ["data/x/b", "data/x/a", "data/x/c/below", "data/xy"] {
+        client.write(path, "").unwrap();
+    }
+    let mut names = client.list("data/x").unwrap();
+    // No server promises an order.
+    names.sort();
+    assert_eq!(names, ["a", "b", "c"]);
+}
+
+pub(crate) fn a_node_without_children_lists_none(bed: &Bed) {
+    let mut client = bed.client();
+    client.write("data/x", "value").unwrap();
+    assert!(client.list("data/x").unwrap().is_empty());
+    client.write("data/x/y", "").unwrap();
+    client.remove("data/x/y").unwrap();
+    assert!(client.list("data/x").unwrap().is_empty());
+}
+
+pub(crate) fn a_list_longer_than_a_message(bed: &Bed) {
+    // Domain 0 makes them: C xenstored lets no guest have a node with so many names in it.
+    let mut dom0 = bed.client_of(0);
+    let name = |n: usize| format!("a-name-of-28-bytes-length-{n:03}");
+    let path = |n: usize| format!("{}/data/many/{}", bed.home(), name(n));
+    dom0.pipeline((0..300).map(|n| Request::write(path(n), "").unwrap())).unwrap();
+    let mut client = bed.client();
+    let listed = client.list("data/many");
+    match (bed.is_oxenstored(), bed.is_guest()) {
+        (false, _) => {
+            let listed = listed.unwrap();
+            assert_eq!(listed.len(), 300);
+            assert_eq!(BTreeSet::from_iter(listed), (0..300).map(name).collect());
+        }
+        // It knows no DIRECTORY_PART.
+        (true, true) => assert_eq!(refusal(listed), "E2BIG"),
+        // On its socket it sends a reply that is longer than the protocol allows. libxenstore gives up too.
+        (true, false) => assert!(matches!(listed, Err(Error::Protocol(_))), "{listed:?}"),
+    }
+}

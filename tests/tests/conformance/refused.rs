@@ -1,0 +1,72 @@
+//! What the client itself refuses, since a server would drop the connection for it, or take it for something else.
+
+use xenstore::wire::PAYLOAD_MAX;
+use xenstore::{Client, Error, Request};
+
+use crate::bed::{Bed, events, refusal};
+
+#[track_caller]
+fn is_as_before(client: &mut Client) {
+    client.write("data/after", "fine").unwrap();
+    assert_eq!(client.read("data/after").unwrap(), b"fine");
+}
+
+pub(crate) fn invalid_paths_are_not_sent(bed: &Bed) {
+    let mut client = bed.client();
+    let long = "x".repeat(2049);
+    for path in ["", "data//x", "data/x/", "data/x y", "data/x.y", "data/\u{e4}", "data/x\0y", &long] {
+        let results = [
+            client.read(path).map(drop),
+            client.write(path, "value"),
+            client.mkdir(path),
+            client.remove(path),
+            client.list(path).map(drop),
+            client.permissions(path).map(drop),
+            client.watch(path, "token"),
+            client.unwatch(path, "token"),
+        ];
+        for result in results {
+            assert!(matches!(result, Err(Error::InvalidPath(_))), "{path:?}: {result:?}");
+        }
+    }
+    assert_eq!(events(&mut client), []);
+    is_as_before(&mut client);
+}
+
+pub(crate) fn payloads_that_are_too_long_are_not_sent(bed: &Bed) {
+    let mut client = bed.client();
+    // The path and its NUL count.
+    let fits = PAYLOAD_MAX - "data/x\0".len();
+    let too_long = client.write("data/x", vec![b'v'; fits + 1]);
+    assert!(matches!(too_long, Err(Error::InvalidRequest { .. })), "{too_long:?}");
+    let too_long = client.watch("data/x", &"t".repeat(fits));
+    assert!(matches!(too_long, Err(Error::InvalidRequest { .. })), "{too_long:?}");
+    assert_eq!(events(&mut client), []);
+    // The longest that may be sent is for the server to judge, and most of them refuse it.
+    let longest = client.write("data/x", vec![b'v'; fits]);
+    if bed.is_guest() || bed.is_oxenstored() {
+        assert_eq!(refusal(longest), bed.either("ENOSPC", "E2BIG"));
+    } else {
+        longest.unwrap();
+    }
+    is_as_before(&mut client);
+}
+
+pub(crate) fn a_pipeline_with_one_that_is_too_long_is_not_sent(bed: &Bed) {
+    let mut client = bed.client();
+    client.write("data/x", "before").unwrap();
+    let requests =
+        [Request::write("data/x", "after").unwrap(), Request::write("data/y", vec![b'v'; PAYLOAD_MAX]).unwrap()];
+    let result = client.pipeline(requests);
+    assert!(matches!(result, Err(Error::InvalidRequest { .. })), "{result:?}");
+    assert_eq!(client.read("data/x").unwrap(), b"before");
+    is_as_before(&mut client);
+}
+
+pub(crate) fn tokens_with_nul_are_not_sent(bed: &Bed) {
+    let mut client = bed.client();
+    let result = client.watch("data/x", "to\0ken");
+    assert!(matches!(result, Err(Error::InvalidRequest { .. })), "{result:?}");
+    assert_eq!(events(&mut client), []);
+    is_as_before(&mut client);
+}

@@ -1,0 +1,261 @@
+//! Watches and their events.
+
+use std::time::{Duration, Instant};
+
+use xenstore::{Access, Permission, Request};
+
+use crate::bed::{Bed, GUEST, event_paths, events, refusal};
+
+pub(crate) fn a_watch_fires_when_it_is_set(bed: &Bed) {
+    let mut client = bed.client();
+    client.write("data/x", "").unwrap();
+    client.watch("data/x", "token").unwrap();
+    assert_eq!(events(&mut client), [("data/x".into(), "token".into())]);
+    assert_eq!(events(&mut client), []);
+}
+
+pub(crate) fn a_watch_fires_at_and_below_its_path(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("data/x", "").unwrap();
+    event_paths(&mut client);
+    client.write("data/x", "1").unwrap();
+    client.write("data/x/a", "1").unwrap();
+    client.write("data/x/a/b", "1").unwrap();
+    client.mkdir("data/x/c").unwrap();
+    assert_eq!(event_paths(&mut client), ["data/x", "data/x/a", "data/x/a/b", "data/x/c"]);
+}
+
+pub(crate) fn a_watch_does_not_fire_beside_its_path(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("data/x", "").unwrap();
+    event_paths(&mut client);
+    for path in ["data", "data/xy", "data/y", "data/y/x"] {
+        client.write(path, "1").unwrap();
+    }
+    assert!(event_paths(&mut client).is_empty());
+}
+
+pub(crate) fn a_watch_fires_on_removal(bed: &Bed) {
+    let mut client = bed.client();
+    for path in ["data/a/b/c", "data/a/b/d"] {
+        client.write(path, "").unwrap();
+    }
+    client.watch("data/a/b", "").unwrap();
+    event_paths(&mut client);
+    client.remove("data/a/b/c").unwrap();
+    assert_eq!(event_paths(&mut client), ["data/a/b/c"]);
+    // What goes with the node above: the event is the watch's own.
+    client.remove("data/a").unwrap();
+    assert_eq!(event_paths(&mut client), ["data/a/b"]);
+}
+
+pub(crate) fn a_watch_on_a_missing_node(bed: &Bed) {
+    let mut client = bed.client();
+    client.mkdir("data").unwrap();
+    client.watch("data/a/b", "").unwrap();
+    assert_eq!(event_paths(&mut client), ["data/a/b"]);
+    client.write("data/a/b/c", "").unwrap();
+    let made = event_paths(&mut client);
+    assert_eq!(made.last().map(String::as_str), Some("data/a/b/c"), "{made:?}");
+}
+
+pub(crate) fn a_watch_fires_on_permissions(bed: &Bed) {
+    let mut client = bed.client();
+    client.write("data/x", "").unwrap();
+    client.watch("data", "").unwrap();
+    event_paths(&mut client);
+    client.set_permissions("data/x", &[Permission { domain: bed.domain(), access: Access::Read }]).unwrap();
+    assert_eq!(event_paths(&mut client), ["data/x"]);
+}
+
+pub(crate) fn an_unchanged_value_fires_too(bed: &Bed) {
+    let mut client = bed.client();
+    client.write("data/x", "same").unwrap();
+    client.watch("data/x", "").unwrap();
+    event_paths(&mut client);
+    client.write("data/x", "same").unwrap();
+    assert_eq!(event_paths(&mut client), ["data/x"]);
+}
+
+pub(crate) fn what_changes_nothing_fires_nothing(bed: &Bed) {
+    let mut client = bed.client();
+    client.write("data/x", "value").unwrap();
+    client.watch("data", "").unwrap();
+    event_paths(&mut client);
+    client.read("data/x").unwrap();
+    client.list("data").unwrap();
+    client.mkdir("data/x").unwrap();
+    client.remove("data/nothing").unwrap();
+    assert!(event_paths(&mut client).is_empty());
+}
+
+pub(crate) fn a_watch_fires_on_what_others_do(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("data/x", "").unwrap();
+    event_paths(&mut client);
+    bed.client().write("data/x", "same domain").unwrap();
+    assert_eq!(event_paths(&mut client), ["data/x"]);
+    bed.client_of(0).write(format!("{}/data/x/y", bed.home()), "domain 0").unwrap();
+    assert_eq!(event_paths(&mut client), ["data/x/y"]);
+    // The one that waits is woken.
+    let mut other = bed.client();
+    let writer = std::thread::spawn(move || other.write("data/x", "later"));
+    let event = client.next_watch_event(Some(Duration::from_secs(10))).unwrap().unwrap();
+    assert_eq!(event.path.as_str(), "data/x");
+    writer.join().unwrap().unwrap();
+}
+
+pub(crate) fn paths_of_events_are_as_the_watch_was_set(bed: &Bed) {
+    let mut client = bed.client();
+    let absolute = format!("{}/data", bed.home());
+    client.watch("data", "relative").unwrap();
+    client.watch(&absolute, "absolute").unwrap();
+    events(&mut client);
+    client.write("data/x", "").unwrap();
+    let mut of_relative = events(&mut client);
+    client.write(format!("{absolute}/x"), "").unwrap();
+    let mut of_absolute = events(&mut client);
+    let expected = [(format!("{absolute}/x"), "absolute".to_owned()), ("data/x".to_owned(), "relative".to_owned())];
+    of_relative.sort();
+    of_absolute.sort();
+    assert_eq!((of_relative.as_slice(), of_absolute.as_slice()), (expected.as_slice(), expected.as_slice()));
+}
+
+pub(crate) fn two_watches_both_fire(bed: &Bed) {
+    let mut client = bed.client();
+    for (path, token) in [("data/x", "1"), ("data/x", "2"), ("data", "3")] {
+        client.watch(path, token).unwrap();
+    }
+    events(&mut client);
+    client.write("data/x", "").unwrap();
+    let mut fired = events(&mut client);
+    fired.sort();
+    // The event's path is where it happened, not which watch it was.
+    assert_eq!(fired, ["1", "2", "3"].map(|token| ("data/x".to_owned(), token.to_owned())));
+}
+
+pub(crate) fn events_that_look_the_same(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("data/x", "same").unwrap();
+    client.watch("data", "same").unwrap();
+    events(&mut client);
+    client.write("data/x", "").unwrap();
+    // C xenstored adds no event to the queue that is in it already.
+    assert_eq!(event_paths(&mut client), vec!["data/x"; bed.either(1, 2)]);
+}
+
+pub(crate) fn the_same_watch_twice_is_refused(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("data/x", "token").unwrap();
+    assert_eq!(refusal(client.watch("data/x", "token")), "EEXIST");
+    // For another client it is another watch.
+    bed.client().watch("data/x", "token").unwrap();
+    events(&mut client);
+    client.write("data/x", "").unwrap();
+    assert_eq!(events(&mut client).len(), 1);
+}
+
+pub(crate) fn an_ended_watch_is_silent(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("data/x", "one").unwrap();
+    client.watch("data/x", "other").unwrap();
+    client.unwatch("data/x", "one").unwrap();
+    events(&mut client);
+    client.write("data/x", "").unwrap();
+    assert_eq!(events(&mut client), [("data/x".into(), "other".into())]);
+    // It may be set again, and fires at once.
+    client.watch("data/x", "one").unwrap();
+    assert_eq!(events(&mut client), [("data/x".into(), "one".into())]);
+}
+
+pub(crate) fn ending_no_watch_is_an_error(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("data/x", "token").unwrap();
+    assert_eq!(refusal(client.unwatch("data/x", "another")), "ENOENT");
+    assert_eq!(refusal(client.unwatch("data/y", "token")), "ENOENT");
+    client.unwatch("data/x", "token").unwrap();
+    assert_eq!(refusal(client.unwatch("data/x", "token")), "ENOENT");
+}
+
+pub(crate) fn tokens_are_returned_as_they_are(bed: &Bed) {
+    let mut client = bed.client();
+    let long = "t".repeat(500);
+    let tokens = ["", " ", "a b", "a/b", "1:2", ":", "\u{e4}\u{2192}", "\t\n\u{7f}", "%s%n", "/local/domain/0", &long];
+    for token in tokens {
+        client.watch("data/x", token).unwrap();
+        assert_eq!(events(&mut client), [("data/x".into(), token.into())]);
+        client.write("data/x", "").unwrap();
+        assert_eq!(events(&mut client), [("data/x".into(), token.into())]);
+        client.unwatch("data/x", token).unwrap();
+    }
+}
+
+pub(crate) fn events_keep_their_order_behind_replies(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("data", "").unwrap();
+    event_paths(&mut client);
+    let path = |n: usize| format!("data/{n}");
+    // The events come while the client waits for the replies.
+    let requests = (0..50).flat_map(|n| [Request::write(path(n), "").unwrap(), Request::read(path(n)).unwrap()]);
+    for reply in client.pipeline(requests).unwrap() {
+        reply.unwrap();
+    }
+    assert_eq!(event_paths(&mut client), (0..50).map(path).collect::<Vec<_>>());
+}
+
+pub(crate) fn waiting_for_an_event_ends_in_time(bed: &Bed) {
+    let mut client = bed.client();
+    let start = Instant::now();
+    let timeout = Duration::from_millis(30);
+    assert_eq!(client.next_watch_event(Some(timeout)).unwrap(), None);
+    assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
+    client.write("data/x", "the connection is as before").unwrap();
+}
+
+pub(crate) fn guests_are_not_told_of_what_they_may_not_read(bed: &Bed) {
+    let mut dom0 = bed.client_of(0);
+    let hidden = format!("/local/domain/{GUEST}/data/hidden");
+    let below = format!("{hidden}/below");
+    dom0.write(&hidden, "").unwrap();
+    dom0.set_permissions(&hidden, &[Permission { domain: 0, access: Access::None }]).unwrap();
+    dom0.write(&below, "").unwrap();
+    let mut client = bed.client();
+    client.watch(format!("/local/domain/{GUEST}/data"), "").unwrap();
+    event_paths(&mut client);
+    dom0.write(&below, "changed").unwrap();
+    dom0.write(&hidden, "changed").unwrap();
+    // It may list `data`, and so know of `data/hidden`, but not of what is in there.
+    let expected = if bed.is_guest() { vec![hidden] } else { vec![below, hidden] };
+    assert_eq!(event_paths(&mut client), expected);
+}
+
+pub(crate) fn special_watches_tell_of_domains(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("@introduceDomain", "in").unwrap();
+    client.watch("@releaseDomain", "out").unwrap();
+    events(&mut client);
+    bed.pass_by(9);
+    let told: Vec<_> = events(&mut client).into_iter().map(|(_, token)| token).collect();
+    // A guest may set them and is told nothing.
+    let expected: &[&str] = if bed.is_guest() { &[] } else { &["in", "out"] };
+    assert_eq!(told, expected);
+}
+
+pub(crate) fn watches_are_limited_for_guests(bed: &Bed) {
+    let mut client = bed.client();
+    let mut set = 0;
+    let refused = loop {
+        match client.watch("data/x", &set.to_string()) {
+            Ok(()) => set += 1,
+            Err(error) => break error.code().map(|code| code.name().to_owned()),
+        }
+        if set == 300 {
+            break None;
+        }
+    };
+    // The quotas are 128 and 100; both let one more pass.
+    let expected = if bed.is_guest() { bed.either((129, Some("E2BIG")), (101, Some("EQUOTA"))) } else { (300, None) };
+    assert_eq!((set, refused.as_deref()), expected);
+    client.unwatch("data/x", "0").unwrap();
+    client.watch("data/x", "another").unwrap();
+}
