@@ -17,7 +17,7 @@ pub const RELATIVE_MAX: usize = 2048;
 /// any other is relative to the home of the connection's domain, `/local/domain/<domid>`. The two special watch paths
 /// `@introduceDomain` and `@releaseDomain` are paths too.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Path(Box<str>);
+pub struct Path(String);
 
 /// Why a text is not a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ impl Path {
     pub fn new(path: impl Into<String>) -> Result<Self, InvalidPath> {
         let path = path.into();
         check(&path)?;
-        Ok(Path(path.into_boxed_str()))
+        Ok(Path(path))
     }
 
     /// The path as text.

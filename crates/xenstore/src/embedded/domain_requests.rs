@@ -32,7 +32,7 @@ impl Store {
                 let (number, rest) = arguments.first_and_rest()?;
                 let number = domain(number)?;
                 match rest {
-                    [_, port, ..] if leading_number(port).is_some_and(|port| port > 0) => {}
+                    [_, port, ..] if number != 0 && leading_number(port).is_some_and(|port| port > 0) => {}
                     _ => return Err(ErrorCode::EINVAL),
                 }
                 // A domain that is introduced again was resumed, and its kernel sets its watches anew.

@@ -178,7 +178,7 @@ impl Store {
         self.node(path.as_ref()).map(|node| &*node.permissions)
     }
 
-    /// The absolute paths and values of a node and all below it, sorted by path.
+    /// The paths and values of a node and all below it, sorted by path. `path` and what is returned are absolute.
     pub fn walk<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.tree.at_and_below(path).map(|(path, node)| (path, &*node.value))
     }

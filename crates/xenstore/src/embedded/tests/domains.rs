@@ -29,6 +29,8 @@ fn requests_about_domains() {
         (Kind::GET_FEATURE, "9\0", text("0\0")),
         (Kind::INTRODUCE, "9\x001\0", error("EINVAL")),
         (Kind::INTRODUCE, "9\x001\x000\0", error("EINVAL")),
+        (Kind::INTRODUCE, "0\x001\x007\0", error("EINVAL")),
+        (Kind::INTRODUCE, "9\x001\x007\0", ok()),
         (Kind::INTRODUCE, "9\x001\x007\0", ok()),
         (Kind::IS_DOMAIN_INTRODUCED, "9\0", text("T\0")),
         (Kind::IS_DOMAIN_INTRODUCED, "0\0", text("T\0")),
