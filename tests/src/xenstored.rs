@@ -151,7 +151,7 @@ fn oxenstored(directory: &Path) -> Command {
          perms-activate = true\nperms-watch-activate = true\n\
          quota-activate = true\nquota-maxentity = 1000\nquota-maxsize = 2048\nquota-maxwatch = 100\n\
          quota-transaction = 10\nquota-maxrequests = 1024\nquota-path-max = 1024\n\
-         persistent = false\nxenstored-log-file = {directory}/log\naccess-log-file = /dev/null\n\
+         persistent = false\nxenstored-log-file = {directory}/log\naccess-log-file = {directory}/access.log\n\
          xenstored-kva = {directory}/xsd_kva\nxenstored-port = {directory}/xsd_port\n",
         directory = directory.display()
     );

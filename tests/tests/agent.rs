@@ -431,6 +431,7 @@ fn a_silent_server_does_not_keep_it_from_ending(daemon: Daemon) {
 #[ignore = "needs root and xenstored"]
 fn it_is_small() {
     let bed = Bed::new(Daemon::C, Toolstack::Xapi);
+    build("xen-guest-agent", Profile::Release);
     // Pages of a file that was just written count as dirty.
     rustix::fs::sync();
     let agent = bed.start_as(Profile::Release);

@@ -7,7 +7,7 @@ use xenstore::{Connection, Error};
 
 use crate::guest::Guest;
 use crate::publish::{Change, Progress, Publisher};
-use crate::schema::std::{LAYOUT, Std};
+use crate::schema::std::{LAYOUT, NETWORK, Std};
 
 /// Publications that may follow one another at once.
 const BURST: u32 = 20;
@@ -18,6 +18,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The first and the longest time between attempts to connect.
 const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// What changed since the last publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    /// Nothing but the network.
+    Network,
+    /// Anything.
+    All,
+}
+
 /// The agent's state. All times are since the guest's boot.
 #[derive(Debug)]
 pub struct Agent {
@@ -27,7 +36,7 @@ pub struct Agent {
     publisher: Publisher,
     connection: Option<Connection>,
     limiter: Limiter,
-    has_news: bool,
+    news: Option<News>,
     /// Whether the schema took over what the store held when the agent came.
     is_seeded: bool,
     /// Whether the next publication is one that is not delayed.
@@ -46,7 +55,7 @@ impl Agent {
             publisher: Publisher::new(&LAYOUT),
             connection: None,
             limiter: Limiter::default(),
-            has_news: true,
+            news: Some(News::All),
             is_seeded: false,
             is_urgent: true,
             reconnect: (Duration::ZERO, RECONNECT.0),
@@ -86,8 +95,8 @@ impl Agent {
     }
 
     /// The guest changed.
-    pub fn on_news(&mut self) {
-        self.has_news = true;
+    pub fn on_news(&mut self, news: News) {
+        self.news = self.news.max(Some(news));
     }
 
     /// Has the store compared with what should be there.
@@ -107,7 +116,7 @@ impl Agent {
         while let Some(event) = connection.next_event() {
             match self.publisher.on_event(event, connection) {
                 Ok(Progress::None) => {}
-                Ok(Progress::Free) => self.has_news = true,
+                Ok(Progress::Found) => self.news = Some(News::All),
                 Ok(Progress::Resumed) => self.is_urgent = true,
                 Err(error) => received = received.and(Err(error)),
             }
@@ -135,9 +144,7 @@ impl Agent {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         self.publisher.expire(now);
         self.publisher.survey_if_due(connection)?;
-        if !self.has_news || self.publisher.is_busy() {
-            return Ok(());
-        }
+        let (Some(news), false) = (self.news, self.publisher.is_busy()) else { return Ok(()) };
         if self.reconnect.1 != RECONNECT.0 {
             info!("connected to Xenstore at {}", connection.transport().name());
             self.reconnect.1 = RECONNECT.0;
@@ -146,8 +153,12 @@ impl Agent {
             self.schema.seed(self.publisher.known());
             self.is_seeded = true;
         }
-        self.guest.now = date;
-        let changes = self.publisher.plan(&self.schema.render(&self.guest));
+        let changes = if news == News::All || self.is_urgent {
+            self.guest.date = date;
+            self.publisher.plan(&self.schema.render(&self.guest), None)
+        } else {
+            self.publisher.plan(&self.schema.render_network(&self.guest), Some(NETWORK))
+        };
         if !changes.is_empty() {
             if !self.is_urgent && !self.limiter.take(now) {
                 return Ok(());
@@ -158,7 +169,7 @@ impl Agent {
             self.publisher.publish(changes, connection, now)?;
         }
         self.is_urgent = false;
-        self.has_news = false;
+        self.news = None;
         Ok(())
     }
 
@@ -167,7 +178,7 @@ impl Agent {
         if self.connection.is_none() {
             return Some(self.reconnect.0);
         }
-        let limit = (self.has_news && !self.publisher.is_busy()).then(|| self.limiter.next());
+        let limit = (self.news.is_some() && !self.publisher.is_busy()).then(|| self.limiter.next());
         [limit, self.publisher.deadline()].into_iter().flatten().min()
     }
 }

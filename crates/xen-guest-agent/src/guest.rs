@@ -22,8 +22,8 @@ pub struct Guest {
     pub balloon: bool,
     /// Network interfaces by interface index; loopback is not among them.
     pub interfaces: BTreeMap<u32, Interface>,
-    /// When this was known.
-    pub now: SystemTime,
+    /// The date now.
+    pub date: SystemTime,
 }
 
 impl Default for Guest {
@@ -35,7 +35,7 @@ impl Default for Guest {
             memory: None,
             balloon: false,
             interfaces: BTreeMap::new(),
-            now: SystemTime::UNIX_EPOCH,
+            date: SystemTime::UNIX_EPOCH,
         }
     }
 }

@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use xenstore::{Connection, Error, Transport};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, News};
 use crate::cli::{Cli, Place};
 use crate::collect::network::VifNumbers;
 use crate::collect::root::Root;
-use crate::collect::{System, clock, host};
+use crate::collect::{Collectors, clock, host};
 use crate::guest::Guest;
 use crate::publish::Change;
 use crate::try_out::{TryOut, show};
@@ -95,8 +95,8 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
     }
     let numbers = if try_out.is_some() { VifNumbers::Index } else { VifNumbers::Sysfs(root.clone()) };
     let mut guest = Guest::default();
-    let mut system =
-        System::open(root, numbers, &mut guest, clock::now()).map_err(Failure::system("see the network"))?;
+    let mut collectors =
+        Collectors::open(root, numbers, &mut guest, clock::now()).map_err(Failure::system("see the network"))?;
     let mut agent = Agent::new(guest, try_out.as_ref().map(|_| show as fn(&Change)));
     agent.connect(connection, clock::now());
     let mut is_spread = false;
@@ -107,10 +107,10 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
         }
         agent.advance(now, SystemTime::now());
         if let (false, Some(domain_id)) = (is_spread, agent.domain_id()) {
-            system.spread(domain_id, now);
+            collectors.spread(domain_id, now);
             is_spread = true;
         }
-        let ready = wait(stop, &agent, &system, try_out.as_ref(), now)?;
+        let ready = wait(stop, &agent, &collectors, try_out.as_ref(), now)?;
         let now = clock::now();
         if !ready.stop.is_empty() {
             return Ok(());
@@ -122,17 +122,17 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
             agent.on_readable(now);
         }
         if !ready.network.is_empty()
-            && system.on_network(&mut agent.guest).map_err(Failure::system("see the network"))?
+            && collectors.on_network(&mut agent.guest).map_err(Failure::system("see the network"))?
         {
-            agent.on_news();
+            agent.on_news(News::Network);
         }
-        if !ready.host_name.is_empty() && system.on_host_name(&mut agent.guest) {
-            agent.on_news();
+        if !ready.host_name.is_empty() && collectors.on_host_name(&mut agent.guest) {
+            agent.on_news(News::All);
         }
-        if system.deadline() <= now {
-            let look = system.look(&mut agent.guest, now);
+        if collectors.deadline() <= now {
+            let look = collectors.look(&mut agent.guest, now);
             if look.has_news {
-                agent.on_news();
+                agent.on_news(News::All);
             }
             if look.is_full {
                 agent.compare();
@@ -156,19 +156,19 @@ struct Ready {
 fn wait(
     stop: &Stop,
     agent: &Agent,
-    system: &System,
+    collectors: &Collectors,
     try_out: Option<&TryOut>,
     now: Duration,
 ) -> Result<Ready, Failure> {
-    let deadline = agent.deadline().map_or(system.deadline(), |deadline| deadline.min(system.deadline()));
+    let deadline = agent.deadline().map_or(collectors.deadline(), |deadline| deadline.min(collectors.deadline()));
     let mut fds = vec![PollFd::new(&stop.0, PollFlags::IN)];
     if let Some(connection) = agent.connection() {
         let mut interest = PollFlags::IN;
         interest.set(PollFlags::OUT, connection.wants_write());
         fds.push(PollFd::new(connection, interest));
     }
-    fds.extend(system.network().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-    fds.extend(system.host_name().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
+    fds.extend(collectors.network().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    fds.extend(collectors.host_name().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
     fds.extend(try_out.into_iter().flat_map(TryOut::poll_fds));
 
     let timeout = Timespec::try_from(deadline.saturating_sub(now)).ok();
@@ -181,8 +181,8 @@ fn wait(
     Ok(Ready {
         stop: next(true),
         connection: next(agent.connection().is_some()),
-        network: next(system.network().is_some()),
-        host_name: next(system.host_name().is_some()),
+        network: next(collectors.network().is_some()),
+        host_name: next(collectors.host_name().is_some()),
         try_out: found.fold(PollFlags::empty(), PollFlags::union),
     })
 }

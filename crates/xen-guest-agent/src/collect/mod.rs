@@ -38,9 +38,9 @@ const OS_RELEASE: &str = "/etc/os-release";
 /// Device, inode, size and time of change (seconds, nanoseconds): a file that was replaced or rewritten has others.
 type Stamp = (u64, u64, u64, i64, i64);
 
-/// The collectors of one system.
+/// The collectors of one system, with what they keep open.
 #[derive(Debug)]
-pub struct System {
+pub struct Collectors {
     root: Root,
     meminfo: Option<Meminfo>,
     host_name: Option<HostName>,
@@ -51,15 +51,15 @@ pub struct System {
     looks: u32,
 }
 
-impl System {
+impl Collectors {
     /// Opens the sources, and takes a first look at all of them. What cannot be had is said in the log, and left out.
     ///
     /// # Errors
     /// Where the network cannot be seen.
     pub fn open(root: Root, numbers: VifNumbers, guest: &mut Guest, now: Duration) -> io::Result<Self> {
-        let mut system = System {
-            meminfo: told(Meminfo::open(&root)),
-            host_name: told(HostName::open(&root)),
+        let mut collectors = Collectors {
+            meminfo: None,
+            host_name: None,
             network: Some(Netlink::open(numbers)?),
             os_release: None,
             root,
@@ -67,17 +67,20 @@ impl System {
             looks: 0,
         };
         guest.kernel = host::kernel();
-        guest.balloon = host::has_balloon(&system.root);
-        system.look_at_all(guest);
-        while system.network.as_ref().is_some_and(|network| !network.is_settled()) {
-            system.on_network(guest)?;
+        guest.balloon = host::has_balloon(&collectors.root);
+        collectors.look_at_all(guest);
+        while collectors.network.as_ref().is_some_and(|network| !network.is_settled()) {
+            collectors.on_network(guest)?;
         }
-        Ok(system)
+        Ok(collectors)
     }
 
+    /// Opens the files anew, too: something else may stand there by now.
     fn look_at_all(&mut self, guest: &mut Guest) -> bool {
-        let memory = self.look_at_memory(guest, true);
+        self.meminfo = told(Meminfo::open(&self.root));
+        self.host_name = told(HostName::open(&self.root));
         self.os_release = None;
+        let memory = self.look_at_memory(guest, true);
         let distribution = self.look_at_distribution(guest);
         self.on_host_name(guest) | memory | distribution
     }
@@ -149,7 +152,9 @@ impl System {
     pub fn on_host_name(&mut self, guest: &mut Guest) -> bool {
         let name = self.host_name.as_ref().and_then(HostName::read);
         let is_news = guest.host_name != name;
-        guest.host_name = name;
+        if is_news {
+            guest.host_name = name;
+        }
         is_news
     }
 

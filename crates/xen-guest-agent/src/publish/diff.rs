@@ -1,6 +1,5 @@
 //! The difference between what is in Xenstore and what should be, as the fewest requests that close it.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -39,39 +38,34 @@ impl Change {
 
 /// What to do, in the order in which it must be done.
 ///
-/// `refused` are nodes that are not asked for again; what is below one is not wanted either, as its write would make the
+/// With a `scope`, `wanted` is only what should be at and below that node, and all else stays as it is.
+///
+/// Nodes that `is_refused` are not asked for again; what is below one is not wanted either, as its write would make the
 /// node itself, empty. With `announce`, announcements are written even where nothing else changed.
 pub(super) fn diff(
     layout: &Layout,
     known: &Known,
     wanted: &Tree,
-    refused: &BTreeMap<Path, String>,
+    scope: Option<&str>,
+    is_refused: impl Fn(&Path) -> bool,
     announce: bool,
 ) -> Vec<Change> {
-    let is_refused = |path: &Path| refused.keys().any(|node| path.is_at_or_below(node));
-    let mut wanted = Cow::Borrowed(wanted);
-    if !refused.is_empty() {
-        wanted.to_mut().retain(|path, _| !is_refused(path));
-    }
+    // A node's role is looked up last: for nearly all nodes, nothing is to be done.
     let role = |path: &Path| (layout.rank)(path).role;
+    let write = |(path, value): (&Path, &String)| Change::Write(path.clone(), value.clone());
+    let wanted_now = || wanted.iter().filter(|(path, _)| !is_refused(path));
 
     let differs = |path: &Path, value: &str| known.get(path).is_none_or(|old| old != value.as_bytes());
-    let mut changes: Vec<Change> = wanted
-        .iter()
-        .filter(|(path, value)| role(path) != Role::Announcement && differs(path, value))
-        .map(|(path, value)| Change::Write(path.clone(), value.clone()))
+    let mut changes: Vec<Change> = wanted_now()
+        .filter(|(path, value)| differs(path, value) && role(path) != Role::Announcement)
+        .map(write)
         .collect();
-    for path in stale(layout, known, &wanted) {
-        if !is_refused(&path) {
-            changes.push(Change::Remove(path));
-        }
-    }
+    let removals =
+        stale(layout, within(known, scope), wanted, &is_refused).into_iter().filter(|path| !is_refused(path));
+    changes.extend(removals.map(Change::Remove));
     let announce = announce || changes.iter().any(|change| role(change.path()) == Role::Cached);
-    let announced = wanted
-        .iter()
-        .filter(|(path, _)| role(path) == Role::Announcement && (announce || !known.contains_key(*path)))
-        .map(|(path, value)| Change::Write(path.clone(), value.clone()));
-    changes.extend(announced);
+    let is_due = |path: &Path| (announce || !known.contains_key(path)) && role(path) == Role::Announcement;
+    changes.extend(wanted_now().filter(|(path, _)| is_due(path)).map(write));
     // New values come before removals of the same order, and a node before what is below it.
     changes.sort_by_cached_key(|change| {
         let path = change.path();
@@ -81,17 +75,23 @@ pub(super) fn diff(
 }
 
 /// The topmost nodes of what is in the store, is the schema's to remove, and has nothing wanted at or below it.
-fn stale(layout: &Layout, known: &Known, wanted: &Tree) -> Vec<Path> {
-    let is_wanted = |path: &Path| {
-        let below = format!("{path}/");
-        let next = wanted.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded)).next();
-        wanted.contains_key(path) || next.is_some_and(|(path, _)| path.starts_with(&below))
-    };
+fn stale<'a>(
+    layout: &Layout,
+    known: impl Iterator<Item = &'a Path>,
+    wanted: &Tree,
+    is_refused: impl Fn(&Path) -> bool,
+) -> Vec<Path> {
     let is_ours = |path: &Path| layout.claims.iter().any(|claim| claim.removes_stale && claim.owns(path));
+    let is_wanted_below = |path: &Path| {
+        let below = format!("{path}/");
+        let nodes = wanted.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
+        nodes.take_while(|(node, _)| node.starts_with(&below)).any(|(node, _)| !is_refused(node))
+    };
+    let is_wanted = |path: &Path| (wanted.contains_key(path) && !is_refused(path)) || is_wanted_below(path);
     let mut tops: Vec<Path> = Vec::new();
-    for path in known.keys() {
+    for path in known {
         let is_gone = tops.last().is_some_and(|top| path.is_at_or_below(top));
-        if is_gone || !is_ours(path) || is_wanted(path) {
+        if is_gone || is_wanted(path) || !is_ours(path) {
             continue;
         }
         let mut top = path.clone();
@@ -103,6 +103,13 @@ fn stale(layout: &Layout, known: &Known, wanted: &Tree) -> Vec<Path> {
     tops.sort();
     tops.dedup();
     tops
+}
+
+/// The nodes at and below `scope`, or all.
+fn within<'a>(known: &'a Known, scope: Option<&'a str>) -> impl Iterator<Item = &'a Path> {
+    let start = scope.map_or(Bound::Unbounded, Bound::Included);
+    let nodes = known.range::<str, _>((start, Bound::Unbounded)).map(|(path, _)| path);
+    nodes.take_while(move |path| scope.is_none_or(|scope| path.starts_with(scope)))
 }
 
 #[cfg(test)]
@@ -132,7 +139,7 @@ mod tests {
     }
 
     fn plan(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
-        shown(&diff(&LAYOUT, &known(old), &tree(new), &BTreeMap::new(), false))
+        shown(&diff(&LAYOUT, &known(old), &tree(new), None, |_| false, false))
     }
 
     #[test]
@@ -209,8 +216,22 @@ mod tests {
     fn below_a_refused_node_nothing_is_written_and_what_is_there_goes() {
         let wanted =
             tree(&[("attr/vif/0/ipv4/0", "10.0.0.1"), ("attr/vif/0/ipv4/0/prefix", "24"), ("data/domain", "x")]);
-        let refused = [path("attr/vif/0/ipv4/0"), path("data/domain")].map(|path| (path, String::new())).into();
-        assert_eq!(diff(&LAYOUT, &Known::new(), &wanted, &refused, false), []);
+        let refused = [path("attr/vif/0/ipv4/0"), path("data/domain")];
+        let is_refused = |path: &Path| refused.iter().any(|node| path.is_at_or_below(node));
+        assert_eq!(diff(&LAYOUT, &Known::new(), &wanted, None, is_refused, false), []);
+        let there = known(&[("attr/vif/0/ipv4/0", ""), ("attr/vif/0/ipv4/0/prefix", "24"), ("attr/vif/0/name", "a")]);
+        let wanted = tree(&[("attr/vif/0/ipv4/0/prefix", "24"), ("attr/vif/0/name", "a")]);
+        let is_refused = |path: &Path| path.as_str() == "attr/vif/0/ipv4/0/prefix";
+        assert_eq!(shown(&diff(&LAYOUT, &there, &wanted, None, is_refused, false)), ["-attr/vif/0/ipv4"]);
+    }
+
+    #[test]
+    fn a_scope_leaves_all_else_alone() {
+        let old =
+            known(&[("attr/eth0/ip", "x"), ("attr/vif/0/name", "a"), ("attr/vif/1/name", "b"), ("data/os_name", "x")]);
+        let wanted = tree(&[("attr/vif/0/name", "c")]);
+        let changes = diff(&LAYOUT, &old, &wanted, Some("attr/vif"), |_| false, false);
+        assert_eq!(shown(&changes), ["attr/vif/0/name=c", "-attr/vif/1"]);
     }
 
     fn node() -> impl Strategy<Value = Path> {
@@ -242,7 +263,7 @@ mod tests {
                 known
             };
             let mut store = with_parents(&old);
-            let changes = diff(&LAYOUT, &store, &new, &BTreeMap::new(), false);
+            let changes = diff(&LAYOUT, &store, &new, None, |_| false, false);
             for change in changes.clone() {
                 change.apply(&mut store);
             }
@@ -255,7 +276,7 @@ mod tests {
             for path in store.keys().filter(|path| owned(path)) {
                 prop_assert!(new.keys().any(|node| node.is_at_or_below(path)), "{path} is left");
             }
-            prop_assert_eq!(diff(&LAYOUT, &store, &new, &BTreeMap::new(), false), []);
+            prop_assert_eq!(diff(&LAYOUT, &store, &new, None, |_| false, false), []);
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Publisher {
     /// Those that were refused for want of room: tried again once there may be some.
     full: BTreeMap<Path, String>,
     echoes: Echoes,
+    /// Whether a change of this round was refused.
+    has_refusal: bool,
     /// Whether announcements are written even where nothing else changes: the domain is a new one.
     is_new: bool,
     domain_id: Option<u16>,
@@ -55,8 +57,8 @@ enum State {
 pub enum Progress {
     /// Nothing that asks for anything.
     None,
-    /// The publisher is free again, and may see a difference that it did not see before.
-    Free,
+    /// The store is not as it was thought to be: there may be something to do.
+    Found,
     /// The domain was resumed or migrated: everything is published again.
     Resumed,
 }
@@ -72,6 +74,7 @@ impl Publisher {
             refused: BTreeMap::new(),
             full: BTreeMap::new(),
             echoes: Echoes::default(),
+            has_refusal: false,
             is_new: false,
             domain_id: None,
             domain_id_asked: None,
@@ -110,10 +113,11 @@ impl Publisher {
         self.due.is_some() || !matches!(self.state, State::Idle)
     }
 
-    /// What should be done for the store to equal `wanted`.
-    pub fn plan(&self, wanted: &Tree) -> Vec<Change> {
-        let refused = self.refused.iter().chain(&self.full).map(|(path, why)| (path.clone(), why.clone())).collect();
-        diff::diff(self.layout, &self.known, wanted, &refused, self.is_new)
+    /// What should be done for the store to equal `wanted`; with a `scope`, at and below that node.
+    pub fn plan(&self, wanted: &Tree, scope: Option<&str>) -> Vec<Change> {
+        let refused = || self.refused.keys().chain(self.full.keys());
+        let is_refused = |path: &Path| refused().any(|node| path.is_at_or_below(node));
+        diff::diff(self.layout, &self.known, wanted, scope, is_refused, self.is_new)
     }
 
     /// Sends `changes`, which come from [`plan`](Self::plan).
@@ -204,28 +208,33 @@ impl Publisher {
                 if let State::Surveying(survey) = std::mem::replace(&mut self.state, State::Idle) {
                     survey.finish(&mut self.known);
                 }
-                Ok(Progress::Free)
+                Ok(Progress::Found)
             }
             State::Changing(under_way) => {
                 let Some(change) = under_way.remove(&id) else { return Ok(Progress::None) };
                 let is_last = under_way.is_empty();
-                self.on_change(change, result);
+                self.has_refusal |= !self.on_change(change, result);
                 if !is_last {
                     return Ok(Progress::None);
                 }
                 self.state = State::Idle;
-                Ok(Progress::Free)
+                let has_refusal = std::mem::take(&mut self.has_refusal);
+                Ok(if has_refusal { Progress::Found } else { Progress::None })
             }
             State::Idle => Ok(Progress::None),
         }
     }
 
-    fn on_change(&mut self, change: Change, result: Result<Vec<u8>, Error>) {
+    /// Whether the change was done.
+    fn on_change(&mut self, change: Change, result: Result<Vec<u8>, Error>) -> bool {
         let Err(error) = result else {
-            if matches!(change, Change::Remove(_)) {
+            let has_room = matches!(change, Change::Remove(_)) && !self.full.is_empty();
+            if has_room {
                 self.full.clear();
             }
-            return change.apply(&mut self.known);
+            change.apply(&mut self.known);
+            // What was left out may have room now.
+            return !has_room;
         };
         if self.is_watched(change.path()) {
             self.echoes.take(change.path());
@@ -242,6 +251,7 @@ impl Publisher {
                 self.refused.insert(change.path().clone(), error.to_string());
             }
         }
+        false
     }
 
     /// Begins a survey if one is due and nothing else is under way.

@@ -2,6 +2,7 @@
 //! `docs/misc/xenstore-paths`.
 
 use std::fmt::Display;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -17,6 +18,9 @@ const MINOR_VERSION: &str = env!("CARGO_PKG_VERSION_MINOR");
 const MICRO_VERSION: &str = env!("CARGO_PKG_VERSION_PATCH");
 /// Must be an integer, or xapi takes the drivers for unknown.
 const BUILD_VERSION: &str = "1";
+
+/// The node that all that is told of the network stands below.
+pub const NETWORK: &str = "attr/vif";
 
 /// The nodes that the schema owns.
 pub const LAYOUT: Layout = Layout {
@@ -88,42 +92,14 @@ impl Std {
 
     /// What should be in Xenstore.
     pub fn render(&mut self, guest: &Guest) -> Tree {
-        let mut nodes = Nodes(Tree::new());
-        if let Some(distribution) = &guest.distribution {
-            nodes.put("data/os_distro", &distribution.id);
-            nodes.put("data/os_name", &distribution.name);
-            nodes.put_some("data/os_majorver", distribution.major.as_ref());
-            nodes.put_some("data/os_minorver", distribution.minor.as_ref());
-        }
-        nodes.put("data/os_uname", &guest.kernel);
-        if let Some(name) = &guest.host_name {
-            // Readers put the two together again, with a dot between.
-            let (host, domain) = name.split_once('.').unwrap_or((name, ""));
-            nodes.put("data/host_name_dns", host);
-            nodes.put("data/domain", domain);
-        }
-        if let Some(memory) = guest.memory {
-            nodes.put("data/meminfo_total", memory.total);
-            nodes.put("data/meminfo_free", memory.available);
-        }
-        nodes.put_some("data/updated", date(guest).as_ref());
-        nodes.put("attr/PVAddons/MajorVersion", MAJOR_VERSION);
-        nodes.put("attr/PVAddons/MinorVersion", MINOR_VERSION);
-        nodes.put("attr/PVAddons/MicroVersion", MICRO_VERSION);
-        nodes.put("attr/PVAddons/BuildVersion", BUILD_VERSION);
-        nodes.put("attr/PVAddons/Installed", 1);
-        // The kernel's frontends do it by themselves.
-        nodes.put("feature/hotplug/vif", 1);
-        nodes.put("feature/hotplug/vbd", 1);
-        if guest.balloon {
-            // That it exists is what squeezed asks; a guest that has it and does not follow its target is punished.
-            nodes.put("control/feature-balloon", 1);
-        }
-        self.render_vifs(guest, &mut nodes);
+        let mut nodes = Nodes(self.render_network(guest));
+        render_system(guest, &mut nodes);
         nodes.0
     }
 
-    fn render_vifs(&mut self, guest: &Guest, nodes: &mut Nodes) {
+    /// The part of it that stands below [`NETWORK`]: an address that comes or goes should not wait for the rest.
+    pub fn render_network(&mut self, guest: &Guest) -> Tree {
+        let mut nodes = Nodes(Tree::new());
         let vifs = || {
             guest.interfaces.values().filter_map(|interface| match interface.device {
                 Device::Vif(id) => Some((id, interface)),
@@ -131,30 +107,64 @@ impl Std {
             })
         };
         for (id, interface) in vifs() {
-            nodes.put(format_args!("attr/vif/{id}/name"), &interface.name);
-            nodes.put_some(format_args!("attr/vif/{id}/mac/0"), interface.mac);
-            self.render_addresses(id, interface, nodes);
+            nodes.put(format_args!("{NETWORK}/{id}/name"), &interface.name);
+            nodes.put_some(format_args!("{NETWORK}/{id}/mac/0"), interface.mac);
+            render_addresses(id, interface, &mut self.slots, &mut nodes);
         }
         self.slots.keep_vifs(|vif| vifs().any(|(id, _)| id == vif));
+        nodes.0
     }
+}
 
-    fn render_addresses(&mut self, id: u32, interface: &Interface, nodes: &mut Nodes) {
-        let is_shown = |address: &&Address| interface.is_up && address.is_usable;
-        let addresses: Vec<Address> = interface.addresses.iter().filter(is_shown).copied().collect();
-        for family in [Family::V4, Family::V6] {
-            for (slot, ip) in self.slots.assign(id, family, &addresses) {
-                let path = format!("attr/vif/{id}/{}/{slot}", family.name());
-                let prefixes = addresses.iter().filter(|address| address.ip == *ip).map(|address| address.prefix);
-                nodes.put_some(format_args!("{path}/prefix"), prefixes.max());
-                nodes.put(path, ip);
-            }
+fn render_system(guest: &Guest, nodes: &mut Nodes) {
+    if let Some(distribution) = &guest.distribution {
+        nodes.put("data/os_distro", &distribution.id);
+        nodes.put("data/os_name", &distribution.name);
+        nodes.put_some("data/os_majorver", distribution.major.as_ref());
+        nodes.put_some("data/os_minorver", distribution.minor.as_ref());
+    }
+    nodes.put("data/os_uname", &guest.kernel);
+    if let Some(name) = &guest.host_name {
+        // Readers put the two together again, with a dot between.
+        let (host, domain) = name.split_once('.').unwrap_or((name, ""));
+        nodes.put("data/host_name_dns", host);
+        nodes.put("data/domain", domain);
+    }
+    if let Some(memory) = guest.memory {
+        nodes.put("data/meminfo_total", memory.total);
+        nodes.put("data/meminfo_free", memory.available);
+    }
+    nodes.put_some("data/updated", date(guest.date).as_ref());
+    nodes.put("attr/PVAddons/MajorVersion", MAJOR_VERSION);
+    nodes.put("attr/PVAddons/MinorVersion", MINOR_VERSION);
+    nodes.put("attr/PVAddons/MicroVersion", MICRO_VERSION);
+    nodes.put("attr/PVAddons/BuildVersion", BUILD_VERSION);
+    nodes.put("attr/PVAddons/Installed", 1);
+    // The kernel's frontends do it by themselves.
+    nodes.put("feature/hotplug/vif", 1);
+    nodes.put("feature/hotplug/vbd", 1);
+    if guest.balloon {
+        // That it exists is what squeezed asks; a guest that has it and does not follow its target is punished.
+        nodes.put("control/feature-balloon", 1);
+    }
+}
+
+fn render_addresses(id: u32, interface: &Interface, slots: &mut Slots, nodes: &mut Nodes) {
+    let is_shown = |address: &&Address| interface.is_up && address.is_usable;
+    let addresses: Vec<Address> = interface.addresses.iter().filter(is_shown).copied().collect();
+    for family in [Family::V4, Family::V6] {
+        for (slot, ip) in slots.assign(id, family, &addresses) {
+            let path = format!("{NETWORK}/{id}/{}/{slot}", family.name());
+            let prefixes = addresses.iter().filter(|address| address.ip == *ip).map(|address| address.prefix);
+            nodes.put_some(format_args!("{path}/prefix"), prefixes.max());
+            nodes.put(path, ip);
         }
     }
 }
 
 /// The date as `date` prints it in the C locale, in UTC.
-fn date(guest: &Guest) -> Option<String> {
-    let time = Timestamp::try_from(guest.now).ok()?.to_zoned(TimeZone::UTC);
+fn date(time: SystemTime) -> Option<String> {
+    let time = Timestamp::try_from(time).ok()?.to_zoned(TimeZone::UTC);
     Some(time.strftime("%a %b %e %H:%M:%S %Y").to_string())
 }
 
@@ -164,7 +174,10 @@ impl Nodes {
     /// Readers take an empty value for a value: no node is put in place of an empty one. Control characters never reach
     /// the store. All paths here are made of literals and numbers.
     fn put(&mut self, path: impl Display, value: impl Display) {
-        let value: String = value.to_string().chars().filter(|char| !char.is_control()).collect();
+        let mut value = value.to_string();
+        if value.contains(char::is_control) {
+            value.retain(|char| !char.is_control());
+        }
         if value.is_empty() {
             return;
         }

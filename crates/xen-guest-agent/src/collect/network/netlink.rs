@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -107,20 +108,20 @@ impl Netlink {
     pub fn on_readable(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> io::Result<bool> {
         let mut changed = false;
         for _ in 0..MOST_AT_ONCE {
-            let mut small = [0; BUFFER];
+            let mut small = [MaybeUninit::uninit(); BUFFER];
             let mut large = std::mem::take(&mut self.large_buffer);
-            let buffer = if large.is_empty() { small.as_mut_slice() } else { large.as_mut_slice() };
-            let received = rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::TRUNC);
-            if let Ok((_, len)) = received {
-                match buffer.get(..len) {
-                    Some(datagram) => changed |= self.on_datagram(datagram, interfaces),
-                    None => {
-                        // Cut off, so the rest is lost; the next one of this size will fit.
-                        large.resize(len, 0);
-                        self.is_lost = true;
-                    }
+            let buffer = if large.capacity() == 0 { small.as_mut_slice() } else { large.spare_capacity_mut() };
+            let received = rustix::net::recv(&self.socket, buffer, RecvFlags::TRUNC);
+            let received = received.map(|((datagram, _), len)| {
+                if len > datagram.len() {
+                    // Cut off, so the rest is lost; the next one of this size will fit.
+                    self.is_lost = true;
+                    return len;
                 }
-            }
+                changed |= self.on_datagram(datagram, interfaces);
+                0
+            });
+            large.reserve(received.unwrap_or(0));
             self.large_buffer = large;
             match received {
                 Ok(_) | Err(Errno::INTR) => {}
