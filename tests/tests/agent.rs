@@ -473,6 +473,46 @@ fn it_sleeps() {
 }
 
 #[test]
+#[ignore = "needs root and xenstored"]
+fn a_new_host_name_is_seen_at_once() {
+    let mut bed = Bed::new(Daemon::C, Toolstack::Xapi);
+    // The machine's own files, but a name of its own.
+    let mut command = bed.network.command("unshare");
+    command.arg("--uts").arg(build("xen-guest-agent", Profile::Debug)).arg("--stderr");
+    command.arg("--xenstore").arg(format!("socket={}", bed.guest.socket().display()));
+    let agent = Agent::spawn(command, &bed.root.join("log"));
+    bed.await_nodes(|nodes| nodes.contains_key("data/host_name_dns"));
+    let updated = bed.nodes()["data/updated"].clone();
+    sleep(Duration::from_secs(1));
+    let begin = Instant::now();
+    let uts = format!("--uts=/proc/{}/ns/uts", agent.process.id());
+    assert!(Command::new("nsenter").args([&uts, "hostname", "db7.example.net"]).status().unwrap().success());
+    let nodes = bed.await_nodes(|nodes| nodes["data/host_name_dns"] == "db7" && nodes["data/updated"] != updated);
+    assert_eq!(nodes["data/domain"], "example.net");
+    assert!(begin.elapsed() < Duration::from_secs(5), "it was not told, but looked");
+}
+
+#[test]
+fn the_journal_gets_priorities() {
+    let root = FakeRoot::new();
+    root.remove("sys/hypervisor/type");
+    let log = fs::File::create(root.join("log")).unwrap();
+    let status = rustix::fs::fstat(&log).unwrap();
+    let code = Command::new(build("xen-guest-agent", Profile::Debug))
+        .args(["--xenstore", "socket", "--root"])
+        .arg(root.path())
+        .env_remove("XENSTORED_PATH")
+        .env("XENSTORED_RUNDIR", root.path())
+        .env("JOURNAL_STREAM", format!("{}:{}", status.st_dev, status.st_ino))
+        .stderr(log)
+        .status()
+        .unwrap();
+    assert_eq!(code.code(), Some(3));
+    let said = fs::read_to_string(root.join("log")).unwrap();
+    assert!(said.starts_with("<3>this is not a Xen guest") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
 fn without_xen_it_says_so_and_how_to_try_it() {
     let root = FakeRoot::new();
     root.remove("sys/hypervisor/type");

@@ -199,3 +199,75 @@ fn stamp(path: &std::path::Path) -> Option<Stamp> {
     let status = fs::metadata(path).ok()?;
     Some((status.dev(), status.ino(), status.size(), status.ctime(), status.ctime_nsec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, write};
+
+    use super::*;
+
+    fn collectors(directory: &std::path::Path, guest: &mut Guest) -> Collectors {
+        fs::create_dir_all(directory.join("proc/sys/kernel")).unwrap();
+        fs::create_dir_all(directory.join("etc")).unwrap();
+        write(directory.join("proc/sys/kernel/hostname"), "(none)\n").unwrap();
+        write(directory.join("etc/os-release"), "ID=one\n").unwrap();
+        set_memory(directory, 10_000, 5_000);
+        Collectors::open(Root::new(directory), VifNumbers::Index, guest, Duration::ZERO).unwrap()
+    }
+
+    fn set_memory(directory: &std::path::Path, total: u64, available: u64) {
+        write(directory.join("proc/meminfo"), format!("MemTotal: {total} kB\nMemAvailable: {available} kB\n")).unwrap();
+    }
+
+    #[test]
+    fn memory_is_news_when_it_moved_by_a_hundredth_or_ten_minutes_passed() {
+        let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
+        let mut collectors = collectors(directory.path(), &mut guest);
+        let mut look = |total, available| {
+            set_memory(directory.path(), total, available);
+            let now = collectors.deadline();
+            collectors.look(&mut guest, now)
+        };
+        let (quiet, news) = (Look { has_news: false, is_full: false }, Look { has_news: true, is_full: false });
+        assert_eq!(look(10_000, 5_099), quiet);
+        assert_eq!(look(10_000, 4_901), quiet);
+        assert_eq!(look(10_000, 4_900), news);
+        assert_eq!(look(10_001, 4_900), news);
+        for _ in 5..10 {
+            assert_eq!(look(10_001, 4_901), quiet);
+        }
+        assert_eq!(look(10_001, 4_901), Look { has_news: true, is_full: true });
+        assert_eq!(guest.memory, Some(Memory { total: 10_001, available: 4_901 }));
+    }
+
+    #[test]
+    fn an_upgrade_of_the_distribution_is_seen_within_a_minute() {
+        let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
+        let mut collectors = collectors(directory.path(), &mut guest);
+        write(directory.path().join("etc/new"), "ID=two\n").unwrap();
+        fs::rename(directory.path().join("etc/new"), directory.path().join("etc/os-release")).unwrap();
+        let look = collectors.look(&mut guest, PERIOD);
+        assert!(look.has_news);
+        assert_eq!(guest.distribution.map(|distribution| distribution.id).as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn looks_are_a_minute_apart_and_spread_over_it() {
+        let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
+        let mut collectors = collectors(directory.path(), &mut guest);
+        let now = Duration::from_secs(1234);
+        let mut moments: Vec<_> = (1..=60)
+            .map(|domain| {
+                collectors.spread(domain, now);
+                let next = collectors.deadline();
+                assert!(next > now && next <= now + PERIOD);
+                collectors.look(&mut guest, next);
+                assert_eq!(collectors.deadline(), next + PERIOD);
+                next.as_millis() % 60_000
+            })
+            .collect();
+        moments.sort_unstable();
+        let widest = moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(widest < 3_000, "60 domains leave {widest} ms of the minute free");
+    }
+}

@@ -60,9 +60,7 @@ pub(super) fn diff(
         .filter(|(path, value)| differs(path, value) && role(path) != Role::Announcement)
         .map(write)
         .collect();
-    let removals =
-        stale(layout, within(known, scope), wanted, &is_refused).into_iter().filter(|path| !is_refused(path));
-    changes.extend(removals.map(Change::Remove));
+    changes.extend(stale(layout, within(known, scope), wanted, &is_refused).into_iter().map(Change::Remove));
     let announce = announce || changes.iter().any(|change| role(change.path()) == Role::Cached);
     let is_due = |path: &Path| (announce || !known.contains_key(path)) && role(path) == Role::Announcement;
     changes.extend(wanted_now().filter(|(path, _)| is_due(path)).map(write));

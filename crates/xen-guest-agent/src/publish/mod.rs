@@ -4,7 +4,7 @@ mod diff;
 mod echo;
 mod survey;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use log::{debug, info, warn};
@@ -30,10 +30,12 @@ pub struct Publisher {
     state: State,
     /// A survey that is due once nothing is under way.
     due: Option<Scope>,
-    /// Nodes that may not be written, or removed, with the error's name: not tried again before a resume.
-    refused: BTreeMap<Path, String>,
-    /// Those that were refused for want of room: tried again once there may be some.
-    full: BTreeMap<Path, String>,
+    /// Nodes that may not be written: not tried again before a resume.
+    refused: BTreeSet<Path>,
+    /// Nodes that there was no room for: tried again once there may be some.
+    full: BTreeSet<Path>,
+    /// Nodes that may not be removed: not tried again before a resume.
+    stuck: BTreeSet<Path>,
     echoes: Echoes,
     /// Whether a change of this round was refused.
     has_refusal: bool,
@@ -71,8 +73,9 @@ impl Publisher {
             known: Known::new(),
             state: State::Idle,
             due: Some(Scope::All),
-            refused: BTreeMap::new(),
-            full: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            full: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             echoes: Echoes::default(),
             has_refusal: false,
             is_new: false,
@@ -115,9 +118,11 @@ impl Publisher {
 
     /// What should be done for the store to equal `wanted`; with a `scope`, at and below that node.
     pub fn plan(&self, wanted: &Tree, scope: Option<&str>) -> Vec<Change> {
-        let refused = || self.refused.keys().chain(self.full.keys());
-        let is_refused = |path: &Path| refused().any(|node| path.is_at_or_below(node));
-        diff::diff(self.layout, &self.known, wanted, scope, is_refused, self.is_new)
+        let left_out = || self.refused.iter().chain(&self.full);
+        let is_left_out = |path: &Path| left_out().any(|node| path.is_at_or_below(node));
+        let mut changes = diff::diff(self.layout, &self.known, wanted, scope, is_left_out, self.is_new);
+        changes.retain(|change| matches!(change, Change::Write(..)) || !self.stuck.contains(change.path()));
+        changes
     }
 
     /// Sends `changes`, which come from [`plan`](Self::plan).
@@ -139,7 +144,10 @@ impl Publisher {
                     under_way.insert(id, change);
                 }
                 // Too long for this transport.
-                Err(error) => drop(self.refused.insert(change.path().clone(), error.to_string())),
+                Err(error) => {
+                    warn!("left out: {error}");
+                    self.refused.insert(change.path().clone());
+                }
             }
         }
         self.state = if under_way.is_empty() { State::Idle } else { State::Changing(under_way) };
@@ -176,6 +184,7 @@ impl Publisher {
         info!("the domain was resumed: publishing everything again");
         self.refused.clear();
         self.full.clear();
+        self.stuck.clear();
         self.is_new = true;
         Progress::Resumed
     }
@@ -244,11 +253,12 @@ impl Publisher {
             Some(ErrorCode::ENOENT) if matches!(change, Change::Remove(_)) => change.apply(&mut self.known),
             Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA | ErrorCode::E2BIG | ErrorCode::ENOMEM) => {
                 warn!("no room in Xenstore, left out until there is: {error}");
-                self.full.insert(change.path().clone(), error.to_string());
+                self.full.insert(change.path().clone());
             }
             _ => {
                 warn!("the host does not allow it, left out: {error}");
-                self.refused.insert(change.path().clone(), error.to_string());
+                let nodes = if matches!(change, Change::Remove(_)) { &mut self.stuck } else { &mut self.refused };
+                nodes.insert(change.path().clone());
             }
         }
         false

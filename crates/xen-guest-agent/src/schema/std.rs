@@ -192,3 +192,127 @@ impl Nodes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::collect::distribution::Distribution;
+    use crate::guest::{Mac, Memory};
+
+    fn interface(name: &str, device: Device, addresses: &[(&str, u8)]) -> Interface {
+        let address = |(ip, prefix): &(&str, u8)| Address {
+            ip: ip.parse().unwrap(),
+            prefix: *prefix,
+            is_secondary: false,
+            is_usable: true,
+        };
+        let mac = Some(Mac([0, 0x16, 0x3e, 0xa, 0xb, 0xc]));
+        Interface {
+            name: name.to_owned(),
+            mac,
+            is_up: true,
+            device,
+            addresses: addresses.iter().map(address).collect(),
+        }
+    }
+
+    fn guest() -> Guest {
+        Guest {
+            distribution: Some(Distribution {
+                id: "ubuntu".to_owned(),
+                name: "Ubuntu 22.04.4 LTS".to_owned(),
+                version: Some("22.04".to_owned()),
+                major: Some("22".to_owned()),
+                minor: Some("04".to_owned()),
+            }),
+            kernel: "5.15.0-91-generic".to_owned(),
+            host_name: Some("web1.example.org".to_owned()),
+            memory: Some(Memory { total: 2_014_140, available: 1_503_220 }),
+            balloon: true,
+            interfaces: [
+                (2, interface("eth0", Device::Vif(0), &[("fe80::1", 64), ("10.0.0.1", 8), ("10.0.0.1", 24)])),
+                (3, interface("usb0", Device::Other, &[("10.9.0.1", 24)])),
+                (4, interface("naïve\n", Device::Vif(7), &[])),
+            ]
+            .into(),
+            date: SystemTime::UNIX_EPOCH + Duration::from_secs(1_136_214_245),
+        }
+    }
+
+    fn shown(tree: &Tree) -> String {
+        tree.iter().map(|(path, value)| format!("{path} = {value}\n")).collect()
+    }
+
+    #[test]
+    fn a_guest_whole() {
+        insta::assert_snapshot!(shown(&Std::default().render(&guest())), @r"
+        attr/PVAddons/BuildVersion = 1
+        attr/PVAddons/Installed = 1
+        attr/PVAddons/MajorVersion = 1
+        attr/PVAddons/MicroVersion = 0
+        attr/PVAddons/MinorVersion = 1
+        attr/vif/0/ipv4/0 = 10.0.0.1
+        attr/vif/0/ipv4/0/prefix = 24
+        attr/vif/0/ipv6/0 = fe80::1
+        attr/vif/0/ipv6/0/prefix = 64
+        attr/vif/0/mac/0 = 00:16:3e:0a:0b:0c
+        attr/vif/0/name = eth0
+        attr/vif/7/mac/0 = 00:16:3e:0a:0b:0c
+        attr/vif/7/name = naïve
+        control/feature-balloon = 1
+        data/domain = example.org
+        data/host_name_dns = web1
+        data/meminfo_free = 1503220
+        data/meminfo_total = 2014140
+        data/os_distro = ubuntu
+        data/os_majorver = 22
+        data/os_minorver = 04
+        data/os_name = Ubuntu 22.04.4 LTS
+        data/os_uname = 5.15.0-91-generic
+        data/updated = Mon Jan  2 15:04:05 2006
+        feature/hotplug/vbd = 1
+        feature/hotplug/vif = 1
+        ");
+    }
+
+    #[test]
+    fn of_a_guest_of_which_nothing_is_known_there_are_no_empty_nodes() {
+        insta::assert_snapshot!(shown(&Std::default().render(&Guest::default())), @r"
+        attr/PVAddons/BuildVersion = 1
+        attr/PVAddons/Installed = 1
+        attr/PVAddons/MajorVersion = 1
+        attr/PVAddons/MicroVersion = 0
+        attr/PVAddons/MinorVersion = 1
+        data/updated = Thu Jan  1 00:00:00 1970
+        feature/hotplug/vbd = 1
+        feature/hotplug/vif = 1
+        ");
+    }
+
+    #[test]
+    fn what_is_down_or_not_usable_is_not_shown() {
+        let mut guest = guest();
+        let interface = guest.interfaces.get_mut(&2).unwrap();
+        interface.addresses[0].is_usable = false;
+        let mut schema = Std::default();
+        assert!(!shown(&schema.render_network(&guest)).contains("ipv6"));
+        guest.interfaces.get_mut(&2).unwrap().is_up = false;
+        assert!(!shown(&schema.render_network(&guest)).contains("ipv4"));
+    }
+
+    #[test]
+    fn every_node_is_claimed_and_what_is_watched_comes_after_what_is_cached() {
+        let tree = Std::default().render(&guest());
+        for path in tree.keys() {
+            assert!(LAYOUT.claims.iter().any(|claim| claim.owns(path)), "{path} is not claimed");
+            let is_data = path.starts_with("data/");
+            assert_eq!(rank(path).order <= 2, is_data, "{path}");
+        }
+        for path in tree.keys().filter(|path| path.starts_with("attr/vif/0/ipv4/0")) {
+            let is_prefix = path.ends_with("prefix");
+            assert_eq!(rank(path).order, if is_prefix { 5 } else { 4 }, "{path}");
+        }
+    }
+}

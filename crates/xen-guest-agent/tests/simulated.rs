@@ -1,0 +1,251 @@
+//! The agent against the embedded store, in one thread and in simulated time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use xen_guest_agent::agent::{Agent, News};
+use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
+use xenstore::embedded::{Refusal, Server, Store, Toolstack};
+use xenstore::wire::Kind;
+use xenstore::{Connection, ErrorCode, Path};
+
+const DOMAIN: u16 = 5;
+const HOME: &str = "/local/domain/5";
+
+fn guest() -> Guest {
+    let address = |ip: &str| Address { ip: ip.parse().unwrap(), prefix: 24, is_secondary: false, is_usable: true };
+    let interface = Interface {
+        name: "eth0".to_owned(),
+        mac: Some(Mac([0, 0x16, 0x3e, 0, 0, 1])),
+        is_up: true,
+        device: Device::Vif(0),
+        addresses: vec![address("10.0.0.1"), address("10.0.0.2")],
+    };
+    Guest {
+        kernel: "6.1.0".to_owned(),
+        host_name: Some("web1".to_owned()),
+        memory: Some(Memory { total: 1000, available: 500 }),
+        interfaces: [(2, interface)].into(),
+        ..Guest::default()
+    }
+}
+
+struct World {
+    server: Server,
+    agent: Agent,
+    now: Duration,
+}
+
+impl World {
+    fn new(toolstack: Toolstack) -> Self {
+        let mut store = Store::new();
+        store.introduce_guest(DOMAIN, toolstack);
+        let mut world =
+            World { server: Server::new(store), agent: Agent::new(guest(), None), now: Duration::from_secs(100) };
+        world.connect();
+        world
+    }
+
+    fn connect(&mut self) {
+        let stream = self.server.connect(DOMAIN).unwrap();
+        self.agent.connect(Ok(Connection::new(stream.into())), self.now);
+        self.settle();
+    }
+
+    /// Lets agent and store talk until neither has anything to say.
+    fn settle(&mut self) {
+        loop {
+            let before = self.server.store().requests(DOMAIN);
+            self.agent.advance(self.now, SystemTime::UNIX_EPOCH + self.now);
+            self.server.process();
+            self.agent.on_readable(self.now);
+            self.server.process();
+            self.agent.on_readable(self.now);
+            self.agent.advance(self.now, SystemTime::UNIX_EPOCH + self.now);
+            self.server.process();
+            if self.server.store().requests(DOMAIN) == before {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass, with all that the agent wants to do in it.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(deadline) = self.agent.deadline().filter(|deadline| *deadline <= end) {
+            self.now = self.now.max(deadline);
+            if self.agent.wants_connection(self.now) {
+                return;
+            }
+            self.settle();
+            assert!(self.agent.deadline().is_none_or(|next| next > deadline), "a deadline that never ends");
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        let value = self.server.store().read(format!("{HOME}/{path}"))?;
+        Some(String::from_utf8(value.to_vec()).unwrap())
+    }
+
+    fn requests(&self, kind: Kind) -> usize {
+        self.server.store().requests_of_kind(DOMAIN, kind)
+    }
+
+    fn set_address(&mut self, last: u8) {
+        let interface = self.agent.guest.interfaces.get_mut(&2).unwrap();
+        interface.addresses[0].ip = IpAddr::from([10, 0, 1, last]);
+        self.agent.on_news(News::Network);
+    }
+}
+
+#[test]
+fn it_is_all_there_and_costs_nothing_more() {
+    let mut world = World::new(Toolstack::Xapi);
+    assert_eq!(world.read("attr/vif/0/ipv4/1").as_deref(), Some("10.0.0.2"));
+    assert_eq!(world.read("data/updated").as_deref(), Some("Thu Jan  1 00:01:40 1970"));
+    let before = world.server.store().requests(DOMAIN);
+    world.agent.on_news(News::All);
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.server.store().requests(DOMAIN), before);
+}
+
+#[test]
+fn watched_nodes_are_put_right_and_the_agents_own_writes_are_not_taken_for_others() {
+    let mut world = World::new(Toolstack::Xapi);
+    let reads = world.requests(Kind::READ);
+    for last in 1..10 {
+        world.set_address(last);
+        world.settle();
+    }
+    assert_eq!(world.requests(Kind::READ), reads, "an echo was taken for somebody else");
+    for path in ["attr/vif", "data/os_name", "attr/PVAddons/MajorVersion"] {
+        world.server.store_mut().remove(format!("{HOME}/{path}")).unwrap();
+        world.server.process();
+        world.settle();
+    }
+    assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.9"));
+    assert_eq!(world.read("attr/PVAddons/MajorVersion").as_deref(), Some("1"));
+}
+
+#[test]
+fn what_no_watch_covers_is_compared_and_memory_written_again() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.server.store_mut().remove(format!("{HOME}/data/host_name_dns")).unwrap();
+    world.server.store_mut().write(format!("{HOME}/feature/hotplug/vif"), "0").unwrap();
+    world.settle();
+    assert_eq!(world.read("data/host_name_dns"), None);
+    world.server.store_mut().keep_requests(true);
+    world.agent.compare();
+    world.settle();
+    assert_eq!(world.read("data/host_name_dns").as_deref(), Some("web1"));
+    assert_eq!(world.read("feature/hotplug/vif").as_deref(), Some("1"));
+    let requests = world.server.store_mut().take_requests();
+    let written: Vec<_> =
+        requests.iter().filter(|request| request.kind == Kind::WRITE).map(|request| &request.path).collect();
+    let of = |name: &str| written.iter().position(|path| path.ends_with(name)).unwrap_or_else(|| panic!("{written:?}"));
+    assert!(of("data/meminfo_free") < of("attr/PVAddons/Installed"), "{written:?}");
+    assert!(of("data/host_name_dns") < of("attr/PVAddons/Installed"), "a watched node is last: {written:?}");
+    assert!(requests.iter().all(|request| !request.path.contains("attr/vif")));
+}
+
+#[test]
+fn a_resumed_domain_is_published_again_and_slots_are_kept() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.agent.guest.interfaces.get_mut(&2).unwrap().addresses.remove(0);
+    world.agent.on_news(News::Network);
+    world.settle();
+    assert_eq!((world.read("attr/vif/0/ipv4/0"), world.read("attr/vif/0/ipv4/1").as_deref()), (None, Some("10.0.0.2")));
+    for path in ["data", "attr", "feature"] {
+        world.server.store_mut().remove(format!("{HOME}/{path}")).unwrap();
+    }
+    world.server.store_mut().introduce_guest(DOMAIN, Toolstack::Xapi);
+    world.server.store_mut().resume(DOMAIN);
+    world.server.process();
+    world.now += Duration::from_secs(1000);
+    world.settle();
+    assert_eq!(world.read("attr/vif/0/ipv4/1").as_deref(), Some("10.0.0.2"));
+    assert_eq!(world.read("data/updated").as_deref(), Some("Thu Jan  1 00:18:20 1970"));
+}
+
+#[test]
+fn a_flapping_guest_is_held_back_and_right_in_the_end() {
+    let mut world = World::new(Toolstack::Xapi);
+    let writes = world.requests(Kind::WRITE);
+    for millisecond in 0..10_000_u32 {
+        world.set_address(u8::try_from(millisecond % 250).unwrap());
+        world.pass(Duration::from_millis(1));
+    }
+    world.set_address(250);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.250"));
+    // A change of an address at its place is one write; its prefix stays.
+    let publications = world.requests(Kind::WRITE) - writes;
+    assert!((50..=80).contains(&publications), "{publications} publications");
+}
+
+#[test]
+fn a_refused_node_is_not_asked_for_again_before_a_resume() {
+    let mut world = World::new(Toolstack::Libxl);
+    world.agent.guest.balloon = true;
+    world.server.store_mut().keep_requests(true);
+    for _ in 0..5 {
+        world.agent.on_news(News::All);
+        world.pass(Duration::from_secs(700));
+        world.agent.compare();
+        world.settle();
+    }
+    let asked = |world: &mut World| {
+        let requests = world.server.store_mut().take_requests();
+        let writes = requests.iter().filter(|request| request.kind == Kind::WRITE);
+        writes.filter(|request| request.path.ends_with("feature-balloon")).count()
+    };
+    assert_eq!(asked(&mut world), 1);
+    world.server.store_mut().resume(DOMAIN);
+    world.server.process();
+    world.settle();
+    assert_eq!(asked(&mut world), 1);
+}
+
+#[test]
+fn a_full_quota_leaves_out_and_makes_up() {
+    let mut world = World::new(Toolstack::Xapi);
+    let refusal =
+        |code| Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path: Path::new("attr/vif").unwrap(), code };
+    world.server.store_mut().faults.refuse = vec![refusal(ErrorCode::ENOSPC)];
+    world.set_address(7);
+    world.settle();
+    assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), None, "what is refused is not left as it was");
+    world.server.store_mut().faults.refuse.clear();
+    world.agent.compare();
+    world.settle();
+    assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.7"));
+    assert_eq!(world.read("attr/vif/0/ipv4/0/prefix").as_deref(), Some("24"));
+}
+
+#[test]
+fn a_lost_connection_is_made_again_with_growing_pauses() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.server = Server::new({
+        let mut store = Store::new();
+        store.introduce_guest(DOMAIN, Toolstack::Xapi);
+        store
+    });
+    world.agent.on_readable(world.now);
+    assert!(world.agent.connection().is_none());
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let deadline = world.agent.deadline().unwrap();
+        pauses.push(deadline.saturating_sub(world.now).as_secs());
+        world.now = deadline;
+        assert!(world.agent.wants_connection(world.now));
+        world.agent.connect(Err(xenstore::Error::NotFound("no socket".to_owned())), world.now);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    world.now = world.agent.deadline().unwrap();
+    world.connect();
+    assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.0.1"));
+}
