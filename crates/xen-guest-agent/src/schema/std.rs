@@ -242,7 +242,7 @@ mod tests {
     }
 
     fn shown(tree: &Tree) -> String {
-        tree.iter().map(|(path, value)| format!("{path} = {value}\n")).collect()
+        tree.iter().map(|(path, value)| format!("{path} = {value}")).collect::<Vec<_>>().join("\n")
     }
 
     #[test]

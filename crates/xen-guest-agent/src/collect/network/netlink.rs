@@ -281,3 +281,92 @@ fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An attribute with its header and padding.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn link(index: u32, flags: u32, attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = vec![0; 4];
+        bytes.extend(index.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(attributes.concat());
+        bytes
+    }
+
+    fn address(family: u8, flags: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = vec![family, 24, flags, 0];
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend(attributes.concat());
+        bytes
+    }
+
+    #[test]
+    fn links() {
+        let name = attribute(IFLA_IFNAME, b"eth0\0");
+        let mac = attribute(IFLA_ADDRESS, &[0, 0x16, 0x3e, 1, 2, 3]);
+        let strange = attribute(26, &[]);
+        let expected = |mac, is_up| Some(Message::Link { index: 7, name: "eth0".to_owned(), mac, is_up });
+        let cases = [
+            (link(7, IFF_UP, &[name.clone(), mac.clone()]), expected(Some(Mac([0, 0x16, 0x3e, 1, 2, 3])), true)),
+            // An attribute that is not known, or empty, loses nothing of the rest.
+            (link(7, 0, &[strange, attribute(999, &[1; 7]), name.clone()]), expected(None, false)),
+            // Infiniband's is longer.
+            (link(7, 0, &[name.clone(), attribute(IFLA_ADDRESS, &[1; 20])]), expected(None, false)),
+            (link(7, IFF_UP | IFF_LOOPBACK, &[name.clone()]), Some(Message::NoLink { index: 7 })),
+            (link(7, 0, &[mac]), None),
+            (vec![0; 15], None),
+        ];
+        for (bytes, message) in cases {
+            assert_eq!(parse(RTM_NEWLINK, &bytes), message, "{bytes:?}");
+        }
+        assert_eq!(parse(RTM_DELLINK, &link(7, 0, &[])), Some(Message::NoLink { index: 7 }));
+        let mut of_a_bridge = link(7, IFF_UP, &[name]);
+        of_a_bridge[0] = 7;
+        assert_eq!(parse(RTM_DELLINK, &of_a_bridge), None);
+    }
+
+    #[test]
+    fn addresses() {
+        let v4 = |kind, last| attribute(kind, &[10, 0, 0, last]);
+        let shown = |bytes: Vec<u8>| match parse(RTM_NEWADDR, &bytes) {
+            Some(Message::Address { index: 7, address }) => {
+                format!("{}/{} {} {}", address.ip, address.prefix, address.is_secondary, address.is_usable)
+            }
+            other => format!("{other:?}"),
+        };
+        let flags = |flags: u32| attribute(IFA_FLAGS, &flags.to_ne_bytes());
+        // The own address of a point-to-point link, not the peer's, whichever comes first.
+        assert_eq!(shown(address(AF_INET, 0, &[v4(IFA_ADDRESS, 2), v4(IFA_LOCAL, 1)])), "10.0.0.1/24 false true");
+        assert_eq!(shown(address(AF_INET, 1, &[v4(IFA_LOCAL, 1), v4(IFA_ADDRESS, 2)])), "10.0.0.1/24 true true");
+        let v6 = attribute(IFA_ADDRESS, &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(shown(address(AF_INET6, 0x80, &[v6.clone()])), "fe80::1/24 false true");
+        assert_eq!(shown(address(AF_INET6, 0xc0, &[v6.clone()])), "fe80::1/24 false false");
+        assert_eq!(shown(address(AF_INET6, 0, &[v6.clone(), flags(IFA_F_DADFAILED)])), "fe80::1/24 false false");
+        let optimistic = flags(IFA_F_TENTATIVE | IFA_F_OPTIMISTIC);
+        assert_eq!(shown(address(AF_INET6, 0x40, &[v6.clone(), optimistic])), "fe80::1/24 false true");
+        for broken in
+            [address(AF_INET, 0, &[v6]), address(99, 0, &[v4(IFA_LOCAL, 1)]), address(AF_INET, 0, &[]), vec![2]]
+        {
+            assert_eq!(parse(RTM_NEWADDR, &broken), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(kind in 15u16..25, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = parse(kind, &bytes);
+        }
+    }
+}
