@@ -296,7 +296,7 @@ mod tests {
         bytes
     }
 
-    fn link(index: u32, flags: u32, attributes: &[Vec<u8>]) -> Vec<u8> {
+    fn link(index: u32, flags: u32, attributes: &[&[u8]]) -> Vec<u8> {
         let mut bytes = vec![0; 4];
         bytes.extend(index.to_ne_bytes());
         bytes.extend(flags.to_ne_bytes());
@@ -305,7 +305,7 @@ mod tests {
         bytes
     }
 
-    fn address(family: u8, flags: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+    fn address(family: u8, flags: u8, attributes: &[&[u8]]) -> Vec<u8> {
         let mut bytes = vec![family, 24, flags, 0];
         bytes.extend(7_u32.to_ne_bytes());
         bytes.extend(attributes.concat());
@@ -319,20 +319,20 @@ mod tests {
         let strange = attribute(26, &[]);
         let expected = |mac, is_up| Some(Message::Link { index: 7, name: "eth0".to_owned(), mac, is_up });
         let cases = [
-            (link(7, IFF_UP, &[name.clone(), mac.clone()]), expected(Some(Mac([0, 0x16, 0x3e, 1, 2, 3])), true)),
+            (link(7, IFF_UP, &[&name, &mac]), expected(Some(Mac([0, 0x16, 0x3e, 1, 2, 3])), true)),
             // An attribute that is not known, or empty, loses nothing of the rest.
-            (link(7, 0, &[strange, attribute(999, &[1; 7]), name.clone()]), expected(None, false)),
+            (link(7, 0, &[&strange, &attribute(999, &[1; 7]), &name]), expected(None, false)),
             // Infiniband's is longer.
-            (link(7, 0, &[name.clone(), attribute(IFLA_ADDRESS, &[1; 20])]), expected(None, false)),
-            (link(7, IFF_UP | IFF_LOOPBACK, &[name.clone()]), Some(Message::NoLink { index: 7 })),
-            (link(7, 0, &[mac]), None),
+            (link(7, 0, &[&name, &attribute(IFLA_ADDRESS, &[1; 20])]), expected(None, false)),
+            (link(7, IFF_UP | IFF_LOOPBACK, &[&name]), Some(Message::NoLink { index: 7 })),
+            (link(7, 0, &[&mac]), None),
             (vec![0; 15], None),
         ];
         for (bytes, message) in cases {
             assert_eq!(parse(RTM_NEWLINK, &bytes), message, "{bytes:?}");
         }
         assert_eq!(parse(RTM_DELLINK, &link(7, 0, &[])), Some(Message::NoLink { index: 7 }));
-        let mut of_a_bridge = link(7, IFF_UP, &[name]);
+        let mut of_a_bridge = link(7, IFF_UP, &[&name]);
         of_a_bridge[0] = 7;
         assert_eq!(parse(RTM_DELLINK, &of_a_bridge), None);
     }
@@ -348,16 +348,16 @@ mod tests {
         };
         let flags = |flags: u32| attribute(IFA_FLAGS, &flags.to_ne_bytes());
         // The own address of a point-to-point link, not the peer's, whichever comes first.
-        assert_eq!(shown(address(AF_INET, 0, &[v4(IFA_ADDRESS, 2), v4(IFA_LOCAL, 1)])), "10.0.0.1/24 false true");
-        assert_eq!(shown(address(AF_INET, 1, &[v4(IFA_LOCAL, 1), v4(IFA_ADDRESS, 2)])), "10.0.0.1/24 true true");
+        assert_eq!(shown(address(AF_INET, 0, &[&v4(IFA_ADDRESS, 2), &v4(IFA_LOCAL, 1)])), "10.0.0.1/24 false true");
+        assert_eq!(shown(address(AF_INET, 1, &[&v4(IFA_LOCAL, 1), &v4(IFA_ADDRESS, 2)])), "10.0.0.1/24 true true");
         let v6 = attribute(IFA_ADDRESS, &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(shown(address(AF_INET6, 0x80, &[v6.clone()])), "fe80::1/24 false true");
-        assert_eq!(shown(address(AF_INET6, 0xc0, &[v6.clone()])), "fe80::1/24 false false");
-        assert_eq!(shown(address(AF_INET6, 0, &[v6.clone(), flags(IFA_F_DADFAILED)])), "fe80::1/24 false false");
+        assert_eq!(shown(address(AF_INET6, 0x80, &[&v6])), "fe80::1/24 false true");
+        assert_eq!(shown(address(AF_INET6, 0xc0, &[&v6])), "fe80::1/24 false false");
+        assert_eq!(shown(address(AF_INET6, 0, &[&v6, &flags(IFA_F_DADFAILED)])), "fe80::1/24 false false");
         let optimistic = flags(IFA_F_TENTATIVE | IFA_F_OPTIMISTIC);
-        assert_eq!(shown(address(AF_INET6, 0x40, &[v6.clone(), optimistic])), "fe80::1/24 false true");
+        assert_eq!(shown(address(AF_INET6, 0x40, &[&v6, &optimistic])), "fe80::1/24 false true");
         for broken in
-            [address(AF_INET, 0, &[v6]), address(99, 0, &[v4(IFA_LOCAL, 1)]), address(AF_INET, 0, &[]), vec![2]]
+            [address(AF_INET, 0, &[&v6]), address(99, 0, &[&v4(IFA_LOCAL, 1)]), address(AF_INET, 0, &[]), vec![2]]
         {
             assert_eq!(parse(RTM_NEWADDR, &broken), None);
         }
