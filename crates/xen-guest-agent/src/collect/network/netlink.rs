@@ -101,7 +101,7 @@ impl Netlink {
         self.dump.is_none() && !self.is_lost
     }
 
-    /// Receives what is there, and no more than [`MOST_AT_ONCE`] datagrams. Whether the interfaces changed.
+    /// Receives what is there, and no more than a few hundred datagrams. Whether the interfaces changed.
     ///
     /// # Errors
     /// The system's, with what was tried.
