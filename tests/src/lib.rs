@@ -33,3 +33,25 @@ pub use network::Network;
 pub use observe::{Outcome, eventually, tree};
 pub use toolstack::Toolstack;
 pub use xenstored::{Daemon, Xenstored};
+
+/// Makes of each function that takes a [`Daemon`] a test for each daemon, in modules named after them.
+#[macro_export]
+macro_rules! on_both_daemons {
+    ($($name:ident)*) => {
+        mod c_xenstored {
+            $(#[test]
+            #[ignore = "needs root and xenstored"]
+            fn $name() {
+                super::$name($crate::Daemon::C);
+            })*
+        }
+
+        mod oxenstored {
+            $(#[test]
+            #[ignore = "needs root and oxenstored"]
+            fn $name() {
+                super::$name($crate::Daemon::OCaml);
+            })*
+        }
+    };
+}

@@ -11,34 +11,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use system_tests::{Daemon, FakeRoot, Guest, Network, Profile, Toolstack, Xenstored, build, eventually, tree};
+use system_tests::{
+    Daemon, FakeRoot, Guest, Network, Profile, Toolstack, Xenstored, build, eventually, on_both_daemons, tree,
+};
 use xenstore::wire::Kind;
 use xenstore::{Client, Transport};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Long enough for what must not happen to have happened.
 const MOMENT: Duration = Duration::from_millis(300);
-
-/// Runs the body against both daemons.
-macro_rules! on_both_daemons {
-    ($($name:ident)*) => {
-        mod c_xenstored {
-            $(#[test]
-            #[ignore = "needs root and xenstored"]
-            fn $name() {
-                super::$name(super::Daemon::C);
-            })*
-        }
-
-        mod oxenstored {
-            $(#[test]
-            #[ignore = "needs root and oxenstored"]
-            fn $name() {
-                super::$name(super::Daemon::OCaml);
-            })*
-        }
-    };
-}
 
 on_both_daemons! {
     a_guest_of_xapi_is_published_whole

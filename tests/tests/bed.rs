@@ -12,34 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use system_tests::{Daemon, FakeRoot, Guest, Network, Toolstack, Xenstored, eventually, tree};
+use system_tests::{Daemon, FakeRoot, Guest, Network, Toolstack, Xenstored, eventually, on_both_daemons, tree};
 use xenstore::wire::{Decoder, Kind, Message};
 use xenstore::{Client, ErrorCode, Request, Transport};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Long enough for an event that must not come to have come.
 const MOMENT: Duration = Duration::from_millis(50);
-
-/// Runs the body against both daemons.
-macro_rules! on_both_daemons {
-    ($($name:ident)*) => {
-        mod c_xenstored {
-            $(#[test]
-            #[ignore = "needs xenstored"]
-            fn $name() {
-                super::$name(super::Daemon::C);
-            })*
-        }
-
-        mod oxenstored {
-            $(#[test]
-            #[ignore = "needs root and oxenstored"]
-            fn $name() {
-                super::$name(super::Daemon::OCaml);
-            })*
-        }
-    };
-}
 
 on_both_daemons! {
     trees_are_those_of_the_toolstacks
