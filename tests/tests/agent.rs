@@ -26,7 +26,9 @@ on_both_daemons! {
     a_guest_of_libxl_has_all_but_what_is_refused_and_that_is_said_once
     addresses_come_and_go
     a_link_is_renamed_removed_and_made_again
+    lost_messages_of_the_kernel_are_made_up_for
     nothing_is_written_for_what_changes_nothing
+    what_others_do_beside_our_nodes_costs_nothing
     a_restart_writes_nothing_and_keeps_the_slots
     leftovers_of_other_agents_go_and_nodes_of_others_stay
     a_resumed_domain_is_published_again
@@ -293,6 +295,37 @@ fn a_link_is_renamed_removed_and_made_again(daemon: Daemon) {
     assert_eq!((&*nodes["attr/vif/0/name"], &*nodes["attr/vif/0/ipv4/0"]), ("lan", "10.7.0.1"));
 }
 
+fn lost_messages_of_the_kernel_are_made_up_for(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let agent = bed.start();
+    // More than fits into the socket's buffer, and most of it gone again when the agent comes to read.
+    agent.signal(Signal::STOP);
+    let changes = |verb: &str| -> String {
+        let numbers = (0..12).flat_map(|high| (1..251).map(move |low| (high, low)));
+        numbers.map(|(high, low)| format!("addr {verb} 10.5.{high}.{low}/32 dev lan\n")).collect::<Vec<_>>().concat()
+    };
+    for verb in ["add", "del"] {
+        bed.root.write("batch", &changes(verb));
+        bed.network.ip(&format!("-batch {}", bed.root.join("batch").display()));
+    }
+    bed.network.ip("addr add 10.6.0.1/24 dev lan");
+    agent.signal(Signal::CONT);
+    let expected = bed.addresses_of_the_system();
+    bed.await_nodes(|nodes| addresses_of(nodes) == expected);
+}
+
+fn what_others_do_beside_our_nodes_costs_nothing(daemon: Daemon) {
+    let mut bed = Bed::new(daemon, Toolstack::Xapi);
+    let _agent = bed.start();
+    let home = bed.guest.home();
+    let requests = bed.requests_during(|bed| {
+        for number in 0..20 {
+            bed.dom0.write(format!("{home}/attr/os/x"), number.to_string()).unwrap();
+        }
+    });
+    assert_eq!(requests, BTreeMap::new());
+}
+
 fn nothing_is_written_for_what_changes_nothing(daemon: Daemon) {
     let mut bed = Bed::new(daemon, Toolstack::Xapi);
     let _agent = bed.start();
@@ -512,10 +545,29 @@ fn without_xen_it_says_so_and_how_to_try_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
+fn in_a_try_out_an_address_appears_at_once() {
+    let network = Network::new();
+    network.add_interface("lan");
+    let mut command = network.command(build("xen-guest-agent", Profile::Debug));
+    let mut process = command.args(["--xenstore", "embedded"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = |wanted: &str| lines.find_map(|line| line.ok().filter(|line| line.contains(wanted))).unwrap();
+    next("/name = \"lan\"");
+    let begin = Instant::now();
+    network.ip("addr add 192.0.2.3/24 dev lan");
+    assert!(next("192.0.2.3").ends_with("/ipv4/0 = \"192.0.2.3\""));
+    assert!(begin.elapsed() < Duration::from_secs(2), "it was not told, but looked");
+    kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_try_out_shows_what_it_publishes_and_lets_others_look() {
     let mut process = Command::new(build("xen-guest-agent", Profile::Debug))
         .args(["--xenstore", "embedded"])
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -528,7 +580,7 @@ fn a_try_out_shows_what_it_publishes_and_lets_others_look() {
     assert_eq!(shown, format!("data/os_uname = \"{kernel}\""));
     kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
     let mut rest = String::new();
-    process.stderr.take().map(|mut stderr| stderr.read_to_string(&mut rest));
-    assert_eq!(process.wait().unwrap().code(), Some(0));
+    process.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert_eq!((process.wait().unwrap().code(), rest.as_str()), (Some(0), ""));
     assert!(!socket.exists(), "{} is left", socket.display());
 }

@@ -78,7 +78,7 @@ impl Agent {
         match connection {
             Ok(connection) => {
                 let connection = self.connection.insert(connection);
-                if let Err(error) = self.publisher.connect(connection, now) {
+                if let Err(error) = self.publisher.connect(connection) {
                     self.on_loss(&error, now);
                 }
             }
@@ -86,8 +86,13 @@ impl Agent {
         }
     }
 
+    /// Whether the connection was lost, and all is not yet published on another.
+    fn is_reconnecting(&self) -> bool {
+        self.reconnect.1 != RECONNECT.0
+    }
+
     fn on_loss(&mut self, error: &Error, now: Duration) {
-        if self.reconnect.1 == RECONNECT.0 {
+        if !self.is_reconnecting() {
             warn!("{error}; trying again until it works");
         }
         self.connection = None;
@@ -111,19 +116,31 @@ impl Agent {
 
     /// The connection's descriptor is readable, or broken.
     pub fn on_readable(&mut self, now: Duration) {
-        let Some(connection) = &mut self.connection else { return };
-        let mut received = connection.on_readable();
-        while let Some(event) = connection.next_event() {
+        let received = self.connection.as_mut().map(Connection::on_readable);
+        self.take_events(now);
+        if let Some(Err(error)) = received {
+            self.on_loss(&error, now);
+        }
+    }
+
+    /// Takes what came from the store. Whether there was something.
+    fn take_events(&mut self, now: Duration) -> bool {
+        let mut has_some = false;
+        let mut lost = None;
+        while let Some(connection) = &mut self.connection {
+            let Some(event) = connection.next_event() else { break };
+            has_some = true;
             match self.publisher.on_event(event, connection) {
                 Ok(Progress::None) => {}
                 Ok(Progress::Found) => self.news = Some(News::All),
                 Ok(Progress::Resumed) => self.is_urgent = true,
-                Err(error) => received = received.and(Err(error)),
+                Err(error) => lost = Some(error),
             }
         }
-        if let Err(error) = received {
+        if let Some(error) = lost {
             self.on_loss(&error, now);
         }
+        has_some
     }
 
     /// The connection's descriptor is writable.
@@ -135,20 +152,25 @@ impl Agent {
 
     /// Does what is to be done now. Call it after all else, before waiting.
     pub fn advance(&mut self, now: Duration, date: SystemTime) {
-        if let Err(error) = self.try_advance(now, date) {
-            self.on_loss(&error, now);
+        loop {
+            if let Err(error) = self.try_advance(now, date) {
+                self.on_loss(&error, now);
+            }
+            // Requests that the system refuses are answered while they are sent.
+            if !self.take_events(now) {
+                return;
+            }
         }
     }
 
     fn try_advance(&mut self, now: Duration, date: SystemTime) -> Result<(), Error> {
+        let is_reconnecting = self.is_reconnecting();
         let Some(connection) = &mut self.connection else { return Ok(()) };
         self.publisher.expire(now);
-        self.publisher.survey_if_due(connection)?;
-        let (Some(news), false) = (self.news, self.publisher.is_busy()) else { return Ok(()) };
-        if self.reconnect.1 != RECONNECT.0 {
-            info!("connected to Xenstore at {}", connection.transport().name());
-            self.reconnect.1 = RECONNECT.0;
+        if self.publisher.wants_survey() && (self.is_urgent || self.limiter.take(now)) {
+            self.publisher.survey(connection)?;
         }
+        let (Some(news), false) = (self.news, self.publisher.is_busy()) else { return Ok(()) };
         if !self.is_seeded {
             self.schema.seed(self.publisher.known());
             self.is_seeded = true;
@@ -167,6 +189,14 @@ impl Agent {
                 changes.iter().for_each(observer);
             }
             self.publisher.publish(changes, connection, now)?;
+            self.is_urgent = false;
+            // After a loss it is looked again, whether all has arrived.
+            self.news = is_reconnecting.then_some(News::All);
+            return Ok(());
+        }
+        if is_reconnecting {
+            info!("connected to Xenstore at {}", connection.transport().name());
+            self.reconnect.1 = RECONNECT.0;
         }
         self.is_urgent = false;
         self.news = None;
@@ -178,7 +208,8 @@ impl Agent {
         if self.connection.is_none() {
             return Some(self.reconnect.0);
         }
-        let limit = (self.news.is_some() && !self.publisher.is_busy()).then(|| self.limiter.next());
+        let has_work = self.publisher.wants_survey() || (self.news.is_some() && !self.publisher.is_busy());
+        let limit = has_work.then(|| self.limiter.next());
         [limit, self.publisher.deadline()].into_iter().flatten().min()
     }
 }

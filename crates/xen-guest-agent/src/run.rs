@@ -89,9 +89,14 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
     let connection = connect(cli, try_out.as_mut());
     match connection {
         Err(error @ Error::NotFound(_)) if !host::is_xen(&root) => return Err(Failure::NotXen(error)),
-        // The device of a Xen guest may come later in the boot.
-        Ok(_) | Err(Error::NotFound(_)) => {}
-        Err(error) => return Err(Failure::Xenstore(error)),
+        Err(error) if matches!(error.io_kind(), io::ErrorKind::PermissionDenied) => {
+            return Err(Failure::Xenstore(error));
+        }
+        Err(Error::Io { action, transport, source }) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::Xenstore(Error::Io { action, transport, source }));
+        }
+        // The device of a Xen guest may come later in the boot, and a server may be about to start.
+        Ok(_) | Err(_) => {}
     }
     let numbers = if try_out.is_some() { VifNumbers::Index } else { VifNumbers::Sysfs(root.clone()) };
     let mut guest = Guest::default();
@@ -105,7 +110,9 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
         if agent.wants_connection(now) {
             agent.connect(connect(cli, try_out.as_mut()), now);
         }
-        agent.advance(now, SystemTime::now());
+        if collectors.is_settled() {
+            agent.advance(now, SystemTime::now());
+        }
         if let (false, Some(domain_id)) = (is_spread, agent.domain_id()) {
             collectors.spread(domain_id, now);
             is_spread = true;
@@ -121,9 +128,7 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
         if ready.connection.intersects(!PollFlags::OUT) {
             agent.on_readable(now);
         }
-        if !ready.network.is_empty()
-            && collectors.on_network(&mut agent.guest).map_err(Failure::system("see the network"))?
-        {
+        if !ready.network.is_empty() && collectors.on_network(&mut agent.guest) {
             agent.on_news(News::Network);
         }
         if !ready.host_name.is_empty() && collectors.on_host_name(&mut agent.guest) {
@@ -167,7 +172,7 @@ fn wait(
         interest.set(PollFlags::OUT, connection.wants_write());
         fds.push(PollFd::new(connection, interest));
     }
-    fds.extend(collectors.network().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    fds.push(PollFd::from_borrowed_fd(collectors.network(), PollFlags::IN));
     fds.extend(collectors.host_name().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
     fds.extend(try_out.into_iter().flat_map(TryOut::poll_fds));
 
@@ -181,7 +186,7 @@ fn wait(
     Ok(Ready {
         stop: next(true),
         connection: next(agent.connection().is_some()),
-        network: next(collectors.network().is_some()),
+        network: next(true),
         host_name: next(collectors.host_name().is_some()),
         try_out: found.fold(PollFlags::empty(), PollFlags::union),
     })

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::collect::distribution::ascii;
 use crate::collect::root::Root;
 
 /// The kernel's release, as `uname -r` has it.
 pub fn kernel() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
+    ascii(&rustix::system::uname().release().to_string_lossy())
 }
 
 /// Whether a balloon driver follows the host's memory target.
@@ -38,7 +39,7 @@ impl HostName {
     pub fn read(&self) -> Option<String> {
         let mut buffer = [0; 256];
         let len = self.0.read_at(&mut buffer, 0).ok()?;
-        let name = String::from_utf8_lossy(buffer.get(..len)?).trim().to_owned();
+        let name = ascii(&String::from_utf8_lossy(buffer.get(..len)?));
         // "(none)" is what Linux starts with.
         (!name.is_empty() && name != "(none)").then_some(name)
     }

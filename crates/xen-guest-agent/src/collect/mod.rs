@@ -44,7 +44,7 @@ pub struct Collectors {
     root: Root,
     meminfo: Option<Meminfo>,
     host_name: Option<HostName>,
-    network: Option<Netlink>,
+    network: Netlink,
     /// The file that tells the distribution, and what tells whether it must be read again.
     os_release: Option<(PathBuf, Option<Stamp>)>,
     next_look: Duration,
@@ -60,18 +60,14 @@ impl Collectors {
         let mut collectors = Collectors {
             meminfo: None,
             host_name: None,
-            network: Some(Netlink::open(numbers)?),
+            network: Netlink::open(numbers)?,
             os_release: None,
             root,
             next_look: now + PERIOD,
             looks: 0,
         };
         guest.kernel = host::kernel();
-        guest.balloon = host::has_balloon(&collectors.root);
         collectors.look_at_all(guest);
-        while collectors.network.as_ref().is_some_and(|network| !network.is_settled()) {
-            collectors.on_network(guest)?;
-        }
         Ok(collectors)
     }
 
@@ -80,9 +76,11 @@ impl Collectors {
         self.meminfo = told(Meminfo::open(&self.root));
         self.host_name = told(HostName::open(&self.root));
         self.os_release = None;
+        let balloon = host::has_balloon(&self.root);
+        let has_balloon_news = std::mem::replace(&mut guest.balloon, balloon) != balloon;
         let memory = self.look_at_memory(guest, true);
         let distribution = self.look_at_distribution(guest);
-        self.on_host_name(guest) | memory | distribution
+        self.on_host_name(guest) | memory | distribution | has_balloon_news
     }
 
     /// Moves the looks to a moment of the minute that differs from domain to domain: a thousand guests that write at the
@@ -109,6 +107,7 @@ impl Collectors {
             self.next_look += PERIOD;
         }
         self.looks = self.looks.wrapping_add(1);
+        self.network.retry();
         let is_full = self.looks % FULL_LOOK == 0;
         let has_news = if is_full {
             self.look_at_all(guest)
@@ -159,16 +158,18 @@ impl Collectors {
     }
 
     /// Takes what the network has to tell. Whether something changed.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn on_network(&mut self, guest: &mut Guest) -> io::Result<bool> {
-        self.network.as_mut().map_or(Ok(false), |network| network.on_readable(&mut guest.interfaces))
+    pub fn on_network(&mut self, guest: &mut Guest) -> bool {
+        self.network.on_readable(&mut guest.interfaces)
+    }
+
+    /// Whether the network has told all there is. Until then, what is known of it is not whole.
+    pub fn is_settled(&self) -> bool {
+        self.network.is_settled()
     }
 
     /// Readable when the network has something to tell.
-    pub fn network(&self) -> Option<BorrowedFd<'_>> {
-        self.network.as_ref().map(AsFd::as_fd)
+    pub fn network(&self) -> BorrowedFd<'_> {
+        self.network.as_fd()
     }
 
     /// Has something exceptional (`POLLPRI`) when the host name was set.

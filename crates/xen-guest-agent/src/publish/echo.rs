@@ -15,15 +15,21 @@ pub(super) struct Echoes(BTreeMap<Path, Expected>);
 #[derive(Debug)]
 struct Expected {
     count: u32,
-    until: Duration,
+    /// None for the first event of a watch: that always comes, however long the server takes.
+    until: Option<Duration>,
 }
 
 impl Echoes {
     /// One event at `path` will be our own.
     pub(super) fn expect(&mut self, path: &Path, now: Duration) {
-        let expected = self.0.entry(path.clone()).or_insert(Expected { count: 0, until: Duration::ZERO });
+        let expected = self.0.entry(path.clone()).or_insert(Expected { count: 0, until: Some(now) });
         expected.count += 1;
-        expected.until = now + PATIENCE;
+        expected.until = expected.until.map(|_| now + PATIENCE);
+    }
+
+    /// One event at `path` will be the first of a watch.
+    pub(super) fn expect_first(&mut self, path: Path) {
+        self.0.insert(path, Expected { count: 1, until: None });
     }
 
     /// The event will not come: what should have caused it failed. Or it is here: then whether it was expected.
@@ -40,13 +46,13 @@ impl Echoes {
     /// reverse, and the store must be looked at.
     pub(super) fn expire(&mut self, now: Duration) -> bool {
         let before = self.0.len();
-        self.0.retain(|_, expected| now < expected.until);
+        self.0.retain(|_, expected| expected.until.is_none_or(|until| now < until));
         self.0.len() != before
     }
 
     /// When [`expire`](Self::expire) has something to do at the earliest.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.0.values().map(|expected| expected.until).min()
+        self.0.values().filter_map(|expected| expected.until).min()
     }
 }
 
@@ -73,5 +79,9 @@ mod tests {
         assert!(!echoes.expire(at(6)));
         assert!(echoes.expire(at(7)));
         assert!(!echoes.take(&path("attr/b")));
+        echoes.expect_first(path("attr"));
+        assert_eq!(echoes.deadline(), None);
+        assert!(!echoes.expire(at(1000)));
+        assert_eq!([echoes.take(&path("attr")), echoes.take(&path("attr"))], [true, false]);
     }
 }

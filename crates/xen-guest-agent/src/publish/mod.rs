@@ -34,6 +34,8 @@ pub struct Publisher {
     refused: BTreeSet<Path>,
     /// Nodes that there was no room for: tried again once there may be some.
     full: BTreeSet<Path>,
+    /// Whether it was said that there was no room, and there is none yet.
+    is_short: bool,
     /// Nodes that may not be removed: not tried again before a resume.
     stuck: BTreeSet<Path>,
     echoes: Echoes,
@@ -75,6 +77,7 @@ impl Publisher {
             due: Some(Scope::All),
             refused: BTreeSet::new(),
             full: BTreeSet::new(),
+            is_short: false,
             stuck: BTreeSet::new(),
             echoes: Echoes::default(),
             has_refusal: false,
@@ -89,16 +92,18 @@ impl Publisher {
     ///
     /// # Errors
     /// Those that end the connection.
-    pub fn connect(&mut self, connection: &mut Connection, now: Duration) -> Result<(), Error> {
-        let Publisher { known, domain_id, .. } = std::mem::replace(self, Publisher::new(self.layout));
+    pub fn connect(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        let Publisher { known, domain_id, is_new, state, .. } = std::mem::replace(self, Publisher::new(self.layout));
         (self.known, self.domain_id) = (known, domain_id);
+        // What was being changed when the last connection broke may be there, and not have been announced.
+        self.is_new = is_new || matches!(state, State::Changing(_));
         for watch in self.layout.watches.iter().copied().chain([DOMAIN_ID]) {
             let id = connection.submit(Request::watch(watch, watch)?)?;
             self.watches_asked.insert(id, watch);
-            self.echoes.expect(&Path::new(watch)?, now);
+            self.echoes.expect_first(Path::new(watch)?);
         }
         self.domain_id_asked = Some(connection.submit(Request::read(DOMAIN_ID)?)?);
-        self.survey_if_due(connection)
+        self.survey(connection)
     }
 
     /// What is in the store, as far as is known and as far as it is text.
@@ -116,12 +121,22 @@ impl Publisher {
         self.due.is_some() || !matches!(self.state, State::Idle)
     }
 
+    /// Whether [`survey`](Self::survey) should be called.
+    pub fn wants_survey(&self) -> bool {
+        self.due.is_some() && matches!(self.state, State::Idle)
+    }
+
     /// What should be done for the store to equal `wanted`; with a `scope`, at and below that node.
     pub fn plan(&self, wanted: &Tree, scope: Option<&str>) -> Vec<Change> {
         let left_out = || self.refused.iter().chain(&self.full);
         let is_left_out = |path: &Path| left_out().any(|node| path.is_at_or_below(node));
         let mut changes = diff::diff(self.layout, &self.known, wanted, scope, is_left_out, self.is_new);
         changes.retain(|change| matches!(change, Change::Write(..)) || !self.stuck.contains(change.path()));
+        if !self.full.is_empty() {
+            // What is removed makes room, and what is worth most gets it. Readers' order comes second then.
+            changes
+                .sort_by_key(|change| (matches!(change, Change::Write(..)), (self.layout.rank)(change.path()).worth));
+        }
         changes
     }
 
@@ -176,11 +191,14 @@ impl Publisher {
         if self.echoes.take(path) {
             return Progress::None;
         }
-        self.due = Some(Scope::All);
         if path.as_str() != DOMAIN_ID {
-            debug!("somebody changed {path}");
+            if self.layout.claims.iter().any(|claim| claim.concerns(path)) {
+                debug!("somebody changed {path}");
+                self.due = Some(Scope::All);
+            }
             return Progress::None;
         }
+        self.due = Some(Scope::All);
         info!("the domain was resumed: publishing everything again");
         self.refused.clear();
         self.full.clear();
@@ -227,6 +245,7 @@ impl Publisher {
                     return Ok(Progress::None);
                 }
                 self.state = State::Idle;
+                self.is_short &= !self.full.is_empty();
                 let has_refusal = std::mem::take(&mut self.has_refusal);
                 Ok(if has_refusal { Progress::Found } else { Progress::None })
             }
@@ -251,27 +270,29 @@ impl Publisher {
         match error.code() {
             // Somebody else removed what is above it.
             Some(ErrorCode::ENOENT) if matches!(change, Change::Remove(_)) => change.apply(&mut self.known),
-            Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA | ErrorCode::E2BIG | ErrorCode::ENOMEM) => {
-                warn!("no room in Xenstore, left out until there is: {error}");
-                self.full.insert(change.path().clone());
-            }
-            _ => {
+            Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS) => {
                 warn!("the host does not allow it, left out: {error}");
                 let nodes = if matches!(change, Change::Remove(_)) { &mut self.stuck } else { &mut self.refused };
                 nodes.insert(change.path().clone());
+            }
+            _ => {
+                if !std::mem::replace(&mut self.is_short, true) {
+                    warn!(
+                        "Xenstore does not take all, for want of room it seems; what is left out comes later: {error}"
+                    );
+                }
+                debug!("left out for now: {error}");
+                self.full.insert(change.path().clone());
             }
         }
         false
     }
 
-    /// Begins a survey if one is due and nothing else is under way.
+    /// Begins a survey that is due.
     ///
     /// # Errors
     /// Those that end the connection.
-    pub fn survey_if_due(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        if !matches!(self.state, State::Idle) {
-            return Ok(());
-        }
+    pub fn survey(&mut self, connection: &mut Connection) -> Result<(), Error> {
         if let Some(scope) = self.due.take() {
             self.state = State::Surveying(Survey::begin(self.layout, scope, connection)?);
         }

@@ -86,6 +86,13 @@ impl Claim {
             None => false,
         }
     }
+
+    /// Whether what is claimed may have changed when the node did: it is claimed, or stands above what is.
+    pub fn concerns(&self, path: &Path) -> bool {
+        let is_above =
+            self.parent.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        is_above || self.owns(path)
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +108,11 @@ mod tests {
         assert!(!owns(&claim("vif", false), "attr/vif/0"));
         assert!(!owns(&claim("vif", true), "attr/vifs"));
         assert!(!owns(&claim("vif", true), "attr"));
+        for (path, is_concerned) in
+            [("attr", true), ("attr/vif/0", true), ("attr/os", false), ("att", false), ("data", false)]
+        {
+            assert_eq!(claim("vif", true).concerns(&Path::new(path).unwrap()), is_concerned, "{path}");
+        }
         assert!(owns(&claim("eth*", true), "attr/eth0/ip"));
         assert!(!owns(&claim("eth*", true), "attribute/eth0"));
     }

@@ -44,6 +44,11 @@ pub const LAYOUT: Layout = Layout {
         Claim { parent: "control", child: "feature-balloon", ..cached("") },
         // The Go agent's, read by nobody today.
         Claim { child: "volumes", is_tree: true, ..cached("") },
+        // The other schema of the earlier agent in Rust.
+        Claim { child: "xen-guest-agent", ..cached("") },
+        Claim { child: "os", is_tree: true, ..cached("") },
+        Claim { child: "net", is_tree: true, ..cached("") },
+        Claim { child: "memory", is_tree: true, ..cached("") },
     ],
     watches: &["data/os_name", "attr"],
     rank,

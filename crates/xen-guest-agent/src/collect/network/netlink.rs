@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use log::warn;
 use netlink_packet_core::{NetlinkBuffer, NlaBuffer, NlasIterator};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -48,20 +48,22 @@ const AF_INET6: u8 = 10;
 /// Changes that never end must not keep the agent from everything else.
 const MOST_AT_ONCE: usize = 256;
 
-/// What the kernel puts together in one go while dumping into a buffer of this size; single messages are smaller, but for
-/// links with hundreds of virtual functions.
-const BUFFER: usize = 8192;
+/// The most that the kernel puts together in one go, whatever a reader has room for. A dump ends, silently, before a link
+/// that its reader has no room for.
+const BUFFER: usize = 32 * 1024;
 
 /// A socket of the kernel's routing netlink, and what it has told so far.
 #[derive(Debug)]
 pub struct Netlink {
     socket: OwnedFd,
-    /// In place of one on the stack, once a message was larger.
-    large_buffer: Vec<u8>,
+    /// Room for a datagram, and always empty: memory that is not written is not the agent's own.
+    buffer: Vec<u8>,
     table: Table,
     dump: Option<Dump>,
     /// Messages were lost, or a dump was interrupted: everything must be dumped again.
     is_lost: bool,
+    /// The kernel could not do it; to be tried again later.
+    has_failed: bool,
     sequence: u32,
 }
 
@@ -86,66 +88,72 @@ impl Netlink {
             .map_err(|error| failed("listen to links and addresses", error))?;
         let mut netlink = Netlink {
             socket,
-            large_buffer: Vec::new(),
+            buffer: Vec::with_capacity(BUFFER),
             table: Table::new(numbers),
             dump: None,
             is_lost: true,
+            has_failed: false,
             sequence: 0,
         };
-        netlink.dump_if_lost()?;
+        netlink.dump_if_lost();
         Ok(netlink)
     }
 
-    /// Whether everything has been told that was asked for.
+    /// Whether everything has been told that can be.
     pub fn is_settled(&self) -> bool {
         self.dump.is_none() && !self.is_lost
     }
 
-    /// Receives what is there, and no more than a few hundred datagrams. Whether the interfaces changed.
-    ///
-    /// # Errors
-    /// The system's, with what was tried.
-    pub fn on_readable(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> io::Result<bool> {
-        let mut changed = false;
-        for _ in 0..MOST_AT_ONCE {
-            let mut small = [MaybeUninit::uninit(); BUFFER];
-            let mut large = std::mem::take(&mut self.large_buffer);
-            let buffer = if large.capacity() == 0 { small.as_mut_slice() } else { large.spare_capacity_mut() };
-            let received = rustix::net::recv(&self.socket, buffer, RecvFlags::TRUNC);
-            let received = received.map(|((datagram, _), len)| {
-                if len > datagram.len() {
-                    // Cut off, so the rest is lost; the next one of this size will fit.
-                    self.is_lost = true;
-                    return len;
-                }
-                changed |= self.on_datagram(datagram, interfaces);
-                0
-            });
-            large.reserve(received.unwrap_or(0));
-            self.large_buffer = large;
-            match received {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                // The socket's buffer was full and messages were dropped. A dump may have died with them.
-                Err(Errno::NOBUFS) => (self.is_lost, self.dump) = (true, None),
-                Err(error) => return Err(failed("receive", error)),
-            }
-            self.dump_if_lost()?;
+    /// Tries again what the kernel could not do.
+    pub fn retry(&mut self) {
+        if self.has_failed {
+            self.is_lost = true;
+            self.dump_if_lost();
         }
-        Ok(changed)
     }
 
-    fn dump_if_lost(&mut self) -> io::Result<()> {
-        if self.is_lost && self.dump.is_none() {
-            self.is_lost = false;
-            self.table.begin();
-            self.request(RTM_GETLINK)?;
+    /// Receives what is there, and no more than a few hundred datagrams. Whether the interfaces changed.
+    pub fn on_readable(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+        let mut changed = false;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for _ in 0..MOST_AT_ONCE {
+            match rustix::net::recv(&self.socket, buffer.spare_capacity_mut(), RecvFlags::TRUNC) {
+                Ok(((datagram, _), len)) if len <= datagram.len() => changed |= self.on_datagram(datagram, interfaces),
+                // What was cut off is lost. So is what did not find room in the socket's buffer (ENOBUFS); a dump may
+                // have been in it.
+                Ok(_) | Err(Errno::NOBUFS) => (self.is_lost, self.dump) = (true, None),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    // Only now: what was still waiting is older than a dump that is asked for after a loss, and must
+                    // not be taken for part of it.
+                    self.dump_if_lost();
+                    break;
+                }
+                Err(error) => {
+                    self.fail(&failed("receive", error));
+                    break;
+                }
+            }
         }
-        Ok(())
+        self.buffer = buffer;
+        changed
+    }
+
+    fn dump_if_lost(&mut self) {
+        if self.is_lost && self.dump.is_none() {
+            (self.is_lost, self.has_failed) = (false, false);
+            self.table.begin();
+            self.request(RTM_GETLINK);
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        warn!("{error}; trying again in a minute");
+        (self.has_failed, self.is_lost, self.dump) = (true, false, None);
     }
 
     /// Asks for a dump: a header and a zeroed `struct ifinfomsg`, which is no shorter than `ifaddrmsg`.
-    fn request(&mut self, request: u16) -> io::Result<()> {
+    fn request(&mut self, request: u16) {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = [0; 32];
         let mut packet = NetlinkBuffer::new(&mut bytes);
@@ -153,9 +161,10 @@ impl Netlink {
         packet.set_message_type(request);
         packet.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
         packet.set_sequence_number(self.sequence);
-        rustix::net::send(&self.socket, &bytes, SendFlags::empty()).map_err(|error| failed("ask for a dump", error))?;
-        self.dump = Some(Dump { request, sequence: self.sequence });
-        Ok(())
+        match rustix::net::send(&self.socket, &bytes, SendFlags::empty()) {
+            Ok(_) => self.dump = Some(Dump { request, sequence: self.sequence }),
+            Err(error) => self.fail(&failed("ask for a dump", error)),
+        }
     }
 
     fn on_datagram(&mut self, mut rest: &[u8], interfaces: &mut BTreeMap<u32, Interface>) -> bool {
@@ -166,8 +175,11 @@ impl Netlink {
                 self.is_lost = true;
             }
             match (packet.message_type(), dump) {
+                // Both begin with an error number, negative; 0 is success.
+                (NLMSG_DONE | NLMSG_ERROR, Some(_)) if status(packet.payload()) < 0 => {
+                    self.fail(&failed("dump", Errno::from_raw_os_error(-status(packet.payload()))));
+                }
                 (NLMSG_DONE, Some(dump)) => changed |= self.on_done(dump, interfaces),
-                (NLMSG_ERROR, Some(_)) => (self.is_lost, self.dump) = (true, None),
                 (kind, _) => {
                     if let Some(message) = parse(kind, packet.payload()) {
                         changed |= self.table.apply(message, interfaces);
@@ -186,7 +198,7 @@ impl Netlink {
             return false;
         }
         if dump.request == RTM_GETLINK {
-            self.is_lost = self.request(RTM_GETADDR).is_err();
+            self.request(RTM_GETADDR);
             return false;
         }
         self.table.end(interfaces)
@@ -197,6 +209,11 @@ impl AsFd for Netlink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The number that a message's payload begins with.
+fn status(payload: &[u8]) -> i32 {
+    payload.first_chunk().map_or(0, |status| i32::from_ne_bytes(*status))
 }
 
 fn failed(action: &str, error: Errno) -> io::Error {

@@ -77,23 +77,24 @@ impl Table {
                 if let Some(seen) = &mut self.seen {
                     seen.addresses.insert((index, address.ip, address.prefix));
                 }
-                let addresses = match interfaces.get_mut(&index) {
-                    Some(interface) => &mut interface.addresses,
-                    None => self.early.entry(index).or_default(),
-                };
-                put(addresses, address)
+                match interfaces.get_mut(&index) {
+                    Some(interface) => put(&mut interface.addresses, address),
+                    None => {
+                        put(self.early.entry(index).or_default(), address);
+                        false
+                    }
+                }
             }
             Message::NoAddress { index, ip, prefix } => {
                 if let Some(seen) = &mut self.seen {
                     seen.addresses.remove(&(index, ip, prefix));
                 }
-                let addresses = match interfaces.get_mut(&index) {
-                    Some(interface) => &mut interface.addresses,
-                    None => self.early.entry(index).or_default(),
-                };
+                let interface = interfaces.get_mut(&index).map(|interface| &mut interface.addresses);
+                let is_shown = interface.is_some();
+                let Some(addresses) = interface.or_else(|| self.early.get_mut(&index)) else { return false };
                 let before = addresses.len();
                 addresses.retain(|address| (address.ip, address.prefix) != (ip, prefix));
-                addresses.len() != before
+                is_shown && addresses.len() != before
             }
         }
     }
