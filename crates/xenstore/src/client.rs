@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
+use crate::calls::{self, domain_calls, node_calls};
 use crate::connection::{Connection, Event, RequestId, WatchEvent, parse_transaction};
 use crate::error::{Error, ErrorCode, Result};
 use crate::path::Path;
 use crate::permission::{DomId, Permission};
 use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
-use crate::wire;
+use crate::walk::Walk;
 
 /// How often a transaction is started over before its conflict becomes the caller's error.
-const TRANSACTION_TRIES: usize = 1000;
+pub(crate) const TRANSACTION_TRIES: usize = 1000;
 
 /// A client whose calls wait for the server.
 ///
@@ -44,74 +45,8 @@ impl Client {
         Client { connection: Connection::new(transport), watch_events: VecDeque::new(), replies: Vec::new() }
     }
 
-    /// The value of the node at `path`.
-    ///
-    /// # Errors
-    /// `ENOENT` where there is none, `EACCES` where it may not be read. Every call may also fail with
-    /// [`Error::InvalidPath`], and with the errors that end a connection ([`Error::is_fatal`]).
-    pub fn read(&mut self, path: impl AsRef<str>) -> Result<Vec<u8>> {
-        self.call(Request::read(path)?)
-    }
-
-    /// Sets the value of the node at `path`; the node and its parents are made where they are missing.
-    ///
-    /// # Errors
-    /// `EACCES` where it may not be written, `ENOSPC` (C xenstored) or `EQUOTA` (oxenstored) where a quota is full,
-    /// `E2BIG` or `ENOSPC` where the value is too long.
-    pub fn write(&mut self, path: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.call(Request::write(path, value)?).map(drop)
-    }
-
-    /// Makes an empty node at `path`, unless there is one.
-    ///
-    /// # Errors
-    /// As for [`write`](Self::write).
-    pub fn mkdir(&mut self, path: impl AsRef<str>) -> Result<()> {
-        self.call(Request::mkdir(path)?).map(drop)
-    }
-
-    /// Removes the node at `path` and all below it. None being there is no error.
-    ///
-    /// # Errors
-    /// `ENOENT` where the node above is missing too, `EACCES` where it may not be removed.
-    pub fn remove(&mut self, path: impl AsRef<str>) -> Result<()> {
-        self.call(Request::remove(path)?).map(drop)
-    }
-
-    /// The names of the children of `path`, however many they are.
-    ///
-    /// # Errors
-    /// `ENOENT`, `EACCES`; `E2BIG` where the names have more than 4096 bytes and the server (oxenstored, or FreeBSD's
-    /// kernel) does not know `DIRECTORY_PART`.
-    pub fn list(&mut self, path: impl AsRef<str>) -> Result<Vec<String>> {
-        self.call(Request::list(path)?).map(|names| parse_names(&names))
-    }
-
-    /// Owner (the first entry) and permissions of the node at `path`.
-    ///
-    /// # Errors
-    /// `ENOENT`, `EACCES`.
-    pub fn permissions(&mut self, path: impl AsRef<str>) -> Result<Vec<Permission>> {
-        parse_permissions(&self.call(Request::permissions(path)?)?)
-    }
-
-    /// Sets owner (the first entry) and permissions of the node at `path`.
-    ///
-    /// # Errors
-    /// `ENOENT`, `EACCES`, `EPERM` for giving a node away without being privileged.
-    pub fn set_permissions(&mut self, path: impl AsRef<str>, permissions: &[Permission]) -> Result<()> {
-        self.call(Request::set_permissions(path, permissions)?).map(drop)
-    }
-
-    /// The absolute path that relative ones of `domain` start from.
-    ///
-    /// # Errors
-    /// Only those that end a connection, and [`Error::Protocol`] where the reply is no path.
-    pub fn domain_path(&mut self, domain: DomId) -> Result<Path> {
-        let reply = self.call(Request::domain_path(domain))?;
-        let path = String::from_utf8_lossy(wire::strings(&reply).next().unwrap_or_default()).into_owned();
-        Path::new(path).map_err(|error| Error::Protocol(format!("a domain's path: {error}")))
-    }
+    node_calls!(self [&mut self] [] []);
+    domain_calls!(self [&mut self] [] []);
 
     /// Asks for an event, marked with `token`, now and at each change at or below `path`.
     ///
@@ -127,6 +62,15 @@ impl Client {
     /// `ENOENT` where there is no such watch.
     pub fn unwatch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
         self.call(Request::unwatch(path, token)?).map(drop)
+    }
+
+    /// Ends all watches and transactions of this connection; see [`Request::reset_watches`]. Events that the watches
+    /// caused before may still be given out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] on a device.
+    pub fn reset_watches(&mut self) -> Result<()> {
+        self.call(Request::reset_watches()).map(drop)
     }
 
     /// The next watch event, waiting for it for at most `timeout`, or for ever. None when the time is over.
@@ -198,9 +142,9 @@ impl Client {
             }
             // A suspend loses open transactions, and all that is asked in a lost one fails for that alone. This request
             // fails for nothing else.
-            let probe = result.is_err().then(|| self.call(Request::domain_path(0).within(id)));
-            let end = self.call(Request::transaction_end(id, result.is_ok()));
-            match [probe.unwrap_or_else(|| Ok(Vec::new())), end].into_iter().find_map(Result::err) {
+            let probe = if result.is_err() { self.call(Request::domain_path(0).within(id)).err() } else { None };
+            let end = self.call(Request::transaction_end(id, result.is_ok())).err();
+            match probe.or(end) {
                 None => return result,
                 Some(error) if is_lost(&error) => conflict = Some(error),
                 Some(error) => return Err(error),
@@ -265,61 +209,7 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// As [`Client::read`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn read(&mut self, path: impl AsRef<str>) -> Result<Vec<u8>> {
-        self.call(Request::read(path)?)
-    }
-
-    /// As [`Client::write`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write(&mut self, path: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.call(Request::write(path, value)?).map(drop)
-    }
-
-    /// As [`Client::mkdir`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn mkdir(&mut self, path: impl AsRef<str>) -> Result<()> {
-        self.call(Request::mkdir(path)?).map(drop)
-    }
-
-    /// As [`Client::remove`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn remove(&mut self, path: impl AsRef<str>) -> Result<()> {
-        self.call(Request::remove(path)?).map(drop)
-    }
-
-    /// As [`Client::list`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn list(&mut self, path: impl AsRef<str>) -> Result<Vec<String>> {
-        self.call(Request::list(path)?).map(|names| parse_names(&names))
-    }
-
-    /// As [`Client::permissions`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn permissions(&mut self, path: impl AsRef<str>) -> Result<Vec<Permission>> {
-        parse_permissions(&self.call(Request::permissions(path)?)?)
-    }
-
-    /// As [`Client::set_permissions`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn set_permissions(&mut self, path: impl AsRef<str>, permissions: &[Permission]) -> Result<()> {
-        self.call(Request::set_permissions(path, permissions)?).map(drop)
-    }
+    node_calls!(self [&mut self] [] []);
 
     /// As [`Client::pipeline`].
     ///
@@ -337,20 +227,7 @@ impl Transaction<'_> {
 
 /// Whether a transaction met a conflict, or the server does not know it any more: after a suspend C xenstored says
 /// ENOENT then, oxenstored 4.17 EIO and others EINVAL.
-fn is_lost(error: &Error) -> bool {
+pub(crate) fn is_lost(error: &Error) -> bool {
     let lost = [ErrorCode::EAGAIN, ErrorCode::ENOENT, ErrorCode::EINVAL, ErrorCode::EIO];
     error.code().is_some_and(|code| lost.contains(code))
-}
-
-fn parse_names(payload: &[u8]) -> Vec<String> {
-    wire::strings(payload).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
-}
-
-fn parse_permissions(payload: &[u8]) -> Result<Vec<Permission>> {
-    wire::strings(payload)
-        .map(|text| {
-            let wrong = || Error::Protocol(format!("'{}' is not a permission", text.escape_ascii()));
-            Permission::parse(text).ok_or_else(wrong)
-        })
-        .collect()
 }

@@ -98,8 +98,8 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] for what may not be sent: more payload than the transport takes (a server would drop
-    /// the connection, and a guest cannot make another), or a transaction that was not started on this connection (a
-    /// Linux kernel before 4.11 panics at the end of one).
+    /// the connection, and a guest cannot make another), a transaction that was not started on this connection (a Linux
+    /// kernel before 4.11 panics at the end of one), or `RESET_WATCHES` on a device (the kernel's watches would end too).
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
         self.check(&request)?;
         // 0 is what a Linux kernel puts into replies of its own.
@@ -116,6 +116,8 @@ impl Connection {
             format!("{} bytes of payload, and {most} are the most here", request.payload.len())
         } else if request.transaction.is_some_and(|transaction| !self.transactions.contains(&transaction)) {
             "the transaction was not started on this connection".to_owned()
+        } else if request.kind == Kind::RESET_WATCHES && self.transport.is_device() {
+            "it would end the watches of the kernel too".to_owned()
         } else {
             return Ok(());
         };
@@ -287,6 +289,7 @@ impl Connection {
     fn note_transaction(&mut self, request: &Request, reply: Option<&[u8]>) -> Result<()> {
         match (request.kind, reply) {
             (Kind::TRANSACTION_START, Some(payload)) => self.transactions.push(parse_transaction(payload)?),
+            (Kind::RESET_WATCHES, Some(_)) => self.transactions.clear(),
             (Kind::TRANSACTION_END, _) => self.transactions.retain(|open| Some(*open) != request.transaction),
             _ => {}
         }
@@ -506,7 +509,11 @@ mod tests {
             assert!(matches!(refused, Error::InvalidRequest { .. }) && !refused.is_fatal());
             let foreign = Request::read("a").unwrap().within(TransactionId(5));
             assert!(matches!(connection.submit(foreign), Err(Error::InvalidRequest { .. })));
+            assert_eq!(connection.submit(Request::reset_watches()).is_ok(), !connection.transport().is_device());
             submit(&mut connection, [Request::write("a", vec![b'x'; most - 2]).unwrap()]);
+            if !connection.transport().is_device() {
+                assert_eq!(peer.receive().kind, Kind::RESET_WATCHES);
+            }
             assert_eq!(peer.receive().payload.len(), most);
         }
     }

@@ -4,24 +4,50 @@
 //! it with calls that wait for their reply; [`Connection`] is the non-blocking core under it, for programs with a
 //! poll(2) loop of their own. Neither needs a C library.
 //!
-//! ```no_run
-//! # fn main() -> xenstore::Result<()> {
-//! let mut client = xenstore::Client::open()?;
+//! ```
+//! # #[cfg(feature = "embedded")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use xenstore::Client;
+//! use xenstore::embedded::{Server, Store, Toolstack};
+//!
+//! // A store in memory, to try it anywhere. In a guest or in dom0: `Client::open()?`.
+//! let mut store = Store::new();
+//! store.introduce_guest(5, Toolstack::Xapi);
+//! let server = Server::new(store).spawn()?;
+//! let mut client = Client::new(server.connect(5)?.into());
+//!
 //! client.write("data/hello", "world")?;
 //! assert_eq!(client.read("data/hello")?, b"world");
 //! client.watch("data", "token")?;
-//! while let Some(event) = client.next_watch_event(None)? {
-//!     println!("{} changed", event.path);
-//! }
+//! let event = client.next_watch_event(None)?.expect("each watch fires when it is set");
+//! assert_eq!(event.path.as_str(), "data");
 //! # Ok(())
 //! # }
+//! # #[cfg(not(feature = "embedded"))]
+//! # fn main() {}
 //! ```
 //!
 //! With the feature `embedded` there is a store with Xenstore's semantics in memory, and a server for it, for tests and
-//! try-outs without Xen.
+//! try-outs without Xen. With the feature `tokio` there is a client whose calls are futures.
+//!
+//! # What each transport supports
+//!
+//! | | Unix socket | Linux device | FreeBSD device | NetBSD device |
+//! | --- | --- | --- | --- | --- |
+//! | nodes, permissions, watches, transactions | yes | yes | yes | yes |
+//! | longest payload, bytes | 4096 | 4080 | 4080 | 4080 |
+//! | requests under way at a time | many | one | one | one |
+//! | lists of more than 4096 bytes | C xenstored | as the server | no | as the server |
+//! | requests about domains, `CONTROL`, quotas | domain 0 | domain 0 | release only | domain 0 |
+//! | `RESET_WATCHES` | yes | not sent | not sent | not sent |
+//! | `AsyncClient` | yes | yes | not tried | not tried |
 
+#[cfg(feature = "tokio")]
+pub mod asynchronous;
+mod calls;
 mod client;
 mod connection;
+mod domain_requests;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
@@ -29,8 +55,11 @@ pub mod path;
 pub mod permission;
 mod request;
 mod transport;
+mod walk;
 pub mod wire;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncClient;
 pub use client::{Client, Transaction};
 pub use connection::{Connection, Event, RequestId, WatchEvent};
 pub use error::{Error, ErrorCode, Result};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::error::{Error, Result};
 use crate::path::{self, InvalidPath};
-use crate::permission::{DomId, Permission};
+use crate::permission::Permission;
 use crate::wire::{self, Kind};
 
 /// A transaction that a server opened.
@@ -79,9 +79,19 @@ impl Request {
         Self::watched(Kind::UNWATCH, path.as_ref(), token)
     }
 
-    /// The absolute path that relative ones of a domain start from.
-    pub fn domain_path(domain: DomId) -> Self {
-        Request { kind: Kind::GET_DOMAIN_PATH, payload: format!("{domain}\0").into_bytes(), transaction: None }
+    /// A request of any kind, for what has no function of its own. The payload is sent as it is: it needs its NULs, and
+    /// nobody looks at its paths.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for the kinds that begin or end a transaction (a Linux kernel before 4.11 panics at the
+    /// end of one that it knows nothing of), and for those that only a server sends.
+    pub fn raw(kind: Kind, payload: impl Into<Vec<u8>>) -> Result<Self> {
+        let reason = match kind {
+            Kind::TRANSACTION_START | Kind::TRANSACTION_END => "transactions are the client's own matter",
+            Kind::WATCH_EVENT | Kind::ERROR => "only a server sends this",
+            _ => return Ok(Request { kind, payload: payload.into(), transaction: None }),
+        };
+        Err(Error::InvalidRequest { operation: kind, path: None, reason: reason.to_owned() })
     }
 
     /// Opens a transaction.
@@ -111,8 +121,17 @@ impl Request {
     /// The node that the request is about, where it is about one.
     pub fn path(&self) -> Option<&str> {
         match self.kind {
-            Kind::TRANSACTION_START | Kind::TRANSACTION_END | Kind::GET_DOMAIN_PATH => None,
-            _ => std::str::from_utf8(wire::strings(&self.payload).next()?).ok(),
+            Kind::DIRECTORY
+            | Kind::DIRECTORY_PART
+            | Kind::READ
+            | Kind::WRITE
+            | Kind::MKDIR
+            | Kind::RM
+            | Kind::GET_PERMS
+            | Kind::SET_PERMS
+            | Kind::WATCH
+            | Kind::UNWATCH => std::str::from_utf8(wire::strings(&self.payload).next()?).ok(),
+            _ => None,
         }
     }
 
@@ -168,5 +187,16 @@ mod tests {
     fn what_cannot_be_sent_is_refused_when_it_is_made() {
         assert!(Request::read("a//b").is_err());
         assert!(Request::watch("a", "x\0y").is_err());
+        for kind in [Kind::TRANSACTION_START, Kind::TRANSACTION_END, Kind::WATCH_EVENT, Kind::ERROR] {
+            assert!(matches!(Request::raw(kind, "T\0"), Err(Error::InvalidRequest { .. })), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_raw_request_is_sent_as_it_is() {
+        let raw = Request::raw(Kind::READ, "a b").unwrap();
+        assert_eq!((raw.kind, raw.payload.as_slice(), raw.path()), (Kind::READ, b"a b".as_slice(), Some("a b")));
+        let unknown = Request::raw(Kind(77), "5\0").unwrap();
+        assert_eq!((unknown.kind, unknown.path()), (Kind(77), None));
     }
 }

@@ -4,10 +4,13 @@ use std::fmt::Debug;
 
 use system_tests::{Daemon, Guest, Toolstack, Xenstored};
 use xenstore::embedded::{self, Running};
-use xenstore::{Client, DomId, Error, Result, Transport};
+use xenstore::{DomId, Error, Result, Transport};
+
+use crate::client::{Calls, Client};
 
 /// A store of the body's own, in which it is domain 0 or a guest of xapi.
 pub(crate) struct Bed {
+    calls: Calls,
     domain: DomId,
     server: Server,
 }
@@ -21,16 +24,16 @@ enum Server {
 pub(crate) const GUEST: DomId = 5;
 
 impl Bed {
-    pub(crate) fn embedded(domain: DomId) -> Self {
+    pub(crate) fn embedded(calls: Calls, domain: DomId) -> Self {
         let mut store = embedded::Store::new();
         store.introduce_guest(GUEST, embedded::Toolstack::Xapi);
-        Bed { domain, server: Server::Embedded(embedded::Server::new(store).spawn().unwrap()) }
+        Bed { calls, domain, server: Server::Embedded(embedded::Server::new(store).spawn().unwrap()) }
     }
 
-    pub(crate) fn daemon(daemon: Daemon, domain: DomId) -> Self {
+    pub(crate) fn daemon(daemon: Daemon, calls: Calls, domain: DomId) -> Self {
         let xenstored = Xenstored::start(daemon);
         let guest = xenstored.guest(GUEST, Toolstack::Xapi);
-        Bed { domain, server: Server::Daemon { guest, xenstored } }
+        Bed { calls, domain, server: Server::Daemon { guest, xenstored } }
     }
 
     /// Another client of the body's domain.
@@ -40,11 +43,14 @@ impl Bed {
 
     /// A client of domain 0 or of the guest.
     pub(crate) fn client_of(&self, domain: DomId) -> Client {
-        Client::new(match &self.server {
-            Server::Embedded(server) => server.connect(domain).unwrap().into(),
-            Server::Daemon { xenstored, .. } if domain == 0 => Transport::connect(xenstored.socket()).unwrap(),
-            Server::Daemon { guest, .. } => Transport::connect(guest.socket()).unwrap(),
-        })
+        Client::new(
+            self.calls,
+            match &self.server {
+                Server::Embedded(server) => server.connect(domain).unwrap().into(),
+                Server::Daemon { xenstored, .. } if domain == 0 => Transport::connect(xenstored.socket()).unwrap(),
+                Server::Daemon { guest, .. } => Transport::connect(guest.socket()).unwrap(),
+            },
+        )
     }
 
     /// Lets a domain come and go.

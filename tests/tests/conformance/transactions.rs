@@ -1,8 +1,9 @@
 //! Transactions.
 
-use xenstore::{Access, Client, Error, ErrorCode, Permission, Request, Result};
+use xenstore::{Access, Error, ErrorCode, Permission, Request, Result};
 
 use crate::bed::{Bed, event_paths, refusal};
+use crate::client::Client;
 
 pub(crate) fn a_commit_is_there_at_once(bed: &Bed) {
     let mut client = bed.client();

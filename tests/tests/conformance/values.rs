@@ -1,8 +1,9 @@
 //! Nodes and their values.
 
-use xenstore::{Client, ErrorCode, Request};
+use xenstore::{ErrorCode, Request};
 
 use crate::bed::{Bed, GUEST, refusal};
+use crate::client::Client;
 
 pub(crate) fn a_value_reads_back(bed: &Bed) {
     let mut client = bed.client();
@@ -198,4 +199,32 @@ pub(crate) fn nodes_are_limited_for_guests(bed: &Bed) {
     let nodes: usize =
         lists.into_iter().filter_map(Result::ok).map(|list| list.split(|byte| *byte == 0).count() - 1).sum();
     assert_eq!(nodes, written);
+}
+
+pub(crate) fn a_value_as_text(bed: &Bed) {
+    let mut client = bed.client();
+    client.write("data/x", "text: \u{e4}").unwrap();
+    assert_eq!(client.read_text("data/x").unwrap(), "text: \u{e4}");
+    client.write("data/x", b"no text: \xff").unwrap();
+    assert_eq!(client.read_text("data/x").unwrap(), "no text: \u{fffd}");
+}
+
+pub(crate) fn a_walk_finds_all_below(bed: &Bed) {
+    let mut client = bed.client();
+    let mut expected = vec![("data/w".to_owned(), Vec::new())];
+    for n in 100..250 {
+        client.write(format!("data/w/{n}/below"), n.to_string()).unwrap();
+        expected.push((format!("data/w/{n}"), Vec::new()));
+        expected.push((format!("data/w/{n}/below"), n.to_string().into_bytes()));
+    }
+    let mut found = client.walk("data/w").unwrap();
+    assert_eq!(found.drain(..).map(|(path, value)| (path.to_string(), value)).collect::<Vec<_>>(), expected);
+    let within = client.transaction(|transaction| transaction.walk("data/w")).unwrap();
+    assert_eq!(within.len(), expected.len());
+}
+
+pub(crate) fn a_walk_of_nothing_is_enoent(bed: &Bed) {
+    let mut client = bed.client();
+    client.mkdir("data").unwrap();
+    assert_eq!(refusal(client.walk("data/nothing")), "ENOENT");
 }

@@ -219,7 +219,7 @@ impl Store {
         self.log.all(domain)
     }
 
-    /// How many requests of one kind came from a domain.
+    /// How many requests of one kind came from a domain. Kinds that the protocol does not have count as one.
     pub fn requests_of_kind(&self, domain: DomId, kind: Kind) -> usize {
         self.log.of_kind(domain, kind)
     }

@@ -1,0 +1,22 @@
+//! Changes a value by what it was, whoever else does the same.
+
+use xenstore::Client;
+use xenstore::embedded::{Server, Store, Toolstack};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut store = Store::new();
+    store.introduce_guest(5, Toolstack::Xapi);
+    let server = Server::new(store).spawn()?;
+    // In a guest or in dom0: `Client::open()?`.
+    let mut client = Client::new(server.connect(5)?.into());
+
+    for _ in 0..3 {
+        let count = client.transaction(|transaction| {
+            let count = transaction.read_text("data/count").map_or(0, |count| count.parse().unwrap_or(0)) + 1;
+            transaction.write("data/count", count.to_string())?;
+            Ok(count)
+        })?;
+        println!("{count}");
+    }
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! Waits for changes.
+
+use std::time::Duration;
+
+use xenstore::Client;
+use xenstore::embedded::{Server, Store, Toolstack};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut store = Store::new();
+    store.introduce_guest(5, Toolstack::Xapi);
+    let server = Server::new(store).spawn()?;
+    // In a guest or in dom0: `Client::open()?`.
+    let mut client = Client::new(server.connect(5)?.into());
+
+    client.watch("data", "token")?;
+    client.write("data/hello", "world")?;
+    // Without a timeout it waits for ever.
+    while let Some(event) = client.next_watch_event(Some(Duration::from_millis(100)))? {
+        println!("{} changed, says {}", event.path, event.token);
+    }
+    Ok(())
+}

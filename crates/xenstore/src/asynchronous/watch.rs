@@ -1,0 +1,53 @@
+//! Watches of the async client.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use tokio::sync::mpsc;
+
+use super::AsyncClient;
+use super::driver::Command;
+use crate::connection::WatchEvent;
+use crate::error::Result;
+use crate::path::Path;
+
+/// The events of one watch. Dropping it ends the watch.
+///
+/// Events wait here until they are taken, however many they are.
+#[derive(Debug)]
+pub struct WatchStream {
+    pub(super) client: AsyncClient,
+    pub(super) path: Path,
+    pub(super) token: String,
+    pub(super) events: mpsc::UnboundedReceiver<WatchEvent>,
+}
+
+impl WatchStream {
+    /// What is watched.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next event. Dropping this future loses none.
+    ///
+    /// # Errors
+    /// Only those that end a connection, after the last event.
+    pub async fn next(&mut self) -> Result<WatchEvent> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// [`next`](Self::next) for who writes futures by hand, or wants a `Stream`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchEvent>> {
+        self.events.poll_recv(context).map(|event| event.ok_or_else(|| self.client.why_ended()))
+    }
+}
+
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        let token = std::mem::take(&mut self.token);
+        self.client.command(Command::Unwatch { path: self.path.clone(), token });
+    }
+}

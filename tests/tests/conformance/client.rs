@@ -1,0 +1,196 @@
+//! The client that a body has: the one whose calls wait, or the async one with its futures waited for.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use xenstore::asynchronous::{AsyncTransaction, WatchStream};
+use xenstore::{AsyncClient, DomId, Path, Permission, Request, Result, Transport, WatchEvent};
+
+/// Which client it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    Blocking,
+    Async,
+}
+
+#[allow(clippy::large_enum_variant, reason = "a test has few")]
+pub(crate) enum Client {
+    Blocking(xenstore::Client),
+    Async {
+        client: AsyncClient,
+        /// The streams, and the tokens that the body thinks its watches have.
+        watches: Vec<(String, WatchStream)>,
+    },
+}
+
+/// Either client's transaction.
+pub(crate) enum Transaction<'a, 'client> {
+    Blocking(&'a mut xenstore::Transaction<'client>),
+    Async(&'a AsyncTransaction),
+}
+
+/// Where the async clients' drivers run, beside the tests' own threads.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_io().build().unwrap());
+
+macro_rules! either {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(pub(crate) fn $name(&mut self, $($argument: $type),*) -> Result<$result> {
+            match self {
+                Self::Blocking(client) => client.$name($($argument),*),
+                Self::Async { client, .. } => wait(client.$name($($argument),*)),
+            }
+        })*
+    };
+}
+
+impl Client {
+    pub(crate) fn new(calls: Calls, transport: Transport) -> Self {
+        match calls {
+            Calls::Blocking => Client::Blocking(xenstore::Client::new(transport)),
+            Calls::Async => {
+                let _entered = RUNTIME.enter();
+                Client::Async { client: AsyncClient::new(transport).unwrap(), watches: Vec::new() }
+            }
+        }
+    }
+
+    either! {
+        read(path: impl AsRef<str>) -> Vec<u8>;
+        read_text(path: impl AsRef<str>) -> String;
+        write(path: impl AsRef<str>, value: impl AsRef<[u8]>) -> ();
+        mkdir(path: impl AsRef<str>) -> ();
+        remove(path: impl AsRef<str>) -> ();
+        list(path: impl AsRef<str>) -> Vec<String>;
+        walk(path: impl AsRef<str>) -> Vec<(Path, Vec<u8>)>;
+        permissions(path: impl AsRef<str>) -> Vec<Permission>;
+        set_permissions(path: impl AsRef<str>, permissions: &[Permission]) -> ();
+        domain_path(domain: DomId) -> Path;
+        introduce(domain: DomId, frame: u64, event_channel: u32) -> ();
+        release(domain: DomId) -> ();
+        is_introduced(domain: DomId) -> bool;
+        resume(domain: DomId) -> ();
+        set_target(domain: DomId, target: DomId) -> ();
+        control(command: &str, parameters: &[&str]) -> String;
+        features(domain: Option<DomId>) -> u32;
+        set_features(domain: DomId, features: u32) -> ();
+        quota_names() -> Vec<String>;
+        quota(domain: Option<DomId>, name: &str) -> u32;
+        set_quota(domain: Option<DomId>, name: &str, value: u32) -> ();
+        pipeline(requests: impl IntoIterator<Item = Request>) -> Vec<Result<Vec<u8>>>;
+    }
+
+    pub(crate) fn watch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
+        match self {
+            Client::Blocking(client) => client.watch(path, token),
+            Client::Async { client, watches } => {
+                watches.push((token.to_owned(), wait(client.watch(path))?));
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn unwatch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
+        match self {
+            Client::Blocking(client) => client.unwatch(path, token),
+            Client::Async { watches, .. } => {
+                let path = Path::new(path.as_ref())?;
+                watches.retain(|(of, stream)| of != token || *stream.path() != path);
+                Ok(())
+            }
+        }
+    }
+
+    /// Only for the client that waits: an async one has nothing of the kind.
+    pub(crate) fn reset_watches(&mut self) -> Result<()> {
+        match self {
+            Client::Blocking(client) => client.reset_watches(),
+            Client::Async { .. } => panic!("an async client has no such call"),
+        }
+    }
+
+    pub(crate) fn next_watch_event(&mut self, timeout: Option<Duration>) -> Result<Option<WatchEvent>> {
+        match self {
+            Client::Blocking(client) => client.next_watch_event(timeout),
+            Client::Async { watches, .. } => {
+                let event = poll_fn(|context| {
+                    for (token, stream) in &mut *watches {
+                        if let Poll::Ready(event) = stream.poll_next(context) {
+                            return Poll::Ready(event.map(|event| WatchEvent { token: token.clone(), ..event }));
+                        }
+                    }
+                    Poll::Pending
+                });
+                wait_until(timeout.map(|timeout| Instant::now() + timeout), event).transpose()
+            }
+        }
+    }
+
+    pub(crate) fn transaction<T>(&mut self, mut body: impl FnMut(&mut Transaction<'_, '_>) -> Result<T>) -> Result<T> {
+        match self {
+            Client::Blocking(client) => client.transaction(|transaction| body(&mut Transaction::Blocking(transaction))),
+            Client::Async { client, .. } => {
+                wait(client.transaction(async |transaction| body(&mut Transaction::Async(transaction))))
+            }
+        }
+    }
+}
+
+macro_rules! either_transaction {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(pub(crate) fn $name(&mut self, $($argument: $type),*) -> Result<$result> {
+            match self {
+                Self::Blocking(transaction) => transaction.$name($($argument),*),
+                Self::Async(transaction) => wait(transaction.$name($($argument),*)),
+            }
+        })*
+    };
+}
+
+impl Transaction<'_, '_> {
+    either_transaction! {
+        read(path: impl AsRef<str>) -> Vec<u8>;
+        write(path: impl AsRef<str>, value: impl AsRef<[u8]>) -> ();
+        mkdir(path: impl AsRef<str>) -> ();
+        remove(path: impl AsRef<str>) -> ();
+        list(path: impl AsRef<str>) -> Vec<String>;
+        walk(path: impl AsRef<str>) -> Vec<(Path, Vec<u8>)>;
+        permissions(path: impl AsRef<str>) -> Vec<Permission>;
+        set_permissions(path: impl AsRef<str>, permissions: &[Permission]) -> ();
+        pipeline(requests: impl IntoIterator<Item = Request>) -> Vec<Result<Vec<u8>>>;
+    }
+}
+
+/// Wakes a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits in this thread. Unlike tokio's own `block_on` it may be used inside of itself, as a transaction's body does.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    wait_until(None, future).expect("no deadline")
+}
+
+fn wait_until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(output);
+        }
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => return None,
+            Some(left) => thread::park_timeout(left),
+            None => thread::park(),
+        }
+    }
+}

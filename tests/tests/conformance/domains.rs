@@ -1,0 +1,47 @@
+//! What is asked about domains and of the server itself.
+
+use crate::bed::{Bed, GUEST, event_paths, events, refusal};
+
+pub(crate) fn only_domain_0_may_ask_of_domains(bed: &Bed) {
+    let mut client = bed.client();
+    if bed.is_guest() {
+        assert_eq!(refusal(client.is_introduced(GUEST)), "EACCES");
+        assert_eq!(refusal(client.release(7)), "EACCES");
+        assert_eq!(refusal(client.set_target(GUEST, 7)), "EACCES");
+        assert_eq!(refusal(client.resume(7)), "EACCES");
+        assert_eq!(refusal(client.introduce(7, 1, 1)), "EACCES");
+    } else {
+        assert!(client.is_introduced(GUEST).unwrap());
+        assert!(!client.is_introduced(77).unwrap());
+    }
+}
+
+pub(crate) fn features_and_quotas_where_they_are_known(bed: &Bed) {
+    let mut client = bed.client();
+    match client.quota_names() {
+        Ok(names) => {
+            for name in &names {
+                client.quota(None, name).unwrap();
+            }
+            let name = names.first().unwrap();
+            client.set_quota(Some(GUEST), name, 42).unwrap();
+            assert_eq!(client.quota(Some(GUEST), name).unwrap(), 42);
+            client.features(None).unwrap();
+            client.features(Some(GUEST)).unwrap();
+            assert_eq!(refusal(client.set_features(GUEST, 0)), "EBUSY");
+            assert!(!client.control("help", &[]).unwrap().is_empty());
+        }
+        // The guest may not, and the daemons of 4.17 do not know it. What matters is that the connection goes on.
+        Err(error) => assert!(error.code().is_some(), "{error}"),
+    }
+    client.write("data/x", "as before").unwrap();
+}
+
+pub(crate) fn a_reset_ends_watches(bed: &Bed) {
+    let mut client = bed.client();
+    client.watch("data/x", "token").unwrap();
+    event_paths(&mut client);
+    client.reset_watches().unwrap();
+    client.write("data/x", "").unwrap();
+    assert_eq!(events(&mut client), []);
+}
