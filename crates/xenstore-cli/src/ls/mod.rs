@@ -1,0 +1,76 @@
+//! `ls`.
+
+mod json;
+mod text;
+mod walk;
+
+use std::io::{self, IsTerminal, Write};
+
+use xenstore::{Client, Error, ErrorCode};
+
+use crate::failure::Failure;
+use json::Json;
+use text::Text;
+use walk::{Walk, no_directory};
+
+/// How a tree is printed.
+pub(crate) enum Form {
+    Text(Text),
+    Json,
+}
+
+impl Form {
+    /// Text for the output that there is: as wide as the terminal, and with colours on one.
+    pub(crate) fn text(flat: bool) -> Self {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let columns = is_terminal.then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+        let columns = columns.map(|size| usize::from(size.ws_col));
+        Form::Text(Text::new(flat, columns, is_terminal && colours_are_wanted()))
+    }
+}
+
+fn colours_are_wanted() -> bool {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    variable("NO_COLOR").is_none() && variable("TERM").is_some_and(|terminal| terminal != "dumb")
+}
+
+pub(crate) fn ls(
+    client: &mut Client,
+    paths: &[String],
+    permissions: bool,
+    form: Form,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let own;
+    let paths = if paths.is_empty() {
+        own = [default_path(client)?];
+        &own
+    } else {
+        paths
+    };
+    let mut walk = Walk { client, permissions };
+    match form {
+        Form::Text(text) => paths.iter().try_for_each(|path| walk.below(path, &mut |node| text.print(node, out))),
+        Form::Json => {
+            let mut json = Json::default();
+            let walked = paths.iter().try_for_each(|path| walk.below(path, &mut |node| json.print(node, out)));
+            // What was found before a failure is an object too.
+            json.end(out)?;
+            walked
+        }
+    }
+}
+
+/// The root, as in Xen's tools, which fail in a guest; or the domain's own tree, as in xe-guest-utilities'.
+fn default_path(client: &mut Client) -> Result<String, Failure> {
+    match client.list("/") {
+        Err(Error::Refused { code: ErrorCode::EACCES, .. }) => {}
+        _ => return Ok("/".to_owned()),
+    }
+    let failed = |error: &Error| no_directory("/", error);
+    let domain = client.read("domid").map_err(|error| failed(&error))?;
+    let domain = String::from_utf8_lossy(&domain).trim().parse();
+    let domain = domain.map_err(|error| Failure::Said(format!("domid: {error}")))?;
+    client.domain_path(domain).map(|path| path.to_string()).map_err(|error| failed(&error))
+}

@@ -1,0 +1,68 @@
+//! `chmod` and `perms`.
+
+use std::io::Write;
+
+use xenstore::{Client, Permission, Result};
+
+use crate::failure::Failure;
+use crate::nodes::above;
+use crate::store::{Store, together};
+
+/// Which nodes besides the one that is named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    pub(crate) upto: bool,
+    pub(crate) recurse: bool,
+}
+
+pub(crate) fn chmod(client: &mut Client, key: &str, modes: &[String], reach: Reach) -> Result<(), Failure> {
+    let permissions = parse(modes)?;
+    let mut at = String::new();
+    together(client, reach.upto || reach.recurse, |store| {
+        key.clone_into(&mut at);
+        store.set_permissions(&at, &permissions)?;
+        while reach.upto && !above(&at).is_empty() {
+            at.truncate(above(&at).len());
+            store.set_permissions(&at, &permissions)?;
+        }
+        if reach.recurse {
+            key.clone_into(&mut at);
+            set_below(store, &mut at, &permissions)?;
+        }
+        Ok(())
+    })
+    .map_err(|error| Failure::of_request(&format!("Error occurred setting permissions on '{at}'"), &error))
+}
+
+/// Sets the permissions of all nodes below `at`, which is the node that failed where this fails.
+fn set_below(store: &mut dyn Store, at: &mut String, permissions: &[Permission]) -> Result<()> {
+    let len = at.len();
+    for name in store.list(at)? {
+        if !at.ends_with('/') {
+            at.push('/');
+        }
+        at.push_str(&name);
+        store.set_permissions(at, permissions)?;
+        set_below(store, at, permissions)?;
+        at.truncate(len);
+    }
+    Ok(())
+}
+
+fn parse(modes: &[String]) -> Result<Vec<Permission>, Failure> {
+    let wrong = |mode: &String| Failure::Said(format!("Invalid permission specification: '{mode}'"));
+    modes.iter().map(|mode| Permission::parse(mode.as_bytes()).ok_or_else(|| wrong(mode))).collect()
+}
+
+pub(crate) fn print(client: &mut Client, keys: &[String], prefix: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    for key in keys {
+        let what = || format!("could not get permissions of path {key}");
+        let permissions = client.permissions(key).map_err(|error| Failure::of_request(&what(), &error))?;
+        if prefix {
+            write!(out, "{key}: ")?;
+        }
+        let modes: Vec<_> = permissions.iter().map(Permission::to_string).collect();
+        writeln!(out, "{}", modes.join(" "))?;
+    }
+    Ok(())
+}

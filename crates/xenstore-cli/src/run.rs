@@ -1,0 +1,47 @@
+//! From the command line to what it asks for.
+
+use std::io::Write;
+use std::path::Path;
+
+use xenstore::{Client, Transport};
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use crate::permissions::Reach;
+use crate::{generate, ls, nodes, permissions, values, watch};
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
+    let open = || open(cli.socket);
+    match cli.command {
+        Command::Read { prefix, raw, keys } => values::read(&mut open()?, &keys, prefix, raw, out),
+        Command::Write { raw, pairs } => {
+            let pairs = values::pairs(&pairs, raw)?;
+            values::write(&mut open()?, &pairs)
+        }
+        Command::Rm { tidy, keys } => nodes::remove(&mut open()?, &keys, tidy),
+        Command::Mkdir { keys } => nodes::mkdir(&mut open()?, &keys),
+        Command::List { prefix, keys } => nodes::list(&mut open()?, &keys, prefix, out),
+        Command::Ls { flat, permissions, json, paths } => {
+            let form = if json { ls::Form::Json } else { ls::Form::text(flat) };
+            ls::ls(&mut open()?, &paths, permissions, form, out)
+        }
+        Command::Exists { keys, .. } => nodes::exists(&mut open()?, &keys),
+        Command::Chmod { upto, recurse, key, modes } => {
+            permissions::chmod(&mut open()?, &key, &modes, Reach { upto, recurse })
+        }
+        Command::Perms { prefix, keys } => permissions::print(&mut open()?, &keys, prefix, out),
+        Command::Watch { number, keys } => watch::watch(&mut open()?, &keys, number, out),
+        Command::Completions { shell } => generate::completions(shell, out),
+        Command::Man { directory } => generate::man(directory.as_deref(), out),
+    }
+}
+
+fn open(socket_only: bool) -> Result<Client, Failure> {
+    let transport = match std::env::var_os("XENSTORED_PATH") {
+        Some(path) if socket_only => Transport::connect(Path::new(&path)),
+        None if socket_only => Transport::open_socket(),
+        _ => Transport::open(),
+    };
+    transport.map(Client::new).map_err(|error| Failure::Said(error.to_string()))
+}
