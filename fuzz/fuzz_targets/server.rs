@@ -1,0 +1,304 @@
+//! The embedded server and hostile clients of one domain: nothing they send makes it panic, no other client loses
+//! anything or waits, nobody else's node changes, and the quotas hold.
+//!
+//! Input: the steps of the hostile clients.
+
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use libfuzzer_sys::fuzz_target;
+use xenstore::embedded::{Quotas, Server, Store};
+use xenstore::wire::{self, Decoder, Kind};
+use xenstore::{Access, Connection, ErrorCode, Event, Permission, Request, WatchEvent};
+use xenstore_fuzz::Script;
+
+const HOSTILE: u16 = 5;
+const OTHER: u16 = 6;
+const CLIENTS: usize = 3;
+
+const PATHS: [&[u8]; 16] = [
+    b"data",
+    b"data/a",
+    b"data/a/b",
+    b"data/a/b/c",
+    b"data/b",
+    b"attr",
+    b"control",
+    b"/local/domain/5/data/a",
+    b"/local/domain/5",
+    b"/local/domain/6/data",
+    b"/local/domain/0/name",
+    b"/",
+    b"@releaseDomain",
+    b"@introduceDomain",
+    b"//",
+    b"",
+];
+const RESTS: [&[u8]; 14] = [
+    b"",
+    b"value",
+    b"token\0",
+    b"0\0",
+    b"-1\0",
+    b"n5\0",
+    b"n5\0r6\0",
+    b"b6\0",
+    b"n6\0",
+    b"n5\0r1\0r2\0r3\0",
+    b"T\0",
+    b"F\0",
+    b"\0",
+    b"b0\0",
+];
+
+/// Small, so that they are met.
+fn quotas() -> Quotas {
+    Quotas {
+        nodes: 12,
+        node_size: 256,
+        watches: 4,
+        transactions: 3,
+        transaction_nodes: 10,
+        permissions: 3,
+        ..Quotas::default()
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let mut store = Store::new();
+    store.quotas = quotas();
+    make_guest(&mut store, HOSTILE);
+    make_guest(&mut store, OTHER);
+    let mut server = Server::new(store);
+    let mut others = Others::new(&mut server);
+    let before = nodes_of_others(server.store());
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Hostile::connect(&mut server)).collect();
+
+    let mut script = Script::new(input);
+    while !script.is_over() {
+        let step = script.byte();
+        let client = &mut clients[usize::from(step / 8) % CLIENTS];
+        match step % 8 {
+            0..=2 => client.request(&mut script),
+            3 => {
+                let (request, count) = (Burst::new(&mut script), script.byte() % 32);
+                (0..count).for_each(|number| request.send(client, number));
+            }
+            4 => client.send(script.bytes()),
+            5 => _ = client.receive(),
+            6 => *client = Hostile::connect(&mut server),
+            _ => {
+                others.are_served(&mut server);
+                nodes_are_within_quotas(server.store());
+            }
+        }
+        server.process();
+        counts_are_within_quotas(server.store());
+    }
+    others.are_served(&mut server);
+    // What was put off is done once there is room for the replies.
+    loop {
+        let received: usize = clients.iter_mut().map(Hostile::receive).sum();
+        server.process();
+        counts_are_within_quotas(server.store());
+        if received == 0 {
+            break;
+        }
+    }
+    others.are_served(&mut server);
+    nodes_are_within_quotas(server.store());
+    assert_eq!(nodes_of_others(server.store()), before, "somebody else's node changed");
+    drop(clients);
+    server.process();
+    assert_eq!(server.clients(), 2, "who has gone is still there");
+    assert_eq!((server.store().watches(HOSTILE), server.store().transactions(HOSTILE)), (0, 0));
+});
+
+/// A guest with few nodes, since they are made for each input: two that it owns, in a home that it may read.
+fn make_guest(store: &mut Store, domain: u16) {
+    let home = format!("/local/domain/{domain}");
+    let none = |domain| Permission { domain, access: Access::None };
+    for (path, permissions) in [
+        (home.clone(), [none(0), Permission { domain, access: Access::Read }].as_slice()),
+        (format!("{home}/data"), &[none(domain)]),
+        (format!("{home}/attr"), &[none(domain)]),
+    ] {
+        store.write(&path, "").expect("a node");
+        store.set_permissions(&path, permissions).expect("permissions");
+    }
+    store.introduce(domain);
+}
+
+fn counts_are_within_quotas(store: &Store) {
+    let quotas = quotas();
+    assert!(store.owned_nodes(HOSTILE) <= quotas.nodes, "too many nodes");
+    // As C xenstored has it, these two can be gone over by one.
+    assert!(store.watches(HOSTILE) <= quotas.watches + 1, "too many watches");
+    assert!(store.transactions(HOSTILE) <= quotas.transactions + 1, "too many transactions");
+}
+
+fn nodes_are_within_quotas(store: &Store) {
+    let (quotas, mut owned) = (quotas(), 0);
+    for (path, value) in store.walk("/") {
+        let permissions = store.permissions(path).expect("a node that is walked over is there");
+        if permissions[0].domain == HOSTILE {
+            owned += 1;
+            assert!(value.len() < quotas.node_size, "a value too long at {path}");
+            assert!(permissions.len() <= quotas.permissions, "too many permissions at {path}");
+            assert!(path.starts_with("/local/domain/5/"), "a node at {path}");
+        }
+    }
+    assert_eq!(store.owned_nodes(HOSTILE), owned, "nodes are counted wrong");
+}
+
+type Nodes = BTreeMap<String, (Vec<u8>, Vec<Permission>)>;
+
+/// All nodes that are not the hostile domain's, but the one that the other guest writes.
+fn nodes_of_others(store: &Store) -> Nodes {
+    let mut nodes = Nodes::new();
+    for (path, value) in store.walk("/") {
+        let permissions = store.permissions(path).expect("a node that is walked over is there");
+        if permissions[0].domain != HOSTILE && path != "/local/domain/6/data/turn" {
+            nodes.insert(path.to_owned(), (value.to_vec(), permissions.to_vec()));
+        }
+    }
+    nodes
+}
+
+/// Clients that mean well: another guest, and one of domain 0 that watches everything.
+struct Others {
+    guest: Connection,
+    dom0: Connection,
+    turn: usize,
+}
+
+impl Others {
+    fn new(server: &mut Server) -> Self {
+        let mut connect = |domain| Connection::new(server.connect(domain).expect("connect").into());
+        let (guest, mut dom0) = (connect(OTHER), connect(0));
+        dom0.submit(Request::watch("/", "all").expect("a watch")).expect("a request");
+        let mut others = Others { guest, dom0, turn: 0 };
+        assert_eq!(ask(server, &mut others.dom0).0, [b"OK\0"]);
+        others.are_served(server);
+        others
+    }
+
+    /// A write and a read are answered at once, and whoever watches hears of it.
+    fn are_served(&mut self, server: &mut Server) {
+        self.turn += 1;
+        let value = self.turn.to_string();
+        let path = "data/turn";
+        for request in [Request::write(path, &value), Request::read(path)] {
+            self.guest.submit(request.expect("a request")).expect("a request");
+        }
+        let (replies, events) = ask(server, &mut self.guest);
+        assert_eq!(replies, [b"OK\0".as_slice(), value.as_bytes()]);
+        assert!(events.is_empty(), "an event without a watch");
+        let (replies, events) = ask(server, &mut self.dom0);
+        assert!(replies.is_empty());
+        assert!(events.iter().all(|event| event.token == "all"));
+        assert!(events.iter().any(|event| &*event.path == "/local/domain/6/data/turn"), "an event was lost");
+    }
+}
+
+/// What a client that means well is answered and told.
+fn ask(server: &mut Server, client: &mut Connection) -> (Vec<Vec<u8>>, Vec<WatchEvent>) {
+    client.flush().expect("send");
+    let (mut replies, mut events) = (Vec::new(), Vec::new());
+    server.process();
+    // As long as something comes: a socket may not have room for all of it at once.
+    loop {
+        let before = replies.len() + events.len();
+        client.on_readable().expect("receive");
+        while let Some(event) = client.next_event() {
+            match event {
+                Event::Reply { result, .. } => replies.push(result.expect("no refusal")),
+                Event::Watch(event) => events.push(event),
+            }
+        }
+        if replies.len() + events.len() == before {
+            return (replies, events);
+        }
+        server.process();
+    }
+}
+
+struct Hostile {
+    socket: UnixStream,
+    received: Decoder,
+}
+
+impl Hostile {
+    fn connect(server: &mut Server) -> Self {
+        let socket = server.connect(HOSTILE).expect("connect");
+        socket.set_nonblocking(true).expect("make a socket non-blocking");
+        Hostile { socket, received: Decoder::default() }
+    }
+
+    /// What the server does not take, because it closed the socket or its buffer is full, is lost.
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write(bytes);
+    }
+
+    fn request(&mut self, script: &mut Script<'_>) {
+        Burst::new(script).send(self, 0);
+    }
+
+    /// Whatever was asked, the answers are messages that a server sends. Returns how many bytes they had.
+    fn receive(&mut self) -> usize {
+        let mut buffer = [0; 16384];
+        let mut received = 0;
+        while let Ok(len @ 1..) = self.socket.read(&mut buffer) {
+            self.received.extend(&buffer[..len]);
+            received += len;
+        }
+        while let Some(message) = self.received.next_message().expect("a server sends messages") {
+            assert!(message.kind.name().is_some());
+            if message.kind == Kind::ERROR {
+                let name = String::from_utf8(message.payload).expect("an error's name is text");
+                let name = name.strip_suffix('\0').expect("an error's name ends in a NUL");
+                assert!(!matches!(ErrorCode::from_name(name), ErrorCode::Other(_)), "no error: {name}");
+            }
+        }
+        received
+    }
+}
+
+/// A request, to be sent once or many times with a number in its path.
+struct Burst<'a> {
+    kind: Kind,
+    transaction: u32,
+    path: &'a [u8],
+    rest: Vec<u8>,
+}
+
+impl<'a> Burst<'a> {
+    fn new(script: &mut Script<'a>) -> Self {
+        let kind = Kind(u32::from(script.byte()));
+        let transaction = u32::from(script.byte());
+        let path = PATHS.get(usize::from(script.byte())).copied().unwrap_or_else(|| script.bytes());
+        let rest = match script.byte() {
+            255 => vec![b'v'; usize::from(script.byte()) * 16],
+            choice => RESTS.get(usize::from(choice)).copied().unwrap_or_else(|| script.bytes()).to_vec(),
+        };
+        Burst { kind, transaction, path, rest }
+    }
+
+    fn send(&self, client: &mut Hostile, number: u8) {
+        let mut payload = self.path.to_vec();
+        match (self.path, number) {
+            // Requests that are not about a node have only the rest.
+            (b"", _) => {}
+            (_, 0) => payload.push(0),
+            _ => payload.extend_from_slice(format!("/{number}\0").as_bytes()),
+        }
+        payload.extend_from_slice(&self.rest);
+        payload.truncate(wire::PAYLOAD_MAX);
+        let mut bytes = Vec::new();
+        wire::encode(self.kind, u32::from(number), self.transaction, &payload, &mut bytes).expect("it fits");
+        client.send(&bytes);
+    }
+}

@@ -1,0 +1,89 @@
+//! Any bytes, in any split, are the same messages as in one piece, and nothing made of them breaks.
+//!
+//! Input: eight sizes of pieces, taken in turn, then the stream.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use xenstore::wire::{self, Decoder, HEADER_LEN, Message, PAYLOAD_MAX, TooLong};
+use xenstore::{ErrorCode, Path, Permission};
+
+const SIZES: usize = 8;
+
+fuzz_target!(|input: &[u8]| {
+    let (sizes, stream) = input.split_at(SIZES.min(input.len()));
+    let (whole, end) = decode([stream].into_iter());
+    assert_eq!(decode(pieces(sizes, stream)), (whole.clone(), end), "another result in pieces");
+    let mut again = Vec::new();
+    for message in &whole {
+        assert!(message.payload.len() <= PAYLOAD_MAX);
+        message.encode(&mut again).expect("what was decoded can be encoded");
+        texts(&message.payload);
+    }
+    assert!(stream.starts_with(&again), "a message is not what was received");
+    match end {
+        Ok(is_mid_message) => {
+            let left = stream.len() - again.len();
+            assert_eq!(is_mid_message, left > 0);
+            assert!(left < HEADER_LEN + PAYLOAD_MAX, "a whole message was left");
+        }
+        Err(TooLong { len }) => assert!(len > PAYLOAD_MAX),
+    }
+});
+
+/// The messages, and how it ended: whether within a message, or not to be understood any more.
+fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Result<bool, TooLong>) {
+    let mut decoder = Decoder::default();
+    let mut messages = Vec::new();
+    for piece in pieces {
+        decoder.extend(piece);
+        loop {
+            match decoder.next_message() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(error) => {
+                    decoder.extend(b"more");
+                    assert_eq!(decoder.next_message(), Err(error), "another end of the same stream");
+                    return (messages, Err(error));
+                }
+            }
+        }
+    }
+    (messages, Ok(decoder.is_mid_message()))
+}
+
+fn pieces<'a>(sizes: &'a [u8], mut stream: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let mut sizes = sizes.iter().cycle();
+    std::iter::from_fn(move || {
+        if stream.is_empty() {
+            return None;
+        }
+        let size = sizes.next().map_or(1, |size| usize::from(*size).max(1));
+        let (piece, left) = stream.split_at(size.min(stream.len()));
+        stream = left;
+        Some(piece)
+    })
+}
+
+/// What a client makes of the texts in a payload.
+fn texts(payload: &[u8]) {
+    let strings: Vec<_> = wire::strings(payload).collect();
+    if !strings.is_empty() {
+        let joined = strings.join(&0);
+        assert!(payload == joined || payload.strip_suffix(b"\0") == Some(&joined), "a string was lost");
+    }
+    for string in strings {
+        if let Some(permission) = Permission::parse(string) {
+            assert_eq!(Permission::parse(permission.to_string().as_bytes()), Some(permission));
+        }
+        let Ok(text) = std::str::from_utf8(string) else { continue };
+        assert_eq!(ErrorCode::from_name(text).name(), text);
+        if let Ok(path) = Path::new(text) {
+            assert!(path.is_at_or_below(&path));
+            if let Some(parent) = path.parent() {
+                assert!(path.is_at_or_below(&parent) && !parent.is_at_or_below(&path));
+                assert_eq!(parent.join(path.name()).as_ref(), Ok(&path));
+            }
+        }
+    }
+}
