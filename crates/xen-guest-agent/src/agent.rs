@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime};
 use log::{info, warn};
 use xenstore::{Connection, Error};
 
+use crate::collect::domain::Domain;
 use crate::guest::Guest;
 use crate::publish::{Change, Progress, Publisher};
-use crate::schema::std::{LAYOUT, NETWORK, Std};
+use crate::schema::Schema;
+use crate::schema::layout::LAYOUT;
 
 /// Publications that may follow one another at once.
 const BURST: u32 = 20;
@@ -32,7 +34,8 @@ pub enum News {
 pub struct Agent {
     /// What is known of the guest. Say so with [`on_news`](Self::on_news) after changing it.
     pub guest: Guest,
-    schema: Std,
+    schema: Schema,
+    domain: Domain,
     publisher: Publisher,
     connection: Option<Connection>,
     limiter: Limiter,
@@ -47,11 +50,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Publishes what is known of `guest`, once it is connected. `observer` is told of each change.
-    pub fn new(guest: Guest, observer: Option<fn(&Change)>) -> Self {
+    /// Publishes what is known of `guest` by a schema, once it is connected. `observer` is told of each change.
+    pub fn new(guest: Guest, schema: Schema, observer: Option<fn(&Change)>) -> Self {
         Agent {
             guest,
-            schema: Std::default(),
+            schema,
+            domain: Domain::default(),
             publisher: Publisher::new(&LAYOUT),
             connection: None,
             limiter: Limiter::default(),
@@ -78,7 +82,8 @@ impl Agent {
         match connection {
             Ok(connection) => {
                 let connection = self.connection.insert(connection);
-                if let Err(error) = self.publisher.connect(connection) {
+                let begun = self.domain.connect(connection).and_then(|()| self.publisher.connect(connection));
+                if let Err(error) = begun {
                     self.on_loss(&error, now);
                 }
             }
@@ -111,7 +116,7 @@ impl Agent {
 
     /// The number of this domain, once it is known.
     pub fn domain_id(&self) -> Option<u16> {
-        self.publisher.domain_id()
+        self.domain.id()
     }
 
     /// The connection's descriptor is readable, or broken.
@@ -130,6 +135,14 @@ impl Agent {
         while let Some(connection) = &mut self.connection {
             let Some(event) = connection.next_event() else { break };
             has_some = true;
+            match self.domain.on_event(&event, &mut self.guest.virtual_functions, connection) {
+                Ok(None) => {}
+                Ok(Some(has_news)) => {
+                    self.news = self.news.max(has_news.then_some(News::Network));
+                    continue;
+                }
+                Err(error) => lost = Some(error),
+            }
             match self.publisher.on_event(event, connection) {
                 Ok(Progress::None) => {}
                 Ok(Progress::Found) => self.news = Some(News::All),
@@ -166,11 +179,17 @@ impl Agent {
     fn try_advance(&mut self, now: Duration, date: SystemTime) -> Result<(), Error> {
         let is_reconnecting = self.is_reconnecting();
         let Some(connection) = &mut self.connection else { return Ok(()) };
+        let is_allowed = self.is_urgent || self.limiter.allows(now);
         self.publisher.expire(now);
-        if self.publisher.wants_survey() && (self.is_urgent || self.limiter.take(now)) {
+        if self.publisher.wants_survey() && is_allowed {
             self.publisher.survey(connection)?;
+            if !self.is_urgent {
+                self.limiter.take();
+            }
         }
-        let (Some(news), false) = (self.news, self.publisher.is_busy()) else { return Ok(()) };
+        let can_publish = self.domain.is_settled() && !self.publisher.is_busy();
+        // What flaps is not even looked at more often.
+        let (Some(news), true) = (self.news, can_publish && is_allowed) else { return Ok(()) };
         if !self.is_seeded {
             self.schema.seed(self.publisher.known());
             self.is_seeded = true;
@@ -179,11 +198,11 @@ impl Agent {
             self.guest.date = date;
             self.publisher.plan(&self.schema.render(&self.guest), None)
         } else {
-            self.publisher.plan(&self.schema.render_network(&self.guest), Some(NETWORK))
+            self.publisher.plan(&self.schema.render_network(&self.guest), Some(LAYOUT.networks))
         };
         if !changes.is_empty() {
-            if !self.is_urgent && !self.limiter.take(now) {
-                return Ok(());
+            if !self.is_urgent {
+                self.limiter.take();
             }
             if let Some(observer) = self.observer {
                 changes.iter().for_each(observer);
@@ -208,7 +227,8 @@ impl Agent {
         if self.connection.is_none() {
             return Some(self.reconnect.0);
         }
-        let has_work = self.publisher.wants_survey() || (self.news.is_some() && !self.publisher.is_busy());
+        let can_publish = self.domain.is_settled() && !self.publisher.is_busy();
+        let has_work = self.publisher.wants_survey() || (self.news.is_some() && can_publish);
         let limit = has_work.then(|| self.limiter.next());
         [limit, self.publisher.deadline()].into_iter().flatten().min()
     }
@@ -229,15 +249,18 @@ impl Default for Limiter {
 }
 
 impl Limiter {
-    /// Whether there may be a publication now; it is counted.
-    fn take(&mut self, now: Duration) -> bool {
+    /// Whether there may be a publication now.
+    fn allows(&mut self, now: Duration) -> bool {
         let earned = now.saturating_sub(self.counted).as_nanos() / PAUSE.as_nanos();
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
         self.counted = if self.left.saturating_add(earned) >= BURST { now } else { self.counted + PAUSE * earned };
         self.left = self.left.saturating_add(earned).min(BURST);
-        let is_allowed = self.left > 0;
+        self.left > 0
+    }
+
+    /// Counts a publication.
+    fn take(&mut self) {
         self.left = self.left.saturating_sub(1);
-        is_allowed
     }
 
     /// When the next publication is allowed.
@@ -253,14 +276,18 @@ mod tests {
     #[test]
     fn a_burst_then_five_a_second() {
         let mut limiter = Limiter::default();
+        let mut take = |now| {
+            let is_allowed = limiter.allows(now);
+            if is_allowed {
+                limiter.take();
+            }
+            is_allowed
+        };
         let start = Duration::from_secs(1000);
-        let mut taken = 0;
-        for millisecond in 0..10_000 {
-            taken += u32::from(limiter.take(start + Duration::from_millis(millisecond)));
-        }
-        assert_eq!(taken, BURST + 49);
-        assert!(limiter.next() > start + Duration::from_secs(9));
+        let taken = (0..10_000).filter(|millisecond| take(start + Duration::from_millis(*millisecond))).count();
+        assert_eq!(taken, BURST as usize + 49);
         let later = start + Duration::from_secs(60);
-        assert_eq!((0..50).filter(|_| limiter.take(later)).count(), BURST as usize);
+        assert_eq!((0..50).filter(|_| take(later)).count(), BURST as usize);
+        assert!(limiter.next() > later);
     }
 }

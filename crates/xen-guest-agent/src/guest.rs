@@ -22,6 +22,8 @@ pub struct Guest {
     pub balloon: bool,
     /// Network interfaces by interface index; loopback is not among them.
     pub interfaces: BTreeMap<u32, Interface>,
+    /// The SR-IOV virtual functions that the host gave to this domain: its number for each, and the hardware address.
+    pub virtual_functions: BTreeMap<u32, Mac>,
     /// The date now.
     pub date: SystemTime,
 }
@@ -35,6 +37,7 @@ impl Default for Guest {
             memory: None,
             balloon: false,
             interfaces: BTreeMap::new(),
+            virtual_functions: BTreeMap::new(),
             date: SystemTime::UNIX_EPOCH,
         }
     }
@@ -50,27 +53,36 @@ pub struct Memory {
 }
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Its name now.
     pub name: String,
     /// Its hardware address, where it has one of six bytes.
     pub mac: Option<Mac>,
+    /// The hardware address that it came with, where that is known. A port of a bond has the bond's for the time.
+    pub permanent_mac: Option<Mac>,
     /// Whether the administrator has it up.
     pub is_up: bool,
     /// What it is to the host.
     pub device: Device,
+    /// The bridge, bond, team or VRF that it is a port of, by interface index.
+    pub master: Option<u32>,
+    /// The interface that it sits on, if it is a VLAN, macvlan or ipvlan, by interface index.
+    pub parent: Option<u32>,
     /// Its addresses, in the kernel's order.
     pub addresses: Vec<Address>,
 }
 
 /// What an interface is to the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
     /// A paravirtual interface, by its number among the domain's VIFs.
     Vif(u32),
-    /// Nothing that the host knows of.
-    Other,
+    /// Another device, such as a virtual function or a card that was passed through.
+    Physical,
+    /// Made by the guest itself: a bridge, a VLAN, a tunnel.
+    #[default]
+    Virtual,
 }
 
 /// An address of an interface.
@@ -86,9 +98,21 @@ pub struct Address {
     pub is_usable: bool,
 }
 
-/// A hardware address, shown as `00:16:3e:01:02:03`.
+/// A hardware address, as text `00:16:3e:01:02:03`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Takes digits of either case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let mut bytes = [0; 6];
+        for byte in &mut bytes {
+            *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+        }
+        parts.next().is_none().then_some(Mac(bytes))
+    }
+}
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,5 +120,20 @@ impl fmt::Display for Mac {
             write!(f, "{}{byte:02x}", if index > 0 { ":" } else { "" })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_as_text() {
+        let mac = Mac([0, 0x16, 0x3e, 0xab, 2, 3]);
+        assert_eq!(mac.to_string(), "00:16:3e:ab:02:03");
+        assert_eq!(Mac::parse("00:16:3E:aB:2:03"), Some(mac));
+        for broken in ["", "00:16:3e:ab:02", "00:16:3e:ab:02:03:04", "00:16:3e:ab:02:100", "00:16:3e:ab:02:x"] {
+            assert_eq!(Mac::parse(broken), None, "{broken}");
+        }
     }
 }

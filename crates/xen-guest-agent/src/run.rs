@@ -12,11 +12,12 @@ use xenstore::{Connection, Error, Transport};
 
 use crate::agent::{Agent, News};
 use crate::cli::{Cli, Place};
-use crate::collect::network::VifNumbers;
+use crate::collect::network::{self, VifNumbers};
 use crate::collect::root::Root;
 use crate::collect::{Collectors, clock, host};
 use crate::guest::Guest;
 use crate::publish::Change;
+use crate::schema::Schema;
 use crate::try_out::{TryOut, show};
 
 /// Why the agent cannot do its work.
@@ -99,10 +100,12 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
         Ok(_) | Err(_) => {}
     }
     let numbers = if try_out.is_some() { VifNumbers::Index } else { VifNumbers::Sysfs(root.clone()) };
+    let network = network::Settings { mode: cli.network, period: cli.poll_period };
     let mut guest = Guest::default();
-    let mut collectors =
-        Collectors::open(root, numbers, &mut guest, clock::now()).map_err(Failure::system("see the network"))?;
-    let mut agent = Agent::new(guest, try_out.as_ref().map(|_| show as fn(&Change)));
+    let mut collectors = Collectors::open(root, numbers, network, &mut guest, clock::now())
+        .map_err(Failure::system("see the network"))?;
+    let mut agent =
+        Agent::new(guest, Schema::new(cli.schema, cli.filter()), try_out.as_ref().map(|_| show as fn(&Change)));
     agent.connect(connection, clock::now());
     let mut is_spread = false;
     loop {
@@ -172,7 +175,7 @@ fn wait(
         interest.set(PollFlags::OUT, connection.wants_write());
         fds.push(PollFd::new(connection, interest));
     }
-    fds.push(PollFd::from_borrowed_fd(collectors.network(), PollFlags::IN));
+    fds.extend(collectors.network().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     fds.extend(collectors.host_name().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
     fds.extend(try_out.into_iter().flat_map(TryOut::poll_fds));
 
@@ -186,7 +189,7 @@ fn wait(
     Ok(Ready {
         stop: next(true),
         connection: next(agent.connection().is_some()),
-        network: next(true),
+        network: next(collectors.network().is_some()),
         host_name: next(collectors.host_name().is_some()),
         try_out: found.fold(PollFlags::empty(), PollFlags::union),
     })

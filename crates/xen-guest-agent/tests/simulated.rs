@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use xen_guest_agent::agent::{Agent, News};
 use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
+use xen_guest_agent::schema::Schema;
 use xenstore::embedded::{Refusal, Server, Store, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{Connection, ErrorCode, Path};
@@ -22,6 +23,7 @@ fn guest() -> Guest {
         is_up: true,
         device: Device::Vif(0),
         addresses: vec![address("10.0.0.1"), address("10.0.0.2")],
+        ..Interface::default()
     };
     Guest {
         kernel: "6.1.0".to_owned(),
@@ -42,8 +44,11 @@ impl World {
     fn new(toolstack: Toolstack) -> Self {
         let mut store = Store::new();
         store.introduce_guest(DOMAIN, toolstack);
-        let mut world =
-            World { server: Server::new(store), agent: Agent::new(guest(), None), now: Duration::from_secs(100) };
+        let mut world = World {
+            server: Server::new(store),
+            agent: Agent::new(guest(), Schema::default(), None),
+            now: Duration::from_secs(100),
+        };
         world.connect();
         world
     }

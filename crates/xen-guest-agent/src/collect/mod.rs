@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod distribution;
+pub mod domain;
 pub mod host;
 pub mod memory;
 pub mod network;
@@ -20,7 +21,7 @@ use log::warn;
 use crate::guest::{Guest, Memory};
 use host::HostName;
 use memory::Meminfo;
-use network::{Netlink, VifNumbers};
+use network::{Network, VifNumbers};
 use root::Root;
 
 /// How often memory is looked at, and with it what nothing reports by itself.
@@ -44,7 +45,7 @@ pub struct Collectors {
     root: Root,
     meminfo: Option<Meminfo>,
     host_name: Option<HostName>,
-    network: Netlink,
+    network: Network,
     /// The file that tells the distribution, and what tells whether it must be read again.
     os_release: Option<(PathBuf, Option<Stamp>)>,
     next_look: Duration,
@@ -56,11 +57,17 @@ impl Collectors {
     ///
     /// # Errors
     /// Where the network cannot be seen.
-    pub fn open(root: Root, numbers: VifNumbers, guest: &mut Guest, now: Duration) -> io::Result<Self> {
+    pub fn open(
+        root: Root,
+        numbers: VifNumbers,
+        network: network::Settings,
+        guest: &mut Guest,
+        now: Duration,
+    ) -> io::Result<Self> {
         let mut collectors = Collectors {
             meminfo: None,
             host_name: None,
-            network: Netlink::open(numbers)?,
+            network: Network::open(root.clone(), numbers, network)?,
             os_release: None,
             root,
             next_look: now + PERIOD,
@@ -68,6 +75,7 @@ impl Collectors {
         };
         guest.kernel = host::kernel();
         collectors.look_at_all(guest);
+        collectors.network.look(&mut guest.interfaces, now);
         Ok(collectors)
     }
 
@@ -93,15 +101,20 @@ impl Collectors {
         if self.next_look <= now {
             self.next_look += PERIOD;
         }
+        self.network.align(self.next_look);
     }
 
     /// When [`look`](Self::look) should be called.
     pub fn deadline(&self) -> Duration {
-        self.next_look
+        self.network.deadline().map_or(self.next_look, |deadline| deadline.min(self.next_look))
     }
 
-    /// Looks at what does not report by itself.
+    /// Looks at what does not report by itself, as far as it is time to.
     pub fn look(&mut self, guest: &mut Guest, now: Duration) -> Look {
+        let has_news = self.network.look(&mut guest.interfaces, now);
+        if self.next_look > now {
+            return Look { has_news, is_full: false };
+        }
         // From the old moment and not from now, so that it stays where it is in the minute.
         while self.next_look <= now {
             self.next_look += PERIOD;
@@ -109,13 +122,13 @@ impl Collectors {
         self.looks = self.looks.wrapping_add(1);
         self.network.retry();
         let is_full = self.looks % FULL_LOOK == 0;
-        let has_news = if is_full {
+        let has_other_news = if is_full {
             self.look_at_all(guest)
         } else {
             let memory = self.look_at_memory(guest, false);
             self.look_at_distribution(guest) | memory
         };
-        Look { has_news, is_full }
+        Look { has_news: has_news | has_other_news, is_full }
     }
 
     fn look_at_memory(&self, guest: &mut Guest, is_full: bool) -> bool {
@@ -167,9 +180,9 @@ impl Collectors {
         self.network.is_settled()
     }
 
-    /// Readable when the network has something to tell.
-    pub fn network(&self) -> BorrowedFd<'_> {
-        self.network.as_fd()
+    /// Readable when the network has something to tell, where it tells by itself.
+    pub fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.network.fd()
     }
 
     /// Has something exceptional (`POLLPRI`) when the host name was set.
@@ -213,7 +226,8 @@ mod tests {
         write(directory.join("proc/sys/kernel/hostname"), "(none)\n").unwrap();
         write(directory.join("etc/os-release"), "ID=one\n").unwrap();
         set_memory(directory, 10_000, 5_000);
-        Collectors::open(Root::new(directory), VifNumbers::Index, guest, Duration::ZERO).unwrap()
+        let network = network::Settings { mode: network::Mode::Off, ..network::Settings::default() };
+        Collectors::open(Root::new(directory), VifNumbers::Index, network, guest, Duration::ZERO).unwrap()
     }
 
     fn set_memory(directory: &std::path::Path, total: u64, available: u64) {

@@ -5,7 +5,8 @@ use std::ops::Bound;
 
 use xenstore::Path;
 
-use crate::schema::{Layout, Role, Tree};
+use crate::schema::Tree;
+use crate::schema::layout::{Layout, Role};
 
 /// What is in Xenstore, as far as is known.
 pub(super) type Known = BTreeMap<Path, Vec<u8>>;
@@ -38,7 +39,7 @@ impl Change {
 
 /// What to do, in the order in which it must be done.
 ///
-/// With a `scope`, `wanted` is only what should be at and below that node, and all else stays as it is.
+/// With a `scope`, `wanted` is only what should be at and below those nodes, and all else stays as it is.
 ///
 /// Nodes that `is_refused` are not asked for again; what is below one is not wanted either, as its write would make the
 /// node itself, empty. With `announce`, announcements are written even where nothing else changed.
@@ -46,7 +47,7 @@ pub(super) fn diff(
     layout: &Layout,
     known: &Known,
     wanted: &Tree,
-    scope: Option<&str>,
+    scope: Option<&[&str]>,
     is_refused: impl Fn(&Path) -> bool,
     announce: bool,
 ) -> Vec<Change> {
@@ -103,17 +104,19 @@ fn stale<'a>(
     tops
 }
 
-/// The nodes at and below `scope`, or all.
-fn within<'a>(known: &'a Known, scope: Option<&'a str>) -> impl Iterator<Item = &'a Path> {
-    let start = scope.map_or(Bound::Unbounded, Bound::Included);
-    let nodes = known.range::<str, _>((start, Bound::Unbounded)).map(|(path, _)| path);
-    nodes.take_while(move |path| scope.is_none_or(|scope| path.starts_with(scope)))
+/// The nodes at and below those of `scope`, or all.
+fn within<'a>(known: &'a Known, scope: Option<&'a [&str]>) -> impl Iterator<Item = &'a Path> {
+    let starts = scope.unwrap_or(&[""]);
+    starts.iter().flat_map(|start| {
+        let nodes = known.range::<str, _>((Bound::Included(*start), Bound::Unbounded)).map(|(path, _)| path);
+        nodes.take_while(move |path| path.starts_with(start))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::std::LAYOUT;
+    use crate::schema::layout::LAYOUT;
     use proptest::prelude::*;
 
     fn path(text: &str) -> Path {
@@ -228,7 +231,7 @@ mod tests {
         let old =
             known(&[("attr/eth0/ip", "x"), ("attr/vif/0/name", "a"), ("attr/vif/1/name", "b"), ("data/os_name", "x")]);
         let wanted = tree(&[("attr/vif/0/name", "c")]);
-        let changes = diff(&LAYOUT, &old, &wanted, Some("attr/vif"), |_| false, false);
+        let changes = diff(&LAYOUT, &old, &wanted, Some(&["attr/vif", "data/net"]), |_| false, false);
         assert_eq!(shown(&changes), ["attr/vif/0/name=c", "-attr/vif/1"]);
     }
 

@@ -15,10 +15,8 @@ use diff::Known;
 use echo::Echoes;
 use survey::{Scope, Survey};
 
-use crate::schema::{Layout, Tree};
-
-/// The node whose watch fires when the domain was resumed or migrated: nobody writes it while the domain runs.
-const DOMAIN_ID: &str = "domid";
+use crate::schema::Tree;
+use crate::schema::layout::Layout;
 
 /// What is known of the store, and what is under way to change it.
 ///
@@ -43,8 +41,6 @@ pub struct Publisher {
     has_refusal: bool,
     /// Whether announcements are written even where nothing else changes: the domain is a new one.
     is_new: bool,
-    domain_id: Option<u16>,
-    domain_id_asked: Option<RequestId>,
     /// Watches that the server has not confirmed yet.
     watches_asked: BTreeMap<RequestId, &'static str>,
 }
@@ -82,8 +78,6 @@ impl Publisher {
             echoes: Echoes::default(),
             has_refusal: false,
             is_new: false,
-            domain_id: None,
-            domain_id_asked: None,
             watches_asked: BTreeMap::new(),
         }
     }
@@ -93,27 +87,21 @@ impl Publisher {
     /// # Errors
     /// Those that end the connection.
     pub fn connect(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        let Publisher { known, domain_id, is_new, state, .. } = std::mem::replace(self, Publisher::new(self.layout));
-        (self.known, self.domain_id) = (known, domain_id);
+        let Publisher { known, is_new, state, .. } = std::mem::replace(self, Publisher::new(self.layout));
+        self.known = known;
         // What was being changed when the last connection broke may be there, and not have been announced.
         self.is_new = is_new || matches!(state, State::Changing(_));
-        for watch in self.layout.watches.iter().copied().chain([DOMAIN_ID]) {
+        for watch in self.layout.watches.iter().copied().chain([self.layout.resume]) {
             let id = connection.submit(Request::watch(watch, watch)?)?;
             self.watches_asked.insert(id, watch);
             self.echoes.expect_first(Path::new(watch)?);
         }
-        self.domain_id_asked = Some(connection.submit(Request::read(DOMAIN_ID)?)?);
         self.survey(connection)
     }
 
     /// What is in the store, as far as is known and as far as it is text.
     pub fn known(&self) -> impl Iterator<Item = (&Path, &str)> {
         self.known.iter().filter_map(|(path, value)| Some((path, std::str::from_utf8(value).ok()?)))
-    }
-
-    /// The number of this domain, once it is known.
-    pub fn domain_id(&self) -> Option<u16> {
-        self.domain_id
     }
 
     /// Whether something is under way, so that [`publish`](Self::publish) must wait.
@@ -126,8 +114,8 @@ impl Publisher {
         self.due.is_some() && matches!(self.state, State::Idle)
     }
 
-    /// What should be done for the store to equal `wanted`; with a `scope`, at and below that node.
-    pub fn plan(&self, wanted: &Tree, scope: Option<&str>) -> Vec<Change> {
+    /// What should be done for the store to equal `wanted`; with a `scope`, at and below those nodes.
+    pub fn plan(&self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
         let left_out = || self.refused.iter().chain(&self.full);
         let is_left_out = |path: &Path| left_out().any(|node| path.is_at_or_below(node));
         let mut changes = diff::diff(self.layout, &self.known, wanted, scope, is_left_out, self.is_new);
@@ -191,7 +179,7 @@ impl Publisher {
         if self.echoes.take(path) {
             return Progress::None;
         }
-        if path.as_str() != DOMAIN_ID {
+        if path.as_str() != self.layout.resume {
             if self.layout.claims.iter().any(|claim| claim.concerns(path)) {
                 debug!("somebody changed {path}");
                 self.due = Some(Scope::All);
@@ -213,11 +201,6 @@ impl Publisher {
         result: Result<Vec<u8>, Error>,
         connection: &mut Connection,
     ) -> Result<Progress, Error> {
-        if self.domain_id_asked == Some(id) {
-            let text = result.ok().and_then(|value| String::from_utf8(value).ok());
-            self.domain_id = text.and_then(|text| text.parse().ok());
-            return Ok(Progress::None);
-        }
         if let Some(watch) = self.watches_asked.remove(&id) {
             if let Err(error) = result {
                 warn!("{error}: changes that others make there are noticed late");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use xenstore::{Connection, Error, Path, Request, RequestId, wire};
 
 use super::diff::Known;
-use crate::schema::{Claim, Kept, Layout};
+use crate::schema::layout::{Claim, Kept, Layout};
 
 /// How much of it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

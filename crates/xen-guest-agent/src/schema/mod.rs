@@ -1,119 +1,131 @@
 //! Schemas: what should be in Xenstore, as a function of what is known of the guest.
 
+pub mod layout;
+pub mod reach;
+mod rfc;
 pub mod slots;
-pub mod std;
+mod std;
+#[cfg(test)]
+mod tests;
 
 use ::std::collections::BTreeMap;
+use ::std::fmt::Display;
 
 use xenstore::Path;
+
+use crate::guest::Guest;
+use reach::Filter;
+use slots::Slots;
 
 /// Nodes of the domain, path to value. Paths are relative to the domain's home.
 pub type Tree = BTreeMap<Path, String>;
 
-/// What a schema says about the nodes that it owns.
-#[derive(Debug)]
-pub struct Layout {
-    /// What it looks for in the store, to know what is there already.
-    pub claims: &'static [Claim],
-    /// Where it asks to be told when somebody else changes something.
-    pub watches: &'static [&'static str],
-    /// How a node is published.
-    pub rank: fn(&Path) -> Rank,
+/// `attr/PVAddons/MajorVersion`. Not the crate's: readers hide a version whose major is 0.
+const MAJOR_VERSION: &str = "1";
+const MINOR_VERSION: &str = env!("CARGO_PKG_VERSION_MINOR");
+const MICRO_VERSION: &str = env!("CARGO_PKG_VERSION_PATCH");
+/// Must be an integer, or xapi takes the drivers for unknown.
+const BUILD_VERSION: &str = "1";
+
+/// A schema, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Name {
+    /// What today's toolstacks read
+    #[default]
+    Std,
+    /// One node for each fact, at paths that can be predicted
+    Rfc,
 }
 
-/// A child of a node, or several, that a schema owns.
-#[derive(Debug)]
-pub struct Claim {
-    /// The node above.
-    pub parent: &'static str,
-    /// The child's name; a `*` at the end stands for any ending.
-    pub child: &'static str,
-    /// Whether all below it is meant too.
-    pub is_tree: bool,
-    /// Whether it is removed when it should not be there.
-    pub removes_stale: bool,
-    /// What brings it back when somebody else changes it.
-    pub kept: Kept,
+/// A schema, with what its user set and the indices that it gave to addresses.
+#[derive(Debug, Default)]
+pub struct Schema {
+    /// Which one.
+    pub name: Name,
+    /// What is shown of the network.
+    pub filter: Filter,
+    slots: Slots,
 }
 
-/// What brings a node back when somebody else changes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// A watch.
-    Watched,
-    /// A comparison from time to time.
-    Compared,
-    /// It is written again from time to time, changed or not.
-    Rewritten,
-}
+impl Schema {
+    /// A schema that has given no index yet.
+    pub fn new(name: Name, filter: Filter) -> Self {
+        Schema { name, filter, slots: Slots::default() }
+    }
 
-/// How a node is published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rank {
-    /// Lower ones are written first: what is watched comes after what its readers look at when it fires.
-    pub order: u8,
-    /// Lower ones stay longer when the quota is short.
-    pub worth: u8,
-    /// What its change has to do with other nodes.
-    pub role: Role,
-}
-
-/// What a node's change has to do with other nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Nothing.
-    Plain,
-    /// Toolstacks keep a copy of it and do not watch it: its change must be announced.
-    Cached,
-    /// Written again after cached nodes changed, and only then, whatever its value.
-    Announcement,
-}
-
-impl Claim {
-    /// Whether the claim is for this child of its parent.
-    pub fn covers(&self, child: &str) -> bool {
-        match self.child.strip_suffix('*') {
-            Some(start) => child.starts_with(start),
-            None => child == self.child,
+    /// Takes what the store holds, so that addresses keep their indices over a restart of the agent.
+    pub fn seed<'a>(&mut self, nodes: impl IntoIterator<Item = (&'a Path, &'a str)>) {
+        self.slots = Slots::default();
+        for (path, value) in nodes {
+            self.slots.seed(path, value);
         }
     }
 
-    /// Whether the node is claimed: a child that it is for, or something below one.
-    pub fn owns(&self, path: &Path) -> bool {
-        let below = path.strip_prefix(self.parent).and_then(|rest| rest.strip_prefix('/'));
-        match below.map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
-            Some((child, rest)) => self.covers(child) && (self.is_tree || rest.is_empty()),
-            None => false,
+    /// What should be in Xenstore.
+    pub fn render(&mut self, guest: &Guest) -> Tree {
+        let mut nodes = Nodes(self.render_network(guest));
+        match self.name {
+            Name::Std => std::render_system(guest, &mut nodes),
+            Name::Rfc => rfc::render_system(guest, &mut nodes),
         }
+        render_shared(guest, &mut nodes);
+        nodes.0
     }
 
-    /// Whether what is claimed may have changed when the node did: it is claimed, or stands above what is.
-    pub fn concerns(&self, path: &Path) -> bool {
-        let is_above =
-            self.parent.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        is_above || self.owns(path)
+    /// The part of it that tells of the network: an address that comes or goes should not wait for the rest.
+    pub fn render_network(&mut self, guest: &Guest) -> Tree {
+        let mut nodes = Nodes::default();
+        match self.name {
+            Name::Std => std::render_network(guest, &self.filter, &mut self.slots, &mut nodes),
+            Name::Rfc => rfc::render_network(guest, &self.filter, &mut nodes),
+        }
+        nodes.0
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What every schema tells in the same place, since its readers look nowhere else.
+fn render_shared(guest: &Guest, nodes: &mut Nodes) {
+    if let Some(memory) = guest.memory {
+        nodes.put("data/meminfo_total", memory.total);
+        nodes.put("data/meminfo_free", memory.available);
+    }
+    nodes.put("attr/PVAddons/MajorVersion", MAJOR_VERSION);
+    nodes.put("attr/PVAddons/MinorVersion", MINOR_VERSION);
+    nodes.put("attr/PVAddons/MicroVersion", MICRO_VERSION);
+    nodes.put("attr/PVAddons/BuildVersion", BUILD_VERSION);
+    nodes.put("attr/PVAddons/Installed", 1);
+    // The kernel's frontends do it by themselves.
+    nodes.put("feature/hotplug/vif", 1);
+    nodes.put("feature/hotplug/vbd", 1);
+    if guest.balloon {
+        // That it exists is what squeezed asks; a guest that has it and does not follow its target is punished.
+        nodes.put("control/feature-balloon", 1);
+    }
+}
 
-    #[test]
-    fn what_a_claim_owns() {
-        let claim = |child, is_tree| Claim { parent: "attr", child, is_tree, removes_stale: true, kept: Kept::Watched };
-        let owns = |claim: &Claim, path: &str| claim.owns(&Path::new(path).unwrap());
-        assert!(owns(&claim("vif", true), "attr/vif"));
-        assert!(owns(&claim("vif", true), "attr/vif/0/name"));
-        assert!(!owns(&claim("vif", false), "attr/vif/0"));
-        assert!(!owns(&claim("vif", true), "attr/vifs"));
-        assert!(!owns(&claim("vif", true), "attr"));
-        for (path, is_concerned) in
-            [("attr", true), ("attr/vif/0", true), ("attr/os", false), ("att", false), ("data", false)]
-        {
-            assert_eq!(claim("vif", true).concerns(&Path::new(path).unwrap()), is_concerned, "{path}");
+/// A tree that is being made.
+#[derive(Default)]
+struct Nodes(Tree);
+
+impl Nodes {
+    /// Readers take an empty value for a value: no node is put in place of an empty one. Control characters never reach
+    /// the store. All paths here are made of literals and numbers.
+    fn put(&mut self, path: impl Display, value: impl Display) {
+        let mut value = value.to_string();
+        if value.contains(char::is_control) {
+            value.retain(|char| !char.is_control());
         }
-        assert!(owns(&claim("eth*", true), "attr/eth0/ip"));
-        assert!(!owns(&claim("eth*", true), "attribute/eth0"));
+        if value.is_empty() {
+            return;
+        }
+        if let Ok(path) = Path::new(path.to_string()) {
+            self.0.insert(path, value);
+        }
+    }
+
+    fn put_some(&mut self, path: impl Display, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.put(path, value);
+        }
     }
 }

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 
 use xenstore::Path;
 
+use super::reach::Port;
+use super::std::{VIFS, VIRTUAL_FUNCTIONS};
 use crate::guest::Address;
 
 /// The indices of all addresses, kept as long as an address lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slots(BTreeMap<(u32, Family), BTreeMap<u32, IpAddr>>);
+pub struct Slots(BTreeMap<(Port, Family), BTreeMap<u32, IpAddr>>);
 
 /// Addresses are numbered for each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,25 +37,31 @@ impl Family {
 }
 
 impl Slots {
-    /// Takes an index that the store holds: the node `attr/vif/<id>/<family>/<n>`; anything else is passed over.
+    /// Takes an index that the store holds: the node `attr/vif/<id>/<family>/<n>`, or the like of a virtual function;
+    /// anything else is passed over.
     pub fn seed(&mut self, path: &Path, value: &str) {
-        let mut parts = path.split('/');
-        let is_vif = parts.next() == Some("attr") && parts.next() == Some("vif");
-        let mut part = || parts.next().filter(|_| is_vif);
-        let (Some(vif), Some(family), Some(slot), None) = (part(), part(), part(), part()) else { return };
-        let (Ok(vif), Ok(slot), Ok(ip)) = (vif.parse(), slot.parse(), value.parse()) else { return };
+        let below = |node| path.strip_prefix(node).and_then(|rest| rest.strip_prefix('/'));
+        let (port, rest): (fn(u32) -> Port, _) = match (below(VIFS), below(VIRTUAL_FUNCTIONS)) {
+            (Some(rest), _) => (Port::Vif, rest),
+            (_, Some(rest)) => (Port::VirtualFunction, rest),
+            _ => return,
+        };
+        let mut parts = rest.split('/');
+        let mut part = || parts.next();
+        let (Some(id), Some(family), Some(slot), None) = (part(), part(), part(), part()) else { return };
+        let (Ok(id), Ok(slot), Ok(ip)) = (id.parse(), slot.parse(), value.parse()) else { return };
         if Family::of(ip).name() == family {
-            self.0.entry((vif, Family::of(ip))).or_default().insert(slot, ip);
+            self.0.entry((port(id), Family::of(ip))).or_default().insert(slot, ip);
         }
     }
 
-    /// The indices of a VIF's addresses. Those that had one keep it; the others take the lowest free ones, the most
+    /// The indices of a device's addresses. Those that had one keep it; the others take the lowest free ones, the most
     /// important address first.
-    pub fn assign(&mut self, vif: u32, family: Family, addresses: &[Address]) -> &BTreeMap<u32, IpAddr> {
+    pub fn assign(&mut self, port: Port, family: Family, addresses: &[Address]) -> &BTreeMap<u32, IpAddr> {
         let mut wanted: Vec<&Address> = addresses.iter().filter(|address| Family::of(address.ip) == family).collect();
         // The sort is stable: within a class the kernel's order stays.
         wanted.sort_by_key(|address| (class(address.ip), address.is_secondary));
-        let taken = self.0.entry((vif, family)).or_default();
+        let taken = self.0.entry((port, family)).or_default();
         let mut placed = Vec::new();
         taken.retain(|_, ip| {
             let stays = wanted.iter().any(|address| address.ip == *ip) && !placed.contains(ip);
@@ -74,9 +82,9 @@ impl Slots {
         taken
     }
 
-    /// Forgets VIFs that are gone.
-    pub fn keep_vifs(&mut self, is_there: impl Fn(u32) -> bool) {
-        self.0.retain(|(vif, _), _| is_there(*vif));
+    /// Forgets devices that are gone.
+    pub fn keep_ports(&mut self, is_there: impl Fn(Port) -> bool) {
+        self.0.retain(|(port, _), _| is_there(*port));
     }
 }
 
@@ -101,7 +109,7 @@ mod tests {
 
     fn assign(slots: &mut Slots, family: Family, addresses: &[&str]) -> String {
         let addresses: Vec<_> = addresses.iter().map(|text| address(text)).collect();
-        let assigned = slots.assign(0, family, &addresses);
+        let assigned = slots.assign(Port::Vif(0), family, &addresses);
         assigned.iter().map(|(slot, ip)| format!("{slot}={ip}")).collect::<Vec<_>>().join(" ")
     }
 
@@ -146,11 +154,16 @@ mod tests {
             ("attr/vif/0/ipv4/5", "10.0.0.1"),
             ("attr/vif/0/ipv6/1", "fe80::1"),
             ("attr/eth0/ip", "10.0.0.2"),
+            ("xenserver/attr/net-sriov-vf/0/ipv4/2", "10.0.0.1"),
+            ("xenserver/attr/net-sriov-vfs/0/ipv4/3", "10.0.0.2"),
         ];
         for (path, value) in nodes {
             slots.seed(&Path::new(path).unwrap(), value);
         }
         assert_eq!(assign(&mut slots, Family::V4, &["10.0.0.1", "10.0.0.2"]), "0=10.0.0.2 3=10.0.0.1");
         assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
+        let addresses = [address("10.0.0.1"), address("10.0.0.2")];
+        let of_the_function = slots.assign(Port::VirtualFunction(0), Family::V4, &addresses);
+        assert_eq!(of_the_function.keys().collect::<Vec<_>>(), [&0, &2]);
     }
 }

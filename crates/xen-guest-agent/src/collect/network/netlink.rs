@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::table::{Message, Table};
+use super::address_state;
+use super::table::{Link, Message, Table};
 use super::vif::VifNumbers;
 use crate::guest::{Address, Interface, Mac};
 
@@ -35,13 +36,15 @@ const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_PERM_ADDRESS: u16 = 54;
+const IFLA_INFO_KIND: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
-const IFA_F_SECONDARY: u32 = 0x1;
-const IFA_F_DADFAILED: u32 = 0x8;
-const IFA_F_TENTATIVE: u32 = 0x40;
-const IFA_F_OPTIMISTIC: u32 = 0x4;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
@@ -54,7 +57,7 @@ const BUFFER: usize = 32 * 1024;
 
 /// A socket of the kernel's routing netlink, and what it has told so far.
 #[derive(Debug)]
-pub struct Netlink {
+pub(super) struct Netlink {
     socket: OwnedFd,
     /// Room for a datagram, and always empty: memory that is not written is not the agent's own.
     buffer: Vec<u8>,
@@ -79,7 +82,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The system's, with what was tried.
-    pub fn open(numbers: VifNumbers) -> io::Result<Self> {
+    pub(super) fn open(numbers: VifNumbers) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, NETLINK_ROUTE)
             .map_err(|error| failed("open a socket", error))?;
@@ -100,12 +103,12 @@ impl Netlink {
     }
 
     /// Whether everything has been told that can be.
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.dump.is_none() && !self.is_lost
     }
 
     /// Tries again what the kernel could not do.
-    pub fn retry(&mut self) {
+    pub(super) fn retry(&mut self) {
         if self.has_failed {
             self.is_lost = true;
             self.dump_if_lost();
@@ -113,7 +116,7 @@ impl Netlink {
     }
 
     /// Receives what is there, and no more than a few hundred datagrams. Whether the interfaces changed.
-    pub fn on_readable(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+    pub(super) fn on_readable(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
         let mut changed = false;
         let mut buffer = std::mem::take(&mut self.buffer);
         for _ in 0..MOST_AT_ONCE {
@@ -126,6 +129,7 @@ impl Netlink {
                 Err(Errno::AGAIN) => {
                     // Only now: what was still waiting is older than a dump that is asked for after a loss, and must
                     // not be taken for part of it.
+                    self.is_lost |= self.table.take_doubt();
                     self.dump_if_lost();
                     break;
                 }
@@ -244,15 +248,31 @@ fn parse_link(kind: u16, payload: &[u8]) -> Option<Message> {
     if kind == RTM_DELLINK || flags & IFF_LOOPBACK != 0 {
         return Some(Message::NoLink { index });
     }
-    let (mut name, mut mac) = (None, None);
+    let mut link = Link { is_up: flags & IFF_UP != 0, ..Link::default() };
+    let (mut lower, mut sits_on_lower, mut is_elsewhere) = (None, false, false);
     for attribute in attributes_of(attributes) {
+        let value = attribute.value();
         match attribute.kind() {
-            IFLA_IFNAME => name = Some(text(attribute.value())),
-            IFLA_ADDRESS => mac = attribute.value().try_into().ok().map(Mac),
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
+            IFLA_PERM_ADDRESS => link.permanent_mac = value.try_into().ok().map(Mac),
+            IFLA_MASTER => link.master = number(value),
+            IFLA_LINK => lower = number(value),
+            // The number is one of another namespace's then.
+            IFLA_LINK_NETNSID => is_elsewhere = true,
+            IFLA_LINKINFO => sits_on_lower = sits_on_its_link(value),
             _ => {}
         }
     }
-    Some(Message::Link { index, name: name?, mac, is_up: flags & IFF_UP != 0 })
+    link.parent = lower.filter(|_| sits_on_lower && !is_elsewhere);
+    // Without a name it tells of something else, a wireless event for example.
+    (!link.name.is_empty()).then_some(Message::Link { index, link })
+}
+
+/// Whether a link of this kind sits on the one that it names. That of a veth is its peer, often in a container.
+fn sits_on_its_link(info: &[u8]) -> bool {
+    let kind = attributes_of(info).find(|attribute| attribute.kind() == IFLA_INFO_KIND);
+    kind.is_some_and(|kind| matches!(text(kind.value()).as_str(), "vlan" | "macvlan" | "ipvlan"))
 }
 
 /// `struct ifaddrmsg`: family, prefix length, flags, scope (1 byte each), index (4).
@@ -276,10 +296,13 @@ fn parse_address(kind: u16, payload: &[u8]) -> Option<Message> {
     if kind == RTM_DELADDR {
         return Some(Message::NoAddress { index, ip, prefix });
     }
-    let is_tentative = flags & IFA_F_TENTATIVE != 0 && flags & IFA_F_OPTIMISTIC == 0;
-    let is_usable = !is_tentative && flags & IFA_F_DADFAILED == 0;
-    let address = Address { ip, prefix, is_secondary: flags & IFA_F_SECONDARY != 0, is_usable };
+    let (is_secondary, is_usable) = address_state(flags);
+    let address = Address { ip, prefix, is_secondary, is_usable };
     Some(Message::Address { index, address })
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_ne_bytes)
 }
 
 /// The attributes up to the first that is broken.
@@ -301,6 +324,7 @@ fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{IFA_F_DADFAILED, IFA_F_OPTIMISTIC, IFA_F_TENTATIVE};
     use super::*;
     use proptest::prelude::*;
 
@@ -333,14 +357,25 @@ mod tests {
     fn links() {
         let name = attribute(IFLA_IFNAME, b"eth0\0");
         let mac = attribute(IFLA_ADDRESS, &[0, 0x16, 0x3e, 1, 2, 3]);
-        let strange = attribute(26, &[]);
-        let expected = |mac, is_up| Some(Message::Link { index: 7, name: "eth0".to_owned(), mac, is_up });
+        let eth0 = Link { name: "eth0".to_owned(), ..Link::default() };
+        let expected = |link| Some(Message::Link { index: 7, link });
         let cases = [
-            (link(7, IFF_UP, &[&name, &mac]), expected(Some(Mac([0, 0x16, 0x3e, 1, 2, 3])), true)),
+            (
+                link(7, IFF_UP, &[&name, &mac]),
+                expected(Link { mac: Some(Mac([0, 0x16, 0x3e, 1, 2, 3])), is_up: true, ..eth0.clone() }),
+            ),
             // An attribute that is not known, or empty, loses nothing of the rest.
-            (link(7, 0, &[&strange, &attribute(999, &[1; 7]), &name]), expected(None, false)),
+            (link(7, 0, &[&attribute(26, &[]), &attribute(999, &[1; 7]), &name]), expected(eth0.clone())),
             // Infiniband's is longer.
-            (link(7, 0, &[&name, &attribute(IFLA_ADDRESS, &[1; 20])]), expected(None, false)),
+            (link(7, 0, &[&name, &attribute(IFLA_ADDRESS, &[1; 20])]), expected(eth0.clone())),
+            (
+                link(
+                    7,
+                    0,
+                    &[&attribute(IFLA_PERM_ADDRESS, &[2; 6]), &attribute(IFLA_MASTER, &4_u32.to_ne_bytes()), &name],
+                ),
+                expected(Link { permanent_mac: Some(Mac([2; 6])), master: Some(4), ..eth0.clone() }),
+            ),
             (link(7, IFF_UP | IFF_LOOPBACK, &[&name]), Some(Message::NoLink { index: 7 })),
             (link(7, 0, &[&mac]), None),
             (vec![0; 15], None),
@@ -352,6 +387,27 @@ mod tests {
         let mut of_a_bridge = link(7, IFF_UP, &[&name]);
         of_a_bridge[0] = 7;
         assert_eq!(parse(RTM_DELLINK, &of_a_bridge), None);
+    }
+
+    #[test]
+    fn what_a_link_sits_on() {
+        let kind = |kind: &str| attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, kind.as_bytes()));
+        let (name, lower) = (attribute(IFLA_IFNAME, b"x\0"), attribute(IFLA_LINK, &3_u32.to_ne_bytes()));
+        let elsewhere = attribute(IFLA_LINK_NETNSID, &0_u32.to_ne_bytes());
+        let cases: [(&[&[u8]], Option<u32>); 6] = [
+            (&[&name, &lower, &kind("vlan\0")], Some(3)),
+            (&[&name, &kind("macvlan"), &lower], Some(3)),
+            (&[&name, &kind("ipvlan\0"), &lower, &elsewhere], None),
+            (&[&name, &lower, &kind("veth\0")], None),
+            (&[&name, &lower], None),
+            (&[&name, &kind("vlan\0"), &attribute(IFLA_LINK, &[3])], None),
+        ];
+        for (attributes, parent) in cases {
+            match parse(RTM_NEWLINK, &link(7, 0, attributes)) {
+                Some(Message::Link { link, .. }) => assert_eq!(link.parent, parent, "{attributes:?}"),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

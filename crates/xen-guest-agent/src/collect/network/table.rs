@@ -10,13 +10,24 @@ use crate::guest::{Address, Device, Interface, Mac};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
     /// A link is there, or changed.
-    Link { index: u32, name: String, mac: Option<Mac>, is_up: bool },
+    Link { index: u32, link: Link },
     /// A link is gone, or of no interest (loopback).
     NoLink { index: u32 },
     /// A link has an address, or that changed.
     Address { index: u32, address: Address },
     /// A link has an address no more.
     NoAddress { index: u32, ip: IpAddr, prefix: u8 },
+}
+
+/// What a message tells of a link: all of it, each time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) name: String,
+    pub(super) mac: Option<Mac>,
+    pub(super) permanent_mac: Option<Mac>,
+    pub(super) is_up: bool,
+    pub(super) master: Option<u32>,
+    pub(super) parent: Option<u32>,
 }
 
 /// Applies messages to the interfaces of a guest.
@@ -27,6 +38,8 @@ pub(super) struct Table {
     early: BTreeMap<u32, Vec<Address>>,
     /// What a dump that is under way has told of.
     seen: Option<Seen>,
+    /// Whether only a dump can tell what is so.
+    is_doubtful: bool,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +50,12 @@ struct Seen {
 
 impl Table {
     pub(super) fn new(numbers: VifNumbers) -> Self {
-        Table { numbers, early: BTreeMap::new(), seen: None }
+        Table { numbers, early: BTreeMap::new(), seen: None, is_doubtful: false }
+    }
+
+    /// Whether only a dump can tell what is so. Asking takes it back.
+    pub(super) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.is_doubtful)
     }
 
     /// A dump of everything begins.
@@ -63,11 +81,10 @@ impl Table {
     /// Applies one message. Whether it changed something.
     pub(super) fn apply(&mut self, message: Message, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
         match message {
-            Message::Link { index, name, mac, is_up } => {
-                if let Some(seen) = &mut self.seen {
-                    seen.links.insert(index);
-                }
-                self.link(index, name, mac, is_up, interfaces)
+            Message::Link { index, link } => {
+                // A dump comes after a loss: another link may have the index by now.
+                let is_same = self.seen.as_mut().is_none_or(|seen| !seen.links.insert(index));
+                self.link(index, link, is_same, interfaces)
             }
             Message::NoLink { index } => {
                 self.early.remove(&index);
@@ -99,28 +116,35 @@ impl Table {
         }
     }
 
-    fn link(
-        &mut self,
-        index: u32,
-        name: String,
-        mac: Option<Mac>,
-        is_up: bool,
-        interfaces: &mut BTreeMap<u32, Interface>,
-    ) -> bool {
-        let known = interfaces.get_mut(&index);
-        let device = match &known {
-            Some(Interface { device: known @ Device::Vif(_), .. }) => *known,
-            _ => self.numbers.device(index, &name),
+    fn link(&mut self, index: u32, link: Link, is_same: bool, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+        let Link { name, mac, permanent_mac, is_up, master, parent } = link;
+        let known = interfaces.get(&index).filter(|_| is_same);
+        let device = match known {
+            Some(known) if known.device != Device::Virtual && known.name == name => known.device,
+            // A message may be older than the interface's name: then sysfs knows nothing of it.
+            _ => match (self.numbers.device(index, &name), known) {
+                (Device::Virtual, Some(known)) => known.device,
+                (device, _) => device,
+            },
         };
-        let Some(interface) = known else {
-            let addresses = self.early.remove(&index).unwrap_or_default();
-            interfaces.insert(index, Interface { name, mac, is_up, device, addresses });
-            return true;
-        };
-        let changed =
-            interface.name != name || interface.mac != mac || interface.is_up != is_up || interface.device != device;
-        (interface.name, interface.mac, interface.is_up, interface.device) = (name, mac, is_up, device);
-        changed
+        let mut interface =
+            Interface { name, mac, permanent_mac, is_up, device, master, parent, addresses: Vec::new() };
+        match interfaces.get_mut(&index) {
+            Some(known) => {
+                let addresses = std::mem::take(&mut known.addresses);
+                let changed = *known != interface;
+                *known = interface;
+                known.addresses = addresses;
+                changed
+            }
+            None => {
+                interface.addresses = self.early.remove(&index).unwrap_or_default();
+                // They came before it, or belonged to a link that had the index before it.
+                self.is_doubtful |= !interface.addresses.is_empty();
+                interfaces.insert(index, interface);
+                true
+            }
+        }
     }
 }
 
@@ -140,7 +164,7 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str, is_up: bool) -> Message {
-        Message::Link { index, name: name.to_owned(), mac: None, is_up }
+        Message::Link { index, link: Link { name: name.to_owned(), is_up, ..Link::default() } }
     }
 
     fn address(index: u32, ip: &str, prefix: u8) -> Message {

@@ -1,4 +1,4 @@
-//! Which interface is which VIF of the domain.
+//! What an interface is: which VIF of the domain, or another device, or none.
 
 use std::num::ParseIntError;
 
@@ -19,18 +19,20 @@ impl VifNumbers {
     pub(super) fn device(&self, index: u32, name: &str) -> Device {
         match self {
             VifNumbers::Index => Device::Vif(index),
-            VifNumbers::Sysfs(root) => frontend(root, name).map_or(Device::Other, Device::Vif),
+            VifNumbers::Sysfs(root) => device(root, name),
         }
     }
 }
 
 /// The kernel lets no interface be called anything with a slash, `.` or `..`: a name is safe in a path.
-fn frontend(root: &Root, name: &str) -> Option<u32> {
+fn device(root: &Root, name: &str) -> Device {
     let device = format!("/sys/class/net/{name}/device");
-    if root.text(&format!("{device}/devtype")).ok()? != "vif" {
-        return None;
+    let text = |file: &str| root.text(&format!("{device}/{file}")).ok();
+    match text("devtype").filter(|kind| kind == "vif").and_then(|_| vif_number(&text("nodename")?)?.ok()) {
+        Some(number) => Device::Vif(number),
+        None if root.exists(&device) => Device::Physical,
+        None => Device::Virtual,
     }
-    vif_number(&root.text(&format!("{device}/nodename")).ok()?)?.ok()
 }
 
 fn vif_number(node_name: &str) -> Option<Result<u32, ParseIntError>> {

@@ -1,0 +1,174 @@
+//! Links and addresses by getifaddrs(3), all of them from time to time: for where nothing reports changes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use log::warn;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::sys::socket::SockaddrStorage;
+
+use super::address_state;
+use super::vif::VifNumbers;
+use crate::collect::root::Root;
+use crate::guest::{Address, Device, Interface, Mac};
+
+/// The most that is read of the kernel's table of IPv6 addresses; a line has 54 bytes and the interface's name.
+const IF_INET6_MAX: usize = 4 << 20;
+
+/// The flags of IPv6 addresses, by interface index.
+type Flags = BTreeMap<(u32, Ipv6Addr), u32>;
+
+/// Looks at all interfaces when asked to.
+#[derive(Debug)]
+pub(super) struct Poll {
+    root: Root,
+    numbers: VifNumbers,
+    has_failed: bool,
+}
+
+impl Poll {
+    /// Reads what getifaddrs(3) does not tell below `root`.
+    pub(super) fn new(root: Root, numbers: VifNumbers) -> Self {
+        Poll { root, numbers, has_failed: false }
+    }
+
+    /// Looks at all interfaces. Whether something changed. What cannot be had is said once, and leaves all as it was.
+    pub(super) fn look(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+        match self.snapshot() {
+            Ok(found) => {
+                self.has_failed = false;
+                let changed = *interfaces != found;
+                *interfaces = found;
+                changed
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    warn!("getifaddrs: {error}; trying again at the next look");
+                }
+                false
+            }
+        }
+    }
+
+    fn snapshot(&self) -> io::Result<BTreeMap<u32, Interface>> {
+        let flags = ipv6_flags(&self.root);
+        let mut found: BTreeMap<String, (u32, Interface)> = BTreeMap::new();
+        for entry in getifaddrs()? {
+            if entry.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
+                continue;
+            }
+            // Linux gives the label of an IPv4 address, eth0:1, in place of the name.
+            let name = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
+            if !found.contains_key(&name) {
+                // It may be gone by now.
+                let Ok(index) = if_nametoindex(name.as_str()) else { continue };
+                found.insert(name.clone(), (index, self.interface(index, &name)));
+            }
+            let Some((index, interface)) = found.get_mut(&name) else { continue };
+            interface.is_up = entry.flags.contains(InterfaceFlags::IFF_UP);
+            if let Some(link) = entry.address.as_ref().and_then(SockaddrStorage::as_link_addr) {
+                interface.mac = link.addr().filter(|_| link.halen() == 6).map(Mac);
+            }
+            interface.addresses.extend(address(&entry, *index, &flags));
+        }
+        self.stack(&mut found);
+        Ok(found.into_values().collect())
+    }
+
+    fn interface(&self, index: u32, name: &str) -> Interface {
+        Interface { name: name.to_owned(), device: self.numbers.device(index, name), ..Interface::default() }
+    }
+
+    /// Finds out what sits on what, as far as sysfs tells: `lower_<name>` for each interface that carries this one, and
+    /// `master` for the one that it is a port of.
+    fn stack(&self, found: &mut BTreeMap<String, (u32, Interface)>) {
+        let index_of = |name: &str| found.get(name).map(|(index, _)| *index);
+        let mut relations = Vec::new();
+        for (name, (_, interface)) in &*found {
+            let Ok(directory) = self.root.path(&format!("/sys/class/net/{name}")) else { continue };
+            let master = fs::read_link(directory.join("master")).ok();
+            let master = master.and_then(|target| target.file_name()?.to_str().and_then(index_of));
+            let lowers: Vec<_> = match fs::read_dir(&directory) {
+                Ok(entries) if interface.device == Device::Virtual => entries
+                    .filter_map(|entry| index_of(entry.ok()?.file_name().to_str()?.strip_prefix("lower_")?))
+                    .collect(),
+                _ => Vec::new(),
+            };
+            relations.push((name.clone(), master, lowers));
+        }
+        for (name, master, _) in &relations {
+            if let Some((_, interface)) = found.get_mut(name) {
+                interface.master = *master;
+            }
+        }
+        let masters: BTreeMap<u32, u32> =
+            found.values().filter_map(|(index, interface)| Some((*index, interface.master?))).collect();
+        for (name, _, lowers) in relations {
+            if let Some((index, interface)) = found.get_mut(&name) {
+                // Its ports are below it, too.
+                interface.parent = lowers.into_iter().find(|lower| masters.get(lower) != Some(index));
+            }
+        }
+    }
+}
+
+fn address(entry: &InterfaceAddress, index: u32, flags: &Flags) -> Option<Address> {
+    let address = entry.address.as_ref()?;
+    let mask = entry.netmask.as_ref();
+    if let Some(address) = address.as_sockaddr_in() {
+        let prefix = mask.and_then(SockaddrStorage::as_sockaddr_in).map(|mask| u32::from(mask.ip()).leading_ones());
+        let prefix = u8::try_from(prefix.unwrap_or(u32::BITS)).ok()?;
+        // Those of one network come in the order of their importance.
+        return Some(Address { ip: IpAddr::V4(address.ip()), prefix, is_secondary: false, is_usable: true });
+    }
+    let ip = address.as_sockaddr_in6()?.ip();
+    let prefix = mask.and_then(SockaddrStorage::as_sockaddr_in6).map(|mask| u128::from(mask.ip()).leading_ones());
+    let prefix = u8::try_from(prefix.unwrap_or(u128::BITS)).ok()?;
+    let (is_secondary, is_usable) = flags.get(&(index, ip)).map_or((false, true), |flags| address_state(*flags));
+    Some(Address { ip: IpAddr::V6(ip), prefix, is_secondary, is_usable })
+}
+
+/// Linux: `/proc/net/if_inet6` has address, interface index, prefix length, scope, flags (all in hexadecimal) and name.
+/// Elsewhere there is none, and all addresses count as usable.
+fn ipv6_flags(root: &Root) -> Flags {
+    let bytes = root.read("/proc/net/if_inet6", IF_INET6_MAX).unwrap_or_default();
+    let line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let ip = u128::from_str_radix(words.next()?, 16).ok()?;
+        let index = u32::from_str_radix(words.next()?, 16).ok()?;
+        Some(((index, ip.into()), u32::from_str_radix(words.nth(2)?, 16).ok()?))
+    };
+    String::from_utf8_lossy(&bytes).lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_ipv6_addresses() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("proc/net")).unwrap();
+        let table = "fe80000000000000021600fffe3e0001 02 40 20 80     eth0\n\
+                     20010db8000000000000000000000002 1f 40 00 c0 a_long_name\n\
+                     broken 02 40 20 80 eth0\n\
+                     fe80000000000000021600fffe3e0001\n";
+        fs::write(directory.path().join("proc/net/if_inet6"), table).unwrap();
+        let expected =
+            [((2, "fe80::216:ff:fe3e:1".parse().unwrap()), 0x80), ((31, "2001:db8::2".parse().unwrap()), 0xc0)];
+        assert_eq!(ipv6_flags(&Root::new(directory.path())), expected.into());
+        assert_eq!(ipv6_flags(&Root::new("/nonexistent")), Flags::new());
+    }
+
+    #[test]
+    fn this_machine() {
+        let mut interfaces = BTreeMap::new();
+        let mut poll = Poll::new(Root::default(), VifNumbers::Index);
+        poll.look(&mut interfaces);
+        assert!(!poll.has_failed);
+        assert!(interfaces.values().all(|interface| interface.name != "lo"));
+    }
+}

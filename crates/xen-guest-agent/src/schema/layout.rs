@@ -1,0 +1,188 @@
+//! Which nodes the agent owns, and how each is published.
+
+use xenstore::Path;
+
+/// The nodes that the agent owns. They are the same for all schemas: to switch is to want others of them.
+pub const LAYOUT: Layout = Layout {
+    claims: &[
+        cached("os_distro"),
+        cached("os_name"),
+        cached("os_majorver"),
+        cached("os_minorver"),
+        cached("os_uname"),
+        cached("host_name_dns"),
+        cached("domain"),
+        Claim { kept: Kept::Rewritten, removes_stale: false, ..cached("meminfo_total") },
+        Claim { kept: Kept::Rewritten, removes_stale: false, ..cached("meminfo_free") },
+        Claim { removes_stale: false, ..cached("updated") },
+        Claim { parent: "attr", child: "PVAddons", is_tree: true, removes_stale: true, kept: Kept::Watched },
+        Claim { parent: "attr", child: "vif", is_tree: true, removes_stale: true, kept: Kept::Watched },
+        // The Go agent's, before `attr/vif`.
+        Claim { parent: "attr", child: "eth*", is_tree: true, removes_stale: true, kept: Kept::Watched },
+        Claim {
+            parent: "xenserver/attr",
+            child: "net-sriov-vf",
+            is_tree: true,
+            removes_stale: true,
+            kept: Kept::Watched,
+        },
+        Claim { parent: "feature/hotplug", child: "vif", removes_stale: false, ..cached("") },
+        Claim { parent: "feature/hotplug", child: "vbd", removes_stale: false, ..cached("") },
+        Claim { parent: "control", child: "feature-balloon", ..cached("") },
+        // The Go agent's, read by nobody today.
+        Claim { is_tree: true, ..cached("volumes") },
+        cached("xen-guest-agent"),
+        Claim { is_tree: true, ..cached("os") },
+        Claim { is_tree: true, kept: Kept::Watched, ..cached("net") },
+        Claim { is_tree: true, ..cached("memory") },
+    ],
+    watches: &["data/os_name", "data/net", "attr", "xenserver/attr/net-sriov-vf"],
+    resume: "domid",
+    networks: &["attr/vif", "data/net", "xenserver/attr/net-sriov-vf"],
+    rank,
+};
+
+const fn cached(child: &'static str) -> Claim {
+    Claim { parent: "data", child, is_tree: false, removes_stale: true, kept: Kept::Compared }
+}
+
+fn rank(path: &Path) -> Rank {
+    let mut parts = [""; 7];
+    for (part, name) in parts.iter_mut().zip(path.split('/')) {
+        *part = name;
+    }
+    let (order, worth, role) = match parts {
+        ["data", "os_distro" | "os_name" | "os_majorver" | "os_minorver" | "os_uname", ..] => (1, 2, Role::Cached),
+        ["data", "host_name_dns" | "domain", ..] => (1, 4, Role::Cached),
+        ["data", "meminfo_total" | "meminfo_free", ..] => (1, 3, Role::Plain),
+        ["data", "updated", ..] => (2, 3, Role::Announcement),
+        ["attr", "PVAddons", "Installed", ..] => (3, 1, Role::Announcement),
+        ["attr", "PVAddons", ..] => (3, 1, Role::Plain),
+        ["feature", "hotplug", ..] => (3, 4, Role::Plain),
+        ["control", "feature-balloon", ..] => (3, 3, Role::Plain),
+        ["attr", "vif", _, "ipv4" | "ipv6", "0", "", ..] | ["xenserver", "attr", _, _, "ipv4" | "ipv6", "0", ..] => {
+            (4, 2, Role::Plain)
+        }
+        ["attr", "vif", _, "ipv4" | "ipv6", _, "", ..]
+        | ["xenserver", "attr", _, _, "ipv4" | "ipv6", ..]
+        | ["data", "net", _, "ipv4" | "ipv6", ..] => (4, 5, Role::Plain),
+        ["data", "xen-guest-agent" | "os", ..] | ["data", "net", _, "", ..] => (4, 2, Role::Plain),
+        ["data", "memory", ..] => (4, 3, Role::Plain),
+        ["data", "net", ..] => (5, 6, Role::Plain),
+        ["attr", ..] => (5, 6, Role::Plain),
+        _ => (6, 7, Role::Plain),
+    };
+    Rank { order, worth, role }
+}
+
+/// What is known of nodes beside their values.
+#[derive(Debug)]
+pub struct Layout {
+    /// What it looks for in the store, to know what is there already.
+    pub claims: &'static [Claim],
+    /// Where it asks to be told when somebody else changes something.
+    pub watches: &'static [&'static str],
+    /// A node that nobody writes while the domain runs: its watch fires when the domain was resumed or migrated.
+    pub resume: &'static str,
+    /// The nodes that all stands below that is told of the network.
+    pub networks: &'static [&'static str],
+    /// How a node is published.
+    pub rank: fn(&Path) -> Rank,
+}
+
+/// A child of a node, or several, that the agent owns.
+#[derive(Debug)]
+pub struct Claim {
+    /// The node above.
+    pub parent: &'static str,
+    /// The child's name; a `*` at the end stands for any ending.
+    pub child: &'static str,
+    /// Whether all below it is meant too.
+    pub is_tree: bool,
+    /// Whether it is removed when it should not be there.
+    pub removes_stale: bool,
+    /// What brings it back when somebody else changes it.
+    pub kept: Kept,
+}
+
+/// What brings a node back when somebody else changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// A watch.
+    Watched,
+    /// A comparison from time to time.
+    Compared,
+    /// It is written again from time to time, changed or not.
+    Rewritten,
+}
+
+/// How a node is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// Lower ones are written first: what is watched comes after what its readers look at when it fires.
+    pub order: u8,
+    /// Lower ones stay longer when the quota is short.
+    pub worth: u8,
+    /// What its change has to do with other nodes.
+    pub role: Role,
+}
+
+/// What a node's change has to do with other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing.
+    Plain,
+    /// Toolstacks keep a copy of it and do not watch it: its change must be announced.
+    Cached,
+    /// Written again after cached nodes changed, and only then, whatever its value.
+    Announcement,
+}
+
+impl Claim {
+    /// Whether the claim is for this child of its parent.
+    pub fn covers(&self, child: &str) -> bool {
+        match self.child.strip_suffix('*') {
+            Some(start) => child.starts_with(start),
+            None => child == self.child,
+        }
+    }
+
+    /// Whether the node is claimed: a child that it is for, or something below one.
+    pub fn owns(&self, path: &Path) -> bool {
+        let below = path.strip_prefix(self.parent).and_then(|rest| rest.strip_prefix('/'));
+        match below.map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+            Some((child, rest)) => self.covers(child) && (self.is_tree || rest.is_empty()),
+            None => false,
+        }
+    }
+
+    /// Whether what is claimed may have changed when the node did: it is claimed, or stands above what is.
+    pub fn concerns(&self, path: &Path) -> bool {
+        let is_above =
+            self.parent.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        is_above || self.owns(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_claim_owns() {
+        let claim = |child, is_tree| Claim { parent: "attr", child, is_tree, removes_stale: true, kept: Kept::Watched };
+        let owns = |claim: &Claim, path: &str| claim.owns(&Path::new(path).unwrap());
+        assert!(owns(&claim("vif", true), "attr/vif"));
+        assert!(owns(&claim("vif", true), "attr/vif/0/name"));
+        assert!(!owns(&claim("vif", false), "attr/vif/0"));
+        assert!(!owns(&claim("vif", true), "attr/vifs"));
+        assert!(!owns(&claim("vif", true), "attr"));
+        for (path, is_concerned) in
+            [("attr", true), ("attr/vif/0", true), ("attr/os", false), ("att", false), ("data", false)]
+        {
+            assert_eq!(claim("vif", true).concerns(&Path::new(path).unwrap()), is_concerned, "{path}");
+        }
+        assert!(owns(&claim("eth*", true), "attr/eth0/ip"));
+        assert!(!owns(&claim("eth*", true), "attribute/eth0"));
+    }
+}
