@@ -68,8 +68,7 @@ fn rank(path: &Path) -> Rank {
         | ["data", "net", _, "ipv4" | "ipv6", ..] => (4, 5, Role::Plain),
         ["data", "xen-guest-agent" | "os", ..] | ["data", "net", _, "", ..] => (4, 2, Role::Plain),
         ["data", "memory", ..] => (4, 3, Role::Plain),
-        ["data", "net", ..] => (5, 6, Role::Plain),
-        ["attr", ..] => (5, 6, Role::Plain),
+        ["data", "net", ..] | ["attr", ..] => (5, 6, Role::Plain),
         _ => (6, 7, Role::Plain),
     };
     Rank { order, worth, role }

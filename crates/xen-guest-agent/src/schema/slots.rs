@@ -47,8 +47,8 @@ impl Slots {
             _ => return,
         };
         let mut parts = rest.split('/');
-        let mut part = || parts.next();
-        let (Some(id), Some(family), Some(slot), None) = (part(), part(), part(), part()) else { return };
+        let mut next = || parts.next();
+        let (Some(id), Some(family), Some(slot), None) = (next(), next(), next(), next()) else { return };
         let (Ok(id), Ok(slot), Ok(ip)) = (id.parse(), slot.parse(), value.parse()) else { return };
         if Family::of(ip).name() == family {
             self.0.entry((port(id), Family::of(ip))).or_default().insert(slot, ip);
