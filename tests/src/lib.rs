@@ -4,6 +4,7 @@
 //! - [`Guest`]: an unprivileged domain of it, with a tree as a toolstack makes it. Clients of its socket *are* the domain.
 //! - [`Network`]: a network namespace of a test's own.
 //! - [`FakeRoot`]: the files of a guest's system that a program with `--root` looks at.
+//! - [`Bed`]: all of these for an [`Agent`], which runs as a process of its own.
 //! - [`build`]: the binary of a package of this workspace.
 //!
 //! What is missing on the machine makes a test fail with a message that says what to install. Everything here is private
@@ -16,6 +17,8 @@
     reason = "test support ends a test by a panic, as tests do"
 )]
 
+mod agent;
+mod bed;
 mod bridge;
 mod build;
 mod fake_root;
@@ -23,8 +26,11 @@ mod guest;
 mod network;
 mod observe;
 mod toolstack;
+mod truth;
 mod xenstored;
 
+pub use agent::{Agent, SOON};
+pub use bed::{Bed, Collector, MOMENT};
 pub use bridge::Requests;
 pub use build::{Profile, build};
 pub use fake_root::FakeRoot;
@@ -51,6 +57,28 @@ macro_rules! on_both_daemons {
             #[ignore = "needs root and oxenstored"]
             fn $name() {
                 super::$name($crate::Daemon::OCaml);
+            })*
+        }
+    };
+}
+
+/// Makes of each function that takes a [`Collector`] a test for each, in modules named after them.
+#[macro_export]
+macro_rules! with_both_collectors {
+    ($($name:ident)*) => {
+        mod netlink {
+            $(#[test]
+            #[ignore = "needs root and xenstored"]
+            fn $name() {
+                super::$name($crate::Collector::Netlink);
+            })*
+        }
+
+        mod poll {
+            $(#[test]
+            #[ignore = "needs root and xenstored"]
+            fn $name() {
+                super::$name($crate::Collector::Poll);
             })*
         }
     };

@@ -18,8 +18,8 @@ use crate::guest::{Address, Device, Interface, Mac};
 /// The most that is read of the kernel's table of IPv6 addresses; a line has 54 bytes and the interface's name.
 const IF_INET6_MAX: usize = 4 << 20;
 
-/// The flags of IPv6 addresses, by interface index.
-type Flags = BTreeMap<(u32, Ipv6Addr), u32>;
+/// The flags of IPv6 addresses, by interface index; none where the system does not tell.
+type Flags = Option<BTreeMap<(u32, Ipv6Addr), u32>>;
 
 /// Looks at all interfaces when asked to.
 #[derive(Debug)]
@@ -127,21 +127,25 @@ fn address(entry: &InterfaceAddress, index: u32, flags: &Flags) -> Option<Addres
     let ip = address.as_sockaddr_in6()?.ip();
     let prefix = mask.and_then(SockaddrStorage::as_sockaddr_in6).map(|mask| u128::from(mask.ip()).leading_ones());
     let prefix = u8::try_from(prefix.unwrap_or(u128::BITS)).ok()?;
-    let (is_secondary, is_usable) = flags.get(&(index, ip)).map_or((false, true), |flags| address_state(*flags));
+    let (is_secondary, is_usable) = match flags {
+        // One that came after the flags were read is new, and most probably still tentative.
+        Some(flags) => flags.get(&(index, ip)).map_or((false, false), |flags| address_state(*flags)),
+        None => (false, true),
+    };
     Some(Address { ip: IpAddr::V6(ip), prefix, is_secondary, is_usable })
 }
 
 /// Linux: `/proc/net/if_inet6` has address, interface index, prefix length, scope, flags (all in hexadecimal) and name.
-/// Elsewhere there is none, and all addresses count as usable.
+/// There is none where IPv6 is disabled, and none elsewhere, where all addresses count as usable.
 fn ipv6_flags(root: &Root) -> Flags {
-    let bytes = root.read("/proc/net/if_inet6", IF_INET6_MAX).unwrap_or_default();
+    let bytes = root.read("/proc/net/if_inet6", IF_INET6_MAX).ok()?;
     let line = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let ip = u128::from_str_radix(words.next()?, 16).ok()?;
         let index = u32::from_str_radix(words.next()?, 16).ok()?;
         Some(((index, ip.into()), u32::from_str_radix(words.nth(2)?, 16).ok()?))
     };
-    String::from_utf8_lossy(&bytes).lines().filter_map(line).collect()
+    Some(String::from_utf8_lossy(&bytes).lines().filter_map(line).collect())
 }
 
 #[cfg(test)]
@@ -159,8 +163,8 @@ mod tests {
         fs::write(directory.path().join("proc/net/if_inet6"), table).unwrap();
         let expected =
             [((2, "fe80::216:ff:fe3e:1".parse().unwrap()), 0x80), ((31, "2001:db8::2".parse().unwrap()), 0xc0)];
-        assert_eq!(ipv6_flags(&Root::new(directory.path())), expected.into());
-        assert_eq!(ipv6_flags(&Root::new("/nonexistent")), Flags::new());
+        assert_eq!(ipv6_flags(&Root::new(directory.path())), Some(expected.into()));
+        assert_eq!(ipv6_flags(&Root::new("/nonexistent")), None);
     }
 
     #[test]
