@@ -15,8 +15,11 @@ pub struct Network {
 impl Network {
     /// Makes the namespace.
     pub fn new() -> Self {
+        // Without duplicate address detection, which would let link-local addresses appear a second or two later, in the
+        // midst of a test.
+        let script = "for at in all default; do echo 0 >/proc/sys/net/ipv6/conf/$at/accept_dad; done; exec cat";
         let mut holder = Command::new("unshare")
-            .args(["--net", "cat"])
+            .args(["--net", "sh", "-c", script])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
