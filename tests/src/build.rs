@@ -1,7 +1,7 @@
 //! Binaries of this workspace.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
@@ -14,31 +14,53 @@ pub enum Profile {
     Release,
 }
 
+impl Profile {
+    /// Of Cargo's target directory.
+    fn directory(self) -> &'static str {
+        match self {
+            Profile::Debug => "debug",
+            Profile::Release => "release",
+        }
+    }
+}
+
+/// Names, where it is set, a target directory in which all binaries are built already: in a virtual machine Cargo would
+/// take longer than the tests.
+pub(crate) const PREBUILT: &str = "SYSTEM_TESTS_PREBUILT";
+
 /// Builds `package` of this workspace, once in this test program, and returns the path of its binary.
 ///
 /// Cargo gives the path of a binary only to tests of the package that it belongs to.
 pub fn build(package: &'static str, profile: Profile) -> PathBuf {
     static BUILT: Mutex<Option<HashMap<(&str, Profile), PathBuf>>> = Mutex::new(None);
+    if let Some(target) = std::env::var_os(PREBUILT) {
+        return Path::new(&target).join(profile.directory()).join(package);
+    }
     // Held while Cargo works, so that tests which want the same binary wait for it. A build that failed fails each of them.
     let mut built = BUILT.lock().unwrap_or_else(|poisoned| {
         BUILT.clear_poison();
         poisoned.into_inner()
     });
-    built.get_or_insert_default().entry((package, profile)).or_insert_with(|| cargo(package, profile)).clone()
+    let release: &[&str] = if profile == Profile::Release { &["--release"] } else { &[] };
+    let path = || cargo(&[&["build", "--package", package], release].concat());
+    built.get_or_insert_default().entry((package, profile)).or_insert_with(path).clone()
 }
 
-fn cargo(package: &str, profile: Profile) -> PathBuf {
+/// Builds the test program `name` of this package, and returns its path.
+pub(crate) fn build_test(name: &str) -> PathBuf {
+    cargo(&["test", "--no-run", "--package", env!("CARGO_PKG_NAME"), "--test", name])
+}
+
+/// Runs Cargo and returns the path of the last program that it has built.
+fn cargo(arguments: &[&str]) -> PathBuf {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--message-format=json-render-diagnostics", "--package", package]);
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+    command.args(arguments).arg("--message-format=json-render-diagnostics");
     command.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit());
     let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", env!("CARGO")));
-    assert!(output.status.success(), "cargo build --package {package} failed: see above");
+    assert!(output.status.success(), "cargo {} failed: see above", arguments.join(" "));
     // The one field that is wanted of Cargo's messages does not make a JSON parser a dependency.
     let messages = String::from_utf8(output.stdout).expect("Cargo's messages are text");
     let field = "\"executable\":\"";
-    let (_, rest) = messages.rsplit_once(field).unwrap_or_else(|| panic!("package {package} has no binary"));
+    let (_, rest) = messages.rsplit_once(field).unwrap_or_else(|| panic!("cargo {}: no binary", arguments.join(" ")));
     PathBuf::from(rest.split('"').next().unwrap_or_default())
 }

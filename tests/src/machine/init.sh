@@ -1,0 +1,24 @@
+#!/bin/busybox sh
+# The first process of a virtual machine: makes the root file system, and runs in it what /command says.
+# Whatever fails here ends it, which panics the kernel and ends the machine without the line that tells of success.
+set -e
+busybox mount -t devtmpfs devtmpfs /dev
+exec </dev/console >/dev/console 2>&1
+for module in /modules/*; do
+    busybox insmod "$module"
+done
+busybox hostname guest
+# The files of the machine that QEMU runs on; what is written stays in memory.
+busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=262144 root /lower
+busybox mount -t tmpfs tmpfs /upper
+busybox mkdir /upper/files /upper/work
+busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work overlay /root
+busybox mount -t proc proc /root/proc
+busybox mount -t sysfs sysfs /root/sys
+busybox mount -t devtmpfs devtmpfs /root/dev
+busybox mount -t tmpfs tmpfs /root/run
+busybox cp /command /root/run/command
+set +e
+busybox chroot /root /bin/sh /run/command
+echo "exit status $?" >/dev/ttyS1
+busybox poweroff -f

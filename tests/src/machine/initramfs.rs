@@ -1,0 +1,61 @@
+//! What a kernel finds in memory when it starts.
+
+use std::fs;
+use std::path::Path;
+
+/// An archive of files in cpio's format `newc`, which the kernel unpacks.
+pub(crate) struct Initramfs {
+    archive: Vec<u8>,
+    files: u32,
+}
+
+const DIRECTORY: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+
+impl Initramfs {
+    /// An archive of these directories.
+    pub(crate) fn new(directories: &[&str]) -> Self {
+        let mut initramfs = Initramfs { archive: Vec::new(), files: 0 };
+        for directory in directories {
+            initramfs.add(directory, DIRECTORY, b"");
+        }
+        initramfs
+    }
+
+    /// Adds a file that can be executed.
+    pub(crate) fn write(&mut self, path: &str, content: impl AsRef<[u8]>) {
+        self.add(path, PROGRAM, content.as_ref());
+    }
+
+    /// Adds a file of this machine, which can then be executed.
+    pub(crate) fn copy(&mut self, path: &str, from: &Path) {
+        self.write(path, fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())));
+    }
+
+    /// The finished archive.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.add("TRAILER!!!", 0, b"");
+        self.archive
+    }
+
+    fn add(&mut self, path: &str, mode: u32, content: &[u8]) {
+        self.files += 1;
+        let size = u32::try_from(content.len()).expect("less than 4 GiB");
+        let name_size = u32::try_from(path.len() + 1).expect("a short path");
+        // Inode, mode, owner, group, links, time, size; four numbers of devices; length of the name, check sum.
+        let fields = [self.files, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
+        self.archive.extend_from_slice(b"070701");
+        for field in fields {
+            self.archive.extend_from_slice(format!("{field:08x}").as_bytes());
+        }
+        self.archive.extend_from_slice(path.as_bytes());
+        self.archive.push(0);
+        self.pad();
+        self.archive.extend_from_slice(content);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.archive.resize(self.archive.len().next_multiple_of(4), 0);
+    }
+}

@@ -1,0 +1,10 @@
+//! Test programs of this package that need another kernel, each in a virtual machine that has it.
+
+use system_tests::Machine;
+
+/// Not those that measure the program's speed or size: emulation is slow, and adds system calls of its own.
+#[test]
+#[ignore = "needs Debian's packages, and runs QEMU"]
+fn the_agent_on_debians_kernel() {
+    Machine::debian().run_tests("agent", &["--skip", "it_is_small", "--skip", "it_sleeps", "--skip", "signals_end_it"]);
+}
