@@ -2,6 +2,12 @@
 
 use system_tests::Machine;
 
+#[test]
+#[ignore = "needs Debian's packages, and runs QEMU"]
+fn the_network_on_debians_kernel() {
+    Machine::debian().run_tests("links", &["stacked::"]);
+}
+
 /// Not those that measure the program's speed or size: emulation is slow, and adds system calls of its own.
 #[test]
 #[ignore = "needs Debian's packages, and runs QEMU"]
