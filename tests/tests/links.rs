@@ -5,8 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -479,6 +480,33 @@ fn the_network_can_be_left_alone() {
     sleep(MOMENT);
     assert!(!bed.nodes().keys().any(|path| path.starts_with("attr/vif")));
     assert_eq!(agent.stop(), "");
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn without_netlink_it_looks_from_time_to_time_and_says_so_once() {
+    let mut bed = bed(Collector::Netlink);
+    let without_netlink = bed.root.join("without-netlink");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/shim/without-netlink.c");
+    assert!(Command::new("cc").arg("-o").arg(&without_netlink).arg(source).status().unwrap().success());
+    let agent = |bed: &Bed, mode: &str| {
+        let whole = bed.command(Profile::Debug);
+        let mut command = bed.network.command(&without_netlink);
+        // What comes before the agent itself puts it into its namespace.
+        let is_agent = |argument: &&OsStr| argument.to_string_lossy().ends_with("xen-guest-agent");
+        command.args(whole.get_args().skip_while(|argument| !is_agent(argument)));
+        command.args(["--network", mode, "--poll-period", "0.05"]);
+        Agent::spawn(command, &bed.root.join("log"))
+    };
+    let mut refused = agent(&bed, "netlink");
+    assert_eq!(refused.wait().code(), Some(1));
+    assert!(refused.log().contains("see the network: rtnetlink: open a socket: "), "{}", refused.log());
+    let fallen_back = agent(&bed, "auto");
+    bed.await_truth();
+    bed.network.ip("addr add 10.0.0.1/24 dev lan");
+    bed.await_truth();
+    let log = fallen_back.stop();
+    assert!(log.lines().count() == 1 && log.contains("looking at the network every 0.05 s instead"), "{log}");
 }
 
 /// Links of kinds that not every kernel is built with.

@@ -257,3 +257,186 @@ mod tests {
         assert_eq!(shown(&interfaces), "2:a+[] 4:c+[]");
     }
 }
+
+/// Random histories of a kernel, and what the table makes of its messages, some of which are lost.
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What happens in the kernel, or to its messages.
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// A link is made, or changes: index, name, whether it is up, master.
+        Link(u32, u8, bool, Option<u32>),
+        NoLink(u32),
+        Address(u32, u8, u8, bool),
+        NoAddress(u32, u8, u8),
+        /// An address of a link that is there comes before the link's own message, or after its end.
+        Stale(u32, u8),
+        /// The reader's buffer is full for so many messages.
+        Loss(u8),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let index = 2u32..5;
+        prop_oneof![
+            4 => (index.clone(), 0u8..3, any::<bool>(), prop::option::of(2u32..5))
+                .prop_map(|(index, name, is_up, master)| Event::Link(index, name, is_up, master)),
+            1 => index.clone().prop_map(Event::NoLink),
+            4 => (index.clone(), 0u8..3, 0u8..3, any::<bool>())
+                .prop_map(|(index, ip, prefix, is_usable)| Event::Address(index, ip, prefix, is_usable)),
+            2 => (index.clone(), 0u8..3, 0u8..3).prop_map(|(index, ip, prefix)| Event::NoAddress(index, ip, prefix)),
+            1 => (index, 0u8..3).prop_map(|(index, ip)| Event::Stale(index, ip)),
+            1 => (1u8..5).prop_map(Event::Loss),
+        ]
+    }
+
+    /// Addresses with their prefixes, and whether they are usable.
+    type Addresses = BTreeMap<(IpAddr, u8), bool>;
+
+    /// Name, whether it is up, master, addresses.
+    type Shown = BTreeMap<u32, (String, bool, Option<u32>, Addresses)>;
+
+    /// The kernel's links and addresses, and what it tells of its changes.
+    #[derive(Default)]
+    struct Kernel {
+        links: BTreeMap<u32, (Link, Addresses)>,
+        told: Vec<Message>,
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    fn told_address(index: u32, (ip, prefix): (IpAddr, u8), is_usable: bool) -> Message {
+        Message::Address { index, address: Address { ip, prefix, is_secondary: false, is_usable } }
+    }
+
+    impl Kernel {
+        fn apply(&mut self, event: &Event) {
+            match *event {
+                Event::Link(index, name, is_up, master) => {
+                    let link = Link { name: name.to_string(), is_up, master, ..Link::default() };
+                    self.told.push(Message::Link { index, link: link.clone() });
+                    self.links.entry(index).or_default().0 = link;
+                }
+                Event::NoLink(index) => {
+                    if let Some((_, addresses)) = self.links.remove(&index) {
+                        let gone = addresses.keys().map(|(ip, prefix)| (*ip, *prefix));
+                        self.told.extend(gone.map(|(ip, prefix)| Message::NoAddress { index, ip, prefix }));
+                        self.told.push(Message::NoLink { index });
+                    }
+                }
+                Event::Address(index, last, prefix, is_usable) => {
+                    if let Some((_, addresses)) = self.links.get_mut(&index) {
+                        addresses.insert((ip(last), prefix), is_usable);
+                        self.told.push(told_address(index, (ip(last), prefix), is_usable));
+                    }
+                }
+                Event::NoAddress(index, last, prefix) => {
+                    if let Some((_, addresses)) = self.links.get_mut(&index) {
+                        if addresses.remove(&(ip(last), prefix)).is_some() {
+                            self.told.push(Message::NoAddress { index, ip: ip(last), prefix });
+                        }
+                    }
+                }
+                Event::Stale(index, last) => {
+                    if !self.links.contains_key(&index) {
+                        self.told.push(told_address(index, (ip(last), 24), true));
+                    }
+                }
+                Event::Loss(_) => {}
+            }
+        }
+
+        fn links(&self) -> Vec<Message> {
+            self.links.iter().map(|(index, (link, _))| Message::Link { index: *index, link: link.clone() }).collect()
+        }
+
+        fn addresses(&self) -> Vec<Message> {
+            let of = |(index, (_, addresses)): (&u32, &(Link, Addresses))| {
+                let index = *index;
+                addresses.clone().into_iter().map(move |(key, is_usable)| told_address(index, key, is_usable))
+            };
+            self.links.iter().flat_map(of).collect()
+        }
+
+        /// As the table should have it, but for the order of addresses.
+        fn shown(&self) -> Shown {
+            let one = |(index, (link, addresses)): (&u32, &(Link, Addresses))| {
+                (*index, (link.name.clone(), link.is_up, link.master, addresses.clone()))
+            };
+            self.links.iter().map(one).collect()
+        }
+    }
+
+    fn shown(interfaces: &BTreeMap<u32, Interface>) -> Shown {
+        let one = |(index, interface): (&u32, &Interface)| {
+            let addresses = interface.addresses.iter().map(|a| ((a.ip, a.prefix), a.is_usable)).collect();
+            (*index, (interface.name.clone(), interface.is_up, interface.master, addresses))
+        };
+        interfaces.iter().map(one).collect()
+    }
+
+    /// A dump, links first, and what happens `meanwhile`.
+    fn dump(kernel: &mut Kernel, meanwhile: &[Event], table: &mut Table, interfaces: &mut BTreeMap<u32, Interface>) {
+        table.begin();
+        let mut messages = kernel.links();
+        meanwhile.iter().for_each(|event| kernel.apply(event));
+        messages.append(&mut kernel.told);
+        messages.extend(kernel.addresses());
+        for message in messages {
+            table.apply(message, interfaces);
+        }
+        table.end(interfaces);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+        #[test]
+        fn the_table_is_the_kernel_s_in_the_end(
+            history in prop::collection::vec(event(), 0..60),
+            // What happens between a dump's two halves.
+            meanwhile in prop::collection::vec(event(), 0..4),
+        ) {
+            let (mut kernel, mut table, mut interfaces) = (Kernel::default(), Table::new(VifNumbers::Index), BTreeMap::new());
+            let (mut to_lose, mut is_lost) = (0, false);
+            let mut before = shown(&interfaces);
+            // One dump more than there are events: the last is for what was lost at the end.
+            for event in history.iter().map(Some).chain([None]) {
+                if let Some(event) = event {
+                    kernel.apply(event);
+                }
+                if let Some(Event::Loss(count)) = event {
+                    to_lose = *count;
+                }
+                for message in std::mem::take(&mut kernel.told) {
+                    if to_lose > 0 {
+                        (to_lose, is_lost) = (to_lose - 1, true);
+                    } else {
+                        let changed = table.apply(message.clone(), &mut interfaces);
+                        let now = shown(&interfaces);
+                        prop_assert_eq!(changed, now != before, "{:?}", message);
+                        before = now;
+                    }
+                }
+                // As the socket does: it notices a loss when it has read all else, and asks for links, then addresses.
+                is_lost |= table.take_doubt();
+                if is_lost && (to_lose == 0 || event.is_none()) {
+                    dump(&mut kernel, &meanwhile, &mut table, &mut interfaces);
+                    is_lost = table.take_doubt();
+                    before = shown(&interfaces);
+                }
+                if !is_lost {
+                    prop_assert_eq!(shown(&interfaces), kernel.shown(), "after {:?}", event);
+                }
+            }
+            // Once nothing happens any more, one dump is enough.
+            if is_lost {
+                dump(&mut kernel, &[], &mut table, &mut interfaces);
+            }
+            prop_assert_eq!(shown(&interfaces), kernel.shown());
+        }
+    }
+}
