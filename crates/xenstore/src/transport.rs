@@ -4,9 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::{Error, Result};
 use crate::wire::{HEADER_LEN, PAYLOAD_MAX};
@@ -18,6 +21,9 @@ const DEVICES: [&str; 4] = [
     "/dev/xen/xenstore", // FreeBSD
     "/kern/xen/xenbus",  // NetBSD
 ];
+
+/// How long a server may take to take a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open way to a server.
 #[derive(Debug)]
@@ -93,11 +99,31 @@ impl Transport {
 
     /// Connects to the socket at `path`.
     ///
+    /// A server that accepts no connections, with as many waiting for it as it lets wait (two, for C xenstored), is waited
+    /// for: for 5 seconds at most, less where a signal comes. On the BSDs connect(2) fails at once there.
+    ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], of kind `TimedOut` where the server was waited for in vain.
     pub fn connect(path: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(path).map_err(|error| failed("connect to", path, error))?;
-        Ok(Transport { fd: stream.into(), name: path.display().to_string().into(), is_device: false })
+        Self::connect_within(path, CONNECT_TIMEOUT)
+    }
+
+    fn connect_within(path: &Path, timeout: Duration) -> Result<Self> {
+        let connected = || {
+            let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            // The time that connect(2) may take, for Linux; what is sent here does not wait.
+            sockopt::set_socket_timeout(&fd, Timeout::Send, Some(timeout))?;
+            rustix::net::connect(&fd, &SocketAddrUnix::new(path)?)?;
+            Ok(fd)
+        };
+        let fd = connected().map_err(|error| {
+            let source = match error {
+                Errno::AGAIN => io::Error::new(io::ErrorKind::TimedOut, "the server takes no connections"),
+                error => error.into(),
+            };
+            failed("connect to", path, source)
+        })?;
+        Ok(Transport { fd, name: path.display().to_string().into(), is_device: false })
     }
 
     /// Opens the device file at `path`.
@@ -163,7 +189,7 @@ impl Transport {
         })
     }
 
-    pub(crate) fn failed(&self, action: &'static str, error: rustix::io::Errno) -> Error {
+    pub(crate) fn failed(&self, action: &'static str, error: Errno) -> Error {
         Error::Io { action, transport: self.name.clone(), source: error.into() }
     }
 }
@@ -182,4 +208,31 @@ impl AsFd for Transport {
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Io { action, transport: path.display().to_string().into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{bind, listen};
+
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_server_that_takes_no_connections_is_not_waited_for_for_ever() {
+        let path = std::env::temp_dir().join(format!("xenstore-full-{}", std::process::id()));
+        let server = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        bind(&server, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        // As C xenstored has it.
+        listen(&server, 1).unwrap();
+        let timeout = Duration::from_millis(100);
+        let connected: Vec<_> = (0..3).map(|_| Transport::connect_within(&path, timeout)).collect();
+        std::fs::remove_file(&path).unwrap();
+        let error = match &connected[..] {
+            [Ok(_), Ok(_), Err(error)] => error,
+            other => panic!("two can wait: {other:?}"),
+        };
+        assert_eq!((error.is_fatal(), error.io_kind()), (true, io::ErrorKind::TimedOut));
+        let path = path.display();
+        assert_eq!(error.to_string(), format!("connect to {path}: the server takes no connections"));
+    }
 }
