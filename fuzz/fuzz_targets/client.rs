@@ -138,7 +138,8 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
                 if let Ok(request) = request(&mut script) {
                     match connection.submit(request) {
                         Ok(id) => assert!(books.waiting.insert(id), "an id was given twice"),
-                        Err(error) => assert!(!error.is_fatal(), "{error}"),
+                        Err(error) if !error.is_fatal() => assert!(books.ended.is_none(), "{error} after the end"),
+                        Err(error) => books.note_end(&error),
                     }
                 }
             }
@@ -173,7 +174,9 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
         books.note(connection.on_readable());
         books.take_events(&mut connection, &server);
     }
-    assert!(books.is_broken, "the end of the stream is an error");
+    assert!(books.ended.is_some(), "the end of the stream is an error");
+    books.note(connection.flush());
+    books.note(connection.on_readable());
 }
 
 /// What the client has to answer, and gave out.
@@ -181,16 +184,23 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
 struct Books {
     waiting: BTreeSet<RequestId>,
     given_out: usize,
-    is_broken: bool,
+    /// What ended the connection.
+    ended: Option<String>,
 }
 
 impl Books {
     /// All errors of the connection itself are such that it is of no more use.
     fn note(&mut self, result: Result<(), Error>) {
-        if let Err(error) = result {
-            assert!(error.is_fatal(), "{error}");
-            self.is_broken = true;
+        match result {
+            Ok(()) => assert!(self.ended.is_none(), "as if nothing was"),
+            Err(error) => self.note_end(&error),
         }
+    }
+
+    /// The first cause is named for ever.
+    fn note_end(&mut self, error: &Error) {
+        assert!(error.is_fatal(), "{error}");
+        assert_eq!(self.ended.get_or_insert(error.to_string()), &error.to_string());
     }
 
     fn take_events(&mut self, connection: &mut Connection, server: &Server) {
@@ -207,9 +217,10 @@ impl Books {
             }
         }
         assert!(self.given_out <= server.sent_bytes, "more was given out than came");
-        // A fatal error may take the request with it that it was found at.
-        assert!(!connection.is_waiting() || !self.waiting.is_empty(), "waits for what nobody asked");
-        assert!(self.is_broken || connection.is_waiting() || self.waiting.is_empty(), "a request was forgotten");
+        // The error that ends a connection is the answer to all requests that wait.
+        let is_waiting = self.ended.is_none() && !self.waiting.is_empty();
+        assert_eq!(connection.is_waiting(), is_waiting, "a request was forgotten, or nobody's is waited for");
+        assert!(self.ended.is_none() || !connection.wants_write(), "it has nothing more to say");
     }
 }
 
@@ -256,6 +267,7 @@ fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
         }
     }
     server.hang_up();
+    let mut ended: Option<String> = None;
     while !script.is_over() {
         let path = script.choose(&PATHS);
         let result = match script.byte() % 12 {
@@ -274,6 +286,9 @@ fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
         if let Err(error) = result {
             // It can be told, and told as the standard library's.
             let text = error.to_string();
+            if error.is_fatal() {
+                assert_eq!(ended.get_or_insert_with(|| text.clone()), &text, "not the first cause");
+            }
             assert_eq!(io::Error::from(error).to_string(), text);
         }
         server.receive();

@@ -123,7 +123,8 @@ impl Agent {
     pub fn on_readable(&mut self, now: Duration) {
         let received = self.connection.as_mut().map(Connection::on_readable);
         self.take_events(now);
-        if let Some(Err(error)) = received {
+        // Taking them may have met the same end.
+        if let (Some(Err(error)), Some(_)) = (received, &self.connection) {
             self.on_loss(&error, now);
         }
     }

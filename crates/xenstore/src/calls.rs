@@ -59,7 +59,8 @@ macro_rules! node_calls {
         ///
         /// # Errors
         /// `ENOENT`, `EACCES`; `E2BIG` where the names have more than 4096 bytes and the server (oxenstored, or FreeBSD's
-        /// kernel) does not know `DIRECTORY_PART`.
+        /// kernel) does not know `DIRECTORY_PART`; [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 4 MiB of
+        /// names, and where they changed 1000 times while they were read.
         pub $($async)* fn list($($receiver)*, path: impl AsRef<str>) -> Result<Vec<String>> {
             $me.call(Request::list(path)?)$($await)*.map(|names| calls::parse_names(&names))
         }
@@ -70,7 +71,8 @@ macro_rules! node_calls {
         /// transaction it does not change. What may not be read is left out too.
         ///
         /// # Errors
-        /// As for [`read`](Self::read) where `path` itself cannot be read, and as for [`list`](Self::list).
+        /// As for [`read`](Self::read) where `path` itself cannot be read, and as for [`list`](Self::list);
+        /// [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 256 MiB.
         pub $($async)* fn walk($($receiver)*, path: impl AsRef<str>) -> Result<Vec<(Path, Vec<u8>)>> {
             let mut walk = Walk::new(path.as_ref())?;
             loop {
@@ -85,7 +87,7 @@ macro_rules! node_calls {
         /// Owner (the first entry) and permissions of the node at `path`.
         ///
         /// # Errors
-        /// `ENOENT`, `EACCES`.
+        /// `ENOENT`, `EACCES`, [`Error::InvalidReply`](crate::Error::InvalidReply) for permissions of no known kind.
         pub $($async)* fn permissions($($receiver)*, path: impl AsRef<str>) -> Result<Vec<Permission>> {
             calls::parse_permissions(&$me.call(Request::permissions(path)?)$($await)*?)
         }
@@ -108,7 +110,7 @@ macro_rules! domain_calls {
         /// The absolute path that relative ones of `domain` start from; see [`Request::domain_path`].
         ///
         /// # Errors
-        /// Only those that end a connection, and [`Error::Protocol`](crate::Error::Protocol) where the reply is no path.
+        /// Only those that end a connection, and [`Error::InvalidReply`](crate::Error::InvalidReply) where the reply is no path.
         pub $($async)* fn domain_path($($receiver)*, domain: DomId) -> Result<Path> {
             calls::parse_path(&$me.call(Request::domain_path(domain))$($await)*?)
         }
@@ -213,14 +215,14 @@ pub(crate) fn parse_names(payload: &[u8]) -> Vec<String> {
 pub(crate) fn parse_permissions(payload: &[u8]) -> Result<Vec<Permission>> {
     wire::strings(payload)
         .map(|text| {
-            let wrong = || Error::Protocol(format!("'{}' is not a permission", text.escape_ascii()));
+            let wrong = || Error::InvalidReply(format!("'{}' is not a permission", text.escape_ascii()));
             Permission::parse(text).ok_or_else(wrong)
         })
         .collect()
 }
 
 pub(crate) fn parse_path(payload: &[u8]) -> Result<Path> {
-    Path::new(parse_text(payload)).map_err(|error| Error::Protocol(format!("a domain's path: {error}")))
+    Path::new(parse_text(payload)).map_err(|error| Error::InvalidReply(format!("a domain's path: {error}")))
 }
 
 pub(crate) fn parse_text(payload: &[u8]) -> String {
@@ -229,14 +231,14 @@ pub(crate) fn parse_text(payload: &[u8]) -> String {
 
 pub(crate) fn parse_number(payload: &[u8]) -> Result<u32> {
     let text = parse_text(payload);
-    text.parse().map_err(|_| Error::Protocol(format!("'{}' is not a number", text.escape_debug())))
+    text.parse().map_err(|_| Error::InvalidReply(format!("'{}' is not a number", text.escape_debug())))
 }
 
 pub(crate) fn parse_truth(payload: &[u8]) -> Result<bool> {
     match parse_text(payload).as_str() {
         "T" => Ok(true),
         "F" => Ok(false),
-        other => Err(Error::Protocol(format!("'{}' is neither T nor F", other.escape_debug()))),
+        other => Err(Error::InvalidReply(format!("'{}' is neither T nor F", other.escape_debug()))),
     }
 }
 
@@ -249,11 +251,11 @@ mod tests {
         assert_eq!(parse_path(b"/local/domain/5\0").unwrap().as_str(), "/local/domain/5");
         assert_eq!(parse_number(b"128\0").unwrap(), 128);
         assert_eq!((parse_truth(b"T\0").unwrap(), parse_truth(b"F\0").unwrap()), (true, false));
-        assert!(matches!(parse_path(b"no path\0"), Err(Error::Protocol(_))));
-        assert!(matches!(parse_truth(b"\0"), Err(Error::Protocol(_))));
+        assert!(matches!(parse_path(b"no path\0"), Err(Error::InvalidReply(_))));
+        assert!(matches!(parse_truth(b"\0"), Err(Error::InvalidReply(_))));
         for text in [b"".as_slice(), b"-1\0", b"1 2\0", b"4294967296\0"] {
-            assert!(matches!(parse_number(text), Err(Error::Protocol(_))), "{}", text.escape_ascii());
+            assert!(matches!(parse_number(text), Err(Error::InvalidReply(_))), "{}", text.escape_ascii());
         }
-        assert!(matches!(parse_permissions(b"n0\0r\0"), Err(Error::Protocol(_))));
+        assert!(matches!(parse_permissions(b"n0\0r\0"), Err(Error::InvalidReply(_))));
     }
 }

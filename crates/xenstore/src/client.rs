@@ -8,8 +8,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::calls::{self, domain_calls, node_calls};
-use crate::connection::{Connection, Event, RequestId, WatchEvent, parse_transaction};
+use crate::connection::{Connection, RequestId, parse_transaction};
 use crate::error::{Error, ErrorCode, Result};
+use crate::event::{Event, WatchEvent};
 use crate::path::Path;
 use crate::permission::{DomId, Permission};
 use crate::request::{Request, TransactionId};
@@ -19,14 +20,24 @@ use crate::walk::Walk;
 /// How often a transaction is started over before its conflict becomes the caller's error.
 pub(crate) const TRANSACTION_TRIES: usize = 1000;
 
+/// How many bytes of watch events are kept for who does not take them. They come at a server's pace, and while a call waits
+/// nobody can take them.
+pub(crate) const WATCH_EVENTS_MAX: usize = 16 << 20;
+
 /// A client whose calls wait for the server.
 ///
-/// Watch events that come while a call waits are kept, in order, for [`next_watch_event`](Self::next_watch_event). Its
+/// Watch events that come while a call waits are kept, in order, for [`next_watch_event`](Self::next_watch_event). Who
+/// has watches and never takes their events loses the connection at 16 MiB of them ([`Error::EventsNotTaken`]). Its
 /// descriptor ([`AsFd`]) is readable when something came that is not kept here yet.
+///
+/// Once a call failed with an error that [is fatal](Error::is_fatal), the connection has ended, and every later call fails
+/// with the same error.
 #[derive(Debug)]
 pub struct Client {
     connection: Connection,
     watch_events: VecDeque<WatchEvent>,
+    /// Bytes of `watch_events`.
+    watch_events_size: usize,
     /// Replies to requests of a pipeline that came before the one that is waited for.
     replies: Vec<(RequestId, Result<Vec<u8>>)>,
 }
@@ -42,7 +53,12 @@ impl Client {
 
     /// Speaks over `transport`.
     pub fn new(transport: Transport) -> Self {
-        Client { connection: Connection::new(transport), watch_events: VecDeque::new(), replies: Vec::new() }
+        Client {
+            connection: Connection::new(transport),
+            watch_events: VecDeque::new(),
+            watch_events_size: 0,
+            replies: Vec::new(),
+        }
     }
 
     node_calls!(self [&mut self] [] []);
@@ -82,6 +98,7 @@ impl Client {
         loop {
             self.sort_events();
             if let Some(event) = self.watch_events.pop_front() {
+                self.watch_events_size -= event.size();
                 return Ok(Some(event));
             }
             if !self.wait(deadline)? {
@@ -166,7 +183,14 @@ impl Client {
     fn sort_events(&mut self) {
         while let Some(event) = self.connection.next_event() {
             match event {
-                Event::Watch(event) => self.watch_events.push_back(event),
+                Event::Watch(event) => {
+                    if self.watch_events_size + event.size() > WATCH_EVENTS_MAX {
+                        self.connection.end(Error::EventsNotTaken { most: WATCH_EVENTS_MAX });
+                        return;
+                    }
+                    self.watch_events_size += event.size();
+                    self.watch_events.push_back(event);
+                }
                 Event::Reply { id, result } => self.replies.push((id, result)),
             }
         }
@@ -174,6 +198,8 @@ impl Client {
 
     /// Waits until something came, or `deadline`: then false.
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        // An end that the server does not know of is nothing that poll(2) would tell.
+        self.connection.check_open()?;
         let mut interest = PollFlags::IN;
         interest.set(PollFlags::OUT, self.connection.wants_write());
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -182,7 +208,10 @@ impl Client {
         let ready = match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(0) => return Ok(false),
             Err(Errno::INTR) => return Ok(true),
-            Err(error) => return Err(self.connection.transport().failed("wait for", error)),
+            Err(error) => {
+                let error = self.connection.transport().failed("wait for", error);
+                return Err(self.connection.end(error));
+            }
             Ok(_) => fds.iter().fold(PollFlags::empty(), |all, fd| all | fd.revents()),
         };
         if ready.contains(PollFlags::OUT) {
@@ -230,4 +259,101 @@ impl Transaction<'_> {
 pub(crate) fn is_lost(error: &Error) -> bool {
     let lost = [ErrorCode::EAGAIN, ErrorCode::ENOENT, ErrorCode::EINVAL, ErrorCode::EIO];
     error.code().is_some_and(|code| lost.contains(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::peer::Peer;
+    use crate::wire::Kind;
+
+    fn client() -> (Client, Peer) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Client::new(ours.into()), Peer::new(theirs))
+    }
+
+    /// All calls, whatever they ask, and the time that none of them may take.
+    fn all_say(client: &mut Client, cause: &str) {
+        for _ in 0..2 {
+            let results = [
+                client.read("a").map(drop),
+                client.write("a", "value"),
+                client.watch("a", "token"),
+                client.walk("a").map(drop),
+                client.domain_path(5).map(drop),
+                client.pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()]).map(drop),
+                client.transaction(|_| Ok(())),
+                client.next_watch_event(Some(Duration::ZERO)).map(drop),
+                client.next_watch_event(None).map(drop),
+            ];
+            for result in results {
+                let error = result.unwrap_err();
+                assert!(error.is_fatal());
+                assert_eq!(error.to_string(), cause);
+            }
+        }
+    }
+
+    #[test]
+    fn after_the_end_of_a_connection_every_call_names_the_first_cause() {
+        let cause = "the Xenstore server broke the protocol: a reply (READ, id 77) to no request of ours";
+        let (mut client, mut peer) = client();
+        // It stays open, and goes on as if nothing was.
+        peer.send(Kind::WATCH_EVENT, 0, b"data\0token\0");
+        peer.send(Kind::READ, 77, b"");
+        (1..40).for_each(|id| peer.send(Kind::READ, id, b"value"));
+        let pipeline = client.pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()]);
+        assert_eq!(pipeline.unwrap_err().to_string(), cause);
+        // What came before it is not lost.
+        assert_eq!(client.next_watch_event(None).unwrap().unwrap().token, "token");
+        all_say(&mut client, cause);
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_is_told_of_every_time() {
+        let (mut client, mut peer) = client();
+        peer.hang_up();
+        all_say(&mut client, "the Xenstore server at a socket closed the connection");
+    }
+
+    #[test]
+    fn a_reply_that_means_nothing_is_one_calls_error() {
+        let (mut client, mut peer) = client();
+        let peer = std::thread::spawn(move || {
+            for payload in ["x0\0", "value"] {
+                let asked = peer.receive();
+                peer.send(asked.kind, asked.request_id, payload.as_bytes());
+            }
+        });
+        let error = client.permissions("a").unwrap_err();
+        assert!(matches!(error, Error::InvalidReply(_)) && !error.is_fatal(), "{error}");
+        assert_eq!(client.read("a").unwrap(), b"value");
+        peer.join().unwrap();
+    }
+
+    #[test]
+    fn events_that_nobody_takes_are_not_kept_for_ever() {
+        let (mut client, mut peer) = client();
+        let flood = std::thread::spawn(move || {
+            let payload = [b"data\0".as_slice(), &[b't'; 4000], b"\0"].concat();
+            let mut sent = 0;
+            while peer.send_if_open(Kind::WATCH_EVENT, 0, &payload) {
+                sent += 1;
+            }
+            sent
+        });
+        // Nobody can take them while this waits.
+        let error = client.read("a").unwrap_err();
+        let kept = WATCH_EVENTS_MAX / client.watch_events[0].size();
+        assert!(matches!(error, Error::EventsNotTaken { .. }), "{error}");
+        assert_eq!(client.watch_events.len(), kept);
+        for _ in 0..kept {
+            client.next_watch_event(None).unwrap();
+        }
+        all_say(&mut client, &error.to_string());
+        drop(client);
+        assert!(flood.join().unwrap() > kept);
+    }
 }

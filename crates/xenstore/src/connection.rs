@@ -6,44 +6,28 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::path::Path;
+use crate::event::{Event, WatchEvent};
+use crate::parts::Parts;
 use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
-use crate::wire::{self, Decoder, Kind, Message};
+use crate::wire::{self, Decoder, Kind, Message, TooLong};
 
 /// Tells the reply to one request from those to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(u32);
-
-/// A watch that fired.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WatchEvent {
-    /// What changed: the watch's path or one below it, relative if the watch's was. Just after the registration, and
-    /// where a domain was resumed, it is the watch's own.
-    pub path: Path,
-    /// The token that the watch was registered with.
-    pub token: String,
-}
-
-/// What came from the server.
-#[derive(Debug)]
-pub enum Event {
-    /// The reply to a request.
-    Reply {
-        /// The request.
-        id: RequestId,
-        /// The reply's payload.
-        result: Result<Vec<u8>>,
-    },
-    /// A watch fired.
-    Watch(WatchEvent),
-}
 
 /// A connection to a server, for callers with a poll(2) loop of their own.
 ///
 /// [`submit`](Self::submit) takes requests, [`flush`](Self::flush) sends them, and [`on_readable`](Self::on_readable)
 /// receives what [`next_event`](Self::next_event) then gives out. Call `on_readable` when poll(2) says that the
 /// descriptor is readable, and `flush` when it is writable and [`wants_write`](Self::wants_write).
+///
+/// Once one of them failed, the connection has ended: its error is the answer to all requests that had none yet, and what
+/// every later call says. What was received before is still given out by `next_event`.
+///
+/// It holds what was submitted and not sent, and what came and was not taken. One call of `on_readable` receives one
+/// message of the greatest length at most, or many small ones in its place: who takes all events after each call
+/// never has more waiting, whatever the server does.
 #[derive(Debug)]
 pub struct Connection {
     transport: Transport,
@@ -58,6 +42,8 @@ pub struct Connection {
     /// Open transactions that were started here.
     transactions: Vec<TransactionId>,
     last_id: u32,
+    /// Why the connection is of no more use.
+    ended: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -65,13 +51,7 @@ struct Pending {
     id: RequestId,
     request: Request,
     /// A list that is fetched in parts, as far as it got.
-    parts: Option<ListParts>,
-}
-
-#[derive(Debug, Default)]
-struct ListParts {
-    generation: Vec<u8>,
-    names: Vec<u8>,
+    parts: Option<Parts>,
 }
 
 impl Connection {
@@ -86,6 +66,7 @@ impl Connection {
             events: VecDeque::new(),
             transactions: Vec::new(),
             last_id: 0,
+            ended: None,
         }
     }
 
@@ -100,6 +81,7 @@ impl Connection {
     /// [`Error::InvalidRequest`] for what may not be sent: more payload than the transport takes (a server would drop
     /// the connection, and a guest cannot make another), a transaction that was not started on this connection (a Linux
     /// kernel before 4.11 panics at the end of one), or `RESET_WATCHES` on a device (the kernel's watches would end too).
+    /// The error that ended the connection, where one did.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
         self.check(&request)?;
         // 0 is what a Linux kernel puts into replies of its own.
@@ -111,6 +93,7 @@ impl Connection {
 
     /// Whether [`submit`](Self::submit) would take the request.
     pub(crate) fn check(&self, request: &Request) -> Result<()> {
+        self.check_open()?;
         let most = self.transport.payload_max();
         let reason = if request.payload.len() > most {
             format!("{} bytes of payload, and {most} are the most here", request.payload.len())
@@ -121,23 +104,50 @@ impl Connection {
         } else {
             return Ok(());
         };
-        Err(Error::InvalidRequest { operation: request.kind, path: request.path().map(Into::into), reason })
+        Err(request.invalid(reason))
+    }
+
+    /// Whether the connection is of use; if not, the error that ended it.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.ended.as_ref().map_or(Ok(()), |error| Err(error.again()))
+    }
+
+    /// Ends the connection, unless something did before. Returns the first cause.
+    pub(crate) fn end(&mut self, error: Error) -> Error {
+        self.queue.clear();
+        self.in_flight.clear();
+        self.output.clear();
+        self.ended.get_or_insert(error).again()
     }
 
     /// Sends what was submitted, as far as the transport takes it now.
     ///
     /// # Errors
-    /// Those after which the connection is of no more use ([`Error::is_fatal`]).
+    /// Those that end the connection ([`Error::is_fatal`]); the first of them ever after.
     pub fn flush(&mut self) -> Result<()> {
-        if self.transport.is_pipelined() {
-            while let Some(pending) = self.queue.pop_front() {
-                pending.encode(&mut self.output)?;
+        self.check_open()?;
+        self.send().map_err(|error| self.end(error))
+    }
+
+    fn send(&mut self) -> Result<()> {
+        if !self.transport.is_pipelined() {
+            return self.send_one();
+        }
+        while let Some(pending) = self.queue.pop_front() {
+            if self.encode(&pending) {
                 self.in_flight.push_back(pending);
             }
-            self.send_stream()
-        } else {
-            self.send_one()
         }
+        self.send_stream()
+    }
+
+    /// Whether it fits a message. Only a part of a list may not, whose request was no path but somebody's raw bytes.
+    fn encode(&mut self, pending: &Pending) -> bool {
+        let encoded = pending.encode(&mut self.output);
+        if let Err(error) = encoded {
+            self.answer(pending, |request| Err(request.invalid(error.to_string())));
+        }
+        encoded.is_ok()
     }
 
     fn send_stream(&mut self) -> Result<()> {
@@ -156,7 +166,9 @@ impl Connection {
         while self.in_flight.is_empty() {
             let Some(pending) = self.queue.pop_front() else { break };
             self.output.clear();
-            pending.encode(&mut self.output)?;
+            if !self.encode(&pending) {
+                continue;
+            }
             let sent = self.transport.send(&self.output);
             self.output.clear();
             match sent {
@@ -192,9 +204,14 @@ impl Connection {
     /// Receives once what is there, and sends what waited for that.
     ///
     /// # Errors
-    /// Those after which the connection is of no more use ([`Error::is_fatal`]). What had come before it is still given
-    /// out by [`next_event`](Self::next_event).
+    /// Those that end the connection ([`Error::is_fatal`]); the first of them ever after. What was received before is still
+    /// given out by [`next_event`](Self::next_event).
     pub fn on_readable(&mut self) -> Result<()> {
+        self.check_open()?;
+        self.receive().map_err(|error| self.end(error))
+    }
+
+    fn receive(&mut self) -> Result<()> {
         let mut buffer = [0; wire::HEADER_LEN + wire::PAYLOAD_MAX];
         match self.transport.receive(&mut buffer) {
             Ok(0) => return Err(Error::Closed { transport: self.transport.name().into() }),
@@ -205,7 +222,7 @@ impl Connection {
         while let Some(message) = self.decoder.next_message()? {
             self.on_message(message)?;
         }
-        self.flush()
+        self.send()
     }
 
     /// What came, in the order in which it came.
@@ -216,7 +233,7 @@ impl Connection {
     fn on_message(&mut self, message: Message) -> Result<()> {
         if message.kind == Kind::WATCH_EVENT {
             // Request and transaction id mean nothing here: older Linux kernels do not even initialise them.
-            self.events.push_back(Event::Watch(watch_event(&message.payload)?));
+            self.events.push_back(Event::Watch(WatchEvent::parse(&message.payload)?));
             return Ok(());
         }
         let asked = self.in_flight.iter().position(|pending| pending.id.0 == message.request_id).or_else(|| {
@@ -232,7 +249,7 @@ impl Connection {
         } else if message.kind != pending.expects() {
             return Err(Error::Protocol(format!("a reply of kind {} to {}", message.kind, pending.expects())));
         } else if pending.parts.is_some() {
-            self.on_list_part(pending, &message.payload)?;
+            self.on_list_part(pending, &message.payload);
         } else {
             self.note_transaction(&pending.request, Some(&message.payload))?;
             self.answer(&pending, |_| Ok(message.payload));
@@ -249,7 +266,7 @@ impl Connection {
                 code = ErrorCode::E2BIG;
             }
         } else if pending.request.kind == Kind::DIRECTORY && code == ErrorCode::E2BIG {
-            pending.parts = Some(ListParts::default());
+            pending.parts = Some(Parts::default());
             self.queue.push_front(pending);
             return;
         }
@@ -260,29 +277,12 @@ impl Connection {
         });
     }
 
-    /// A part is the generation of the directory, then names; the last part ends in an empty name.
-    fn on_list_part(&mut self, mut pending: Pending, payload: &[u8]) -> Result<()> {
-        let Some(end) = payload.iter().position(|byte| *byte == 0) else {
-            return Err(Error::Protocol("a part of a list without its generation".to_owned()));
-        };
-        let (generation, names) = (payload.get(..end).unwrap_or_default(), payload.get(end + 1..).unwrap_or_default());
-        let parts = pending.parts.get_or_insert_default();
-        if parts.generation != generation && !parts.names.is_empty() {
-            // The directory changed under the list: from the start again.
-            *parts = ListParts::default();
-            self.queue.push_front(pending);
-            return Ok(());
+    fn on_list_part(&mut self, mut pending: Pending, part: &[u8]) {
+        match pending.parts.get_or_insert_default().take(part) {
+            Ok(None) => self.queue.push_front(pending),
+            Ok(Some(names)) => self.answer(&pending, |_| Ok(names)),
+            Err(error) => self.answer(&pending, |_| Err(error)),
         }
-        parts.generation = generation.to_vec();
-        parts.names.extend_from_slice(names);
-        if names.is_empty() || parts.names == b"\0" || parts.names.ends_with(b"\0\0") {
-            parts.names.pop();
-            let names = std::mem::take(&mut parts.names);
-            self.answer(&pending, |_| Ok(names));
-        } else {
-            self.queue.push_front(pending);
-        }
-        Ok(())
     }
 
     /// Keeps the list of open transactions.
@@ -306,14 +306,13 @@ impl Pending {
         if self.parts.is_some() { Kind::DIRECTORY_PART } else { self.request.kind }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         let transaction_id = self.request.transaction.map_or(0, |transaction| transaction.0);
         let payload = match &self.parts {
-            Some(parts) => &self.request.list_part(parts.names.len()).payload,
+            Some(parts) => &self.request.list_part(parts.offset()).payload,
             None => &self.request.payload,
         };
-        wire::encode(self.expects(), self.id.0, transaction_id, payload, out)?;
-        Ok(())
+        wire::encode(self.expects(), self.id.0, transaction_id, payload, out)
     }
 }
 
@@ -330,62 +329,23 @@ pub(crate) fn parse_transaction(payload: &[u8]) -> Result<TransactionId> {
         .ok_or_else(|| Error::Protocol("the id of a new transaction is not a number".to_owned()))
 }
 
-fn watch_event(payload: &[u8]) -> Result<WatchEvent> {
-    let malformed = || Error::Protocol("a watch event without a path and a token".to_owned());
-    let mut strings = wire::strings(payload);
-    let path = strings.next().and_then(|path| std::str::from_utf8(path).ok()).ok_or_else(malformed)?;
-    let path = Path::new(path).map_err(|error| Error::Protocol(format!("a watch event: {error}")))?;
-    // An empty token is a token too, and its NUL may be the payload's last byte.
-    let token = String::from_utf8(strings.next().unwrap_or_default().to_vec()).map_err(|_| malformed())?;
-    Ok(WatchEvent { path, token })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use super::*;
-
-    /// A server's end that tests speak by hand.
-    struct Peer(UnixStream);
-
-    impl Peer {
-        fn receive(&mut self) -> Message {
-            let mut decoder = Decoder::default();
-            let mut byte = [0];
-            loop {
-                self.0.read_exact(&mut byte).unwrap();
-                decoder.extend(&byte);
-                if let Some(message) = decoder.next_message().unwrap() {
-                    return message;
-                }
-            }
-        }
-
-        fn send(&mut self, kind: Kind, request_id: u32, payload: &[u8]) {
-            let mut bytes = Vec::new();
-            wire::encode(kind, request_id, 0, payload, &mut bytes).unwrap();
-            self.0.write_all(&bytes).unwrap();
-        }
-
-        fn has_more(&mut self) -> bool {
-            self.0.set_nonblocking(true).unwrap();
-            let got = self.0.read(&mut [0]);
-            self.0.set_nonblocking(false).unwrap();
-            got.is_ok()
-        }
-    }
+    use crate::path::Path;
+    use crate::peer::Peer;
 
     fn socket() -> (Connection, Peer) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Connection::new(ours.into()), Peer(theirs))
+        (Connection::new(ours.into()), Peer::new(theirs))
     }
 
     fn device() -> (Connection, Peer) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Connection::new(Transport::from_device(ours.into(), "a device")), Peer(theirs))
+        (Connection::new(Transport::from_device(ours.into(), "a device")), Peer::new(theirs))
     }
 
     fn submit(connection: &mut Connection, requests: impl IntoIterator<Item = Request>) -> Vec<RequestId> {
@@ -483,23 +443,105 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_protocol_ends_the_connection() {
-        let cases: [(Kind, u32, &[u8]); 4] = [
-            (Kind::READ, 77, b""),
-            (Kind::WRITE, 1, b"OK\0"),
-            (Kind::WATCH_EVENT, 0, b"no such path\0t\0"),
-            (Kind::WATCH_EVENT, 0, b""),
+    fn a_list_without_an_end_is_refused_and_the_connection_goes_on() {
+        let (mut connection, mut peer) = socket();
+        submit(&mut connection, [Request::list("d").unwrap()]);
+        let id = peer.receive().request_id;
+        peer.send(Kind::ERROR, id, b"E2BIG\0");
+        let part = [b"7\0".as_slice(), &b"n\0".repeat(2000)].concat();
+        let refused = loop {
+            connection.on_readable().unwrap();
+            if let Some(event) = connection.next_event() {
+                break event;
+            }
+            peer.receive();
+            peer.send(Kind::DIRECTORY_PART, id, &part);
+        };
+        assert!(matches!(refused, Event::Reply { result: Err(Error::InvalidReply(_)), .. }), "{refused:?}");
+        submit(&mut connection, [Request::read("a").unwrap()]);
+        assert_eq!(peer.receive().kind, Kind::READ);
+    }
+
+    #[test]
+    fn a_raw_list_whose_parts_cannot_be_asked_for_is_refused_and_the_connection_goes_on() {
+        let (mut connection, mut peer) = socket();
+        submit(&mut connection, [Request::raw(Kind::DIRECTORY, vec![b'x'; 4096]).unwrap()]);
+        let id = peer.receive().request_id;
+        peer.send(Kind::ERROR, id, b"E2BIG\0");
+        connection.on_readable().unwrap();
+        assert!(matches!(reply(&mut connection).1, Err(Error::InvalidRequest { .. })));
+        submit(&mut connection, [Request::read("a").unwrap()]);
+        assert_eq!(peer.receive().kind, Kind::READ);
+    }
+
+    #[test]
+    fn after_an_end_every_call_names_the_first_cause() {
+        type Deed = fn(&mut Peer);
+        let cases: [(Deed, &str); 7] = [
+            (|peer| peer.send(Kind::READ, 77, b""), "broke the protocol: a reply (READ, id 77) to no request of ours"),
+            (|peer| peer.send(Kind::WRITE, 1, b"OK\0"), "broke the protocol: a reply of kind WRITE to READ"),
+            (|peer| peer.send(Kind::WATCH_EVENT, 0, b"no such path\0t\0"), "broke the protocol: a watch event: "),
+            (
+                |peer| peer.send(Kind::WATCH_EVENT, 0, b""),
+                "broke the protocol: a watch event without a path and a token",
+            ),
+            (|peer| peer.send(Kind::WATCH_EVENT, 0, b"a\0\xff\0"), "a watch event without a path and a token"),
+            (|peer| peer.write(&[0xff; 16]), "broke the protocol: payload of 4294967295 bytes"),
+            (Peer::hang_up, "closed the connection"),
         ];
-        for (kind, id, payload) in cases {
-            let (mut connection, mut peer) = socket();
-            submit(&mut connection, [Request::read("a").unwrap()]);
-            peer.send(kind, id, payload);
-            let error = connection.on_readable().unwrap_err();
-            assert!(matches!(error, Error::Protocol(_)) && error.is_fatal(), "{error}");
+        for (deed, cause) in cases {
+            for (mut connection, mut peer) in [socket(), device()] {
+                submit(&mut connection, ["a", "b"].map(|path| Request::read(path).unwrap()));
+                peer.send(Kind::WATCH_EVENT, 0, b"data\0before\0");
+                deed(&mut peer);
+                for id in [77, 1, 2] {
+                    peer.send_if_open(Kind::WATCH_EVENT, 0, b"data\0after\0");
+                    peer.send_if_open(Kind::READ, id, b"");
+                }
+                let first = loop {
+                    if let Err(error) = connection.on_readable() {
+                        break error;
+                    }
+                };
+                let told = first.to_string();
+                assert!(first.is_fatal() && told.contains(cause), "{told}, not {cause}");
+                assert!(!connection.is_waiting() && !connection.wants_write(), "{cause}");
+                for _ in 0..2 {
+                    let later = [
+                        connection.on_readable().unwrap_err(),
+                        connection.flush().unwrap_err(),
+                        connection.submit(Request::read("a").unwrap()).unwrap_err(),
+                    ];
+                    assert!(later.iter().all(|error| error.is_fatal() && error.to_string() == told), "{later:?}");
+                }
+                // What came before it is there, and nothing that came after.
+                assert!(matches!(connection.next_event(), Some(Event::Watch(event)) if event.token == "before"));
+                assert!(connection.next_event().is_none(), "{cause}");
+            }
         }
-        let (mut connection, peer) = socket();
-        drop(peer);
-        assert!(matches!(connection.on_readable(), Err(Error::Closed { .. })));
+    }
+
+    #[test]
+    fn a_transaction_without_a_number_ends_the_connection() {
+        let (mut connection, mut peer) = socket();
+        submit(&mut connection, [Request::transaction_start()]);
+        let id = peer.receive().request_id;
+        peer.send(Kind::TRANSACTION_START, id, b"x\0");
+        let error = connection.on_readable().unwrap_err();
+        assert!(matches!(error, Error::Protocol(_)), "{error}");
+        assert_eq!(connection.flush().unwrap_err().to_string(), error.to_string());
+    }
+
+    #[test]
+    fn an_end_while_sending_is_one_too() {
+        for (mut connection, mut peer) in [socket(), device()] {
+            peer.close();
+            connection.submit(Request::read("a").unwrap()).unwrap();
+            let told = connection.flush().unwrap_err().to_string();
+            assert!(told.starts_with("write to a "), "{told}");
+            assert_eq!(connection.on_readable().unwrap_err().to_string(), told);
+            assert_eq!(connection.submit(Request::read("a").unwrap()).unwrap_err().to_string(), told);
+        }
     }
 
     #[test]

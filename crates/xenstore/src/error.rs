@@ -113,6 +113,9 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// The server's reply does not mean anything. The connection goes on.
+    #[error("the Xenstore server's reply is of no use: {0}")]
+    InvalidReply(String),
     /// No server could be reached.
     #[error("no Xenstore here: {0}")]
     NotFound(String),
@@ -135,6 +138,12 @@ pub enum Error {
     /// The server sent what the protocol does not allow; the connection is of no more use.
     #[error("the Xenstore server broke the protocol: {0}")]
     Protocol(String),
+    /// More watch events came than are kept for somebody who does not take them; the connection is of no more use.
+    #[error("more than {most} bytes of watch events came, and were not taken")]
+    EventsNotTaken {
+        /// How much is kept.
+        most: usize,
+    },
 }
 
 fn at(path: Option<&str>) -> String {
@@ -158,13 +167,43 @@ impl Error {
             Error::NotSent { source, .. } | Error::Io { source, .. } => source.kind(),
             Error::NotFound(_) => io::ErrorKind::NotFound,
             Error::Closed { .. } => io::ErrorKind::ConnectionReset,
-            Error::Protocol(_) => io::ErrorKind::InvalidData,
+            Error::Protocol(_) | Error::InvalidReply(_) => io::ErrorKind::InvalidData,
+            Error::EventsNotTaken { .. } => io::ErrorKind::OutOfMemory,
         }
     }
 
     /// Whether the connection is of no more use after this.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Error::Io { .. } | Error::Closed { .. } | Error::Protocol(_) | Error::NotFound(_))
+        match self {
+            Error::Refused { .. }
+            | Error::InvalidPath(_)
+            | Error::InvalidRequest { .. }
+            | Error::NotSent { .. }
+            | Error::InvalidReply(_) => false,
+            Error::NotFound(_)
+            | Error::Io { .. }
+            | Error::Closed { .. }
+            | Error::Protocol(_)
+            | Error::EventsNotTaken { .. } => true,
+        }
+    }
+
+    /// An error that ended a connection, for one more of those who want to know why.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Error::Io { action, transport, source } => {
+                let source = match source.raw_os_error() {
+                    Some(number) => io::Error::from_raw_os_error(number),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                };
+                Error::Io { action, transport: transport.clone(), source }
+            }
+            Error::Closed { transport } => Error::Closed { transport: transport.clone() },
+            Error::EventsNotTaken { most } => Error::EventsNotTaken { most: *most },
+            Error::Protocol(reason) => Error::Protocol(reason.clone()),
+            // No other ends one.
+            other => Error::Protocol(other.to_string()),
+        }
     }
 }
 

@@ -51,7 +51,11 @@ mod domain_requests;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
+mod event;
+mod parts;
 pub mod path;
+#[cfg(test)]
+mod peer;
 pub mod permission;
 mod request;
 mod transport;
@@ -61,8 +65,9 @@ pub mod wire;
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncClient;
 pub use client::{Client, Transaction};
-pub use connection::{Connection, Event, RequestId, WatchEvent};
+pub use connection::{Connection, RequestId};
 pub use error::{Error, ErrorCode, Result};
+pub use event::{Event, WatchEvent};
 pub use path::{InvalidPath, Path};
 pub use permission::{Access, DomId, Permission};
 pub use request::{Request, TransactionId};

@@ -111,6 +111,11 @@ impl Request {
         self
     }
 
+    /// Why this request may not be sent, as an error.
+    pub(crate) fn invalid(&self, reason: String) -> Error {
+        Error::InvalidRequest { operation: self.kind, path: self.path().map(Into::into), reason }
+    }
+
     /// The next part of the list that this request is for.
     pub(crate) fn list_part(&self, offset: usize) -> Self {
         let mut payload = self.path().unwrap_or_default().as_bytes().to_vec();

@@ -9,6 +9,10 @@ use crate::wire;
 /// else waits long for the server.
 const AT_ONCE: usize = 64;
 
+/// How many bytes of paths and values a walk may come to. It is some times what the quotas of a thousand guests allow, and
+/// keeps a server that makes up nodes without end from filling the memory.
+const MOST: usize = 256 << 20;
+
 /// A walk: [`requests`](Self::requests) says what to ask next, [`take`](Self::take) takes the replies.
 #[derive(Debug)]
 pub(crate) struct Walk {
@@ -18,12 +22,14 @@ pub(crate) struct Walk {
     /// Asked for.
     asked: Vec<Path>,
     found: Vec<(Path, Vec<u8>)>,
+    /// Bytes of all paths and values above.
+    size: usize,
 }
 
 impl Walk {
     pub(crate) fn new(root: &str) -> Result<Self> {
         let root = Path::new(root)?;
-        Ok(Walk { ahead: vec![root.clone()], root, asked: Vec::new(), found: Vec::new() })
+        Ok(Walk { ahead: vec![root.clone()], root, asked: Vec::new(), found: Vec::new(), size: 0 })
     }
 
     /// The next requests, in pairs of value and children; none where the walk is over.
@@ -42,8 +48,14 @@ impl Walk {
             let (Some(value), Some(children)) = (replies.next(), replies.next()) else { break };
             match value.and_then(|value| Ok((value, children?))) {
                 Ok((value, children)) => {
+                    self.size += value.len();
                     for name in wire::strings(&children) {
-                        self.ahead.push(path.join(&String::from_utf8_lossy(name))?);
+                        let child = path.join(&String::from_utf8_lossy(name))?;
+                        self.size += size_of::<(Path, Vec<u8>)>() + child.len();
+                        self.ahead.push(child);
+                    }
+                    if self.size > MOST {
+                        return Err(Error::InvalidReply(format!("more than {MOST} bytes below {}", self.root)));
                     }
                     self.found.push((path, value));
                 }
@@ -99,6 +111,25 @@ mod tests {
         .unwrap();
         assert!(asked(&mut walk).is_empty());
         assert_eq!(found(walk), ["d", "d/stays"]);
+    }
+
+    #[test]
+    fn a_tree_without_an_end_is_given_up() {
+        let mut walk = Walk::new("d").unwrap();
+        let names =
+            (0..100).flat_map(|number| format!("{number:02}{}\0", "n".repeat(38)).into_bytes()).collect::<Vec<_>>();
+        // What it has come to already.
+        walk.size = MOST - (1 << 20);
+        let mut nodes = 0;
+        let error = loop {
+            let count = walk.requests().unwrap().len() / 2;
+            nodes += count;
+            let replies = (0..count).flat_map(|_| [Ok(vec![b'v'; 4096]), Ok(names.clone())]).collect();
+            if let Err(error) = walk.take(replies) {
+                break error;
+            }
+        };
+        assert!(matches!(error, Error::InvalidReply(_)) && nodes < (1 << 20) / 4096, "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -11,8 +12,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{AsyncClient, AsyncTransaction, Shared};
-use crate::connection::{Connection, Event, RequestId, WatchEvent, parse_transaction};
+use crate::client::WATCH_EVENTS_MAX;
+use crate::connection::{Connection, RequestId, parse_transaction};
 use crate::error::{Error, Result};
+use crate::event::{Event, WatchEvent};
 use crate::path::Path;
 use crate::request::Request;
 use crate::transport::Transport;
@@ -76,8 +79,8 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         let end = poll_fn(|context| self.poll(context)).await;
-        // What came before the end is still told.
-        self.tell();
+        // What came before the end is still told, and what is wrong with that was not there first.
+        let _ = self.tell();
         if let Err(error) = end {
             // It is the first.
             let _ = self.shared.ended.set(error);
@@ -94,6 +97,8 @@ impl Driver {
             }
         }
         self.connection.get_mut().0.flush()?;
+        // What may not be sent is answered at once.
+        self.tell()?;
         if let Poll::Ready(error) = self.poll_receive(context) {
             return Poll::Ready(Err(error));
         }
@@ -162,13 +167,20 @@ impl Driver {
     }
 
     /// Tells what came.
-    fn tell(&mut self) {
+    fn tell(&mut self) -> Result<()> {
         while let Some(event) = self.connection.get_mut().0.next_event() {
             match event {
                 Event::Watch(event) => {
                     // An ended watch may still have events on their way.
                     if let Some(events) = self.watches.get(&event.token) {
-                        let _ = events.send(event);
+                        let size = event.size();
+                        let before = self.shared.events_size.fetch_add(size, Ordering::Relaxed);
+                        if before + size > WATCH_EVENTS_MAX {
+                            return Err(Error::EventsNotTaken { most: WATCH_EVENTS_MAX });
+                        }
+                        if events.send(event).is_err() {
+                            self.shared.events_size.fetch_sub(size, Ordering::Relaxed);
+                        }
                     }
                 }
                 Event::Reply { id, result } => {
@@ -179,6 +191,7 @@ impl Driver {
                 }
             }
         }
+        Ok(())
     }
 
     /// Receives what is there. Ready only with an error.
@@ -192,7 +205,9 @@ impl Driver {
                 },
                 Err(source) => return Poll::Ready(self.failed(source)),
             }
-            self.tell();
+            if let Err(error) = self.tell() {
+                return Poll::Ready(error);
+            }
         }
     }
 

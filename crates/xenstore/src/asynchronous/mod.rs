@@ -18,7 +18,7 @@ mod transaction;
 mod watch;
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
@@ -67,6 +67,8 @@ pub struct AsyncClient {
 struct Shared {
     transport: Box<str>,
     last_token: AtomicU64,
+    /// Bytes of the watch events that wait in streams.
+    events_size: AtomicUsize,
     /// Why the connection is of no more use.
     ended: OnceLock<Error>,
 }
@@ -94,6 +96,7 @@ impl AsyncClient {
         let shared = Arc::new(Shared {
             transport: transport.name().into(),
             last_token: AtomicU64::new(0),
+            events_size: AtomicUsize::new(0),
             ended: OnceLock::new(),
         });
         let (commands, taken) = mpsc::unbounded_channel();
@@ -226,7 +229,7 @@ impl AsyncClient {
 
     fn why_ended(&self) -> Error {
         match self.shared.ended.get() {
-            Some(error) => again(error),
+            Some(error) => error.again(),
             None => {
                 let source = io::Error::other("the runtime that drove the connection is gone");
                 Error::Io { action: "wait for", transport: self.shared.transport.clone(), source }
@@ -238,30 +241,10 @@ impl AsyncClient {
 /// Refuses what would get between the driver and its watches.
 fn check(request: &Request) -> Result<()> {
     match request.kind {
-        Kind::WATCH | Kind::UNWATCH | Kind::RESET_WATCHES => Err(Error::InvalidRequest {
-            operation: request.kind,
-            path: request.path().map(Into::into),
-            reason: "an async client's watches are streams".to_owned(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// The same error for one more of those who waited.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::Io { action, transport, source } => {
-            let source = match source.raw_os_error() {
-                Some(number) => io::Error::from_raw_os_error(number),
-                None => io::Error::new(source.kind(), source.to_string()),
-            };
-            Error::Io { action, transport: transport.clone(), source }
+        Kind::WATCH | Kind::UNWATCH | Kind::RESET_WATCHES => {
+            Err(request.invalid("an async client's watches are streams".to_owned()))
         }
-        Error::Closed { transport } => Error::Closed { transport: transport.clone() },
-        other => Error::Protocol(match other {
-            Error::Protocol(reason) => reason.clone(),
-            other => other.to_string(),
-        }),
+        _ => Ok(()),
     }
 }
 

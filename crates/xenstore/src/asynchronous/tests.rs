@@ -7,15 +7,16 @@
 )]
 
 use std::future::Future;
-use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::*;
+use crate::client::WATCH_EVENTS_MAX;
 use crate::embedded::{Running, Server, Store, Toolstack};
-use crate::wire::{self, Decoder, Message};
+use crate::event::WatchEvent;
+use crate::peer::Peer;
 
 fn server() -> Running {
     let mut store = Store::new();
@@ -169,7 +170,7 @@ async fn watches_are_not_set_behind_its_back() {
 async fn all_who_wait_are_told_of_the_end() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let client = AsyncClient::new(ours.into()).unwrap();
-    let mut peer = Peer(theirs);
+    let mut peer = Peer::new(theirs);
     let watch = tokio::spawn({
         let client = client.clone();
         async move { client.watch("data").await }
@@ -200,6 +201,87 @@ async fn all_who_wait_are_told_of_the_end() {
         assert!(matches!(soon(changes.next()).await, Err(Error::Closed { .. })));
         assert!(matches!(soon(client.read("data/x")).await, Err(Error::Closed { .. })));
         assert!(matches!(soon(client.transaction(async |_| Ok(()))).await, Err(Error::Closed { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_the_protocol_is_told_of_to_all() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let client = AsyncClient::new(ours.into()).unwrap();
+    let mut peer = Peer::new(theirs);
+    let reads: Vec<_> = (0..3)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.pipeline([Request::read("a")?, Request::read("b")?]).await })
+        })
+        .collect();
+    // It stays open, and goes on as if nothing was.
+    let _peer = tokio::task::spawn_blocking(move || {
+        let asked: Vec<_> = (0..6).map(|_| peer.receive()).collect();
+        peer.send(Kind::READ, 77, b"");
+        for asked in asked {
+            peer.send_if_open(Kind::READ, asked.request_id, b"value");
+        }
+        peer
+    })
+    .await
+    .unwrap();
+    let cause = "the Xenstore server broke the protocol: a reply (READ, id 77) to no request of ours";
+    for read in reads {
+        assert_eq!(soon(read).await.unwrap().unwrap_err().to_string(), cause);
+    }
+    assert_eq!(soon(client.read("a")).await.unwrap_err().to_string(), cause);
+    assert_eq!(soon(client.watch("a")).await.unwrap_err().to_string(), cause);
+    assert_eq!(soon(client.transaction(async |_| Ok(()))).await.unwrap_err().to_string(), cause);
+}
+
+#[tokio::test]
+async fn events_that_nobody_takes_are_not_kept_for_ever() {
+    let path = format!("data/{}", "x".repeat(2000));
+    let most = WATCH_EVENTS_MAX / WatchEvent { path: Path::new(&path).unwrap(), token: "0".to_owned() }.size();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let client = AsyncClient::new(ours.into()).unwrap();
+    let peer = std::thread::spawn(move || {
+        let mut peer = Peer::new(theirs);
+        let event =
+            |peer: &mut Peer, token| peer.send_if_open(Kind::WATCH_EVENT, 0, format!("{path}\0{token}\0").as_bytes());
+        for kind in [Kind::WATCH, Kind::READ, Kind::READ, Kind::UNWATCH, Kind::WATCH] {
+            let asked = peer.receive();
+            assert_eq!(asked.kind, kind);
+            if kind == Kind::READ {
+                assert!((0..most).all(|_| event(&mut peer, 0)));
+            }
+            peer.send(kind, asked.request_id, b"OK\0");
+        }
+        while event(&mut peer, 1) {}
+    });
+    let mut watch = client.watch("data").await.unwrap();
+    // With the reply they are all there.
+    client.read("a").await.unwrap();
+    for _ in 0..most {
+        watch.next().await.unwrap();
+    }
+    client.read("a").await.unwrap();
+    // Neither those that were taken count, nor those of a stream that is gone.
+    drop(watch);
+    let mut watch = client.watch("data").await.unwrap();
+    let error = soon(client.read("a")).await.unwrap_err();
+    let mut took = 0;
+    while soon(watch.next()).await.is_ok() {
+        took += 1;
+    }
+    assert!(matches!(error, Error::EventsNotTaken { .. }), "{error}");
+    assert_eq!(took, most);
+    peer.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_the_system_refuses_is_told_at_once() {
+    // A descriptor that can be waited for and refuses to be written, as Linux does with one watch too many.
+    let refusing = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    let client = AsyncClient::new(Transport::from_device(refusing, "a device")).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(soon(client.watch("data")).await, Err(Error::NotSent { .. })));
     }
 }
 
@@ -236,7 +318,7 @@ async fn a_device_has_one_request_under_way() {
     ours.set_nonblocking(true).unwrap();
     let client = AsyncClient::new(Transport::from_device(ours.into(), "a device")).unwrap();
     let peer = std::thread::spawn(move || {
-        let mut peer = Peer(theirs);
+        let mut peer = Peer::new(theirs);
         for _ in 0..20 {
             let asked = peer.receive();
             std::thread::sleep(Duration::from_millis(2));
@@ -257,34 +339,4 @@ async fn a_device_has_one_request_under_way() {
         soon(read).await.unwrap();
     }
     peer.join().unwrap();
-}
-
-/// A server's end that tests speak by hand.
-struct Peer(UnixStream);
-
-impl Peer {
-    fn receive(&mut self) -> Message {
-        let mut decoder = Decoder::default();
-        let mut byte = [0];
-        loop {
-            self.0.read_exact(&mut byte).unwrap();
-            decoder.extend(&byte);
-            if let Some(message) = decoder.next_message().unwrap() {
-                return message;
-            }
-        }
-    }
-
-    fn send(&mut self, kind: Kind, request_id: u32, payload: &[u8]) {
-        let mut bytes = Vec::new();
-        wire::encode(kind, request_id, 0, payload, &mut bytes).unwrap();
-        self.0.write_all(&bytes).unwrap();
-    }
-
-    fn has_more(&mut self) -> bool {
-        self.0.set_nonblocking(true).unwrap();
-        let got = self.0.read(&mut [0]);
-        self.0.set_nonblocking(false).unwrap();
-        got.is_ok()
-    }
 }
