@@ -24,7 +24,8 @@ pub(crate) const TRANSACTION_TRIES: usize = 1000;
 /// nobody can take them.
 pub(crate) const WATCH_EVENTS_MAX: usize = 16 << 20;
 
-/// A client whose calls wait for the server.
+/// A client whose calls wait for the server, for as long as it takes. For a time limit there is
+/// [`Connection`], or the async client.
 ///
 /// Watch events that come while a call waits are kept, in order, for [`next_watch_event`](Self::next_watch_event). Who
 /// has watches and never takes their events loses the connection at 16 MiB of them ([`Error::EventsNotTaken`]). Its

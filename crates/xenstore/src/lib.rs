@@ -27,8 +27,21 @@
 //! # fn main() {}
 //! ```
 //!
-//! With the feature `embedded` there is a store with Xenstore's semantics in memory, and a server for it, for tests and
-//! try-outs without Xen. With the feature `tokio` there is a client whose calls are futures.
+//! The features, none of which is on by default:
+//!
+//! - `embedded`: a store with Xenstore's semantics in memory, and a server for it, for tests and try-outs without Xen.
+//! - `faults`: lets a test tell that store to misbehave.
+//! - `tokio`: a client whose calls are futures, `AsyncClient`.
+//!
+//! # When something goes wrong
+//!
+//! Most errors are about one request: a node is not there, the domain may not write it, a quota is full. [`Error::code`] has
+//! the server's reason, and the connection goes on. After those that [are fatal](Error::is_fatal) it does not: whatever
+//! waits or is called later is told the same error. Open another connection then, after a while, and set the watches again,
+//! which were the connection's.
+//!
+//! A suspend or a migration of the guest does not end a connection to the kernel's device. The kernel sets the watches again,
+//! each of which then fires; a transaction that was open is lost, and [`Client::transaction`] starts it over.
 //!
 //! # What each transport supports
 //!
@@ -41,6 +54,11 @@
 //! | requests about domains, `CONTROL`, quotas | domain 0 | domain 0 | release only | domain 0 |
 //! | `RESET_WATCHES` | yes | not sent | not sent | not sent |
 //! | `AsyncClient` | yes | yes | not tried | not tried |
+//!
+//! The tests run against C xenstored and oxenstored of Xen 4.17. What is said of FreeBSD and NetBSD comes from their
+//! kernels' sources and was not run there.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "tokio")]
 pub mod asynchronous;

@@ -7,7 +7,8 @@
 //!
 //! Any future of this module may be dropped at any time. What it asked for is done all the same if it was polled once
 //! and the connection stays open, and its reply goes nowhere. A transaction that was under way is abandoned, unless its
-//! commit was asked for. The connection goes on, and no watch event is lost to others.
+//! commit was asked for. The connection goes on, and no watch event is lost to others. A request whose future was dropped
+//! still takes its place: who gives up on a server that does not answer, and asks again and again, piles them up.
 //!
 //! Over a device of the kernel one request is under way at a time, as everywhere in this crate: further ones wait for
 //! their turn in the order in which they were made. A Linux kernel before 4.11 waits for a reply inside of write(2), and
@@ -74,7 +75,8 @@ struct Shared {
 }
 
 impl AsyncClient {
-    /// Opens the Xenstore of this system; see [`Transport::open`] for where it looks.
+    /// Opens the Xenstore of this system; see [`Transport::open`] for where it looks, and [`Transport::connect`] for how long
+    /// a server that hangs may keep the thread.
     ///
     /// # Errors
     /// [`Error::NotFound`] where there is none, [`Error::Io`] where it cannot be used.
