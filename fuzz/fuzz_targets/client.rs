@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use xenstore::wire::{self, Decoder, HEADER_LEN, Kind, Message, PAYLOAD_MAX};
 use xenstore::{Access, Client, Connection, Error, Event, Permission, Request, RequestId, Transport};
 use xenstore_fuzz::Script;
@@ -52,9 +53,13 @@ const PAYLOADS: [&[u8]; 12] = [
 
 fuzz_target!(|input: &[u8]| {
     let mut script = Script::new(input);
-    let (ours, theirs) = UnixStream::pair().expect("make a socket pair");
-    let server = Server::new(theirs);
-    match script.byte() % 3 {
+    let choice = script.byte() % 3;
+    // The calls that wait get one message at a time, as if the server had answered each in turn.
+    let kind = if choice == 2 { SocketType::SEQPACKET } else { SocketType::STREAM };
+    let pair = rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+    let (ours, theirs) = pair.expect("make a socket pair");
+    let (ours, server) = (UnixStream::from(ours), Server::new(theirs.into()));
+    match choice {
         0 => core(script, Connection::new(ours.into()), server),
         1 => {
             ours.set_nonblocking(true).expect("make a socket non-blocking");
@@ -90,7 +95,8 @@ impl Server {
 
     /// Takes what the client sent, all of which has to be requests.
     fn receive(&mut self) {
-        let mut buffer = [0; 8192];
+        // More than all that a client sends at once.
+        let mut buffer = [0; 65536];
         while let Ok(len @ 1..) = self.socket.read(&mut buffer) {
             self.received.extend(&buffer[..len]);
         }
@@ -103,6 +109,10 @@ impl Server {
 
     /// Sends as far as there is room; a client that does not read must not make this wait.
     fn send(&mut self, bytes: &[u8]) {
+        // To a reader of messages an empty one is the end.
+        if bytes.is_empty() {
+            return;
+        }
         let Ok(len) = self.socket.write(bytes) else { return };
         self.sent_bytes += len;
         self.sent.extend(&bytes[..len]);
@@ -244,7 +254,8 @@ fn request(script: &mut Script<'_>) -> Result<Request, Error> {
     })
 }
 
-/// What the server sends is all there before the first call, and then nothing: so no call may wait.
+/// What the server sends is all there before the first call, though read one message at a time, and then nothing: so no
+/// call may wait.
 fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
     let mut last_id = 0;
     for _ in 0..script.byte() % 64 {

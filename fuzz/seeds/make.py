@@ -108,7 +108,7 @@ write("client", "calls", prepared((2, b"v"), (11, OK), (1, b"a\0b\0"), (3, OWNER
                                   (15, EVENT), (13, OK)) + bytes([0, 0, 0, 1]) + text(b"v") + bytes([0, 2, 0, 3, 0, 4, 0, 5, 0, 7]))
 write("client", "parts", prepared((16, E2BIG), (22, PART), (22, LAST_PART)) + bytes([0, 2]))
 write("client", "transaction", prepared((6, ONE), (2, b"v"), (11, OK), (7, OK)) + bytes([0, 10, 2, 0, 0, 0, 1]))
-write("client", "conflict", prepared((6, ONE), (7, OK), (6, LARGE), (16, EAGAIN), (6, ONE), (7, OK)) + bytes([0, 10]) * 3)
+write("client", "conflict", prepared((6, ONE), (7, OK), (6, LARGE), (16, EAGAIN), (6, ONE), (7, OK)) + bytes([0, 10, 0]) * 3)
 write("client", "lost", prepared((6, ONE), (16, ENOENT), (16, ENOENT), (16, EAGAIN)) + bytes([0, 10, 1, 0, 0]))
 write("client", "pipeline", prepared((2, b"v"), (1, b"a\0"), (16, ENOENT)) + bytes([0, 9, 3, 0, 0, 0, 3, 0, 10]))
 
