@@ -74,13 +74,14 @@ macro_rules! node_calls {
         /// As for [`read`](Self::read) where `path` itself cannot be read, and as for [`list`](Self::list);
         /// [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 256 MiB.
         pub $($async)* fn walk($($receiver)*, path: impl AsRef<str>) -> Result<Vec<(Path, Vec<u8>)>> {
-            let mut walk = Walk::new(path.as_ref())?;
+            let mut walk = Walk::new(path)?;
+            let mut nodes = Vec::new();
             loop {
                 let requests = walk.requests()?;
                 if requests.is_empty() {
-                    return Ok(walk.finish());
+                    return walk::values(nodes);
                 }
-                walk.take($me.pipeline(requests)$($await)*?)?;
+                nodes.extend(walk.take($me.pipeline(requests)$($await)*?)?);
             }
         }
 

@@ -15,7 +15,7 @@ use crate::path::Path;
 use crate::permission::{DomId, Permission};
 use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
-use crate::walk::Walk;
+use crate::walk::{self, Walk};
 
 /// How often a transaction is started over before its conflict becomes the caller's error.
 pub(crate) const TRANSACTION_TRIES: usize = 1000;

@@ -77,7 +77,7 @@ mod peer;
 pub mod permission;
 mod request;
 mod transport;
-mod walk;
+pub mod walk;
 pub mod wire;
 
 #[cfg(feature = "tokio")]

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-
-use super::walk::Node;
+use xenstore::Permission;
+use xenstore::walk::Node;
 
 /// Prints the object member by member, so that a big tree is never held as a whole.
 #[derive(Debug, Default)]
@@ -13,17 +13,19 @@ pub(crate) struct Json {
 }
 
 impl Json {
-    pub(crate) fn print(&mut self, node: &Node<'_>, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn print(&mut self, node: &Node, out: &mut dyn Write) -> io::Result<()> {
         let mut value = match &node.value {
-            None => Value::Null,
-            Some(value) => std::str::from_utf8(value).map_or_else(|_| json!(value), Value::from),
+            Err(_) => Value::Null,
+            Ok(value) => std::str::from_utf8(value).map_or_else(|_| json!(value), Value::from),
         };
         if let Some(permissions) = &node.permissions {
+            let texts = |permissions: &Vec<_>| permissions.iter().map(Permission::to_string).collect::<Vec<_>>();
+            let permissions = permissions.as_ref().ok().map(texts);
             value = json!({ "value": value, "permissions": permissions });
         }
         out.write_all(if self.has_begun { b",\n  " } else { b"{\n  " })?;
         self.has_begun = true;
-        write!(out, "{}: {value}", Value::from(node.path))
+        write!(out, "{}: {value}", Value::from(node.path.as_str()))
     }
 
     pub(crate) fn end(&self, out: &mut dyn Write) -> io::Result<()> {

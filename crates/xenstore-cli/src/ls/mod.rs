@@ -2,16 +2,15 @@
 
 mod json;
 mod text;
-mod walk;
 
 use std::io::{self, IsTerminal, Write};
 
+use xenstore::walk::{Node, Walk};
 use xenstore::{Client, Error, ErrorCode};
 
 use crate::failure::Failure;
 use json::Json;
 use text::Text;
-use walk::{Walk, no_directory};
 
 /// How a tree is printed.
 pub(crate) enum Form {
@@ -49,15 +48,39 @@ pub(crate) fn ls(
     } else {
         paths
     };
-    let mut walk = Walk { client, permissions };
+    let mut walk = |visit: Visit<'_>| paths.iter().try_for_each(|path| below(client, path, permissions, visit));
     match form {
-        Form::Text(text) => paths.iter().try_for_each(|path| walk.below(path, &mut |node| text.print(node, out))),
+        Form::Text(text) => walk(&mut |node| text.print(node, out)),
         Form::Json => {
             let mut json = Json::default();
-            let walked = paths.iter().try_for_each(|path| walk.below(path, &mut |node| json.print(node, out)));
+            let walked = walk(&mut |node| json.print(node, out));
             // What was found before a failure is an object too.
             json.end(out)?;
             walked
+        }
+    }
+}
+
+type Visit<'v> = &'v mut dyn FnMut(&Node) -> io::Result<()>;
+
+/// Visits all nodes below `path`. One below which this may not look ends it, after the visit to that.
+fn below(client: &mut Client, path: &str, permissions: bool, visit: Visit<'_>) -> Result<(), Failure> {
+    let failed = |error| no_directory(path, &error);
+    let mut walk = Walk::new(path).map_err(failed)?;
+    if permissions {
+        walk = walk.with_permissions();
+    }
+    loop {
+        let requests = walk.requests().map_err(failed)?;
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let replies = client.pipeline(requests).map_err(failed)?;
+        for node in walk.take(replies).map_err(failed)? {
+            if node.depth > 0 {
+                visit(&node)?;
+            }
+            node.children.map_err(|error| no_directory(&node.path, &error))?;
         }
     }
 }
@@ -73,4 +96,9 @@ fn default_path(client: &mut Client) -> Result<String, Failure> {
     let domain = String::from_utf8_lossy(&domain).trim().parse();
     let domain = domain.map_err(|error| Failure::Said(format!("domid: {error}")))?;
     client.domain_path(domain).map(|path| path.to_string()).map_err(|error| failed(&error))
+}
+
+/// What Xen's `ls` says where it cannot list a node.
+fn no_directory(path: &str, error: &Error) -> Failure {
+    Failure::of_request(&format!("xs_directory ({path})"), error)
 }

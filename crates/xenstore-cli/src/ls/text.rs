@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::walk::Node;
+use xenstore::Permission;
+use xenstore::walk::Node;
+
 use crate::escape::escape;
 
 /// The width where there is no terminal.
@@ -32,17 +34,19 @@ impl Text {
         Text { flat, width, colours }
     }
 
-    pub(crate) fn print(&self, node: &Node<'_>, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn print(&self, node: &Node, out: &mut dyn Write) -> io::Result<()> {
         // In Xen's tools a path takes no room from its value, not even where the line is cut off at the terminal's edge.
         let (name, mut column) = if self.flat {
-            (node.path, 0)
+            (node.path.as_str(), 0)
         } else {
-            write!(out, "{:indent$}", "", indent = node.depth)?;
-            let name = self.cut(node.name, node.depth);
-            (name, node.depth + name.len())
+            let indent = node.depth.saturating_sub(1);
+            write!(out, "{:indent$}", "")?;
+            let name = self.cut(node.path.name(), indent);
+            (name, indent + name.len())
         };
-        self.coloured(if node.has_children { "1;34" } else { "" }, name, out)?;
-        let Some(value) = &node.value else {
+        let has_children = node.children.as_ref().is_ok_and(|names| !names.is_empty());
+        self.coloured(if has_children { "1;34" } else { "" }, name, out)?;
+        let Ok(value) = &node.value else {
             return out.write_all(b":\n\n");
         };
         let text = escape(value);
@@ -55,7 +59,8 @@ impl Text {
             self.coloured("32", &format!("\"{text}\""), out)?;
             column += text.len() + " = \"\"".len();
         }
-        if let Some(permissions) = &node.permissions {
+        if let Some(Ok(permissions)) = &node.permissions {
+            let permissions: Vec<_> = permissions.iter().map(Permission::to_string).collect();
             let dots = if is_cut { String::new() } else { self.dots(column) };
             self.coloured("2", &format!("{dots}  ({})", permissions.join(",")), out)?;
         }
@@ -85,24 +90,32 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
+    use xenstore::Error;
+
     use super::*;
 
-    fn line(text: &Text, node: &Node<'_>) -> String {
+    fn line(text: &Text, node: &Node) -> String {
         let mut out = Vec::new();
         text.print(node, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
-    fn node<'a>(path: &'a str, depth: usize, value: &str) -> Node<'a> {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let permissions = Some(vec!["n0".to_owned(), "r5".to_owned()]);
-        Node { path, name, depth, has_children: depth == 0, value: Some(value.into()), permissions }
+    fn node(path: &str, depth: usize, value: &str) -> Node {
+        let children = if depth == 1 { vec!["below".to_owned()] } else { Vec::new() };
+        let permissions = ["n0", "r5"].map(|text| Permission::parse(text.as_bytes()).unwrap());
+        Node {
+            path: path.parse().unwrap(),
+            depth,
+            value: Ok(value.into()),
+            children: Ok(children),
+            permissions: Some(Ok(permissions.into())),
+        }
     }
 
     #[test]
     fn colours_are_around_what_is_printed_without() {
-        let plain = line(&Text::new(false, Some(100), false), &node("/a/b", 0, "value"));
-        let coloured = line(&Text::new(false, Some(100), true), &node("/a/b", 0, "value"));
+        let plain = line(&Text::new(false, Some(100), false), &node("/a/b", 1, "value"));
+        let coloured = line(&Text::new(false, Some(100), true), &node("/a/b", 1, "value"));
         assert!(coloured.starts_with("\x1b[1;34mb\x1b[m = \x1b[32m\"value\"\x1b[m"), "{coloured:?}");
         let mut without = coloured;
         for code in ["\x1b[1;34m", "\x1b[32m", "\x1b[2m", "\x1b[m"] {
@@ -115,7 +128,7 @@ mod tests {
     fn narrow_and_wide() {
         let long = "v".repeat(100);
         let start = |columns| {
-            let line = line(&Text::new(false, columns, false), &node("/a/name", 1, &long));
+            let line = line(&Text::new(false, columns, false), &node("/a/name", 2, &long));
             (line.matches('v').count(), line.contains("\\...\"  (n0,r5)\n"))
         };
         assert_eq!(start(None), (80 - 8 - 5, true));
@@ -128,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_may_not_be_read() {
-        let hidden = Node { value: None, ..node("/a/b", 1, "") };
+        let hidden = Node { value: Err(Error::Protocol(String::new())), ..node("/a/b", 2, "") };
         assert_eq!(line(&Text::new(false, None, false), &hidden), " b:\n\n");
         assert_eq!(line(&Text::new(true, None, false), &hidden), " /a/b:\n\n".trim_start_matches(' '));
     }

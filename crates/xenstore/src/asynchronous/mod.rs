@@ -34,7 +34,7 @@ use crate::path::Path;
 use crate::permission::{DomId, Permission};
 use crate::request::Request;
 use crate::transport::Transport;
-use crate::walk::Walk;
+use crate::walk::{self, Walk};
 use crate::wire::Kind;
 
 /// A client whose calls are futures. Clones share the connection.

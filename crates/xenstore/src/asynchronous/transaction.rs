@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::path::Path;
 use crate::permission::Permission;
 use crate::request::{Request, TransactionId};
-use crate::walk::Walk;
+use crate::walk::{self, Walk};
 
 /// An open transaction: sees the store as it was when the transaction began, and its own changes.
 #[derive(Debug)]
