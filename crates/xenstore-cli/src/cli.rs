@@ -15,11 +15,11 @@ Environment:
   XENSTORED_RUNDIR  directory of xenstored's socket [default: /run/xenstored, /var/run/xenstored]
   NO_COLOR          no colours on a terminal
 
-Exit status: 0 when all went well, 1 otherwise.";
+Exit status: 0 when all went well, 1 otherwise; killed by SIGPIPE where nobody reads the output any more.";
 
 /// Reads, writes and watches Xenstore
 #[derive(Debug, Parser)]
-#[command(name = "xenstore", version, about, after_help = MORE)]
+#[command(name = "xenstore", version, about, after_help = MORE, infer_long_args = true)]
 pub(crate) struct Cli {
     /// Use xenstored's socket only, not the kernel's device
     #[arg(short, long, global = true)]
@@ -85,7 +85,7 @@ pub(crate) enum Command {
         /// Print one JSON object, path to value
         ///
         /// A value is a string, or an array of its bytes where it is not UTF-8, or null where it may not be read. With
-        /// --permissions it is an object of "value" and "permissions".
+        /// --permissions it is an object of "value" and "permissions", which are null too where they may not be read.
         #[arg(long, conflicts_with = "flat")]
         json: bool,
         /// Where to start [default: /, or where that may not be read, the domain's own tree]
@@ -94,9 +94,6 @@ pub(crate) enum Command {
     },
     /// Tell by the exit status whether all these nodes are there
     Exists {
-        /// For compatibility, without effect
-        #[arg(short, long, hide = true)]
-        prefix: bool,
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
     },
@@ -126,14 +123,18 @@ pub(crate) enum Command {
     ///
     /// Each key is printed once at the beginning.
     Watch {
-        /// End after so many lines
-        #[arg(short, long, value_name = "NR")]
-        number: Option<u64>,
+        /// End after so many lines; -1 for never
+        #[arg(short, long, value_name = "NR", default_value_t = -1, hide_default_value = true, allow_negative_numbers = true)]
+        number: i64,
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
     },
-    /// Print a completion script for a shell
-    Completions { shell: Shell },
+    /// Print a completion script, or write those of the command and of all links to a directory
+    Completions {
+        shell: Shell,
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// Print the manual page, or write the pages of all sub-commands to a directory
     Man {
         #[arg(value_name = "DIR")]

@@ -1,6 +1,6 @@
 //! How the command ends where it fails.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use signal_hook::consts::SIGPIPE;
@@ -11,6 +11,8 @@ use xenstore::{Error, ErrorCode};
 pub(crate) enum Failure {
     /// This is to be said.
     Said(String),
+    /// The command line is wrong, or asks for help.
+    Usage(clap::Error),
     /// The exit status says it all.
     Silent,
     /// The output could not be printed.
@@ -29,17 +31,27 @@ impl Failure {
 
     /// Says what is to be said, and ends.
     pub(crate) fn end(self, program: &str) -> ExitCode {
-        match self {
-            Failure::Said(message) => eprintln!("{program}: {message}"),
-            Failure::Silent => {}
-            // Nobody reads any more. Programs of which that is not known end by the signal, which a Rust program
-            // ignores, so that shells and scripts see what they know.
-            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                let _ = signal_hook::low_level::emulate_default_handler(SIGPIPE);
+        let mut stderr = io::stderr();
+        let mut status = ExitCode::FAILURE;
+        let printed = match self {
+            Failure::Said(message) => writeln!(stderr, "{program}: {message}"),
+            Failure::Usage(error) => {
+                // Xen's tools end with 1 where clap would with 2.
+                if !error.use_stderr() {
+                    status = ExitCode::SUCCESS;
+                }
+                error.print()
             }
-            Failure::Output(error) => eprintln!("{program}: write to standard output: {error}"),
+            Failure::Silent => Ok(()),
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(error),
+            Failure::Output(error) => writeln!(stderr, "{program}: write to standard output: {error}"),
+        };
+        // Nobody reads any more. C programs end by the signal, which a Rust program ignores, so that is what shells and
+        // scripts know. Any other failure to say why this failed cannot be said.
+        if printed.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            let _ = signal_hook::low_level::emulate_default_handler(SIGPIPE);
         }
-        ExitCode::FAILURE
+        status
     }
 }
 
@@ -50,7 +62,7 @@ impl From<io::Error> for Failure {
 }
 
 /// What the C library says of the codes that a user meets.
-pub(crate) fn text(code: &ErrorCode) -> &str {
+fn text(code: &ErrorCode) -> &str {
     match code {
         ErrorCode::ENOENT => "No such file or directory",
         ErrorCode::EACCES => "Permission denied",

@@ -27,12 +27,7 @@ fn main() -> ExitCode {
     let program = program(&arguments);
     let cli = match Cli::try_parse_from(cli::expand_link(&program, arguments)) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nothing is lost where even this cannot be printed.
-            let _ = error.print();
-            // Xen's tools end with 1 where clap would with 2.
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
+        Err(error) => return Failure::Usage(error).end(&program),
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let result = run::run(cli, &mut out);

@@ -1,7 +1,6 @@
 //! From the command line to what it asks for.
 
 use std::io::Write;
-use std::path::Path;
 
 use xenstore::{Client, Transport};
 
@@ -26,22 +25,20 @@ pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
             let form = if json { ls::Form::Json } else { ls::Form::text(flat) };
             ls::ls(&mut open()?, &paths, permissions, form, out)
         }
-        Command::Exists { keys, .. } => nodes::exists(&mut open()?, &keys),
+        Command::Exists { keys } => nodes::exists(&mut open()?, &keys),
         Command::Chmod { upto, recurse, key, modes } => {
             permissions::chmod(&mut open()?, &key, &modes, Reach { upto, recurse })
         }
         Command::Perms { prefix, keys } => permissions::print(&mut open()?, &keys, prefix, out),
         Command::Watch { number, keys } => watch::watch(&mut open()?, &keys, number, out),
-        Command::Completions { shell } => generate::completions(shell, out),
+        Command::Completions { shell, directory } => generate::completions(shell, directory.as_deref(), out),
         Command::Man { directory } => generate::man(directory.as_deref(), out),
     }
 }
 
 fn open(socket_only: bool) -> Result<Client, Failure> {
-    let transport = match std::env::var_os("XENSTORED_PATH") {
-        Some(path) if socket_only => Transport::connect(Path::new(&path)),
-        None if socket_only => Transport::open_socket(),
-        _ => Transport::open(),
-    };
+    // As for Xen's tools, what the environment names is used whatever it is.
+    let is_named = std::env::var_os("XENSTORED_PATH").is_some();
+    let transport = if socket_only && !is_named { Transport::open_socket() } else { Transport::open() };
     transport.map(Client::new).map_err(|error| Failure::Said(error.to_string()))
 }

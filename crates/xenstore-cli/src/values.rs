@@ -65,7 +65,7 @@ pub(crate) fn pairs(arguments: &[OsString], raw: bool) -> Result<Vec<(String, Ve
         let key = key.to_string_lossy().into_owned();
         let Some(value) = arguments.next() else {
             let error = Cli::command().error(ErrorKind::WrongNumberOfValues, format!("{key} has no value"));
-            return Err(Failure::Said(error.to_string().trim_end().to_owned()));
+            return Err(Failure::Usage(error));
         };
         let value = value.as_bytes();
         pairs.push((key, if raw { value.to_vec() } else { unescape(value) }));
