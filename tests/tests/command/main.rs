@@ -1,0 +1,116 @@
+//! The `xenstore` command beside Xen's own tools: the same store, the same arguments, the same results.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+
+mod exchange;
+mod lines;
+mod ls;
+mod watch;
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use exchange::{what_one_removes_or_changes_is_so_for_the_other, what_one_writes_the_other_reads};
+use lines::{command_lines_do_the_same, command_lines_of_a_guest_do_the_same, the_socket_is_found_alike};
+use ls::{ls_of_odd_nodes_is_the_same, ls_on_a_terminal_is_the_same};
+use system_tests::{Profile, build, on_both_daemons};
+use tempfile::TempDir;
+use watch::watches_print_the_same;
+use xenstore::{Client, Transport};
+
+on_both_daemons! {
+    ls_of_odd_nodes_is_the_same
+    ls_on_a_terminal_is_the_same
+    what_one_writes_the_other_reads
+    what_one_removes_or_changes_is_so_for_the_other
+    watches_print_the_same
+    command_lines_do_the_same
+    command_lines_of_a_guest_do_the_same
+    the_socket_is_found_alike
+}
+
+/// Whose tools.
+#[derive(Clone, Copy, Debug)]
+enum Tools {
+    Ours,
+    Xens,
+}
+
+impl Tools {
+    const BOTH: [(Tools, Tools); 2] = [(Tools::Ours, Tools::Xens), (Tools::Xens, Tools::Ours)];
+
+    /// `name` is that of the command or of one of its links.
+    fn program(self, name: &str) -> PathBuf {
+        match self {
+            Tools::Ours => links().join(name),
+            Tools::Xens => Path::new("/usr/bin").join(name),
+        }
+    }
+
+    fn command(self, socket: &Path, name: &str) -> Command {
+        let program = self.program(name);
+        assert!(program.exists(), "{} is missing: install xenstore-utils", program.display());
+        let mut command = Command::new(program);
+        command.env("XENSTORED_PATH", socket);
+        command
+    }
+
+    fn run(self, socket: &Path, name: &str, arguments: &[impl AsRef<OsStr>]) -> Output {
+        self.command(socket, name).args(arguments).output().expect("run the tool")
+    }
+
+    /// What is printed, where it must not fail.
+    #[track_caller]
+    fn prints(self, socket: &Path, name: &str, arguments: &[impl AsRef<OsStr>]) -> Vec<u8> {
+        let output = self.run(socket, name, arguments);
+        assert!(output.status.success(), "{self:?} {name}: {output:?}");
+        output.stdout
+    }
+}
+
+/// A directory with our command and all its links.
+fn links() -> &'static Path {
+    static LINKS: OnceLock<TempDir> = OnceLock::new();
+    let links = LINKS.get_or_init(|| {
+        let program = build("xenstore-cli", Profile::Debug);
+        let directory = tempfile::tempdir().unwrap();
+        symlink(&program, directory.path().join("xenstore")).unwrap();
+        for name in ["read", "write", "rm", "list", "ls", "exists", "chmod", "watch"] {
+            symlink(&program, directory.path().join(format!("xenstore-{name}"))).unwrap();
+        }
+        directory
+    });
+    links.path()
+}
+
+fn connect(socket: &Path) -> Client {
+    Client::new(Transport::connect(socket).unwrap())
+}
+
+/// Numbers that look random, and are the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> usize {
+        // The constants of Knuth's MMIX; the upper bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.0 >> 33) % end).unwrap()
+    }
+
+    /// A value that is odd in one way or another.
+    fn value(&mut self) -> Vec<u8> {
+        let len = [0, 1, self.below(30), self.below(100), self.below(1500)][self.below(5)];
+        let kind = self.below(4);
+        (0..len)
+            .map(|_| match kind {
+                0 => u8::try_from(self.below(256)).unwrap(),
+                1 => b"\\\"\n\r\t\0\x01\x07\x08\x1b \x7f\xff%01x"[self.below(16)],
+                2 => b"abc XYZ=,/\"'"[self.below(12)],
+                _ => "\u{e4}\u{20ac}".as_bytes()[self.below(5)],
+            })
+            .collect()
+    }
+}
