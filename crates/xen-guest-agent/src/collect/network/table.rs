@@ -383,7 +383,9 @@ mod properties {
     fn dump(kernel: &mut Kernel, meanwhile: &[Event], table: &mut Table, interfaces: &mut BTreeMap<u32, Interface>) {
         table.begin();
         let mut messages = kernel.links();
-        meanwhile.iter().for_each(|event| kernel.apply(event));
+        for event in meanwhile {
+            kernel.apply(event);
+        }
         messages.append(&mut kernel.told);
         messages.extend(kernel.addresses());
         for message in messages {
