@@ -8,9 +8,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::calls::{self, domain_calls, node_calls};
-use crate::connection::{Connection, RequestId, parse_transaction};
+use crate::connection::{Connection, parse_transaction};
 use crate::error::{Error, ErrorCode, Result};
-use crate::event::{Event, WatchEvent};
+use crate::event::{Event, RequestId, WatchEvent};
 use crate::path::Path;
 use crate::permission::{DomId, Permission};
 use crate::request::{Request, TransactionId};

@@ -6,15 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::event::{Event, WatchEvent};
+use crate::event::{Event, RequestId, WatchEvent};
 use crate::parts::Parts;
 use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
 use crate::wire::{self, Decoder, Kind, Message, TooLong};
-
-/// Tells the reply to one request from those to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(u32);
 
 /// A connection to a server, for callers with a poll(2) loop of their own.
 ///

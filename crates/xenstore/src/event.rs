@@ -1,9 +1,12 @@
 //! What comes from a server.
 
-use crate::connection::RequestId;
 use crate::error::{Error, Result};
 use crate::path::Path;
 use crate::wire;
+
+/// Tells the reply to one request from those to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub(crate) u32);
 
 /// A watch that fired.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -83,9 +83,9 @@ pub mod wire;
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncClient;
 pub use client::{Client, Transaction};
-pub use connection::{Connection, RequestId};
+pub use connection::Connection;
 pub use error::{Error, ErrorCode, Result};
-pub use event::{Event, WatchEvent};
+pub use event::{Event, RequestId, WatchEvent};
 pub use path::{InvalidPath, Path};
 pub use permission::{Access, DomId, Permission};
 pub use request::{Request, TransactionId};

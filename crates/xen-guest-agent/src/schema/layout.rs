@@ -2,6 +2,15 @@
 
 use xenstore::Path;
 
+/// What is told of VIFs stands below this node, by their numbers.
+pub(super) const VIFS: &str = "attr/vif";
+
+/// The same for virtual functions.
+pub(super) const VIRTUAL_FUNCTIONS: &str = "xenserver/attr/net-sriov-vf";
+
+/// The same for all interfaces, by interface index.
+pub(super) const INTERFACES: &str = "data/net";
+
 /// The nodes that the agent owns. They are the same for all schemas: to switch is to want others of them.
 pub const LAYOUT: Layout = Layout {
     claims: &[
@@ -36,9 +45,9 @@ pub const LAYOUT: Layout = Layout {
         Claim { is_tree: true, kept: Kept::Watched, ..cached("net") },
         Claim { is_tree: true, ..cached("memory") },
     ],
-    watches: &["data/os_name", "data/net", "attr", "xenserver/attr/net-sriov-vf"],
+    watches: &["data/os_name", INTERFACES, "attr", VIRTUAL_FUNCTIONS],
     resume: "domid",
-    networks: &["attr/vif", "data/net", "xenserver/attr/net-sriov-vf"],
+    networks: &[VIFS, INTERFACES, VIRTUAL_FUNCTIONS],
     rank,
 };
 

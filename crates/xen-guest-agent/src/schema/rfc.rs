@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use super::Nodes;
+use super::layout::INTERFACES;
 use super::reach::Filter;
 use crate::guest::Guest;
 
@@ -12,7 +13,7 @@ const VERSION: &str = "0.1.0";
 /// All interfaces that connect the guest to the outside, by interface index.
 pub(super) fn render_network(guest: &Guest, filter: &Filter, nodes: &mut Nodes) {
     for (index, interface) in filter.outward(guest) {
-        let home = format!("data/net/{index}");
+        let home = format!("{INTERFACES}/{index}");
         nodes.put(&home, &interface.name);
         if let Some(mac) = interface.mac {
             nodes.put(format_args!("{home}/mac/{}", name(mac)), mac);

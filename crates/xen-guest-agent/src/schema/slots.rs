@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use xenstore::Path;
 
+use super::layout::{VIFS, VIRTUAL_FUNCTIONS};
 use super::reach::Port;
-use super::std::{VIFS, VIRTUAL_FUNCTIONS};
 use crate::guest::Address;
 
 /// The indices of all addresses, kept as long as an address lives.

@@ -5,17 +5,12 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use super::Nodes;
+use super::layout::{VIFS, VIRTUAL_FUNCTIONS};
 use super::reach::{Filter, Port};
 use super::slots::{Family, Slots};
 use crate::guest::{Address, Guest};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-
-/// The node that what is told of VIFs stands below, by their numbers.
-pub(super) const VIFS: &str = "attr/vif";
-
-/// The same for virtual functions.
-pub(super) const VIRTUAL_FUNCTIONS: &str = "xenserver/attr/net-sriov-vf";
 
 /// An index that an address had stays its own: `slots` keeps them.
 pub(super) fn render_network(guest: &Guest, filter: &Filter, slots: &mut Slots, nodes: &mut Nodes) {

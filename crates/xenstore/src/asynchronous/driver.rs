@@ -13,9 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{AsyncClient, AsyncTransaction, Shared};
 use crate::client::WATCH_EVENTS_MAX;
-use crate::connection::{Connection, RequestId, parse_transaction};
+use crate::connection::{Connection, parse_transaction};
 use crate::error::{Error, Result};
-use crate::event::{Event, WatchEvent};
+use crate::event::{Event, RequestId, WatchEvent};
 use crate::path::Path;
 use crate::request::Request;
 use crate::transport::Transport;
