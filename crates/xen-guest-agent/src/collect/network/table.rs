@@ -82,8 +82,13 @@ impl Table {
     pub(super) fn apply(&mut self, message: Message, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
         match message {
             Message::Link { index, link } => {
-                // A dump comes after a loss: another link may have the index by now.
-                let is_same = self.seen.as_mut().is_none_or(|seen| !seen.links.insert(index));
+                let mut is_same = true;
+                if let Some(seen) = &mut self.seen {
+                    // A dump comes after a loss: another link may have the index by now.
+                    is_same = !seen.links.insert(index);
+                    // The dump tells of addresses after links: these belonged to the other one, or came with this one.
+                    self.is_doubtful |= !is_same && seen.addresses.iter().any(|(known, _, _)| *known == index);
+                }
                 self.link(index, link, is_same, interfaces)
             }
             Message::NoLink { index } => {
