@@ -292,7 +292,10 @@ fn a_silent_server_does_not_keep_it_from_ending(daemon: Daemon) {
 #[ignore = "needs root and xenstored"]
 fn it_is_small() {
     let bed = bed(Daemon::C, Toolstack::Xapi);
-    let agent = bed.start_as(Profile::Release);
+    let mut command = bed.command(Profile::Release);
+    // As a service manager starts it; the environment is part of a process's memory.
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let agent = Agent::spawn(command, &bed.root.join("log"));
     sleep(Duration::from_secs(1));
     assert_eq!(fs::read_dir(format!("/proc/{}/task", agent.id())).unwrap().count(), 1, "threads");
     let rollup = agent.proc("smaps_rollup");

@@ -59,8 +59,6 @@ const BUFFER: usize = 32 * 1024;
 #[derive(Debug)]
 pub(super) struct Netlink {
     socket: OwnedFd,
-    /// Room for a datagram, and always empty: memory that is not written is not the agent's own.
-    buffer: Vec<u8>,
     table: Table,
     dump: Option<Dump>,
     /// Messages were lost, or a dump was interrupted: everything must be dumped again.
@@ -91,7 +89,6 @@ impl Netlink {
             .map_err(|error| failed("listen to links and addresses", error))?;
         let mut netlink = Netlink {
             socket,
-            buffer: Vec::with_capacity(BUFFER),
             table: Table::new(numbers),
             dump: None,
             is_lost: true,
@@ -118,7 +115,8 @@ impl Netlink {
     /// Receives what is there, and no more than a few hundred datagrams. Whether the interfaces changed.
     pub(super) fn on_readable(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
         let mut changed = false;
-        let mut buffer = std::mem::take(&mut self.buffer);
+        // Not kept: between events, others have its room. It stays empty: memory that is not written costs nothing.
+        let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER);
         for _ in 0..MOST_AT_ONCE {
             match rustix::net::recv(&self.socket, buffer.spare_capacity_mut(), RecvFlags::TRUNC) {
                 Ok(((datagram, _), len)) if len <= datagram.len() => changed |= self.on_datagram(datagram, interfaces),
@@ -139,7 +137,6 @@ impl Netlink {
                 }
             }
         }
-        self.buffer = buffer;
         changed
     }
 
