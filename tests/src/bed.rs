@@ -72,7 +72,7 @@ impl Bed {
         command.arg("--stderr").arg("--root").arg(self.root.path());
         command.arg("--xenstore").arg(format!("socket={}", self.guest.socket().display()));
         if self.collector == Collector::Poll {
-            command.args(["--network", "poll", "--poll-period", "0.05"]);
+            command.args(["--network-mode", "poll", "--network-poll-period", "0.05"]);
         }
         command
     }

@@ -325,7 +325,7 @@ fn stacked_links_can_be_left_out(collector: Collector) {
     let mut bed = bed(collector);
     batch(&bed, "addr add 10.0.0.1/24 dev lan\nlink add br0 type bridge\nlink set lan master br0\nlink set br0 up\n");
     bed.network.ip("addr add 10.1.0.1/24 dev br0");
-    let _agent = bed.start_with(&["--stacked-links", "false"]);
+    let _agent = bed.start_with(&["--network-stacked-links=false"]);
     let nodes = bed.await_nodes(|nodes| address(nodes, "attr/vif/0/ipv4/0") == Some("10.0.0.1"));
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/1"), None);
 }
@@ -418,7 +418,12 @@ fn names_and_hardware_addresses_follow(collector: Collector) {
 fn what_the_settings_leave_out(collector: Collector) {
     let mut bed = bed(collector);
     batch(&bed, "addr add 10.0.0.1/24 dev lan\naddr add 10.1.0.1/24 dev lan\naddr add 10.0.0.9/24 dev wan\n");
-    let _agent = bed.start_with(&["--leave-out-interfaces", "w*", "--leave-out-addresses", "fe80::/10,10.1.0.0/16"]);
+    let _agent = bed.start_with(&[
+        "--network-leave-out-interfaces",
+        "w*",
+        "--network-leave-out-addresses",
+        "fe80::/10,10.1.0.0/16",
+    ]);
     let nodes = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0/prefix"));
     sleep(MOMENT);
     assert_eq!(bed.nodes(), nodes);
@@ -441,7 +446,7 @@ fn temporary_addresses(collector: Collector) {
     assert_eq!(address(&nodes, "attr/vif/0/ipv6/0"), Some("2001:db8::1"));
     assert_eq!(address(&nodes, "attr/vif/0/ipv6/1"), Some(temporary));
     agent.stop();
-    let _agent = bed.start_with(&["--temporary-addresses", "false"]);
+    let _agent = bed.start_with(&["--network-temporary-addresses=false"]);
     bed.await_nodes(|nodes| !nodes.values().any(|value| value == temporary));
 }
 
@@ -476,7 +481,7 @@ fn what_flaps_is_no_burden_and_is_right_in_the_end() {
 fn the_network_can_be_left_alone() {
     let mut bed = bed(Collector::Netlink);
     bed.network.ip("addr add 10.0.0.1/24 dev lan");
-    let agent = bed.start_with(&["--network", "off"]);
+    let agent = bed.start_with(&["--network-mode", "off"]);
     sleep(MOMENT);
     assert!(!bed.nodes().keys().any(|path| path.starts_with("attr/vif")));
     assert_eq!(agent.stop(), "");
@@ -495,7 +500,7 @@ fn without_netlink_it_looks_from_time_to_time_and_says_so_once() {
         // What comes before the agent itself puts it into its namespace.
         let is_agent = |argument: &&OsStr| argument.to_string_lossy().ends_with("xen-guest-agent");
         command.args(whole.get_args().skip_while(|argument| !is_agent(argument)));
-        command.args(["--network", mode, "--poll-period", "0.05"]);
+        command.args(["--network-mode", mode, "--network-poll-period", "0.05"]);
         Agent::spawn(command, &bed.root.join("log"))
     };
     let mut refused = agent(&bed, "netlink");

@@ -8,8 +8,9 @@ use xenstore::{Connection, Error};
 use crate::collect::domain::Domain;
 use crate::guest::Guest;
 use crate::publish::{Change, Progress, Publisher};
-use crate::schema::Schema;
 use crate::schema::layout::LAYOUT;
+use crate::schema::reach::Filter;
+use crate::schema::{self, Schema};
 
 /// Publications that may follow one another at once.
 const BURST: u32 = 20;
@@ -112,6 +113,13 @@ impl Agent {
     /// Has the store compared with what should be there.
     pub fn compare(&mut self) {
         self.publisher.compare();
+    }
+
+    /// Publishes by this schema from now on, and tries again what the host refused.
+    pub fn set_schema(&mut self, name: schema::Name, filter: Filter) {
+        (self.schema.name, self.schema.filter) = (name, filter);
+        self.publisher.retry();
+        self.on_news(News::All);
     }
 
     /// The number of this domain, once it is known.

@@ -1,148 +1,178 @@
-//! What a user sets on the command line.
+//! The command line: an option for each setting, and what to do.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
 
-use clap::{ArgAction, Parser};
-use glob::Pattern;
-use ipnet::IpNet;
-use log::LevelFilter;
+use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::collect::network;
-use crate::schema;
-use crate::schema::reach::Filter;
+use crate::settings::{DIRECTORY, SETTINGS, Setting, Settings, Sources};
+use crate::show::Format;
 
-/// Looking at the network takes some time itself.
-const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+const CONFIG: &str = "config";
+const FORMAT: &str = "format";
 
-/// Tells the Xen host about this guest: system, addresses, memory
-#[derive(Debug, Parser)]
-#[command(version, about)]
+/// What stands below the help of the command itself.
+const MORE: &str = "\
+Lists take commas between their values, or the option more than once; they replace those of the files.
+
+SIGHUP has all settings read again; SIGTERM and SIGINT end the agent.
+
+Exit status: 0 when it was asked to end, 1 when Xenstore or the system do not let it work, 2 when options or settings \
+are wrong, 3 when this is not a Xen guest.";
+
+/// What the command line says.
+#[derive(Debug)]
 pub struct Cli {
-    /// Log to standard error instead of the journal or syslog
-    #[arg(short = 's', long)]
-    pub stderr: bool,
+    /// What to do.
+    pub action: Action,
+    /// Where settings are.
+    pub sources: Sources,
+}
 
-    /// How much to log: off, error, warn, info, debug or trace; goes before the environment's RUST_LOG [default: info]
-    #[arg(short = 'l', long, value_name = "LEVEL")]
-    pub loglevel: Option<LevelFilter>,
-
-    /// Which nodes to publish
-    #[arg(long, value_name = "SCHEMA", env = "XENSTORE_SCHEMA", default_value = "std")]
-    pub schema: schema::Name,
-
-    /// Where Xenstore is: auto, device, socket, socket=PATH, or embedded for a try-out without Xen
-    #[arg(long, value_name = "WHERE", default_value = "auto")]
-    pub xenstore: Place,
-
-    /// Read the files under /etc, /usr/lib, /proc and /sys from below this directory
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
-
-    /// How to look at the network
-    #[arg(long, value_name = "MODE", default_value = "auto")]
-    pub network: network::Mode,
-
-    /// Seconds between two looks at the network, where changes are not reported
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    pub poll_period: Duration,
-
-    /// Interfaces to show nothing of, by patterns such as docker*
-    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
-    pub leave_out_interfaces: Vec<Pattern>,
-
-    /// Addresses not to show, by networks such as 169.254.0.0/16
-    #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = network)]
-    pub leave_out_addresses: Vec<IpNet>,
-
-    /// Whether to show temporary IPv6 addresses
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
-    pub temporary_addresses: bool,
-
-    /// Whether to show the addresses of bridges, bonds, VLANs and so on with the device that carries them
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
-    pub stacked_links: bool,
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Be the agent.
+    Run,
+    /// Show the settings.
+    Config,
+    /// Show what would be published.
+    Show(Format),
 }
 
 impl Cli {
-    /// What is shown of the network.
-    pub fn filter(&self) -> Filter {
-        Filter {
-            without_interfaces: self.leave_out_interfaces.clone(),
-            without_addresses: self.leave_out_addresses.clone(),
-            temporary: self.temporary_addresses,
-            stacked: self.stacked_links,
+    /// Reads the command line of this process; ends it where that is wrong, or asks for help.
+    pub fn parse() -> Self {
+        Cli::from_matches(&command().get_matches())
+    }
+
+    fn from_matches(matches: &ArgMatches) -> Self {
+        // Options may stand before and behind the name of a sub-command.
+        let (action, behind) = match matches.subcommand() {
+            Some(("show", behind)) => {
+                let is_json = behind.get_one::<String>(FORMAT).is_some_and(|format| format == "json");
+                (Action::Show(if is_json { Format::Json } else { Format::Tree }), behind)
+            }
+            Some((_, behind)) => (Action::Config, behind),
+            None => (Action::Run, matches),
+        };
+        let words = |setting: &'static Setting| {
+            let words = [behind, matches].into_iter().find_map(|matches| matches.get_many::<String>(setting.key))?;
+            Some((setting, words.filter(|word| !setting.is_list() || !word.is_empty()).cloned().collect()))
+        };
+        let file = [behind, matches].into_iter().find_map(|matches| matches.get_one::<PathBuf>(CONFIG));
+        Cli {
+            action,
+            sources: Sources { file: file.cloned(), command_line: SETTINGS.iter().filter_map(words).collect() },
         }
     }
 }
 
-/// A time that is no shorter than a looking takes.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.filter(|seconds| *seconds >= SHORTEST_PERIOD).ok_or_else(|| "it is no number of at least 0.01".to_owned())
+/// The definition of the command line.
+pub fn command() -> Command {
+    let command = Command::new(env!("CARGO_PKG_NAME"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Tells the Xen host about this guest: system, addresses, memory")
+        .after_help(MORE);
+    // The options of a sub-command are made only when it is called: as `global` ones they cost the daemon 12 KiB.
+    with_options(command)
+        .subcommand(
+            Command::new("config")
+                .about("Print the settings as TOML, each with where it comes from")
+                .defer(with_options),
+        )
+        .subcommand(
+            Command::new("show")
+                .about("Print what the agent would publish here now, without Xenstore")
+                .defer(|show| with_options(show.arg(format()))),
+        )
 }
 
-/// A network, or a single address.
-fn network(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse().or_else(|_| address()).map_err(|_| "it is no address and no network".to_owned())
+fn format() -> Arg {
+    Arg::new(FORMAT)
+        .long("format")
+        .value_name("FORMAT")
+        .default_value("tree")
+        .value_parser(PossibleValuesParser::new(["tree", "json"]))
+        .help("How to print it")
 }
 
-/// Where Xenstore is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Where libxenstore would look.
-    Auto,
-    /// The kernel's device.
-    Device,
-    /// A server's socket, at this path or the usual one.
-    Socket(Option<PathBuf>),
-    /// In the agent itself.
-    Embedded,
+fn with_options(command: Command) -> Command {
+    let defaults = Settings::default();
+    let config =
+        Arg::new(CONFIG).long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).help(format!(
+            "Read this file of settings instead of {DIRECTORY}/config.toml and {DIRECTORY}/conf.d/*.toml"
+        ));
+    command.args(SETTINGS.iter().map(|setting| argument(setting, &defaults))).arg(config)
 }
 
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Place::Auto),
-            "device" => Ok(Place::Device),
-            "socket" => Ok(Place::Socket(None)),
-            "embedded" => Ok(Place::Embedded),
-            _ => match text.strip_prefix("socket=") {
-                Some(path) if !path.is_empty() => Ok(Place::Socket(Some(path.into()))),
-                _ => Err("it is none of auto, device, socket, socket=PATH and embedded".to_owned()),
-            },
-        }
+fn argument(setting: &'static Setting, defaults: &Settings) -> Arg {
+    let note = |name, value: &str| if value.is_empty() { String::new() } else { format!(" [{name}: {value}]") };
+    let default = note("default", &setting.words(defaults));
+    let environment = note("environment", setting.environment.unwrap_or_default());
+    let argument = Arg::new(setting.key)
+        .long(setting.option())
+        .value_name(setting.placeholder)
+        .value_parser(ValueParser::string())
+        .help(format!("{}: {}{default}{environment}", setting.doc, setting.allowed()));
+    let argument = setting.short.into_iter().fold(argument, Arg::short);
+    if setting.is_switch() {
+        argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else if setting.is_list() {
+        argument.action(ArgAction::Append).value_delimiter(',')
+    } else {
+        argument
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
-    #[test]
-    fn the_definitions_are_sound() {
-        Cli::command().debug_assert();
+    /// What the arguments set, as `key=value` with bars between the values of a list.
+    fn parsed(arguments: &str) -> Result<(Action, String), String> {
+        let arguments = ["xen-guest-agent"].into_iter().chain(arguments.split_whitespace());
+        let matches = command().try_get_matches_from(arguments).map_err(|error| error.to_string())?;
+        let cli = Cli::from_matches(&matches);
+        let file = cli.sources.file.iter().map(|file| format!("file={}", file.display()));
+        let words = cli.sources.command_line.iter();
+        let words = words.map(|(setting, words)| format!("{}={}", setting.key, words.join("|")));
+        Ok((cli.action, file.chain(words).collect::<Vec<_>>().join(" ")))
     }
 
     #[test]
-    fn places() {
-        let cases = [
-            ("auto", Some(Place::Auto)),
-            ("device", Some(Place::Device)),
-            ("socket", Some(Place::Socket(None))),
-            ("socket=/run/x", Some(Place::Socket(Some("/run/x".into())))),
-            ("socket=", None),
-            ("embedded", Some(Place::Embedded)),
-            ("Xen", None),
-        ];
-        for (text, place) in cases {
-            assert_eq!(text.parse().ok(), place, "{text}");
+    fn the_definitions_are_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn options() {
+        let tree = Action::Show(Format::Tree);
+        for (arguments, action, words) in [
+            ("", Action::Run, ""),
+            ("-s -l debug", Action::Run, "stderr=true loglevel=debug"),
+            ("--stderr=false --loglevel=off", Action::Run, "stderr=false loglevel=off"),
+            ("--network-stacked-links=false", Action::Run, "network.stacked-links=false"),
+            ("--config x --root /y", Action::Run, "file=x root=/y"),
+            ("--root /a --schema std show --root /b", tree, "schema=std root=/b"),
+            ("--config x config --schema rfc", Action::Config, "file=x schema=rfc"),
+            ("show", tree, ""),
+            ("--root /y show --format json", Action::Show(Format::Json), "root=/y"),
+            ("--network-leave-out-interfaces a,b", Action::Run, "network.leave-out-interfaces=a|b"),
+            (
+                "--network-leave-out-interfaces a --network-leave-out-interfaces b",
+                Action::Run,
+                "network.leave-out-interfaces=a|b",
+            ),
+            ("--network-leave-out-interfaces=", Action::Run, "network.leave-out-interfaces="),
+        ] {
+            assert_eq!(parsed(arguments), Ok((action, words.to_owned())), "{arguments}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_option_is_told_the_right_one() {
+        let said = parsed("--shcema rfc").unwrap_err();
+        assert!(said.contains("--schema"), "{said}");
     }
 }

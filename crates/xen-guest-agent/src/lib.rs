@@ -11,4 +11,6 @@ pub mod log;
 pub mod publish;
 pub mod run;
 pub mod schema;
+pub mod settings;
+pub mod show;
 pub mod try_out;

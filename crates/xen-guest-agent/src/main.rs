@@ -2,15 +2,29 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use xen_guest_agent::cli::{Cli, Place};
-use xen_guest_agent::run::{self, Stop};
+use xen_guest_agent::cli::{Action, Cli};
+use xen_guest_agent::run::{self, Signals};
+use xen_guest_agent::{log as logging, show};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    // A try-out is watched on a terminal.
-    xen_guest_agent::log::start(cli.loglevel, cli.stderr || cli.xenstore == Place::Embedded);
-    let result = Stop::on_signals().and_then(|stop| run::run(&cli, &stop));
+    let Cli { action, sources } = Cli::parse();
+    let loaded = match sources.load() {
+        Ok(loaded) => loaded,
+        Err(wrong) => {
+            // As for a wrong option: where to log is not known.
+            eprintln!("{}: {wrong}", env!("CARGO_PKG_NAME"));
+            return ExitCode::from(2);
+        }
+    };
+    match action {
+        Action::Run => run::start_log(&loaded.settings),
+        Action::Config | Action::Show(_) => logging::start(&loaded.settings.loglevel, true),
+    }
+    let result = match action {
+        Action::Run => Signals::catch().and_then(|signals| run::run(loaded.settings, &sources, &signals)),
+        Action::Config => show::print(&loaded.to_toml()),
+        Action::Show(format) => show::show(&loaded.settings, format),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

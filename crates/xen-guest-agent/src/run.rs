@@ -1,23 +1,23 @@
 //! The loop: one thread, one poll(2).
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use xenstore::{Connection, Error, Transport};
 
 use crate::agent::{Agent, News};
-use crate::cli::{Cli, Place};
-use crate::collect::network::{self, VifNumbers};
 use crate::collect::root::Root;
 use crate::collect::{Collectors, clock, host};
 use crate::guest::Guest;
 use crate::publish::Change;
 use crate::schema::Schema;
+use crate::settings::{Place, SETTINGS, Settings, Sources};
 use crate::try_out::{TryOut, show};
 
 /// Why the agent cannot do its work.
@@ -52,42 +52,56 @@ impl Failure {
         }
     }
 
-    fn system(action: &'static str) -> impl Fn(io::Error) -> Failure {
+    pub(crate) fn system(action: &'static str) -> impl Fn(io::Error) -> Failure {
         move |source| Failure::System { action, source }
     }
 }
 
-/// Readable once the agent was asked to end.
+/// Where signals arrive: each descriptor is readable once there was one.
 #[derive(Debug)]
-pub struct Stop(UnixStream);
+pub struct Signals {
+    /// SIGTERM and SIGINT: the agent should end.
+    stop: UnixStream,
+    /// SIGHUP: it should read its settings again.
+    reload: UnixStream,
+}
 
-impl Stop {
-    /// Asked by SIGTERM and SIGINT.
+impl Signals {
+    /// Catches the signals from now on.
     ///
     /// # Errors
     /// The system's.
-    pub fn on_signals() -> Result<Self, Failure> {
+    pub fn catch() -> Result<Self, Failure> {
+        let catch = |signals: &[i32]| {
+            let (ours, theirs) = UnixStream::pair()?;
+            for signal in signals {
+                signal_hook::low_level::pipe::register(*signal, theirs.try_clone()?)?;
+            }
+            ours.set_nonblocking(true)?;
+            Ok(ours)
+        };
         let failed = Failure::system("wait for signals");
-        let (ours, signals) = UnixStream::pair().map_err(&failed)?;
-        for signal in [SIGTERM, SIGINT] {
-            let signals = signals.try_clone().map_err(&failed)?;
-            signal_hook::low_level::pipe::register(signal, signals).map_err(&failed)?;
-        }
-        Ok(Stop(ours))
+        let stop = catch(&[SIGTERM, SIGINT]).map_err(&failed)?;
+        Ok(Signals { stop, reload: catch(&[SIGHUP]).map_err(&failed)? })
     }
 }
 
-/// Runs the agent until it is asked to stop.
+/// Starts the log as the settings have it. A try-out is watched on a terminal.
+pub fn start_log(settings: &Settings) {
+    crate::log::start(&settings.loglevel, settings.stderr || settings.xenstore == Place::Embedded);
+}
+
+/// Runs the agent until it is asked to stop. `sources` is where its settings are found again.
 ///
 /// # Errors
 /// Only what can never work ends it.
-pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
-    let root = Root::new(&cli.root);
-    let mut try_out = match cli.xenstore {
+pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Result<(), Failure> {
+    let root = Root::new(&settings.root);
+    let mut try_out = match settings.xenstore {
         Place::Embedded => Some(TryOut::open().map_err(Failure::system("open the embedded store"))?),
         _ => None,
     };
-    let connection = connect(cli, try_out.as_mut());
+    let connection = connect(&settings.xenstore, try_out.as_mut());
     match connection {
         Err(error @ Error::NotFound(_)) if !host::is_xen(&root) => return Err(Failure::NotXen(error)),
         Err(error) if matches!(error.io_kind(), io::ErrorKind::PermissionDenied) => {
@@ -99,19 +113,18 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
         // The device of a Xen guest may come later in the boot, and a server may be about to start.
         Ok(_) | Err(_) => {}
     }
-    let numbers = if try_out.is_some() { VifNumbers::Index } else { VifNumbers::Sysfs(root.clone()) };
-    let network = network::Settings { mode: cli.network, period: cli.poll_period };
-    let mut guest = Guest::default();
-    let mut collectors = Collectors::open(root, numbers, network, &mut guest, clock::now())
-        .map_err(Failure::system("see the network"))?;
-    let mut agent =
-        Agent::new(guest, Schema::new(cli.schema, cli.filter()), try_out.as_ref().map(|_| show as fn(&Change)));
+    let (mut guest, numbers) = (Guest::default(), settings.vif_numbers());
+    let mut collectors =
+        Collectors::open(root, numbers, settings.network, settings.memory_period, &mut guest, clock::now())
+            .map_err(Failure::system("see the network"))?;
+    let schema = Schema::new(settings.schema, settings.filter.clone());
+    let mut agent = Agent::new(guest, schema, try_out.as_ref().map(|_| show as fn(&Change)));
     agent.connect(connection, clock::now());
     let mut is_spread = false;
     loop {
         let now = clock::now();
         if agent.wants_connection(now) {
-            agent.connect(connect(cli, try_out.as_mut()), now);
+            agent.connect(connect(&settings.xenstore, try_out.as_mut()), now);
         }
         if collectors.is_settled() {
             agent.advance(now, SystemTime::now());
@@ -120,10 +133,24 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
             collectors.spread(domain_id, now);
             is_spread = true;
         }
-        let ready = wait(stop, &agent, &collectors, try_out.as_ref(), now)?;
+        let ready = wait(signals, &agent, &collectors, try_out.as_ref(), now)?;
         let now = clock::now();
         if !ready.stop.is_empty() {
             return Ok(());
+        }
+        if !ready.reload.is_empty() {
+            // The terminal of a try-out is gone.
+            if try_out.is_some() {
+                return Ok(());
+            }
+            // However many signals there were, one reading is for all of them.
+            while (&signals.reload).read(&mut [0; 64]).is_ok_and(|len| len > 0) {}
+            if let Some(new) = reload(sources, &settings) {
+                collectors.set(new.network, new.memory_period, &mut agent.guest, now);
+                agent.set_schema(new.schema, new.filter.clone());
+                is_spread = false;
+                settings = new;
+            }
         }
         if ready.connection.contains(PollFlags::OUT) {
             agent.on_writable(now);
@@ -155,6 +182,7 @@ pub fn run(cli: &Cli, stop: &Stop) -> Result<(), Failure> {
 /// What poll(2) found.
 struct Ready {
     stop: PollFlags,
+    reload: PollFlags,
     connection: PollFlags,
     network: PollFlags,
     host_name: PollFlags,
@@ -162,14 +190,14 @@ struct Ready {
 }
 
 fn wait(
-    stop: &Stop,
+    signals: &Signals,
     agent: &Agent,
     collectors: &Collectors,
     try_out: Option<&TryOut>,
     now: Duration,
 ) -> Result<Ready, Failure> {
     let deadline = agent.deadline().map_or(collectors.deadline(), |deadline| deadline.min(collectors.deadline()));
-    let mut fds = vec![PollFd::new(&stop.0, PollFlags::IN)];
+    let mut fds = vec![PollFd::new(&signals.stop, PollFlags::IN), PollFd::new(&signals.reload, PollFlags::IN)];
     if let Some(connection) = agent.connection() {
         let mut interest = PollFlags::IN;
         interest.set(PollFlags::OUT, connection.wants_write());
@@ -188,6 +216,7 @@ fn wait(
     let mut next = |is_there: bool| if is_there { found.next() } else { None }.unwrap_or(PollFlags::empty());
     Ok(Ready {
         stop: next(true),
+        reload: next(true),
         connection: next(agent.connection().is_some()),
         network: next(collectors.network().is_some()),
         host_name: next(collectors.host_name().is_some()),
@@ -195,10 +224,32 @@ fn wait(
     })
 }
 
-fn connect(cli: &Cli, try_out: Option<&mut TryOut>) -> Result<Connection, Error> {
+/// Reads the settings again, and has the log follow them. None where they are wrong; what only a restart gives effect
+/// stays as it is.
+fn reload(sources: &Sources, old: &Settings) -> Option<Settings> {
+    let mut new = match sources.load() {
+        Ok(loaded) => loaded.settings,
+        Err(wrong) => {
+            error!("settings stay as they were: {wrong}");
+            return None;
+        }
+    };
+    for setting in SETTINGS.iter().filter(|setting| setting.needs_restart) {
+        let value = setting.to_toml(&new);
+        if value != setting.to_toml(old) {
+            warn!("{} = {value} takes effect after a restart", setting.key);
+        }
+    }
+    (new.xenstore, new.root) = (old.xenstore.clone(), old.root.clone());
+    start_log(&new);
+    info!("settings were read again");
+    Some(new)
+}
+
+fn connect(place: &Place, try_out: Option<&mut TryOut>) -> Result<Connection, Error> {
     match try_out {
         Some(try_out) => try_out.connect(),
-        None => open(&cli.xenstore),
+        None => open(place),
     }
     .map(Connection::new)
 }

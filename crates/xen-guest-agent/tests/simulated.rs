@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use xen_guest_agent::agent::{Agent, News};
 use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
-use xen_guest_agent::schema::Schema;
+use xen_guest_agent::schema::reach::Filter;
+use xen_guest_agent::schema::{Name, Schema};
 use xenstore::embedded::{Refusal, Server, Store, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{Connection, ErrorCode, Path};
@@ -193,7 +194,7 @@ fn a_flapping_guest_is_held_back_and_right_in_the_end() {
 }
 
 #[test]
-fn a_refused_node_is_not_asked_for_again_before_a_resume() {
+fn a_refused_node_is_not_asked_for_again_before_a_resume_or_new_settings() {
     let mut world = World::new(Toolstack::Libxl);
     world.agent.guest.balloon = true;
     world.server.store_mut().keep_requests(true);
@@ -213,6 +214,25 @@ fn a_refused_node_is_not_asked_for_again_before_a_resume() {
     world.server.process();
     world.settle();
     assert_eq!(asked(&mut world), 1);
+    world.agent.set_schema(Name::Std, Filter::default());
+    world.settle();
+    assert_eq!(asked(&mut world), 1);
+}
+
+#[test]
+fn another_schema_takes_the_place_of_the_first() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.agent.set_schema(Name::Rfc, Filter::default());
+    world.settle();
+    assert_eq!((world.read("attr/vif/0/ipv4/0"), world.read("data/net/2").as_deref()), (None, Some("eth0")));
+    world
+        .agent
+        .set_schema(Name::Std, Filter { without_interfaces: vec!["eth*".parse().unwrap()], ..Filter::default() });
+    world.settle();
+    assert_eq!((world.read("attr/vif/0/name"), world.read("data/net/2")), (None, None));
+    world.agent.set_schema(Name::Std, Filter::default());
+    world.settle();
+    assert_eq!(world.read("attr/vif/0/ipv4/1").as_deref(), Some("10.0.0.2"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use log::warn;
+use log::{error, warn};
 
 use crate::guest::{Guest, Memory};
 use host::HostName;
@@ -24,11 +24,11 @@ use memory::Meminfo;
 use network::{Network, VifNumbers};
 use root::Root;
 
-/// How often memory is looked at, and with it what nothing reports by itself.
+/// How often memory is looked at, and with it what nothing reports by itself, where no setting says otherwise.
 pub const PERIOD: Duration = Duration::from_secs(60);
 
-/// Every so many looks, all that is known is taken for new.
-const FULL_LOOK: u32 = 10;
+/// So often, all that is known is taken for new.
+const FULL_PERIOD: Duration = Duration::from_secs(600);
 
 /// Free memory is news when it moved by this part of the total.
 const NEWS: u64 = 100;
@@ -43,13 +43,15 @@ type Stamp = (u64, u64, u64, i64, i64);
 #[derive(Debug)]
 pub struct Collectors {
     root: Root,
+    numbers: VifNumbers,
     meminfo: Option<Meminfo>,
     host_name: Option<HostName>,
     network: Network,
     /// The file that tells the distribution, and what tells whether it must be read again.
     os_release: Option<(PathBuf, Option<Stamp>)>,
+    period: Duration,
     next_look: Duration,
-    looks: u32,
+    looks: u128,
 }
 
 impl Collectors {
@@ -61,16 +63,19 @@ impl Collectors {
         root: Root,
         numbers: VifNumbers,
         network: network::Settings,
+        period: Duration,
         guest: &mut Guest,
         now: Duration,
     ) -> io::Result<Self> {
         let mut collectors = Collectors {
             meminfo: None,
             host_name: None,
-            network: Network::open(root.clone(), numbers, network)?,
+            network: Network::open(root.clone(), numbers.clone(), network)?,
             os_release: None,
             root,
-            next_look: now + PERIOD,
+            numbers,
+            period,
+            next_look: now + period,
             looks: 0,
         };
         guest.kernel = host::kernel();
@@ -95,13 +100,29 @@ impl Collectors {
     /// same moment are a burden.
     pub fn spread(&mut self, domain_id: u16, now: Duration) {
         // By the golden ratio, neighbours come far apart however many they are.
-        let moment = Duration::from_millis(u64::from(domain_id) * 37_082 % 60_000);
-        let minutes = now.as_secs() / PERIOD.as_secs();
-        self.next_look = Duration::from_secs(minutes * PERIOD.as_secs()) + moment;
+        let moment = self.period * (u32::from(domain_id) * 61_803 % 100_000) / 100_000;
+        let into_period = now.as_nanos() % self.period.as_nanos().max(1);
+        self.next_look = now.saturating_sub(Duration::from_nanos(u64::try_from(into_period).unwrap_or(0))) + moment;
         if self.next_look <= now {
-            self.next_look += PERIOD;
+            self.next_look += self.period;
         }
         self.network.align(self.next_look);
+    }
+
+    /// Looks in another way from now on. A network that cannot be seen that way is looked at as it was.
+    pub fn set(&mut self, network: network::Settings, period: Duration, guest: &mut Guest, now: Duration) {
+        (self.period, self.next_look) = (period, now + period);
+        if network == self.network.settings() {
+            return;
+        }
+        match Network::open(self.root.clone(), self.numbers.clone(), network) {
+            Ok(opened) => self.network = opened,
+            Err(error) => return error!("{error}; the network is looked at as before"),
+        }
+        if network.mode == network::Mode::Off {
+            guest.interfaces.clear();
+        }
+        self.network.look(&mut guest.interfaces, now);
     }
 
     /// When [`look`](Self::look) should be called.
@@ -117,11 +138,12 @@ impl Collectors {
         }
         // From the old moment and not from now, so that it stays where it is in the minute.
         while self.next_look <= now {
-            self.next_look += PERIOD;
+            self.next_look += self.period;
         }
-        self.looks = self.looks.wrapping_add(1);
+        self.looks += 1;
         self.network.retry();
-        let is_full = self.looks % FULL_LOOK == 0;
+        let looks_in_full_period = FULL_PERIOD.as_nanos() / self.period.as_nanos().max(1);
+        let is_full = self.looks % looks_in_full_period.max(1) == 0;
         let has_other_news = if is_full {
             self.look_at_all(guest)
         } else {
@@ -227,7 +249,7 @@ mod tests {
         write(directory.join("etc/os-release"), "ID=one\n").unwrap();
         set_memory(directory, 10_000, 5_000);
         let network = network::Settings { mode: network::Mode::Off, ..network::Settings::default() };
-        Collectors::open(Root::new(directory), VifNumbers::Index, network, guest, Duration::ZERO).unwrap()
+        Collectors::open(Root::new(directory), VifNumbers::Index, network, PERIOD, guest, Duration::ZERO).unwrap()
     }
 
     fn set_memory(directory: &std::path::Path, total: u64, available: u64) {
@@ -253,6 +275,24 @@ mod tests {
         }
         assert_eq!(look(10_001, 4_901), Look { has_news: true, is_full: true });
         assert_eq!(guest.memory, Some(Memory { total: 10_001, available: 4_901 }));
+    }
+
+    #[test]
+    fn another_period_changes_how_often_memory_is_looked_at_but_not_when_all_is() {
+        let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
+        let mut collectors = collectors(directory.path(), &mut guest);
+        let off = collectors.network.settings();
+        for (seconds, looks_until_full) in [(200, 3), (60, 10), (1000, 1)] {
+            let (period, now) = (Duration::from_secs(seconds), Duration::from_secs(5));
+            collectors.looks = 0;
+            collectors.set(off, period, &mut guest, now);
+            assert_eq!(collectors.deadline(), now + period);
+            for look in 1..=looks_until_full {
+                let now = collectors.deadline();
+                assert_eq!(collectors.look(&mut guest, now).is_full, look == looks_until_full, "{seconds} s");
+                assert_eq!(collectors.deadline(), now + period);
+            }
+        }
     }
 
     #[test]

@@ -28,13 +28,13 @@ pub struct Publisher {
     state: State,
     /// A survey that is due once nothing is under way.
     due: Option<Scope>,
-    /// Nodes that may not be written: not tried again before a resume.
+    /// Nodes that may not be written: not tried again before a resume, or when the user asks.
     refused: BTreeSet<Path>,
     /// Nodes that there was no room for: tried again once there may be some.
     full: BTreeSet<Path>,
     /// Whether it was said that there was no room, and there is none yet.
     is_short: bool,
-    /// Nodes that may not be removed: not tried again before a resume.
+    /// Nodes that may not be removed: not tried again before a resume, or when the user asks.
     stuck: BTreeSet<Path>,
     echoes: Echoes,
     /// Whether a change of this round was refused.
@@ -188,9 +188,7 @@ impl Publisher {
         }
         self.due = Some(Scope::All);
         info!("the domain was resumed: publishing everything again");
-        self.refused.clear();
-        self.full.clear();
-        self.stuck.clear();
+        self.retry();
         self.is_new = true;
         Progress::Resumed
     }
@@ -286,6 +284,14 @@ impl Publisher {
     pub fn compare(&mut self) {
         self.full.clear();
         self.due = self.due.max(Some(Scope::Compared));
+    }
+
+    /// Has all tried again that was refused, or that there was no room for; what is refused again is said again.
+    pub fn retry(&mut self) {
+        self.refused.clear();
+        self.full.clear();
+        self.stuck.clear();
+        self.is_short = false;
     }
 
     /// Gives up waiting for events of own changes; the store is read if some never came.

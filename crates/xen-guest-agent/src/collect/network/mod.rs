@@ -50,7 +50,7 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct Network {
     source: Source,
-    period: Duration,
+    settings: Settings,
     /// The next look.
     next: Duration,
 }
@@ -81,7 +81,12 @@ impl Network {
                 }
             },
         };
-        Ok(Network { source, period: settings.period, next: Duration::ZERO })
+        Ok(Network { source, settings, next: Duration::ZERO })
+    }
+
+    /// How it is looked at.
+    pub(super) fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// When [`look`](Self::look) should be called.
@@ -94,7 +99,9 @@ impl Network {
         match &mut self.source {
             Source::Poll(poll) if self.next <= now => {
                 // From the old moment and not from now, so that it stays in step with the other looks.
-                self.next = Some(self.next + self.period).filter(|next| *next > now).unwrap_or(now + self.period);
+                self.next = Some(self.next + self.settings.period)
+                    .filter(|next| *next > now)
+                    .unwrap_or(now + self.settings.period);
                 poll.look(interfaces)
             }
             _ => false,

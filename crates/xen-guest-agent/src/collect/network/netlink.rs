@@ -149,7 +149,7 @@ impl Netlink {
     }
 
     fn fail(&mut self, error: &io::Error) {
-        warn!("{error}; trying again in a minute");
+        warn!("{error}; trying again at the next look");
         (self.has_failed, self.is_lost, self.dump) = (true, false, None);
     }
 

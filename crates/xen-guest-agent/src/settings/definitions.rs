@@ -1,0 +1,181 @@
+//! What there is to set: files, the command line and its help all follow this table.
+
+use super::Settings;
+use super::value::{Form, Value, to_toml};
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Where it stands in a file: its name, behind that of its table and a dot if it is in one.
+    pub key: &'static str,
+    /// The short form of its option.
+    pub short: Option<char>,
+    /// The variable of the environment that gives it too.
+    pub environment: Option<&'static str>,
+    /// What stands for its value in help.
+    pub placeholder: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+    /// Whether only a restart gives it effect.
+    pub needs_restart: bool,
+    pub(super) field: fn(&mut Settings) -> &mut dyn Value,
+}
+
+/// What most settings are.
+const PLAIN: Setting = Setting {
+    key: "",
+    short: None,
+    environment: None,
+    placeholder: "",
+    doc: "",
+    needs_restart: false,
+    field: |settings| &mut settings.stderr,
+};
+
+/// All of them: first those that are in no table.
+pub static SETTINGS: [Setting; 12] = [
+    Setting {
+        key: "stderr",
+        short: Some('s'),
+        placeholder: "BOOL",
+        doc: "Log to standard error instead of the journal or syslog",
+        field: |settings| &mut settings.stderr,
+        ..PLAIN
+    },
+    Setting {
+        key: "loglevel",
+        short: Some('l'),
+        environment: Some("RUST_LOG"),
+        placeholder: "LEVEL",
+        doc: "How much to log",
+        field: |settings| &mut settings.loglevel,
+        ..PLAIN
+    },
+    Setting {
+        key: "schema",
+        environment: Some("XENSTORE_SCHEMA"),
+        placeholder: "SCHEMA",
+        doc: "Which nodes to publish",
+        field: |settings| &mut settings.schema,
+        ..PLAIN
+    },
+    Setting {
+        key: "xenstore",
+        placeholder: "WHERE",
+        doc: "Where Xenstore is",
+        needs_restart: true,
+        field: |settings| &mut settings.xenstore,
+        ..PLAIN
+    },
+    Setting {
+        key: "root",
+        placeholder: "DIR",
+        doc: "Read the files in /etc, /usr/lib, /proc and /sys from below this",
+        needs_restart: true,
+        field: |settings| &mut settings.root,
+        ..PLAIN
+    },
+    Setting {
+        key: "memory.period",
+        placeholder: "SECONDS",
+        doc: "Seconds between two looks at memory, and at what else nothing reports",
+        field: |settings| &mut settings.memory_period,
+        ..PLAIN
+    },
+    Setting {
+        key: "network.mode",
+        placeholder: "MODE",
+        doc: "How to look at the network: by what the kernel reports, from time to time, or by whichever works",
+        field: |settings| &mut settings.network.mode,
+        ..PLAIN
+    },
+    Setting {
+        key: "network.poll-period",
+        placeholder: "SECONDS",
+        doc: "Seconds between two looks at the network, where changes are not reported",
+        field: |settings| &mut settings.network.period,
+        ..PLAIN
+    },
+    Setting {
+        key: "network.stacked-links",
+        placeholder: "BOOL",
+        doc: "Whether to show the addresses of bridges, bonds, VLANs and so on with the device that carries them",
+        field: |settings| &mut settings.filter.stacked,
+        ..PLAIN
+    },
+    Setting {
+        key: "network.temporary-addresses",
+        placeholder: "BOOL",
+        doc: "Whether to show temporary IPv6 addresses",
+        field: |settings| &mut settings.filter.temporary,
+        ..PLAIN
+    },
+    Setting {
+        key: "network.leave-out-interfaces",
+        placeholder: "PATTERN",
+        doc: "Interfaces to show nothing of",
+        field: |settings| &mut settings.filter.without_interfaces,
+        ..PLAIN
+    },
+    Setting {
+        key: "network.leave-out-addresses",
+        placeholder: "NETWORK",
+        doc: "Addresses not to show",
+        field: |settings| &mut settings.filter.without_addresses,
+        ..PLAIN
+    },
+];
+
+impl Setting {
+    /// The table that it is in, or nothing.
+    pub fn table(&self) -> &'static str {
+        self.key.split_once('.').map_or("", |(table, _)| table)
+    }
+
+    /// Its name in its table.
+    pub fn name(&self) -> &'static str {
+        self.key.split_once('.').map_or(self.key, |(_, name)| name)
+    }
+
+    /// Its option on the command line, without the dashes before it.
+    pub fn option(&self) -> String {
+        self.key.replace('.', "-")
+    }
+
+    /// What it can be.
+    pub fn allowed(&self) -> String {
+        (self.field)(&mut Settings::default()).allowed()
+    }
+
+    /// Whether it is switched on or off, so that its option needs no value.
+    pub fn is_switch(&self) -> bool {
+        self.form() == Form::Switch
+    }
+
+    /// Whether it has any number of values.
+    pub fn is_list(&self) -> bool {
+        self.form() == Form::List
+    }
+
+    fn form(&self) -> Form {
+        (self.field)(&mut Settings::default()).form()
+    }
+
+    /// Its value in these settings, as the command line takes it.
+    pub fn words(&self, settings: &Settings) -> String {
+        (self.field)(&mut settings.clone()).words().join(",")
+    }
+
+    /// Its value in these settings, as files have it.
+    pub fn to_toml(&self, settings: &Settings) -> String {
+        to_toml((self.field)(&mut settings.clone()))
+    }
+}
+
+/// The setting whose key is most like `key`, which is none.
+pub(super) fn nearest(key: &str) -> &'static str {
+    let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    // What stands in another table than it should is near.
+    let distance = |known: &str| strsim::osa_distance(known, key).min(strsim::osa_distance(&name(known), &name(key)));
+    SETTINGS.iter().map(|setting| setting.key).min_by_key(|known| distance(known)).unwrap_or_default()
+}

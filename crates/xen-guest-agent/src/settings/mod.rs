@@ -1,0 +1,249 @@
+//! What a user sets: in files, in the environment, on the command line. A later one of these goes before an earlier one.
+
+mod definitions;
+mod file;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use definitions::{SETTINGS, Setting};
+use value::Form;
+pub(crate) use value::quote;
+
+use crate::collect::network::VifNumbers;
+use crate::collect::root::Root;
+use crate::collect::{self, network};
+use crate::log::Levels;
+use crate::schema;
+use crate::schema::reach::Filter;
+
+/// Where the files are. They are the agent's own, not the guest's: `root` says nothing of them.
+pub const DIRECTORY: &str = "/etc/xen-guest-agent";
+
+/// All that can be set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Whether to log to standard error.
+    pub stderr: bool,
+    /// How much to log.
+    pub loglevel: Levels,
+    /// Which nodes to publish.
+    pub schema: schema::Name,
+    /// Where Xenstore is.
+    pub xenstore: Place,
+    /// Below which directory the system's files are.
+    pub root: PathBuf,
+    /// The time between two looks at memory, and at all else that nothing reports.
+    pub memory_period: Duration,
+    /// How the network is looked at.
+    pub network: network::Settings,
+    /// What is shown of the network.
+    pub filter: Filter,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            stderr: false,
+            loglevel: Levels::default(),
+            schema: schema::Name::default(),
+            xenstore: Place::Auto,
+            root: PathBuf::from("/"),
+            memory_period: collect::PERIOD,
+            network: network::Settings::default(),
+            filter: Filter::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// How interfaces get their VIF numbers: in a try-out each one counts.
+    pub fn vif_numbers(&self) -> VifNumbers {
+        match self.xenstore {
+            Place::Embedded => VifNumbers::Index,
+            _ => VifNumbers::Sysfs(Root::new(&self.root)),
+        }
+    }
+}
+
+/// Where Xenstore is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where libxenstore would look.
+    Auto,
+    /// The kernel's device.
+    Device,
+    /// A server's socket, at this path or the usual one.
+    Socket(Option<PathBuf>),
+    /// In the agent itself.
+    Embedded,
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "auto" => Ok(Place::Auto),
+            "device" => Ok(Place::Device),
+            "socket" => Ok(Place::Socket(None)),
+            "embedded" => Ok(Place::Embedded),
+            _ => match text.strip_prefix("socket=") {
+                Some(path) if !path.is_empty() => Ok(Place::Socket(Some(path.into()))),
+                _ => Err(()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Auto => f.write_str("auto"),
+            Place::Device => f.write_str("device"),
+            Place::Socket(None) => f.write_str("socket"),
+            Place::Socket(Some(path)) => write!(f, "socket={}", path.display()),
+            Place::Embedded => f.write_str("embedded"),
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file, and the line in it, from 1.
+    File(PathBuf, usize),
+    /// A variable of the environment.
+    Environment(&'static str),
+    /// An option.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Origin::Environment(name) => write!(f, "environment {name}"),
+            Origin::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// What is wrong with a setting, where, and what would be right, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Wrong(String);
+
+/// A value that was given for a setting.
+#[derive(Debug)]
+struct Given {
+    setting: &'static Setting,
+    origin: Origin,
+    /// How TOML wrote it, where TOML did. None of those for what no setting can be.
+    form: Option<Form>,
+    /// A list has any number of them, all else one.
+    words: Vec<String>,
+    /// What was written, for messages.
+    found: String,
+}
+
+impl Given {
+    fn new(setting: &'static Setting, origin: Origin, form: Form, words: Vec<String>) -> Self {
+        let found = quote(&words.join(","));
+        Given { setting, origin, form: Some(form), words, found }
+    }
+
+    fn apply(&self, settings: &mut Settings) -> Result<(), Wrong> {
+        let value = (self.setting.field)(settings);
+        let is_form = self.form.is_some_and(|form| form == Form::Words || form == value.form());
+        if is_form && value.set(&self.words).is_some() {
+            return Ok(());
+        }
+        let (origin, key, allowed) = (&self.origin, self.setting.key, value.allowed());
+        Err(Wrong(format!("{origin}: {key} is {}; allowed: {allowed}", self.found)))
+    }
+}
+
+/// Where settings are looked for: kept, since they may be read again.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// A file to read in place of those in [`DIRECTORY`].
+    pub file: Option<PathBuf>,
+    /// What the command line says, by setting.
+    pub command_line: Vec<(&'static Setting, Vec<String>)>,
+}
+
+impl Sources {
+    /// Reads all of them.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(&self) -> Result<Loaded, Wrong> {
+        let files = match &self.file {
+            Some(file) => vec![file.clone()],
+            None => file::in_directory(Path::new(DIRECTORY))?,
+        };
+        self.load_from(&files, |name| std::env::var(name).ok())
+    }
+
+    fn load_from(&self, files: &[PathBuf], environment: impl Fn(&str) -> Option<String>) -> Result<Loaded, Wrong> {
+        let mut given = Vec::new();
+        for path in files {
+            given.extend(file::read(path)?);
+        }
+        for setting in &SETTINGS {
+            let Some(name) = setting.environment else { continue };
+            if let Some(word) = environment(name).filter(|word| !word.is_empty()) {
+                given.push(Given::new(setting, Origin::Environment(name), Form::Words, vec![word]));
+            }
+        }
+        for (setting, words) in &self.command_line {
+            given.push(Given::new(setting, Origin::CommandLine, Form::Words, words.clone()));
+        }
+        let mut loaded = Loaded { settings: Settings::default(), origins: BTreeMap::new() };
+        for given in given {
+            given.apply(&mut loaded.settings)?;
+            loaded.origins.insert(given.setting.key, given.origin);
+        }
+        Ok(loaded)
+    }
+}
+
+/// Settings, and where they came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// All of them.
+    pub settings: Settings,
+    /// By key; those that are not in it are as they are by default.
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Loaded {
+    /// The settings as TOML that can be read again, each with where it came from.
+    pub fn to_toml(&self) -> String {
+        let (mut text, mut table) = (String::new(), "");
+        for setting in &SETTINGS {
+            if setting.table() != table {
+                table = setting.table();
+                // Nothing fails that writes to a string.
+                let _ = writeln!(text, "\n[{table}]");
+            }
+            let (name, value) = (setting.name(), setting.to_toml(&self.settings));
+            let origin = self.origins.get(setting.key).map_or_else(|| "default".to_owned(), Origin::to_string);
+            let _ = writeln!(text, "{name} = {value}  # {origin}");
+        }
+        text
+    }
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> Wrong {
+    Wrong(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! What settings can be: each kind of value is read from words and written as TOML.
+
+use std::fmt::{Display, Write as _};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use glob::Pattern;
+use ipnet::IpNet;
+
+use super::Place;
+use crate::collect::network;
+use crate::log::Levels;
+use crate::schema;
+
+/// Looking takes some time itself, and a day is as good as never.
+const PERIODS: RangeInclusive<f64> = 0.01..=86_400.0;
+
+/// How TOML writes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A boolean.
+    Switch,
+    /// An integer or a float.
+    Number,
+    /// A string.
+    Text,
+    /// An array of strings.
+    List,
+    /// It is not from TOML: any of these, as words.
+    Words,
+}
+
+/// The value of a setting.
+pub(crate) trait Value {
+    /// How TOML writes it.
+    fn form(&self) -> Form;
+
+    /// What it can be, for help and messages.
+    fn allowed(&self) -> String;
+
+    /// Takes another value, if it can be that.
+    fn set(&mut self, words: &[String]) -> Option<()>;
+
+    /// What [`set`](Self::set) would take.
+    fn words(&self) -> Vec<String>;
+}
+
+/// A value as TOML.
+pub(super) fn to_toml(value: &dyn Value) -> String {
+    let words = value.words();
+    match value.form() {
+        Form::Switch | Form::Number => words.concat(),
+        Form::Text | Form::Words => quote(&words.concat()),
+        Form::List => format!("[{}]", words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// A string as both TOML and JSON write it.
+pub(crate) fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => quoted.extend(['\\', char]),
+            _ if char.is_control() => drop(write!(quoted, "\\u{:04x}", u32::from(char))),
+            _ => quoted.push(char),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The one word that there must be.
+fn one(words: &[String]) -> Option<&str> {
+    match words {
+        [word] => Some(word),
+        _ => None,
+    }
+}
+
+/// A value that is one word, and says itself how that is read and written.
+trait Word: FromStr + Display {
+    const FORM: Form;
+    const ALLOWED: &str;
+}
+
+impl<T: Word> Value for T {
+    fn form(&self) -> Form {
+        Self::FORM
+    }
+
+    fn allowed(&self) -> String {
+        Self::ALLOWED.to_owned()
+    }
+
+    fn set(&mut self, words: &[String]) -> Option<()> {
+        *self = one(words)?.parse().ok()?;
+        Some(())
+    }
+
+    fn words(&self) -> Vec<String> {
+        vec![self.to_string()]
+    }
+}
+
+impl Word for bool {
+    const FORM: Form = Form::Switch;
+    const ALLOWED: &str = "true or false";
+}
+
+impl Word for Place {
+    const FORM: Form = Form::Text;
+    const ALLOWED: &str = "auto, device, socket, socket=PATH, or embedded for a try-out without Xen";
+}
+
+impl Word for Levels {
+    const FORM: Form = Form::Text;
+    const ALLOWED: &str = "off, error, warn, info, debug or trace; for some modules another, as in warn,xenstore=debug";
+}
+
+impl Value for Duration {
+    fn form(&self) -> Form {
+        Form::Number
+    }
+
+    fn allowed(&self) -> String {
+        format!("a number from {} to {}", PERIODS.start(), PERIODS.end())
+    }
+
+    fn set(&mut self, words: &[String]) -> Option<()> {
+        let seconds = one(words)?.parse().ok().filter(|seconds| PERIODS.contains(seconds))?;
+        *self = Duration::try_from_secs_f64(seconds).ok()?;
+        Some(())
+    }
+
+    fn words(&self) -> Vec<String> {
+        vec![self.as_secs_f64().to_string()]
+    }
+}
+
+impl Value for PathBuf {
+    fn form(&self) -> Form {
+        Form::Text
+    }
+
+    fn allowed(&self) -> String {
+        "a directory, such as /host in a container".to_owned()
+    }
+
+    fn set(&mut self, words: &[String]) -> Option<()> {
+        *self = one(words).filter(|path| !path.is_empty())?.into();
+        Some(())
+    }
+
+    fn words(&self) -> Vec<String> {
+        vec![self.display().to_string()]
+    }
+}
+
+/// Values that are one of a few names.
+macro_rules! choices {
+    ($($kind:ty),*) => {$(
+        impl Value for $kind {
+            fn form(&self) -> Form {
+                Form::Text
+            }
+
+            fn allowed(&self) -> String {
+                names::<Self>(Self::value_variants())
+            }
+
+            fn set(&mut self, words: &[String]) -> Option<()> {
+                *self = ValueEnum::from_str(one(words)?, false).ok()?;
+                Some(())
+            }
+
+            fn words(&self) -> Vec<String> {
+                vec![name(self)]
+            }
+        }
+    )*};
+}
+
+choices!(schema::Name, network::Mode);
+
+fn name(choice: &impl ValueEnum) -> String {
+    choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+fn names<T: ValueEnum>(choices: &[T]) -> String {
+    let names: Vec<_> = choices.iter().map(name).collect();
+    names.split_last().map_or_else(String::new, |(last, others)| format!("{} or {last}", others.join(", ")))
+}
+
+impl Value for Vec<Pattern> {
+    fn form(&self) -> Form {
+        Form::List
+    }
+
+    fn allowed(&self) -> String {
+        "names and patterns such as docker*".to_owned()
+    }
+
+    fn set(&mut self, words: &[String]) -> Option<()> {
+        *self = words.iter().map(|word| Pattern::new(word)).collect::<Result<_, _>>().ok()?;
+        Some(())
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.iter().map(Pattern::to_string).collect()
+    }
+}
+
+impl Value for Vec<IpNet> {
+    fn form(&self) -> Form {
+        Form::List
+    }
+
+    fn allowed(&self) -> String {
+        "addresses and networks such as 169.254.0.0/16".to_owned()
+    }
+
+    fn set(&mut self, words: &[String]) -> Option<()> {
+        let network = |word: &String| word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+        *self = words.iter().map(network).collect::<Result<_, _>>().ok()?;
+        Some(())
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.iter().map(IpNet::to_string).collect()
+    }
+}

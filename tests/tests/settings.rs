@@ -1,0 +1,234 @@
+//! Settings of the agent as a process: what it makes of files, of SIGHUP, and what it would publish with them.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use system_tests::{FakeRoot, Network, Profile, build, eventually, tree};
+use xenstore::Client;
+use xenstore::embedded::{Running, Server, Store, Toolstack};
+
+const SOON: Duration = Duration::from_secs(10);
+const DOMAIN: u16 = 5;
+
+/// An agent that runs with a file of settings, in a guest whose store is embedded here.
+struct Bed {
+    root: FakeRoot,
+    server: Running,
+    process: Child,
+}
+
+impl Bed {
+    fn start(settings: &str, mut command: Command) -> Self {
+        let root = FakeRoot::new();
+        root.add_vif("lan", 0);
+        write(&root, settings);
+        let mut store = Store::new();
+        store.introduce_guest(DOMAIN, Toolstack::Libxl);
+        let mut server = Server::new(store);
+        server.listen(root.join("socket"), DOMAIN).unwrap();
+        let server = server.spawn().unwrap();
+        let log = fs::File::create(root.join("log")).unwrap();
+        command.arg("--stderr").arg("--config").arg(root.join("config.toml"));
+        command.arg("--xenstore").arg(format!("socket={}", root.join("socket").display()));
+        let process = command.env_remove("RUST_LOG").stderr(log).spawn().unwrap();
+        Bed { root, server, process }
+    }
+
+    fn log(&self) -> Vec<String> {
+        fs::read_to_string(self.root.join("log")).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn nodes(&self) -> BTreeMap<String, String> {
+        let mut client = Client::new(self.server.connect(0).unwrap().into());
+        tree(&mut client, &format!("/local/domain/{DOMAIN}"))
+    }
+
+    #[track_caller]
+    fn await_nodes(&self, is_right: impl Fn(&BTreeMap<String, String>) -> bool) -> BTreeMap<String, String> {
+        eventually(|| Some(self.nodes()).filter(|nodes| is_right(nodes)), SOON)
+    }
+
+    /// Changes the settings, and returns what the agent says to that, without its name.
+    #[track_caller]
+    fn reload(&self, settings: &str, last: &str) -> Vec<String> {
+        let before = self.log().len();
+        write(&self.root, settings);
+        kill_process(Pid::from_child(&self.process), Signal::HUP).unwrap();
+        let file = self.root.join("config.toml").display().to_string();
+        eventually(
+            || {
+                let said: Vec<_> = self.log()[before..]
+                    .iter()
+                    .map(|line| line.trim_start_matches("xen-guest-agent: ").replace(&file, "FILE"))
+                    .collect();
+                said.last().is_some_and(|line| line.contains(last)).then_some(said)
+            },
+            SOON,
+        )
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// Writes the file of settings: `root` is in the first line if it is not among the others.
+fn write(root: &FakeRoot, settings: &str) {
+    let first = if settings.contains("root") { String::new() } else { format!("root = \"{}\"", root.path().display()) };
+    root.write("config.toml", &format!("{first}\n{settings}"));
+}
+
+fn agent() -> Command {
+    Command::new(build("xen-guest-agent", Profile::Debug))
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.env_remove("RUST_LOG").output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn on_sighup_good_settings_take_effect() {
+    let bed = Bed::start("network.mode = \"off\"\n", agent());
+    bed.await_nodes(|nodes| nodes.contains_key("data/updated") && nodes.contains_key("data/os_name"));
+    let said = bed.reload("schema = \"rfc\"\nloglevel = \"debug\"\nnetwork.mode = \"off\"", "read again");
+    assert_eq!(said, ["info: settings were read again"]);
+    let nodes = bed.await_nodes(|nodes| nodes.contains_key("data/os/name") && !nodes.contains_key("data/os_name"));
+    assert!(nodes.contains_key("data/meminfo_free") && nodes.contains_key("attr/PVAddons/MajorVersion"));
+    // The new level is in force: this is said for debugging only.
+    bed.server.with(|server| server.store_mut().write(format!("/local/domain/{DOMAIN}/data/os_name"), "x").unwrap());
+    eventually(|| bed.log().iter().any(|line| line.contains("debug: somebody changed data/os_name")), SOON);
+    bed.reload("network.mode = \"off\"\n", "read again");
+    bed.await_nodes(|nodes| nodes.contains_key("data/os_name") && !nodes.contains_key("data/os"));
+}
+
+#[test]
+fn on_sighup_wrong_settings_change_nothing() {
+    let bed = Bed::start("network.mode = \"off\"\n", agent());
+    let before =
+        bed.await_nodes(|nodes| nodes.contains_key("data/updated") && nodes.contains_key("feature/hotplug/vif"));
+    let said = bed.reload("loglevel = \"debug\"\nschema = \"x\"", "settings stay");
+    assert_eq!(said, ["error: settings stay as they were: FILE:3: schema is \"x\"; allowed: std or rfc"]);
+    assert_eq!(bed.nodes(), before);
+    // The level was not taken over either.
+    let said = bed.reload("network.mode = \"off\"", "read again");
+    assert_eq!(said, ["info: settings were read again"]);
+}
+
+#[test]
+fn on_sighup_what_needs_a_restart_is_said() {
+    let bed = Bed::start("network.mode = \"off\"\n", agent());
+    bed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
+    // The command line has another xenstore, and goes before the file.
+    let said = bed.reload("root = \"/x\"\nxenstore = \"auto\"\nnetwork.mode = \"off\"\nschema = \"rfc\"", "read again");
+    assert_eq!(said, ["warning: root = \"/x\" takes effect after a restart", "info: settings were read again"]);
+    let nodes = bed.await_nodes(|nodes| nodes.contains_key("data/os/name"));
+    assert_eq!(nodes["data/os/name"], "Debian GNU/Linux 12 (bookworm)");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn on_sighup_the_network_is_looked_at_in_another_way() {
+    let network = Network::new();
+    network.add_interface("lan");
+    network.ip("addr add 10.0.0.2/24 dev lan");
+    network.ip("addr add 10.1.0.2/24 dev lan");
+    let bed = Bed::start("", network.command(build("xen-guest-agent", Profile::Debug)));
+    let has = |nodes: &BTreeMap<String, String>, address: &str| nodes.values().any(|value| value == address);
+    bed.await_nodes(|nodes| has(nodes, "10.0.0.2") && has(nodes, "10.1.0.2"));
+    bed.reload("network.leave-out-addresses = [\"10.1.0.0/16\"]", "read again");
+    bed.await_nodes(|nodes| has(nodes, "10.0.0.2") && !has(nodes, "10.1.0.2"));
+    bed.reload("network.mode = \"off\"", "read again");
+    bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0"));
+    bed.reload("[network]\nmode = \"poll\"\npoll-period = 0.05", "read again");
+    bed.await_nodes(|nodes| has(nodes, "10.1.0.2"));
+    network.ip("addr add 10.2.0.2/24 dev lan");
+    bed.await_nodes(|nodes| has(nodes, "10.2.0.2"));
+    bed.reload("", "read again");
+    network.ip("addr del 10.2.0.2/24 dev lan");
+    bed.await_nodes(|nodes| has(nodes, "10.1.0.2") && !has(nodes, "10.2.0.2"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_is_shown_is_what_is_published() {
+    let network = Network::new();
+    network.add_interface("lan");
+    network.ip("addr add 10.0.0.2/24 dev lan");
+    let bed = Bed::start("", network.command(build("xen-guest-agent", Profile::Debug)));
+    // The link's own address comes last.
+    let published = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/0/prefix"));
+    for mode in ["netlink", "poll"] {
+        let mut command = network.command(build("xen-guest-agent", Profile::Debug));
+        command.args(["show", "--format", "json", "--network-mode", mode, "--root"]).arg(bed.root.path());
+        let (code, shown, said) = run(&mut command);
+        assert_eq!((code, said.as_str()), (Some(0), ""));
+        let mut count = 0;
+        for line in shown.lines().filter(|line| !line.contains("data/updated")) {
+            let Some((path, value)) = line.trim().trim_end_matches(',').split_once(": ") else { continue };
+            assert_eq!(
+                published.get(path.trim_matches('"')).map(String::as_str),
+                Some(value.trim_matches('"')),
+                "{line}"
+            );
+            count += 1;
+        }
+        assert!(count > 15, "{shown}");
+    }
+}
+
+#[test]
+fn show_needs_no_xen() {
+    let root = FakeRoot::new();
+    let (code, shown, said) = run(agent().args(["show", "--network-mode=off", "--root"]).arg(root.path()));
+    assert_eq!(code, Some(0));
+    let hint =
+        "xen-guest-agent: warning: no network interface here is a VIF; with --xenstore embedded each counts as one\n";
+    assert_eq!(said, hint);
+    for line in ["attr = \"\"\n PVAddons = \"\"\n", "\n meminfo_total = \"1048576\"\n", "\n os_minorver = \"5\"\n"] {
+        assert!(shown.contains(line), "{line} is not in {shown}");
+    }
+    let (code, shown, said) = run(agent().args(["show", "--schema=rfc", "--format=json", "--root"]).arg(root.path()));
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(shown.contains("\n  \"data/os/version\": \"12.5\",\n"), "{shown}");
+}
+
+#[test]
+fn settings_are_shown_and_what_is_wrong_with_them() {
+    let root = FakeRoot::new();
+    root.write("config.toml", "\n[memory]\nperiod = 5\n");
+    let file = root.join("config.toml");
+    let (code, shown, said) =
+        run(agent().env("XENSTORE_SCHEMA", "rfc").args(["config", "-l", "warn", "--config"]).arg(&file));
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    let origin = format!("period = 5  # {}:3\n", file.display());
+    for line in ["loglevel = \"warn\"  # command line\n", "schema = \"rfc\"  # environment XENSTORE_SCHEMA\n", &origin]
+    {
+        assert!(shown.contains(line), "{line} is not in {shown}");
+    }
+    root.write("config.toml", "[memory]\nperoid = 5\n");
+    for action in [&["config"][..], &["show"], &[]] {
+        let (code, shown, said) = run(agent().args(action).arg("--config").arg(&file));
+        let expected =
+            format!("{}:2: there is no setting memory.peroid; the nearest is memory.period\n", file.display());
+        assert_eq!((code, shown, said), (Some(2), String::new(), format!("xen-guest-agent: {expected}")));
+    }
+}
+
+#[test]
+fn a_try_out_ends_with_its_terminal() {
+    let mut process =
+        agent().args(["--xenstore=embedded", "--network-mode=off"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(process.stdout.take().unwrap()), &mut line).unwrap();
+    kill_process(Pid::from_child(&process), Signal::HUP).unwrap();
+    assert_eq!(eventually(|| process.try_wait().unwrap(), SOON).code(), Some(0));
+}
