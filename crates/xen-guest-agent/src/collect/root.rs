@@ -138,7 +138,8 @@ impl Root {
         Ok(whole)
     }
 
-    fn is_system(&self) -> bool {
+    /// Whether it is the agent's own system.
+    pub fn is_system(&self) -> bool {
         self.0 == Path::new("/")
     }
 

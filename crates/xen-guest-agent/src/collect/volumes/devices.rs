@@ -1,0 +1,176 @@
+//! Block devices, from sysfs, and what is on them, from udev's database.
+
+use std::fs;
+use std::io;
+
+use super::printable;
+use crate::collect::root::Root;
+
+/// Unit of `size` in sysfs, whatever the disk's own sectors are. (The Go agent takes the disk's: eight times too much on
+/// one of 4 KiB.)
+const SECTOR: u64 = 512;
+
+/// Devices that may be stacked on one another (md, dm-crypt, LVM and its snapshots ...).
+const DEPTH: u32 = 8;
+
+/// The most bytes that are read of an entry in udev's database.
+const UDEV_MAX: usize = 64 * 1024;
+
+/// Major and minor.
+pub(super) type Number = (u32, u32);
+
+/// A block device that has no partitions.
+#[derive(Debug)]
+pub(super) struct Device {
+    /// The kernel's name of it.
+    pub(super) name: String,
+    pub(super) number: Number,
+    /// Its path below `/dev` that users know.
+    pub(super) path: String,
+    /// Bytes.
+    pub(super) size: u64,
+    /// The virtual disk that it is, or is a partition of.
+    pub(super) disk: Option<String>,
+}
+
+/// What is on a device.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub(super) uuid: Option<String>,
+    /// As blkid(8) calls it.
+    pub(super) kind: Option<String>,
+}
+
+/// The partitions of the guest's disks and the disks without any; then what is stacked on those and has nothing stacked on
+/// it in turn. Disks without medium, removable ones, loop devices and memory are not among them.
+pub(super) fn list(root: &Root) -> io::Result<Vec<Device>> {
+    let mut found = Vec::new();
+    let mut stacked = Vec::new();
+    for name in names(root, "/sys/block")? {
+        let disk = format!("/sys/block/{name}");
+        let is_disk = root.exists(&format!("{disk}/device"));
+        if !is_own(root, &disk, DEPTH) || (!is_disk && !names(root, &format!("{disk}/holders"))?.is_empty()) {
+            continue;
+        }
+        let virtual_disk = virtual_disk(root, &disk);
+        let mut parts = names(root, &disk)?;
+        parts.retain(|part| part.starts_with(&name) && root.exists(&format!("{disk}/{part}/partition")));
+        let device = |path: &str, name| Some(Device { disk: virtual_disk.clone(), ..device(root, path, name)? });
+        let list = if is_disk { &mut found } else { &mut stacked };
+        if parts.is_empty() {
+            list.extend(device(&disk, name));
+        } else {
+            list.extend(parts.into_iter().filter_map(|part| device(&format!("{disk}/{part}"), part)));
+        }
+    }
+    found.extend(stacked);
+    Ok(found)
+}
+
+/// What stands in a directory, in an order that people expect: `xvdb` before `xvdaa`, 2 before 10.
+pub(super) fn names(root: &Root, directory: &str) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root.path(directory)?)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort_by(|one, other| (one.len(), one).cmp(&(other.len(), other)));
+    Ok(names)
+}
+
+/// Whether it is a disk of the guest, which has a bus and a driver, or stands on one.
+fn is_own(root: &Root, device: &str, depth: u32) -> bool {
+    if root.exists(&format!("{device}/partition")) {
+        return is_own(root, &format!("{device}/.."), depth);
+    }
+    if root.exists(&format!("{device}/device")) {
+        // Hidden: one path of several to an NVMe disk, which has a device of its own.
+        let is = |flag| root.text(&format!("{device}/{flag}")).is_ok_and(|value| value == "1");
+        return !is("removable") && !is("hidden");
+    }
+    let slaves = names(root, &format!("{device}/slaves")).unwrap_or_default();
+    depth > 0 && slaves.iter().any(|slave| is_own(root, &format!("/sys/class/block/{slave}"), depth - 1))
+}
+
+fn device(root: &Root, path: &str, name: String) -> Option<Device> {
+    let attribute = |name: &str| root.text(&format!("{path}/{name}")).ok();
+    let number = attribute("dev")?;
+    let (major, minor) = number.split_once(':')?;
+    let size = attribute("size")?.parse::<u64>().ok()?.checked_mul(SECTOR).filter(|size| *size > 0)?;
+    let path = match attribute("dm/name") {
+        Some(name) => format!("/dev/mapper/{}", printable(name.as_bytes())),
+        // Names of devices have slashes, those of files cannot.
+        None => format!("/dev/{}", printable(name.replace('!', "/").as_bytes())),
+    };
+    Some(Device { name, number: (major.parse().ok()?, minor.parse().ok()?), path, size, disk: None })
+}
+
+impl Device {
+    pub(super) fn content(&self, root: &Root) -> Content {
+        let (major, minor) = self.number;
+        let entry = root.read(&format!("/run/udev/data/b{major}:{minor}"), UDEV_MAX).unwrap_or_default();
+        let property = |name: &str| {
+            let mut lines = entry.split(|byte| *byte == b'\n');
+            let value = |line: &[u8]| {
+                let value = line.strip_prefix(b"E:")?.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+                (!value.is_empty()).then(|| printable(value))
+            };
+            lines.find_map(value)
+        };
+        Content { uuid: property("ID_FS_UUID"), kind: property("ID_FS_TYPE") }
+    }
+}
+
+/// What the toolstack calls a paravirtual disk. Drivers may call it otherwise: `hda` is `xvda` in a Linux guest.
+fn virtual_disk(root: &Root, disk: &str) -> Option<String> {
+    let node = root.text(&format!("{disk}/device/nodename")).ok()?;
+    virtual_disk_name(node.strip_prefix("device/vbd/")?.parse().ok()?)
+}
+
+/// By the numbers of xen-vbd-interface(7).
+fn virtual_disk_name(number: u32) -> Option<String> {
+    let (kind, disk, partition) = match (number >> 28, number >> 8) {
+        (1, _) => ("xvd", number >> 8 & 0xf_ffff, number & 0xff),
+        (0, 202) => ("xvd", number >> 4 & 0xf, number & 0xf),
+        (0, 8) => ("sd", number >> 4 & 0xf, number & 0xf),
+        (0, 3) => ("hd", number >> 6 & 1, number & 0x3f),
+        (0, 22) => ("hd", (number >> 6 & 1) + 2, number & 0x3f),
+        _ => return None,
+    };
+    // a to z, aa to zz, aaa ...
+    let mut letters = Vec::new();
+    let mut left = disk + 1;
+    while left > 0 {
+        left -= 1;
+        letters.push(char::from(b'a' + u8::try_from(left % 26).ok()?));
+        left /= 26;
+    }
+    let letters: String = letters.iter().rev().collect();
+    Some(if partition == 0 { format!("{kind}{letters}") } else { format!("{kind}{letters}{partition}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_virtual_disks() {
+        for (number, name) in [
+            (202 << 8, Some("xvda")),
+            (202 << 8 | 15 << 4 | 2, Some("xvdp2")),
+            (1 << 28 | 16 << 8, Some("xvdq")),
+            (1 << 28 | 25 << 8, Some("xvdz")),
+            (1 << 28 | 26 << 8 | 3, Some("xvdaa3")),
+            (1 << 28 | 702 << 8, Some("xvdaaa")),
+            (8 << 8 | 1 << 4, Some("sdb")),
+            (768, Some("hda")),
+            (3 << 8 | 1 << 6 | 1, Some("hdb1")),
+            (5632, Some("hdc")),
+            (22 << 8 | 1 << 6, Some("hdd")),
+            (0, None),
+            (2 << 28, None),
+            (u32::MAX, None),
+        ] {
+            assert_eq!(virtual_disk_name(number).as_deref(), name, "{number}");
+        }
+    }
+}

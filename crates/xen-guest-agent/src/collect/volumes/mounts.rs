@@ -1,0 +1,194 @@
+//! Where file systems are mounted, from `/proc/self/mountinfo`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::QUICK;
+use super::devices::{Device, Number, names};
+use crate::collect::root::Root;
+
+/// File systems besides [`QUICK`] ones that a path can lead through without waiting for anybody.
+const LOCAL: [&str; 6] = ["devtmpfs", "erofs", "ramfs", "rootfs", "squashfs", "tmpfs"];
+
+/// What a volume's file system is to the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mounted {
+    /// Its type, as the kernel calls it.
+    pub(super) kind: String,
+    /// Where it is mounted.
+    pub(super) point: Vec<u8>,
+    /// Whether the path leads there, and through nothing else that could hang.
+    pub(super) is_reachable: bool,
+    /// Whether the file system's free space is counted with this volume and not with another that it is on too.
+    pub(super) has_free: bool,
+}
+
+/// A line of mountinfo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    id: u32,
+    parent: u32,
+    number: Number,
+    /// The directory in the file system that is seen here: `/`, but for bind mounts and subvolumes.
+    root: Vec<u8>,
+    point: Vec<u8>,
+    kind: String,
+    source: Vec<u8>,
+}
+
+/// What tells which file system it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Number(Number),
+    /// The number of a btrfs, which may be on several devices, is not that of any.
+    Source(Vec<u8>),
+}
+
+/// Where the devices' file systems are mounted.
+///
+/// # Errors
+/// Where mountinfo cannot be read.
+pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Number, Mounted>> {
+    let mut best: BTreeMap<Key, Mount> = BTreeMap::new();
+    each(root, |mount| {
+        let key = if mount.kind == "btrfs" {
+            Key::Source(mount.source.clone())
+        } else if devices.iter().any(|device| device.number == mount.number) {
+            Key::Number(mount.number)
+        } else {
+            return;
+        };
+        match best.get_mut(&key) {
+            Some(known) if rank(&mount) < rank(known) => *known = mount,
+            Some(_) => {}
+            None => drop(best.insert(key, mount)),
+        }
+    })?;
+    // A container host has thousands of mounts: read twice rather than kept.
+    let mut near = Vec::new();
+    each(root, |mount| {
+        if best.values().any(|best| is_at_or_below(&best.point, &mount.point)) {
+            near.push(mount);
+        }
+    })?;
+    let mut found = BTreeMap::new();
+    for (key, mount) in best {
+        let numbers = match key {
+            Key::Number(number) => vec![number],
+            Key::Source(source) => members(root, &source, devices),
+        };
+        let is_reachable = is_reachable(&mount, &near);
+        for (index, number) in numbers.into_iter().enumerate() {
+            let Mount { kind, point, .. } = mount.clone();
+            found.insert(number, Mounted { kind, point, is_reachable, has_free: index == 0 });
+        }
+    }
+    Ok(found)
+}
+
+/// Of the places of a file system, the one to tell has the lowest rank: one of the whole of it before one of a directory
+/// in it (no difference for the subvolumes of btrfs), then the shortest path.
+fn rank(mount: &Mount) -> (bool, usize, &[u8]) {
+    (mount.kind != "btrfs" && mount.root != b"/", mount.point.len(), &mount.point)
+}
+
+/// Goes through mountinfo. What does not look like a mount is passed over.
+fn each(root: &Root, mut take: impl FnMut(Mount)) -> io::Result<()> {
+    // With a root of its own, the agent's view is not the system's; that of its first process is.
+    let path = if root.is_system() { "/proc/self/mountinfo" } else { "/proc/1/mountinfo" };
+    let mut file = BufReader::with_capacity(4096, root.open(path)?);
+    let mut line = Vec::new();
+    while file.read_until(b'\n', &mut line)? > 0 {
+        if let Some(mount) = parse(line.strip_suffix(b"\n").unwrap_or(&line)) {
+            take(mount);
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+/// See `proc_pid_mountinfo(5)`: the number of fields before the `-` varies.
+fn parse(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+    let (id, parent) = (number()?, number()?);
+    let (major, minor) = std::str::from_utf8(fields.next()?).ok()?.split_once(':')?;
+    let number = (major.parse().ok()?, minor.parse().ok()?);
+    let (root, point) = (unescaped(fields.next()?), unescaped(fields.next()?));
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = String::from_utf8(unescaped(fields.next()?)).ok()?;
+    let source = unescaped(fields.next()?);
+    point.starts_with(b"/").then_some(Mount { id, parent, number, root, point, kind, source })
+}
+
+/// The kernel writes white space, `\` and `#` as `\` and three octal digits.
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut left = field;
+    while let Some((first, rest)) = left.split_first() {
+        let escaped = match rest {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
+                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
+            }
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(*first));
+        left = rest.get(if escaped.is_some() { 3 } else { 0 }..).unwrap_or_default();
+    }
+    bytes
+}
+
+fn is_at_or_below(path: &[u8], above: &[u8]) -> bool {
+    let above = above.strip_suffix(b"/").unwrap_or(above);
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// Whether the path of a mount leads to it, and there through local file systems alone. Something else may be mounted over it or
+/// over a directory above; a network file system there, or an automounter, would be asked first, and may never answer.
+fn is_reachable(wanted: &Mount, mounts: &[Mount]) -> bool {
+    let mut roots = mounts.iter().filter(|mount| mount.point == b"/");
+    // Of several mounts there, which one paths begin in depends on the process.
+    let (Some(mut here), None) = (roots.next(), roots.next()) else { return false };
+    let is_local = |mount: &Mount| QUICK.contains(&mount.kind.as_str()) || LOCAL.contains(&mount.kind.as_str());
+    let ends = (1..=wanted.point.len()).filter(|end| wanted.point.get(*end).is_none_or(|byte| *byte == b'/'));
+    for point in ends.filter_map(|end| wanted.point.get(..end)) {
+        // On one directory there may be a pile of them.
+        for _ in 0..mounts.len() {
+            let on_top = mounts.iter().find(|mount| mount.parent == here.id && mount.point == point);
+            match on_top.filter(|_| is_local(here)) {
+                Some(mount) if mount.point != b"/" => here = mount,
+                _ => break,
+            }
+        }
+    }
+    here.id == wanted.id
+}
+
+/// The devices of a btrfs that is mounted from `source`, the one that it is mounted from if all else fails.
+fn members(root: &Root, source: &[u8], devices: &[Device]) -> Vec<Number> {
+    let Some(own) = device_of(root, source, devices) else { return Vec::new() };
+    let mut systems = names(root, "/sys/fs/btrfs").unwrap_or_default().into_iter();
+    let member = systems.find_map(|id| {
+        let names = names(root, &format!("/sys/fs/btrfs/{id}/devices")).ok()?;
+        names.contains(&own.name).then_some(names)
+    });
+    let names = member.unwrap_or_else(|| vec![own.name.clone()]);
+    devices.iter().filter(|device| names.contains(&device.name)).map(|device| device.number).collect()
+}
+
+/// The device that a path is, by its name or by what a link of udev's leads to.
+fn device_of<'a>(root: &Root, source: &[u8], devices: &'a [Device]) -> Option<&'a Device> {
+    let source = std::str::from_utf8(source).ok().filter(|source| source.starts_with("/dev/"))?;
+    let target = root.path(source).and_then(fs::canonicalize).ok();
+    let name = target.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+    devices.iter().find(|device| device.path == source || name == Some(&device.name))
+}
+
+/// Where a mount is for the agent.
+pub(super) fn path(root: &Root, point: &[u8]) -> io::Result<PathBuf> {
+    Ok(root.path("/")?.join(OsStr::from_bytes(point.strip_prefix(b"/").unwrap_or(point))))
+}
