@@ -8,6 +8,7 @@ pub mod memory;
 pub mod network;
 pub mod os_release;
 pub mod root;
+pub mod services;
 pub mod volumes;
 
 use std::fs;

@@ -1,0 +1,130 @@
+//! The format of a service's file: a line for each fact, `key = value`.
+
+use std::collections::BTreeMap;
+
+/// The longest value. With what else belongs to a node it must stay below 2048 bytes for C xenstored, which answers beyond as
+/// if all nodes were used up.
+const VALUE_MAX: usize = 2000;
+
+/// The longest name of a service or a key; that of a file has the same limit.
+const NAME_MAX: usize = 255;
+
+/// What is wrong with a file's lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Faults {
+    /// The first bad line's number, from 1, and what is wrong with it.
+    pub(super) first: Option<(usize, &'static str)>,
+    /// How many bad lines there are besides.
+    pub(super) others: usize,
+}
+
+/// The facts, and what is wrong with the lines that have none.
+pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, Faults) {
+    let mut facts = BTreeMap::new();
+    let mut faults = Faults::default();
+    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let result = parse_line(line).and_then(|(key, value)| {
+            if facts.contains_key(key) {
+                return Err("this key has a value already");
+            }
+            facts.insert(key.to_owned(), value.to_owned());
+            Ok(())
+        });
+        match result {
+            Err(fault) if faults.first.is_none() => faults.first = Some((index + 1, fault)),
+            Err(_) => faults.others += 1,
+            Ok(()) => {}
+        }
+    }
+    (facts, faults)
+}
+
+fn parse_line(line: &[u8]) -> Result<(&str, &str), &'static str> {
+    let equals = line.iter().position(|byte| *byte == b'=').ok_or("not of the form key = value")?;
+    let (key, value) = line.split_at_checked(equals).ok_or("not of the form key = value")?;
+    let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii();
+    let key = std::str::from_utf8(key.trim_ascii()).ok().filter(|key| is_name(key));
+    let key = key.ok_or("a key has up to 255 of the characters A-Z a-z 0-9 - _ @")?;
+    if value.is_empty() {
+        // Readers would take it for a value.
+        return Err("no value");
+    }
+    if value.len() > VALUE_MAX {
+        return Err("a value has at most 2000 bytes");
+    }
+    let value = std::str::from_utf8(value).ok().filter(|value| value.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+    Ok((key, value.ok_or("a value is printable ASCII")?))
+}
+
+/// Whether it can be the name of a node.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@');
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(is_fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use xenstore::Path;
+
+    fn shown(text: &[u8]) -> String {
+        let (facts, faults) = parse(text);
+        let facts: Vec<_> = facts.iter().map(|(key, value)| format!("{key}={value};")).collect();
+        match faults.first {
+            Some((line, fault)) => format!("{}{line}: {fault} +{}", facts.concat(), faults.others),
+            None => facts.concat(),
+        }
+    }
+
+    #[test]
+    fn files() {
+        for (text, expected) in [
+            ("", ""),
+            ("\n  \n# a = b\n", ""),
+            ("state = running\nversion=14.2", "state=running;version=14.2;"),
+            ("  a\t=  b = c  # d  \r\n", "a=b = c  # d;"),
+            ("a=\"b\"\n", "a=\"b\";"),
+            ("a-1_@Z = ~ !\n", "a-1_@Z=~ !;"),
+            ("just words\na=1\n", "a=1;1: not of the form key = value +0"),
+            ("a=1\n\na=2\nb=\n= 3\n", "a=1;3: this key has a value already +2"),
+            ("a b = 1", "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0"),
+            ("a/b = 1", "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0"),
+            ("= 1", "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0"),
+            ("a =", "1: no value +0"),
+            ("a = caf\u{e9}", "1: a value is printable ASCII +0"),
+            ("a = x\ty", "1: a value is printable ASCII +0"),
+            ("a = x\u{7f}", "1: a value is printable ASCII +0"),
+        ] {
+            assert_eq!(shown(text.as_bytes()), expected, "{text:?}");
+        }
+        assert_eq!(shown(b"a = \xff"), "1: a value is printable ASCII +0");
+        assert_eq!(shown(b"\xff = a"), "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0");
+    }
+
+    #[test]
+    fn limits() {
+        for (len, is_fine) in [(VALUE_MAX, true), (VALUE_MAX + 1, false)] {
+            assert_eq!(parse(format!("a={}", "x".repeat(len)).as_bytes()).1.first.is_none(), is_fine, "{len}");
+        }
+        for (len, is_fine) in [(0, false), (1, true), (NAME_MAX, true), (NAME_MAX + 1, false)] {
+            assert_eq!(is_name(&"x".repeat(len)), is_fine, "{len}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_can_be_written(text: Vec<u8>, key in "[ -~]{0,4}", value in "[ -~\u{e9}]{0,4}") {
+            let line = format!("{key}={value}").into_bytes();
+            let (facts, _) = parse(&[line, text].join(&b'\n'));
+            for (key, value) in facts {
+                prop_assert!(Path::new(format!("data/service/{key}/{key}")).is_ok(), "{key}");
+                prop_assert!(!value.is_empty() && value.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+            }
+        }
+    }
+}
