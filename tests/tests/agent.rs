@@ -28,6 +28,7 @@ on_both_daemons! {
     leftovers_of_other_agents_go_and_nodes_of_others_stay
     a_resumed_domain_is_published_again
     what_others_change_is_put_right
+    services_are_published_at_once_and_taken_back_after_a_restart
     signals_end_it_cleanly_and_the_nodes_stay
     a_silent_server_does_not_keep_it_from_ending
 }
@@ -252,6 +253,26 @@ fn what_others_change_is_put_right(daemon: Daemon) {
     bed.await_nodes(|nodes| *nodes == before);
     bed.dom0.write(format!("{home}/data/os_name"), "wrong").unwrap();
     bed.await_nodes(|nodes| nodes["data/os_name"] == before["data/os_name"]);
+    assert_eq!(agent.stop(), "");
+}
+
+fn services_are_published_at_once_and_taken_back_after_a_restart(daemon: Daemon) {
+    let mut bed = bed(daemon, Toolstack::Xapi);
+    fs::create_dir(bed.root.join("run")).unwrap();
+    bed.root.write("etc/xen-guest-agent/services.d/web.conf", "state = starting\n");
+    let home = bed.guest.home();
+    bed.dom0.write(format!("{home}/data/service/their/state"), "up").unwrap();
+    let agent = bed.start();
+    bed.await_nodes(|nodes| nodes.get("data/service/web/state").is_some_and(|state| state == "starting"));
+    let begin = Instant::now();
+    bed.root.write("etc/xen-guest-agent/services.d/web.conf", "state = up\nport = 80\n");
+    bed.await_nodes(|nodes| nodes.get("data/service/web/port").is_some_and(|port| port == "80"));
+    assert!(begin.elapsed() < Duration::from_secs(5), "it was not told, but looked");
+    agent.stop();
+    bed.root.remove("etc/xen-guest-agent/services.d/web.conf");
+    let agent = bed.start();
+    bed.await_nodes(|nodes| !nodes.contains_key("data/service/web"));
+    assert_eq!(bed.nodes()["data/service/their/state"], "up");
     assert_eq!(agent.stop(), "");
 }
 

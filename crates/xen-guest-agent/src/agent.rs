@@ -83,6 +83,7 @@ impl Agent {
         match connection {
             Ok(connection) => {
                 let connection = self.connection.insert(connection);
+                self.publisher.own(Schema::owned(&self.guest));
                 let begun = self.domain.connect(connection).and_then(|()| self.publisher.connect(connection));
                 if let Err(error) = begun {
                     self.on_loss(&error, now);
@@ -108,6 +109,11 @@ impl Agent {
     /// The guest changed.
     pub fn on_news(&mut self, news: News) {
         self.news = self.news.max(Some(news));
+    }
+
+    /// Whether the store is as it should be, as far as is known.
+    pub fn is_published(&self) -> bool {
+        self.connection.is_some() && self.news.is_none() && !self.publisher.is_busy()
     }
 
     /// Has the store compared with what should be there.
@@ -205,6 +211,7 @@ impl Agent {
         }
         let changes = if news == News::All || self.is_urgent {
             self.guest.date = date;
+            self.publisher.own(Schema::owned(&self.guest));
             self.publisher.plan(&self.schema.render(&self.guest), None)
         } else {
             self.publisher.plan(&self.schema.render_network(&self.guest), Some(LAYOUT.networks))

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use crate::collect::distribution::Distribution;
+use crate::collect::services::Services;
+use crate::collect::volumes::Volume;
 
 /// All that is known of the guest.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,10 @@ pub struct Guest {
     pub interfaces: BTreeMap<u32, Interface>,
     /// The SR-IOV virtual functions that the host gave to this domain: its number for each, and the hardware address.
     pub virtual_functions: BTreeMap<u32, Mac>,
+    /// Block devices and what is on them, where it is wanted.
+    pub volumes: Vec<Volume>,
+    /// What the administrator publishes.
+    pub services: Services,
     /// The date now.
     pub date: SystemTime,
 }
@@ -38,6 +44,8 @@ impl Default for Guest {
             balloon: false,
             interfaces: BTreeMap::new(),
             virtual_functions: BTreeMap::new(),
+            volumes: Vec::new(),
+            services: Services::default(),
             date: SystemTime::UNIX_EPOCH,
         }
     }

@@ -13,7 +13,7 @@ use xenstore::{Connection, Error, Transport};
 
 use crate::agent::{Agent, News};
 use crate::collect::root::Root;
-use crate::collect::{Collectors, clock, host};
+use crate::collect::{Collectors, clock, host, services};
 use crate::guest::Guest;
 use crate::publish::Change;
 use crate::schema::Schema;
@@ -115,8 +115,11 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
     }
     let (mut guest, numbers) = (Guest::default(), settings.vif_numbers());
     let mut collectors =
-        Collectors::open(root, numbers, settings.network, settings.memory_period, &mut guest, clock::now())
+        Collectors::open(root.clone(), numbers, settings.network, settings.memory_period, &mut guest, clock::now())
             .map_err(Failure::system("see the network"))?;
+    // A try-out's store is another one.
+    let state = if try_out.is_some() { None } else { services::state_file(&root) };
+    collectors.add_services(services::Directory::open(root, services::DIRECTORY, state), &mut guest);
     let schema = Schema::new(settings.schema, settings.filter.clone());
     let mut agent = Agent::new(guest, schema, try_out.as_ref().map(|_| show as fn(&Change)));
     agent.connect(connection, clock::now());
@@ -128,6 +131,9 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
         }
         if collectors.is_settled() {
             agent.advance(now, SystemTime::now());
+            if agent.is_published() {
+                collectors.on_published(&mut agent.guest);
+            }
         }
         if let (false, Some(domain_id)) = (is_spread, agent.domain_id()) {
             collectors.spread(domain_id, now);
@@ -164,6 +170,9 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
         if !ready.host_name.is_empty() && collectors.on_host_name(&mut agent.guest) {
             agent.on_news(News::All);
         }
+        if !ready.services.is_empty() && collectors.on_services(&mut agent.guest) {
+            agent.on_news(News::All);
+        }
         if collectors.deadline() <= now {
             let look = collectors.look(&mut agent.guest, now);
             if look.has_news {
@@ -186,6 +195,7 @@ struct Ready {
     connection: PollFlags,
     network: PollFlags,
     host_name: PollFlags,
+    services: PollFlags,
     try_out: PollFlags,
 }
 
@@ -205,6 +215,7 @@ fn wait(
     }
     fds.extend(collectors.network().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     fds.extend(collectors.host_name().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
+    fds.extend(collectors.services().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     fds.extend(try_out.into_iter().flat_map(TryOut::poll_fds));
 
     let timeout = Timespec::try_from(deadline.saturating_sub(now)).ok();
@@ -220,6 +231,7 @@ fn wait(
         connection: next(agent.connection().is_some()),
         network: next(collectors.network().is_some()),
         host_name: next(collectors.host_name().is_some()),
+        services: next(collectors.services().is_some()),
         try_out: found.fold(PollFlags::empty(), PollFlags::union),
     })
 }

@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use xen_guest_agent::agent::{Agent, News};
+use xen_guest_agent::collect::root::Root;
+use xen_guest_agent::collect::services::Directory;
+use xen_guest_agent::collect::volumes::Volume;
 use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
 use xen_guest_agent::schema::reach::Filter;
 use xen_guest_agent::schema::{Name, Schema};
@@ -273,4 +276,184 @@ fn a_lost_connection_is_made_again_with_growing_pauses() {
     world.now = world.agent.deadline().unwrap();
     world.connect();
     assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.0.1"));
+}
+
+fn volume(name: &str, free: u64) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        size: 1 << 30,
+        free: Some(free),
+        file_system: Some("ext4".to_owned()),
+        mount_point: Some(format!("/{name}")),
+        disk: None,
+    }
+}
+
+#[test]
+fn a_volume_that_comes_or_goes_moves_no_other() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.server.store_mut().write(format!("{HOME}/data/volumes/9/name"), "of a former agent").unwrap();
+    world.agent.guest.volumes = vec![volume("a", 1), volume("b", 2), volume("c", 3)];
+    world.agent.on_news(News::All);
+    world.agent.compare();
+    world.settle();
+    assert_eq!(world.read("data/volumes/2/free").as_deref(), Some("3"));
+    assert_eq!(world.read("data/volumes/9/name"), None);
+    let changes = |world: &mut World, volumes: Vec<Volume>| {
+        world.server.store_mut().keep_requests(true);
+        world.server.store_mut().take_requests();
+        world.agent.guest.volumes = volumes;
+        world.agent.on_news(News::All);
+        world.settle();
+        let requests = world.server.store_mut().take_requests();
+        requests.into_iter().map(|request| (request.kind, request.path.replace(HOME, ""))).collect::<Vec<_>>()
+    };
+    let removed = changes(&mut world, vec![volume("b", 2), volume("c", 3)]);
+    assert_eq!(removed.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [Kind::RM], "{removed:?}");
+    let written = changes(&mut world, vec![volume("b", 20), volume("c", 3)]);
+    assert_eq!(written.len(), 1, "{written:?}");
+    assert_eq!(world.read("data/volumes/1/free").as_deref(), Some("20"));
+    // Another agent finds all in its place.
+    let guest = world.agent.guest.clone();
+    world.agent = Agent::new(guest, Schema::default(), None);
+    let writes = world.requests(Kind::WRITE) + world.requests(Kind::RM);
+    world.connect();
+    assert_eq!(world.requests(Kind::WRITE) + world.requests(Kind::RM), writes);
+    assert_eq!(world.read("data/volumes/2/name").as_deref(), Some("c"));
+}
+
+/// The agent with a directory of services.
+struct Services {
+    world: World,
+    home: tempfile::TempDir,
+    directory: Directory,
+}
+
+impl Services {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("services.d")).unwrap();
+        let mut services = Services { world: World::new(Toolstack::Xapi), directory: Self::open(&home), home };
+        services.read();
+        services
+    }
+
+    fn open(home: &tempfile::TempDir) -> Directory {
+        Directory::open(Root::new(home.path()), "/services.d", Some(home.path().join("state")))
+    }
+
+    fn set(&self, name: &str, text: Option<&str>) {
+        let file = self.home.path().join("services.d").join(name);
+        text.map_or_else(|| std::fs::remove_file(&file), |text| std::fs::write(&file, text)).unwrap();
+    }
+
+    fn read(&mut self) {
+        if self.directory.read(&mut self.world.agent.guest.services) {
+            self.world.agent.on_news(News::All);
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.world.settle();
+        assert!(self.world.agent.is_published());
+        self.directory.forget_former(&mut self.world.agent.guest.services);
+    }
+
+    /// What another program publishes.
+    fn write(&mut self, path: &str, value: &str) {
+        self.world.server.store_mut().write(format!("{HOME}/data/service/{path}"), value).unwrap();
+    }
+
+    /// The nodes below `data/service` that are there, of some.
+    fn there(&self) -> Vec<&'static str> {
+        let mut nodes = vec!["web", "web/port", "web/state", "db", "db/state", "db/old", "their", "their/state"];
+        nodes.retain(|node| self.world.read(&format!("data/service/{node}")).is_some());
+        nodes
+    }
+
+    fn restart(&mut self) {
+        self.directory = Self::open(&self.home);
+        let mut services = xen_guest_agent::collect::services::Services::default();
+        self.directory.read(&mut services);
+        self.world.agent = Agent::new(Guest { services, ..guest() }, Schema::default(), None);
+        self.world.connect();
+        self.settle();
+    }
+}
+
+#[test]
+fn services_come_and_go_and_those_of_others_stay() {
+    let mut bed = Services::new();
+    bed.write("their/state", "up");
+    bed.set("web.conf", Some("state = up\nport = 80\n"));
+    bed.read();
+    assert_eq!(bed.world.read("data/service/web/port").as_deref(), Some("80"));
+    bed.set("web.conf", Some("port = 81\n"));
+    let requests = bed.world.server.store().requests(DOMAIN);
+    bed.read();
+    // A write and a removal.
+    assert_eq!(bed.world.server.store().requests(DOMAIN) - requests, 2);
+    assert_eq!(bed.world.read("data/service/web/port").as_deref(), Some("81"));
+    assert_eq!(bed.there(), ["web", "web/port", "their", "their/state"]);
+    bed.set("web.conf", None);
+    bed.read();
+    assert_eq!(bed.there(), ["their", "their/state"]);
+    // It is another's now.
+    bed.write("web/port", "82");
+    bed.world.agent.on_news(News::All);
+    bed.world.agent.compare();
+    bed.settle();
+    bed.restart();
+    assert_eq!(bed.there(), ["web", "web/port", "their", "their/state"]);
+}
+
+#[test]
+fn services_that_went_while_the_agent_was_down_are_taken_back() {
+    let mut bed = Services::new();
+    bed.set("web.conf", Some("state = up\n"));
+    bed.set("db.conf", Some("state = up\n"));
+    bed.read();
+    bed.write("their/state", "up");
+    bed.write("db/old", "1");
+    bed.set("web.conf", None);
+    let writes = bed.world.requests(Kind::WRITE);
+    bed.restart();
+    assert_eq!(bed.there(), ["db", "db/state", "their", "their/state"]);
+    assert_eq!(bed.world.requests(Kind::WRITE), writes, "what was right was written again");
+    bed.write("web/state", "another's");
+    bed.restart();
+    assert_eq!(bed.there(), ["web", "web/state", "db", "db/state", "their", "their/state"]);
+}
+
+#[test]
+fn services_are_not_forgotten_before_they_are_gone() {
+    let mut bed = Services::new();
+    bed.set("web.conf", Some("state = up\n"));
+    bed.read();
+    bed.set("web.conf", None);
+    // Down before it could do anything.
+    assert!(bed.directory.read(&mut bed.world.agent.guest.services));
+    bed.world.agent.on_news(News::All);
+    assert!(!bed.world.agent.is_published());
+    bed.restart();
+    assert_eq!(bed.there(), [""; 0]);
+}
+
+#[test]
+fn services_are_published_again_after_a_resume() {
+    let mut bed = Services::new();
+    bed.set("web.conf", Some("state = up\n"));
+    bed.read();
+    bed.world.server.store_mut().remove(format!("{HOME}/data")).unwrap();
+    bed.world.server.store_mut().introduce_guest(DOMAIN, Toolstack::Xapi);
+    bed.world.server.store_mut().resume(DOMAIN);
+    bed.world.server.process();
+    bed.settle();
+    assert_eq!(bed.there(), ["web", "web/state"]);
+    // And when somebody removed them, with the next comparison.
+    bed.world.server.store_mut().remove(format!("{HOME}/data/service")).unwrap();
+    bed.world.agent.compare();
+    bed.settle();
+    assert_eq!(bed.there(), ["web", "web/state"]);
 }

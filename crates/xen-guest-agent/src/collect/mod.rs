@@ -51,6 +51,9 @@ pub struct Collectors {
     network: Network,
     /// The file that tells the distribution, and what tells whether it must be read again.
     os_release: Option<(PathBuf, Option<Stamp>)>,
+    /// Whether volumes are looked at.
+    has_volumes: bool,
+    services: Option<services::Directory>,
     period: Duration,
     next_look: Duration,
     looks: u128,
@@ -74,6 +77,8 @@ impl Collectors {
             host_name: None,
             network: Network::open(root.clone(), numbers.clone(), network)?,
             os_release: None,
+            has_volumes: false,
+            services: None,
             root,
             numbers,
             period,
@@ -84,6 +89,17 @@ impl Collectors {
         collectors.look_at_all(guest);
         collectors.network.look(&mut guest.interfaces, now);
         Ok(collectors)
+    }
+
+    /// Looks at volumes, too, from now on.
+    pub fn add_volumes(&mut self, guest: &mut Guest) {
+        self.has_volumes = true;
+        self.look_at_volumes(guest, true);
+    }
+
+    /// Looks at the services of a directory, too, from now on.
+    pub fn add_services(&mut self, services: services::Directory, guest: &mut Guest) {
+        self.services.insert(services).read(&mut guest.services);
     }
 
     /// Opens the files anew, too: something else may stand there by now.
@@ -152,7 +168,10 @@ impl Collectors {
             let memory = self.look_at_memory(guest, false);
             self.look_at_distribution(guest) | memory
         };
-        Look { has_news: has_news | has_other_news, is_full }
+        let volumes = self.look_at_volumes(guest, is_full);
+        let services = self.services.as_mut().is_some_and(|services| services.look(&mut guest.services, is_full));
+        let has_news = has_news | has_other_news | volumes | services;
+        Look { has_news, is_full }
     }
 
     fn look_at_memory(&self, guest: &mut Guest, is_full: bool) -> bool {
@@ -184,6 +203,28 @@ impl Collectors {
         is_news
     }
 
+    fn look_at_volumes(&self, guest: &mut Guest, is_full: bool) -> bool {
+        if !self.has_volumes {
+            return false;
+        }
+        let found = volumes::look(&self.root);
+        // Not said every minute.
+        let found = if is_full { told(found) } else { found.ok() };
+        found.is_some_and(|found| volumes::update(&mut guest.volumes, found, is_full))
+    }
+
+    /// Takes what changed of services. Whether something changed.
+    pub fn on_services(&mut self, guest: &mut Guest) -> bool {
+        self.services.as_mut().is_some_and(|services| services.read(&mut guest.services))
+    }
+
+    /// All is published: what is not any more need not be remembered.
+    pub fn on_published(&mut self, guest: &mut Guest) {
+        if let Some(services) = &mut self.services {
+            services.forget_former(&mut guest.services);
+        }
+    }
+
     /// Reads the host name again. Whether it changed.
     pub fn on_host_name(&mut self, guest: &mut Guest) -> bool {
         let name = self.host_name.as_ref().and_then(HostName::read);
@@ -207,6 +248,11 @@ impl Collectors {
     /// Readable when the network has something to tell, where it tells by itself.
     pub fn network(&self) -> Option<BorrowedFd<'_>> {
         self.network.fd()
+    }
+
+    /// Readable when services may have changed.
+    pub fn services(&self) -> Option<BorrowedFd<'_>> {
+        self.services.as_ref().and_then(services::Directory::watch)
     }
 
     /// Has something exceptional (`POLLPRI`) when the host name was set.
@@ -306,6 +352,31 @@ mod tests {
         let look = collectors.look(&mut guest, PERIOD);
         assert!(look.has_news);
         assert_eq!(guest.distribution.map(|distribution| distribution.id).as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn volumes_and_services_are_looked_at_where_they_are_wanted() {
+        let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
+        let at = |path: &str| directory.path().join(path);
+        let mut collectors = collectors(directory.path(), &mut guest);
+        fs::create_dir_all(at("sys/block/xvda/device")).unwrap();
+        fs::create_dir(at("proc/1")).unwrap();
+        write(at("proc/1/mountinfo"), "").unwrap();
+        write(at("sys/block/xvda/dev"), "202:0").unwrap();
+        write(at("sys/block/xvda/size"), "2").unwrap();
+        assert!(!collectors.look(&mut guest, PERIOD).has_news);
+        collectors.add_volumes(&mut guest);
+        let size = |guest: &Guest| guest.volumes.iter().map(|volume| volume.size).sum::<u64>();
+        assert_eq!(size(&guest), 1024);
+        write(at("sys/block/xvda/size"), "4").unwrap();
+        assert!(collectors.look(&mut guest, PERIOD * 2).has_news);
+        assert_eq!(size(&guest), 2048);
+        collectors.add_services(services::Directory::open(Root::new(directory.path()), "/etc/new/d", None), &mut guest);
+        fs::create_dir_all(at("etc/new/d")).unwrap();
+        write(at("etc/new/d/web.conf"), "state = up").unwrap();
+        assert!(collectors.look(&mut guest, PERIOD * 3).has_news);
+        assert_eq!(guest.services.facts.len(), 1);
+        assert!(!collectors.look(&mut guest, PERIOD * 4).has_news);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The difference between what is in Xenstore and what should be, as the fewest requests that close it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use xenstore::Path;
@@ -37,7 +37,7 @@ impl Change {
     }
 }
 
-/// What to do, in the order in which it must be done.
+/// What to do, in the order in which it must be done. What is at and below the nodes of `owned` may be removed, too.
 ///
 /// With a `scope`, `wanted` is only what should be at and below those nodes, and all else stays as it is.
 ///
@@ -45,6 +45,7 @@ impl Change {
 /// node itself, empty. With `announce`, announcements are written even where nothing else changed.
 pub(super) fn diff(
     layout: &Layout,
+    owned: &BTreeSet<Path>,
     known: &Known,
     wanted: &Tree,
     scope: Option<&[&str]>,
@@ -61,7 +62,7 @@ pub(super) fn diff(
         .filter(|(path, value)| differs(path, value) && role(path) != Role::Announcement)
         .map(write)
         .collect();
-    changes.extend(stale(layout, within(known, scope), wanted, &is_refused).into_iter().map(Change::Remove));
+    changes.extend(stale(layout, owned, within(known, scope), wanted, &is_refused).into_iter().map(Change::Remove));
     let announce = announce || changes.iter().any(|change| role(change.path()) == Role::Cached);
     let is_due = |path: &Path| (announce || !known.contains_key(path)) && role(path) == Role::Announcement;
     changes.extend(wanted_now().filter(|(path, _)| is_due(path)).map(write));
@@ -76,11 +77,15 @@ pub(super) fn diff(
 /// The topmost nodes of what is in the store, is the schema's to remove, and has nothing wanted at or below it.
 fn stale<'a>(
     layout: &Layout,
+    owned: &BTreeSet<Path>,
     known: impl Iterator<Item = &'a Path>,
     wanted: &Tree,
     is_refused: impl Fn(&Path) -> bool,
 ) -> Vec<Path> {
-    let is_ours = |path: &Path| layout.claims.iter().any(|claim| claim.removes_stale && claim.owns(path));
+    let is_ours = |path: &Path| {
+        layout.claims.iter().any(|claim| claim.removes_stale && claim.owns(path))
+            || owned.iter().any(|tree| path.is_at_or_below(tree))
+    };
     let is_wanted_below = |path: &Path| {
         let below = format!("{path}/");
         let nodes = wanted.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
@@ -140,7 +145,7 @@ mod tests {
     }
 
     fn plan(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
-        shown(&diff(&LAYOUT, &known(old), &tree(new), None, |_| false, false))
+        shown(&diff(&LAYOUT, &BTreeSet::new(), &known(old), &tree(new), None, |_| false, false))
     }
 
     #[test]
@@ -219,11 +224,14 @@ mod tests {
             tree(&[("attr/vif/0/ipv4/0", "10.0.0.1"), ("attr/vif/0/ipv4/0/prefix", "24"), ("data/domain", "x")]);
         let refused = [path("attr/vif/0/ipv4/0"), path("data/domain")];
         let is_refused = |path: &Path| refused.iter().any(|node| path.is_at_or_below(node));
-        assert_eq!(diff(&LAYOUT, &Known::new(), &wanted, None, is_refused, false), []);
+        assert_eq!(diff(&LAYOUT, &BTreeSet::new(), &Known::new(), &wanted, None, is_refused, false), []);
         let there = known(&[("attr/vif/0/ipv4/0", ""), ("attr/vif/0/ipv4/0/prefix", "24"), ("attr/vif/0/name", "a")]);
         let wanted = tree(&[("attr/vif/0/ipv4/0/prefix", "24"), ("attr/vif/0/name", "a")]);
         let is_refused = |path: &Path| path.as_str() == "attr/vif/0/ipv4/0/prefix";
-        assert_eq!(shown(&diff(&LAYOUT, &there, &wanted, None, is_refused, false)), ["-attr/vif/0/ipv4"]);
+        assert_eq!(
+            shown(&diff(&LAYOUT, &BTreeSet::new(), &there, &wanted, None, is_refused, false)),
+            ["-attr/vif/0/ipv4"]
+        );
     }
 
     #[test]
@@ -231,7 +239,7 @@ mod tests {
         let old =
             known(&[("attr/eth0/ip", "x"), ("attr/vif/0/name", "a"), ("attr/vif/1/name", "b"), ("data/os_name", "x")]);
         let wanted = tree(&[("attr/vif/0/name", "c")]);
-        let changes = diff(&LAYOUT, &old, &wanted, Some(&["attr/vif", "data/net"]), |_| false, false);
+        let changes = diff(&LAYOUT, &BTreeSet::new(), &old, &wanted, Some(&["attr/vif", "data/net"]), |_| false, false);
         assert_eq!(shown(&changes), ["attr/vif/0/name=c", "-attr/vif/1"]);
     }
 
@@ -264,7 +272,7 @@ mod tests {
                 known
             };
             let mut store = with_parents(&old);
-            let changes = diff(&LAYOUT, &store, &new, None, |_| false, false);
+            let changes = diff(&LAYOUT, &BTreeSet::new(), &store, &new, None, |_| false, false);
             for change in changes.clone() {
                 change.apply(&mut store);
             }
@@ -277,7 +285,7 @@ mod tests {
             for path in store.keys().filter(|path| owned(path)) {
                 prop_assert!(new.keys().any(|node| node.is_at_or_below(path)), "{path} is left");
             }
-            prop_assert_eq!(diff(&LAYOUT, &store, &new, None, |_| false, false), []);
+            prop_assert_eq!(diff(&LAYOUT, &BTreeSet::new(), &store, &new, None, |_| false, false), []);
         }
     }
 }

@@ -24,6 +24,8 @@ use crate::schema::layout::Layout;
 #[derive(Debug)]
 pub struct Publisher {
     layout: &'static Layout,
+    /// Trees that are the agent's besides those of the layout.
+    owned: BTreeSet<Path>,
     known: Known,
     state: State,
     /// A survey that is due once nothing is under way.
@@ -68,6 +70,7 @@ impl Publisher {
     pub fn new(layout: &'static Layout) -> Self {
         Publisher {
             layout,
+            owned: BTreeSet::new(),
             known: Known::new(),
             state: State::Idle,
             due: Some(Scope::All),
@@ -87,8 +90,8 @@ impl Publisher {
     /// # Errors
     /// Those that end the connection.
     pub fn connect(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        let Publisher { known, is_new, state, .. } = std::mem::replace(self, Publisher::new(self.layout));
-        self.known = known;
+        let Publisher { owned, known, is_new, state, .. } = std::mem::replace(self, Publisher::new(self.layout));
+        (self.owned, self.known) = (owned, known);
         // What was being changed when the last connection broke may be there, and not have been announced.
         self.is_new = is_new || matches!(state, State::Changing(_));
         for watch in self.layout.watches.iter().copied().chain([self.layout.resume]) {
@@ -97,6 +100,11 @@ impl Publisher {
             self.echoes.expect_first(Path::new(watch)?);
         }
         self.survey(connection)
+    }
+
+    /// Owns these nodes, with all below them, besides those of the layout: what should not be there is removed.
+    pub fn own(&mut self, trees: BTreeSet<Path>) {
+        self.owned = trees;
     }
 
     /// What is in the store, as far as is known and as far as it is text.
@@ -118,7 +126,7 @@ impl Publisher {
     pub fn plan(&self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
         let left_out = || self.refused.iter().chain(&self.full);
         let is_left_out = |path: &Path| left_out().any(|node| path.is_at_or_below(node));
-        let mut changes = diff::diff(self.layout, &self.known, wanted, scope, is_left_out, self.is_new);
+        let mut changes = diff::diff(self.layout, &self.owned, &self.known, wanted, scope, is_left_out, self.is_new);
         changes.retain(|change| matches!(change, Change::Write(..)) || !self.stuck.contains(change.path()));
         if !self.full.is_empty() {
             // What is removed makes room, and what is worth most gets it. Readers' order comes second then.
@@ -275,7 +283,7 @@ impl Publisher {
     /// Those that end the connection.
     pub fn survey(&mut self, connection: &mut Connection) -> Result<(), Error> {
         if let Some(scope) = self.due.take() {
-            self.state = State::Surveying(Survey::begin(self.layout, scope, connection)?);
+            self.state = State::Surveying(Survey::begin(self.layout, &self.owned, scope, connection)?);
         }
         connection.flush()
     }

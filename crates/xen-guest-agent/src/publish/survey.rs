@@ -21,6 +21,8 @@ pub(super) enum Scope {
 pub(super) struct Survey {
     layout: &'static Layout,
     scope: Scope,
+    /// Trees to read besides.
+    owned: BTreeSet<Path>,
     asked: BTreeMap<RequestId, Asked>,
     found: Known,
 }
@@ -36,12 +38,20 @@ enum Asked {
 }
 
 impl Survey {
-    /// Asks for what stands directly above the claims.
-    pub(super) fn begin(layout: &'static Layout, scope: Scope, connection: &mut Connection) -> Result<Self, Error> {
-        let mut survey = Survey { layout, scope, asked: BTreeMap::new(), found: Known::new() };
+    /// Asks for what stands directly above the claims, and for the trees of `owned`.
+    pub(super) fn begin(
+        layout: &'static Layout,
+        owned: &BTreeSet<Path>,
+        scope: Scope,
+        connection: &mut Connection,
+    ) -> Result<Self, Error> {
+        let mut survey = Survey { layout, scope, owned: owned.clone(), asked: BTreeMap::new(), found: Known::new() };
         let parents: BTreeSet<_> = survey.claims().map(|claim| claim.parent).collect();
         for parent in parents {
             survey.ask(Request::list(parent)?, Asked::Claimed(parent), connection)?;
+        }
+        for tree in owned {
+            survey.look(tree.to_string(), true, connection)?;
         }
         Ok(survey)
     }
@@ -105,7 +115,10 @@ impl Survey {
     pub(super) fn finish(self, known: &mut Known) {
         let rewritten = |claim: &&Claim| claim.kept == Kept::Rewritten;
         let claims: Vec<_> = self.claims().chain(self.layout.claims.iter().filter(rewritten)).collect();
-        known.retain(|path, _| !claims.iter().any(|claim| claim.owns(path)));
+        let is_read = |path: &Path| {
+            claims.iter().any(|claim| claim.owns(path)) || self.owned.iter().any(|tree| path.is_at_or_below(tree))
+        };
+        known.retain(|path, _| !is_read(path));
         known.extend(self.found);
     }
 }

@@ -3,12 +3,14 @@
 pub mod layout;
 pub mod reach;
 mod rfc;
+mod services;
 pub mod slots;
 mod std;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
-use ::std::collections::BTreeMap;
+use ::std::collections::{BTreeMap, BTreeSet};
 use ::std::fmt::Display;
 
 use xenstore::Path;
@@ -37,7 +39,7 @@ pub enum Name {
     Rfc,
 }
 
-/// A schema, with what its user set and the indices that it gave to addresses.
+/// A schema, with what its user set and the indices that it gave to addresses and volumes.
 #[derive(Debug, Default)]
 pub struct Schema {
     /// Which one.
@@ -45,19 +47,22 @@ pub struct Schema {
     /// What is shown of the network.
     pub filter: Filter,
     slots: Slots,
+    volumes: volumes::Slots,
 }
 
 impl Schema {
     /// A schema that has given no index yet.
     pub fn new(name: Name, filter: Filter) -> Self {
-        Schema { name, filter, slots: Slots::default() }
+        Schema { name, filter, ..Schema::default() }
     }
 
-    /// Takes what the store holds, so that addresses keep their indices over a restart of the agent.
+    /// Takes what the store holds, so that addresses and volumes keep their indices over a restart of the agent.
     pub fn seed<'a>(&mut self, nodes: impl IntoIterator<Item = (&'a Path, &'a str)>) {
         self.slots = Slots::default();
+        self.volumes = volumes::Slots::default();
         for (path, value) in nodes {
             self.slots.seed(path, value);
+            self.volumes.seed(path, value);
         }
     }
 
@@ -69,7 +74,14 @@ impl Schema {
             Name::Rfc => rfc::render_system(guest, &mut nodes),
         }
         render_shared(guest, &mut nodes);
+        volumes::render(&guest.volumes, &mut self.volumes, &mut nodes);
+        services::render(&guest.services, &mut nodes);
         nodes.0
+    }
+
+    /// Nodes that are the agent's besides those of the [layout](layout::LAYOUT), with all below them.
+    pub fn owned(guest: &Guest) -> BTreeSet<Path> {
+        services::owned(&guest.services).collect()
     }
 
     /// The part of it that tells of the network: an address that comes or goes should not wait for the rest.
@@ -109,7 +121,7 @@ struct Nodes(Tree);
 
 impl Nodes {
     /// Readers take an empty value for a value: no node is put in place of an empty one. Control characters never reach
-    /// the store. All paths here are made of literals and numbers.
+    /// the store. All paths here are made of literals, numbers and names that were checked.
     fn put(&mut self, path: impl Display, value: impl Display) {
         let mut value = value.to_string();
         if value.contains(char::is_control) {

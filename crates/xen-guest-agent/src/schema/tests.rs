@@ -46,6 +46,7 @@ fn guest() -> Guest {
         .into(),
         virtual_functions: [(2, Mac([2, 0, 0, 0, 0, 9]))].into(),
         date: SystemTime::UNIX_EPOCH + Duration::from_secs(1_136_214_245),
+        ..Guest::default()
     }
 }
 

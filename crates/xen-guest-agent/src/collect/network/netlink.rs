@@ -87,14 +87,8 @@ impl Netlink {
         let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))
             .map_err(|error| failed("listen to links and addresses", error))?;
-        let mut netlink = Netlink {
-            socket,
-            table: Table::new(numbers),
-            dump: None,
-            is_lost: true,
-            has_failed: false,
-            sequence: 0,
-        };
+        let mut netlink =
+            Netlink { socket, table: Table::new(numbers), dump: None, is_lost: true, has_failed: false, sequence: 0 };
         netlink.dump_if_lost();
         Ok(netlink)
     }
