@@ -167,7 +167,8 @@ impl Bed {
             return;
         }
         let script = "mount -t sysfs none /sys && cat /proc/net/if_inet6 && echo && cd /sys/class/net && \
-            for link in */lower_* */master; do [ -e $link ] && echo $link $(basename $(readlink $link)); done; true";
+            for link in */lower_* */master; do [ -e $link ] && echo $link $(basename $(readlink $link)); done; \
+            grep -H DEVTYPE= */uevent; true";
         let output = self.network.command("unshare").args(["--mount", "sh", "-c", script]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -176,16 +177,16 @@ impl Bed {
         }
         let (addresses, links) = text.split_once("\n\n").unwrap_or(("", text.trim_start()));
         self.root.write("proc/net/if_inet6", addresses);
-        let old: Vec<_> = self.shown.split_once("\n\n").map(|(_, links)| links.to_owned()).into_iter().collect();
-        for line in old.iter().flat_map(|links| links.lines()) {
-            let (link, _) = line.split_once(' ').unwrap();
-            fs::remove_file(self.root.join("sys/class/net").join(link)).unwrap();
+        let file = |line: &str| self.root.join("sys/class/net").join(line.split([' ', ':']).next().unwrap());
+        for line in self.shown.split_once("\n\n").map_or("", |(_, links)| links).lines() {
+            fs::remove_file(file(line)).unwrap();
         }
         for line in links.lines() {
-            let (link, target) = line.split_once(' ').unwrap();
-            let link = self.root.join("sys/class/net").join(link);
-            fs::create_dir_all(link.parent().unwrap()).unwrap();
-            symlink(format!("../{target}"), link).unwrap();
+            fs::create_dir_all(file(line).parent().unwrap()).unwrap();
+            match line.split_once(' ') {
+                Some((_, target)) => symlink(format!("../{target}"), file(line)).unwrap(),
+                None => fs::write(file(line), line.split_once(':').unwrap().1).unwrap(),
+            }
         }
         self.shown = format!("{addresses}\n\n{links}");
     }

@@ -20,6 +20,8 @@ with_both_collectors! {
     links_are_renamed_and_moved_and_made_again_in_a_blink
     a_link_becomes_a_vif_when_it_gets_its_name
     the_own_address_of_a_point_to_point_link
+    one_own_address_with_two_peers
+    the_first_index_waits_for_an_address_that_others_can_use
     an_address_with_two_prefixes_is_there_until_the_last_is_gone
     labels_change_nothing
     addresses_are_published_once_they_are_usable
@@ -185,6 +187,28 @@ fn the_own_address_of_a_point_to_point_link(collector: Collector) {
     let _agent = bed.start();
     bed.network.ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lan");
     assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+}
+
+fn one_own_address_with_two_peers(collector: Collector) {
+    let mut bed = bed(collector);
+    let _agent = bed.start();
+    bed.network.ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lan");
+    bed.network.ip("addr add 10.0.0.1 peer 10.0.0.3/32 dev lan");
+    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+    bed.network.ip("addr del 10.0.0.1 peer 10.0.0.3/32 dev lan");
+    sleep(MOMENT);
+    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+    bed.network.ip("addr del 10.0.0.1 peer 10.0.0.2/32 dev lan");
+    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);
+}
+
+fn the_first_index_waits_for_an_address_that_others_can_use(collector: Collector) {
+    let mut bed = bed(collector);
+    let _agent = bed.start();
+    let nodes = bed.await_truth();
+    assert!(address(&nodes, "attr/vif/0/ipv6/1").unwrap().starts_with("fe80::"), "{nodes:#?}");
+    bed.network.ip("addr add 2001:db8::1/64 dev lan nodad");
+    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv6/0"), Some("2001:db8::1"));
 }
 
 fn an_address_with_two_prefixes_is_there_until_the_last_is_gone(collector: Collector) {

@@ -161,7 +161,10 @@ impl Agent {
             match self.publisher.on_event(event, connection) {
                 Ok(Progress::None) => {}
                 Ok(Progress::Found) => self.news = Some(News::All),
-                Ok(Progress::Resumed) => self.is_urgent = true,
+                Ok(Progress::Resumed) => {
+                    self.is_urgent = true;
+                    lost = self.domain.on_resume(connection).err().or(lost);
+                }
                 Err(error) => lost = Some(error),
             }
         }
@@ -194,6 +197,7 @@ impl Agent {
     fn try_advance(&mut self, now: Duration, date: SystemTime) -> Result<(), Error> {
         let is_reconnecting = self.is_reconnecting();
         let Some(connection) = &mut self.connection else { return Ok(()) };
+        connection.flush()?;
         let is_allowed = self.is_urgent || self.limiter.allows(now);
         self.publisher.expire(now);
         if self.publisher.wants_survey() && is_allowed {

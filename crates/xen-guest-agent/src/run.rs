@@ -123,7 +123,7 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
     let schema = Schema::new(settings.schema, settings.filter.clone());
     let mut agent = Agent::new(guest, schema, try_out.as_ref().map(|_| show as fn(&Change)));
     agent.connect(connection, clock::now());
-    let mut is_spread = false;
+    let mut spread_for = None;
     loop {
         let now = clock::now();
         if agent.wants_connection(now) {
@@ -135,9 +135,10 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
                 collectors.on_published(&mut agent.guest);
             }
         }
-        if let (false, Some(domain_id)) = (is_spread, agent.domain_id()) {
+        // Another one after a migration.
+        if let Some(domain_id) = agent.domain_id().filter(|id| spread_for != Some(*id)) {
             collectors.spread(domain_id, now);
-            is_spread = true;
+            spread_for = Some(domain_id);
         }
         let ready = wait(signals, &agent, &collectors, try_out.as_ref(), now)?;
         let now = clock::now();
@@ -154,7 +155,7 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
             if let Some(new) = reload(sources, &settings) {
                 collectors.set(new.network, new.memory_period, &mut agent.guest, now);
                 agent.set_schema(new.schema, new.filter.clone());
-                is_spread = false;
+                spread_for = None;
                 settings = new;
             }
         }

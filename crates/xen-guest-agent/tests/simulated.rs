@@ -122,6 +122,50 @@ fn it_is_all_there_and_costs_nothing_more() {
     assert_eq!(world.server.store().requests(DOMAIN), before);
 }
 
+/// A guest with a virtual function, of which the toolstack tells.
+fn with_function(toolstack: Toolstack) -> World {
+    let mut store = Store::new();
+    store.introduce_guest(DOMAIN, toolstack);
+    let mut guest = guest();
+    let mac = Mac([2, 0, 0, 0, 0, 9]);
+    let address = Address { ip: [10, 0, 9, 1].into(), prefix: 24, is_secondary: false, is_usable: true };
+    let interface = Interface {
+        name: "ens5".to_owned(),
+        mac: Some(mac),
+        is_up: true,
+        device: Device::Physical,
+        addresses: vec![address],
+        ..Interface::default()
+    };
+    guest.interfaces.insert(3, interface);
+    let agent = Agent::new(guest, Schema::default(), None);
+    World { server: Server::new(store), agent, now: Duration::from_secs(100) }
+}
+
+const FUNCTION: &str = "/local/domain/5/xenserver/device/net-sriov-vf/4";
+
+#[test]
+fn a_virtual_function_is_known_before_anything_is_published() {
+    let mut world = with_function(Toolstack::Xapi);
+    world.server.store_mut().write(format!("{FUNCTION}/mac"), "02:00:00:00:00:09").unwrap();
+    // An earlier run of the agent left it there, in another place than a new one would choose.
+    let node = format!("{HOME}/xenserver/attr/net-sriov-vf/4/ipv4/3");
+    world.server.store_mut().write(&node, "10.0.9.1").unwrap();
+    world.connect();
+    assert_eq!(world.read("xenserver/attr/net-sriov-vf/4/ipv4/3").as_deref(), Some("10.0.9.1"));
+    assert_eq!(world.requests(Kind::RM), 0, "it was taken for stale");
+    world.server.store_mut().remove(FUNCTION).unwrap();
+    world.settle();
+    assert_eq!(world.read("xenserver/attr/net-sriov-vf/4/ipv4/3"), None);
+    // While it is read, it changes again.
+    for last in [8, 9] {
+        world.server.store_mut().write(format!("{FUNCTION}/mac"), format!("02:00:00:00:00:0{last}")).unwrap();
+        world.agent.on_readable(world.now);
+    }
+    world.settle();
+    assert_eq!(world.read("xenserver/attr/net-sriov-vf/4/ipv4/0").as_deref(), Some("10.0.9.1"));
+}
+
 #[test]
 fn watched_nodes_are_put_right_and_the_agents_own_writes_are_not_taken_for_others() {
     let mut world = World::new(Toolstack::Xapi);

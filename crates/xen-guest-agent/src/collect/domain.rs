@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use log::warn;
-use xenstore::{Connection, Error, Event, Request, RequestId, wire};
+use xenstore::{Connection, Error, ErrorCode, Event, Request, RequestId, wire};
 
 use crate::guest::Mac;
 
@@ -42,6 +42,16 @@ impl Domain {
         self.ask(Request::read(DOMAIN_ID)?, Asked::Id, connection)
     }
 
+    /// The domain was resumed or migrated: it is another one.
+    ///
+    /// # Errors
+    /// Those that end the connection.
+    pub fn on_resume(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        self.is_known = false;
+        self.read_functions(connection)?;
+        self.ask(Request::read(DOMAIN_ID)?, Asked::Id, connection)
+    }
+
     /// The number of this domain, once it is known.
     pub fn id(&self) -> Option<u16> {
         self.id
@@ -59,7 +69,7 @@ impl Domain {
     fn ask(&mut self, request: Request, asked: Asked, connection: &mut Connection) -> Result<(), Error> {
         let id = connection.submit(request)?;
         self.asked.insert(id, asked);
-        connection.flush()
+        Ok(())
     }
 
     /// Takes what came from the store, if it is for this collector: then whether `functions` changed.
@@ -94,10 +104,15 @@ impl Domain {
                     self.read_functions(connection)?;
                 }
             }
+            // Without the node there are none; any other answer tells nothing of them.
+            Asked::Functions if result.as_ref().is_err_and(|error| error.code() != Some(&ErrorCode::ENOENT)) => {
+                self.found.clone_from(functions);
+            }
             Asked::Functions => {
                 let names = result.as_ref().map(Vec::as_slice).unwrap_or_default();
                 for name in wire::strings(names).filter_map(|name| std::str::from_utf8(name).ok()) {
-                    if let Ok(number) = name.parse() {
+                    // Not +1, or 01.
+                    if let Some(number) = name.parse::<u32>().ok().filter(|number| number.to_string() == name) {
                         let mac = Request::read(format!("{VIRTUAL_FUNCTIONS}/{name}/mac"))?;
                         self.ask(mac, Asked::Mac(number), connection)?;
                     }

@@ -154,14 +154,11 @@ impl Collectors {
         if self.next_look > now {
             return Look { has_news, is_full: false };
         }
-        // From the old moment and not from now, so that it stays where it is in the minute.
-        while self.next_look <= now {
-            self.next_look += self.period;
-        }
+        self.next_look = network::next_after(self.next_look, self.period, now);
         self.looks += 1;
-        self.network.retry();
         let looks_in_full_period = FULL_PERIOD.as_nanos() / self.period.as_nanos().max(1);
         let is_full = self.looks % looks_in_full_period.max(1) == 0;
+        self.network.retry(is_full);
         let has_other_news = if is_full {
             self.look_at_all(guest)
         } else {

@@ -68,16 +68,17 @@ impl Slots {
             placed.push(*ip);
             stays
         });
-        let mut next = 0;
         for address in wanted {
             if placed.contains(&address.ip) {
                 continue;
             }
-            while taken.contains_key(&next) {
-                next += 1;
+            // The index that readers take for the main address is kept for one that others can use: a link-local one is
+            // there seconds before any other, and would have it for good.
+            let first = u32::from(is_passing(address));
+            if let Some(free) = (first..=u32::MAX).find(|slot| !taken.contains_key(slot)) {
+                taken.insert(free, address.ip);
+                placed.push(address.ip);
             }
-            taken.insert(next, address.ip);
-            placed.push(address.ip);
         }
         taken
     }
@@ -88,9 +89,15 @@ impl Slots {
     }
 }
 
+/// Whether the address is only for the link, or only for a while.
+fn is_passing(address: &Address) -> bool {
+    class(address.ip) == 2 || (address.ip.is_ipv6() && address.is_secondary)
+}
+
 /// Global before unique-local before link-local: readers take the lowest index for the main address.
 fn class(ip: IpAddr) -> u8 {
     match ip {
+        IpAddr::V4(ip) if ip.is_link_local() => 2,
         IpAddr::V4(_) => 0,
         IpAddr::V6(ip) if ip.is_unicast_link_local() => 2,
         IpAddr::V6(ip) => u8::from(ip.is_unique_local()),
@@ -120,6 +127,16 @@ mod tests {
         let v6 = ["fe80::1", "fd00::1", "2001:db8::2s", "2001:db8::1"];
         let expected = "0=2001:db8::1 1=2001:db8::2 2=fd00::1 3=fe80::1";
         assert_eq!(assign(&mut Slots::default(), Family::V6, &v6), expected);
+    }
+
+    #[test]
+    fn the_first_index_is_kept_for_an_address_that_others_can_use() {
+        let mut slots = Slots::default();
+        assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
+        assert_eq!(assign(&mut slots, Family::V6, &["fe80::1", "2001:db8::2s"]), "1=fe80::1 2=2001:db8::2");
+        let all = ["fe80::1", "2001:db8::2s", "2001:db8::1"];
+        assert_eq!(assign(&mut slots, Family::V6, &all), "0=2001:db8::1 1=fe80::1 2=2001:db8::2");
+        assert_eq!(assign(&mut Slots::default(), Family::V4, &["169.254.0.1"]), "1=169.254.0.1");
     }
 
     #[test]

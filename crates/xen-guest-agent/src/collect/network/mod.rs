@@ -57,7 +57,8 @@ pub struct Network {
 
 #[derive(Debug)]
 enum Source {
-    Netlink(Netlink),
+    /// With what to do instead where the kernel turns out to tell nothing.
+    Netlink(Netlink, Option<Poll>),
     Poll(Poll),
     Off,
 }
@@ -68,20 +69,23 @@ impl Network {
     /// # Errors
     /// The system's, where netlink must be used and cannot.
     pub fn open(root: Root, numbers: VifNumbers, settings: Settings) -> io::Result<Self> {
-        let poll = || Source::Poll(Poll::new(root, numbers.clone()));
-        let source = match settings.mode {
-            Mode::Off => Source::Off,
-            Mode::Poll => poll(),
-            Mode::Netlink => Source::Netlink(Netlink::open(numbers)?),
-            Mode::Auto => match Netlink::open(numbers.clone()) {
-                Ok(netlink) => Source::Netlink(netlink),
-                Err(error) => {
-                    warn!("{error}; looking at the network every {} s instead", settings.period.as_secs_f32());
-                    poll()
-                }
+        let poll = Poll::new(root, numbers.clone());
+        let mut network = Network { source: Source::Off, settings, next: Duration::ZERO };
+        match settings.mode {
+            Mode::Off => {}
+            Mode::Poll => network.source = Source::Poll(poll),
+            Mode::Netlink => network.source = Source::Netlink(Netlink::open(numbers)?, None),
+            Mode::Auto => match Netlink::open(numbers) {
+                Ok(netlink) => network.source = Source::Netlink(netlink, Some(poll)),
+                Err(error) => network.fall_back(poll, &error),
             },
-        };
-        Ok(Network { source, settings, next: Duration::ZERO })
+        }
+        Ok(network)
+    }
+
+    fn fall_back(&mut self, poll: Poll, error: &io::Error) {
+        warn!("{error}; looking at the network every {} s instead", self.settings.period.as_secs_f32());
+        (self.source, self.next) = (Source::Poll(poll), Duration::ZERO);
     }
 
     /// How it is looked at.
@@ -98,17 +102,14 @@ impl Network {
     pub(super) fn look(&mut self, interfaces: &mut BTreeMap<u32, Interface>, now: Duration) -> bool {
         match &mut self.source {
             Source::Poll(poll) if self.next <= now => {
-                // From the old moment and not from now, so that it stays in step with the other looks.
-                self.next = Some(self.next + self.settings.period)
-                    .filter(|next| *next > now)
-                    .unwrap_or(now + self.settings.period);
+                self.next = next_after(self.next, self.settings.period, now);
                 poll.look(interfaces)
             }
             _ => false,
         }
     }
 
-    /// Has the next look at `moment`, if there is one later than that with the same period.
+    /// Has the next look at `moment`, unless it is due before: so both kinds of looks take one wake-up.
     pub(super) fn align(&mut self, moment: Duration) {
         self.next = self.next.min(moment);
     }
@@ -116,22 +117,32 @@ impl Network {
     /// Takes what was reported. Whether something changed.
     pub(super) fn on_readable(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
         match &mut self.source {
-            Source::Netlink(netlink) => netlink.on_readable(interfaces),
+            Source::Netlink(netlink, poll) => {
+                let changed = netlink.on_readable(interfaces);
+                match (netlink.take_refusal(), poll.take()) {
+                    (Some(error), Some(poll)) => self.fall_back(poll, &error),
+                    (Some(error), None) => warn!("{error}; trying again at each look"),
+                    (None, kept) => *poll = kept,
+                }
+                changed
+            }
             _ => false,
         }
     }
 
-    /// Tries again what the kernel could not do.
-    pub(super) fn retry(&mut self) {
-        if let Source::Netlink(netlink) = &mut self.source {
-            netlink.retry();
+    /// Tries again what the kernel could not do, and has all told again if `all`: so nothing is wrong for ever.
+    pub(super) fn retry(&mut self, all: bool) {
+        match &mut self.source {
+            Source::Netlink(netlink, _) if all => netlink.refresh(),
+            Source::Netlink(netlink, _) => netlink.retry(),
+            _ => {}
         }
     }
 
     /// Whether all has been told that there is.
     pub(super) fn is_settled(&self) -> bool {
         match &self.source {
-            Source::Netlink(netlink) => netlink.is_settled(),
+            Source::Netlink(netlink, _) => netlink.is_settled(),
             Source::Poll(_) => self.next > Duration::ZERO,
             Source::Off => true,
         }
@@ -140,10 +151,22 @@ impl Network {
     /// Readable when something is reported.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {
-            Source::Netlink(netlink) => Some(netlink.as_fd()),
+            Source::Netlink(netlink, _) => Some(netlink.as_fd()),
             _ => None,
         }
     }
+}
+
+/// The next moment, in whole periods from `last`, so that looks stay where they are in the minute.
+pub(super) fn next_after(last: Duration, period: Duration, now: Duration) -> Duration {
+    let periods = now.saturating_sub(last).as_nanos() / period.as_nanos().max(1) + 1;
+    last.saturating_add(period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX)))
+}
+
+/// Whether a link of this kind sits on another, which its address is reached by. That of a veth is its peer, often in a
+/// container; what goes through a tunnel (vxlan) is another network's.
+fn sits_on_its_lower(kind: &str) -> bool {
+    ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"].contains(&kind)
 }
 
 // Numbers of linux/if_addr.h.

@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::address_state;
 use super::table::{Link, Message, Table};
 use super::vif::VifNumbers;
+use super::{address_state, sits_on_its_lower};
 use crate::guest::{Address, Interface, Mac};
 
 // Numbers of linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h and linux/if.h.
@@ -38,6 +38,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
+const IFLA_WIRELESS: u16 = 11;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_PERM_ADDRESS: u16 = 54;
@@ -65,6 +66,10 @@ pub(super) struct Netlink {
     is_lost: bool,
     /// The kernel could not do it; to be tried again later.
     has_failed: bool,
+    /// Whether a dump has ever come to its end.
+    has_told: bool,
+    /// Why the first one did not.
+    refusal: Option<io::Error>,
     sequence: u32,
 }
 
@@ -87,10 +92,23 @@ impl Netlink {
         let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))
             .map_err(|error| failed("listen to links and addresses", error))?;
-        let mut netlink =
-            Netlink { socket, table: Table::new(numbers), dump: None, is_lost: true, has_failed: false, sequence: 0 };
-        netlink.dump_if_lost();
+        let mut netlink = Netlink {
+            socket,
+            table: Table::new(numbers),
+            dump: None,
+            is_lost: false,
+            has_failed: false,
+            has_told: false,
+            refusal: None,
+            sequence: 0,
+        };
+        netlink.begin_dump().map_err(|error| failed("ask for a dump", error))?;
         Ok(netlink)
+    }
+
+    /// Why the kernel has told nothing, if it refused the first dump. Asking takes it.
+    pub(super) fn take_refusal(&mut self) -> Option<io::Error> {
+        self.refusal.take()
     }
 
     /// Whether everything has been told that can be.
@@ -98,11 +116,16 @@ impl Netlink {
         self.dump.is_none() && !self.is_lost
     }
 
+    /// Has everything told again.
+    pub(super) fn refresh(&mut self) {
+        self.is_lost = true;
+        self.dump_if_lost();
+    }
+
     /// Tries again what the kernel could not do.
     pub(super) fn retry(&mut self) {
         if self.has_failed {
-            self.is_lost = true;
-            self.dump_if_lost();
+            self.refresh();
         }
     }
 
@@ -126,7 +149,7 @@ impl Netlink {
                     break;
                 }
                 Err(error) => {
-                    self.fail(&failed("receive", error));
+                    self.fail(failed("receive", error));
                     break;
                 }
             }
@@ -136,19 +159,31 @@ impl Netlink {
 
     fn dump_if_lost(&mut self) {
         if self.is_lost && self.dump.is_none() {
-            (self.is_lost, self.has_failed) = (false, false);
-            self.table.begin();
-            self.request(RTM_GETLINK);
+            if let Err(error) = self.begin_dump() {
+                self.fail(failed("ask for a dump", error));
+            }
         }
     }
 
-    fn fail(&mut self, error: &io::Error) {
-        warn!("{error}; trying again at the next look");
-        (self.has_failed, self.is_lost, self.dump) = (true, false, None);
+    fn begin_dump(&mut self) -> Result<(), Errno> {
+        self.is_lost = false;
+        self.table.begin();
+        self.request(RTM_GETLINK)
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        let is_new = !std::mem::replace(&mut self.has_failed, true);
+        match self.has_told {
+            false => self.refusal = Some(error).filter(|_| is_new),
+            true if is_new => warn!("{error}; trying again at each look"),
+            true => {}
+        }
+        (self.is_lost, self.dump) = (false, None);
+        self.table.give_up();
     }
 
     /// Asks for a dump: a header and a zeroed `struct ifinfomsg`, which is no shorter than `ifaddrmsg`.
-    fn request(&mut self, request: u16) {
+    fn request(&mut self, request: u16) -> Result<(), Errno> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = [0; 32];
         let mut packet = NetlinkBuffer::new(&mut bytes);
@@ -156,10 +191,9 @@ impl Netlink {
         packet.set_message_type(request);
         packet.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
         packet.set_sequence_number(self.sequence);
-        match rustix::net::send(&self.socket, &bytes, SendFlags::empty()) {
-            Ok(_) => self.dump = Some(Dump { request, sequence: self.sequence }),
-            Err(error) => self.fail(&failed("ask for a dump", error)),
-        }
+        rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
+        self.dump = Some(Dump { request, sequence: self.sequence });
+        Ok(())
     }
 
     fn on_datagram(&mut self, mut rest: &[u8], interfaces: &mut BTreeMap<u32, Interface>) -> bool {
@@ -172,7 +206,13 @@ impl Netlink {
             match (packet.message_type(), dump) {
                 // Both begin with an error number, negative; 0 is success.
                 (NLMSG_DONE | NLMSG_ERROR, Some(_)) if status(packet.payload()) < 0 => {
-                    self.fail(&failed("dump", Errno::from_raw_os_error(-status(packet.payload()))));
+                    match Errno::from_raw_os_error(-status(packet.payload())) {
+                        // There was no room just then: what waits is read first, and then is asked again.
+                        Errno::NOBUFS | Errno::BUSY | Errno::INTR | Errno::AGAIN => {
+                            (self.is_lost, self.dump) = (true, None);
+                        }
+                        error => self.fail(failed("dump", error)),
+                    }
                 }
                 (NLMSG_DONE, Some(dump)) => changed |= self.on_done(dump, interfaces),
                 (kind, _) => {
@@ -193,9 +233,12 @@ impl Netlink {
             return false;
         }
         if dump.request == RTM_GETLINK {
-            self.request(RTM_GETADDR);
+            if let Err(error) = self.request(RTM_GETADDR) {
+                self.fail(failed("ask for a dump", error));
+            }
             return false;
         }
+        (self.has_failed, self.has_told) = (false, true);
         self.table.end(interfaces)
     }
 }
@@ -251,19 +294,19 @@ fn parse_link(kind: u16, payload: &[u8]) -> Option<Message> {
             IFLA_LINK => lower = number(value),
             // The number is one of another namespace's then.
             IFLA_LINK_NETNSID => is_elsewhere = true,
+            // An event of a wireless card, with little else of the link in it.
+            IFLA_WIRELESS => return None,
             IFLA_LINKINFO => sits_on_lower = sits_on_its_link(value),
             _ => {}
         }
     }
     link.parent = lower.filter(|_| sits_on_lower && !is_elsewhere);
-    // Without a name it tells of something else, a wireless event for example.
     (!link.name.is_empty()).then_some(Message::Link { index, link })
 }
 
-/// Whether a link of this kind sits on the one that it names. That of a veth is its peer, often in a container.
 fn sits_on_its_link(info: &[u8]) -> bool {
     let kind = attributes_of(info).find(|attribute| attribute.kind() == IFLA_INFO_KIND);
-    kind.is_some_and(|kind| matches!(text(kind.value()).as_str(), "vlan" | "macvlan" | "ipvlan"))
+    kind.is_some_and(|kind| sits_on_its_lower(&text(kind.value())))
 }
 
 /// `struct ifaddrmsg`: family, prefix length, flags, scope (1 byte each), index (4).
@@ -285,7 +328,8 @@ fn parse_address(kind: u16, payload: &[u8]) -> Option<Message> {
     }
     let ip = local.or(other)?;
     if kind == RTM_DELADDR {
-        return Some(Message::NoAddress { index, ip, prefix });
+        let has_peer = other.is_some_and(|other| other != ip);
+        return Some(Message::NoAddress { index, ip, prefix, has_peer });
     }
     let (is_secondary, is_usable) = address_state(flags);
     let address = Address { ip, prefix, is_secondary, is_usable };
@@ -369,6 +413,7 @@ mod tests {
             ),
             (link(7, IFF_UP | IFF_LOOPBACK, &[&name]), Some(Message::NoLink { index: 7 })),
             (link(7, 0, &[&mac]), None),
+            (link(7, 0, &[&name, &attribute(IFLA_WIRELESS, &[0; 8])]), None),
             (vec![0; 15], None),
         ];
         for (bytes, message) in cases {

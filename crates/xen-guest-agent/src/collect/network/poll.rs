@@ -1,6 +1,6 @@
 //! Links and addresses by getifaddrs(3), all of them from time to time: for where nothing reports changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -60,7 +60,8 @@ impl Poll {
             if entry.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
                 continue;
             }
-            // Linux gives the label of an IPv4 address, eth0:1, in place of the name.
+            // Linux gives the label of an IPv4 address, eth0:1, in place of the name. A label of any other form cannot be told
+            // from a name, and the address is lost.
             let name = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
             if !found.contains_key(&name) {
                 // It may be gone by now.
@@ -86,32 +87,39 @@ impl Poll {
     /// `master` for the one that it is a port of.
     fn stack(&self, found: &mut BTreeMap<String, (u32, Interface)>) {
         let index_of = |name: &str| found.get(name).map(|(index, _)| *index);
-        let mut relations = Vec::new();
-        for (name, (_, interface)) in &*found {
-            let Ok(directory) = self.root.path(&format!("/sys/class/net/{name}")) else { continue };
-            let master = fs::read_link(directory.join("master")).ok();
-            let master = master.and_then(|target| target.file_name()?.to_str().and_then(index_of));
-            let lowers: Vec<_> = match fs::read_dir(&directory) {
-                Ok(entries) if interface.device == Device::Virtual => entries
-                    .filter_map(|entry| index_of(entry.ok()?.file_name().to_str()?.strip_prefix("lower_")?))
-                    .collect(),
-                _ => Vec::new(),
-            };
-            relations.push((name.clone(), master, lowers));
-        }
-        for (name, master, _) in &relations {
-            if let Some((_, interface)) = found.get_mut(name) {
-                interface.master = *master;
+        let relations: Vec<_> = found.keys().map(|name| (name.clone(), self.relations(name, index_of))).collect();
+        let mut is_port = BTreeSet::new();
+        for (name, (master, _)) in &relations {
+            let Some((index, interface)) = found.get_mut(name) else { continue };
+            interface.master = *master;
+            is_port.extend(master.map(|master| (*index, master)));
+            if master.is_some() && interface.device == Device::Physical {
+                interface.permanent_mac = self.numbers.permanent_mac(name);
             }
         }
-        let masters: BTreeMap<u32, u32> =
-            found.values().filter_map(|(index, interface)| Some((*index, interface.master?))).collect();
-        for (name, _, lowers) in relations {
-            if let Some((index, interface)) = found.get_mut(&name) {
-                // Its ports are below it, too.
-                interface.parent = lowers.into_iter().find(|lower| masters.get(lower) != Some(index));
-            }
+        for (name, (_, lowers)) in relations {
+            let Some((index, interface)) = found.get_mut(&name) else { continue };
+            interface.parent = lowers.into_iter().find(|lower| !is_port.contains(&(*lower, *index)));
         }
+    }
+
+    /// The master of an interface, and all that it is above of.
+    fn relations(&self, name: &str, index_of: impl Fn(&str) -> Option<u32>) -> (Option<u32>, Vec<u32>) {
+        let Ok(directory) = self.root.path(&format!("/sys/class/net/{name}")) else { return (None, Vec::new()) };
+        let master = fs::read_link(directory.join("master")).ok();
+        let master = master.and_then(|target| target.file_name()?.to_str().and_then(&index_of));
+        let lower = |entry: fs::DirEntry| index_of(entry.file_name().to_str()?.strip_prefix("lower_")?);
+        let lowers = match fs::read_dir(&directory) {
+            Ok(entries) if !self.is_tunnel(name) => entries.filter_map(|entry| lower(entry.ok()?)).collect(),
+            _ => Vec::new(),
+        };
+        (master, lowers)
+    }
+
+    /// What goes through a tunnel over another link is another network's. Most kinds that sit on a link have no type here.
+    fn is_tunnel(&self, name: &str) -> bool {
+        let event = self.root.text(&format!("/sys/class/net/{name}/uevent")).unwrap_or_default();
+        event.lines().any(|line| line == "DEVTYPE=vxlan")
     }
 }
 

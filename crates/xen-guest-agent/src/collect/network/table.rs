@@ -15,8 +15,8 @@ pub(super) enum Message {
     NoLink { index: u32 },
     /// A link has an address, or that changed.
     Address { index: u32, address: Address },
-    /// A link has an address no more.
-    NoAddress { index: u32, ip: IpAddr, prefix: u8 },
+    /// A link has an address no more; with another peer, it may have it still.
+    NoAddress { index: u32, ip: IpAddr, prefix: u8, has_peer: bool },
 }
 
 /// What a message tells of a link: all of it, each time.
@@ -63,6 +63,11 @@ impl Table {
         self.seen = Some(Seen::default());
     }
 
+    /// The dump does not come to its end.
+    pub(super) fn give_up(&mut self) {
+        self.seen = None;
+    }
+
     /// The dump has ended: what it did not tell of is gone. Whether that changed something.
     pub(super) fn end(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
         let Some(seen) = self.seen.take() else { return false };
@@ -107,7 +112,8 @@ impl Table {
                     }
                 }
             }
-            Message::NoAddress { index, ip, prefix } => {
+            Message::NoAddress { index, ip, prefix, has_peer } => {
+                self.is_doubtful |= has_peer;
                 if let Some(seen) = &mut self.seen {
                     seen.addresses.remove(&(index, ip, prefix));
                 }
@@ -122,7 +128,7 @@ impl Table {
     }
 
     fn link(&mut self, index: u32, link: Link, is_same: bool, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
-        let Link { name, mac, permanent_mac, is_up, master, parent } = link;
+        let Link { name, mac, mut permanent_mac, is_up, master, parent } = link;
         let known = interfaces.get(&index).filter(|_| is_same);
         let device = match known {
             Some(known) if known.device != Device::Virtual && known.name == name => known.device,
@@ -132,6 +138,9 @@ impl Table {
                 (device, _) => device,
             },
         };
+        if permanent_mac.is_none() && master.is_some() && device == Device::Physical {
+            permanent_mac = self.numbers.permanent_mac(&name);
+        }
         let mut interface =
             Interface { name, mac, permanent_mac, is_up, device, master, parent, addresses: Vec::new() };
         match interfaces.get_mut(&index) {
@@ -178,7 +187,7 @@ mod tests {
     }
 
     fn no_address(index: u32, ip: &str, prefix: u8) -> Message {
-        Message::NoAddress { index, ip: ip.parse().unwrap(), prefix }
+        Message::NoAddress { index, ip: ip.parse().unwrap(), prefix, has_peer: false }
     }
 
     /// Applies the messages and gives what each changed, and the interfaces as text.
@@ -329,7 +338,12 @@ mod properties {
                 Event::NoLink(index) => {
                     if let Some((_, addresses)) = self.links.remove(&index) {
                         let gone = addresses.keys().map(|(ip, prefix)| (*ip, *prefix));
-                        self.told.extend(gone.map(|(ip, prefix)| Message::NoAddress { index, ip, prefix }));
+                        self.told.extend(gone.map(|(ip, prefix)| Message::NoAddress {
+                            index,
+                            ip,
+                            prefix,
+                            has_peer: false,
+                        }));
                         self.told.push(Message::NoLink { index });
                     }
                 }
@@ -342,7 +356,7 @@ mod properties {
                 Event::NoAddress(index, last, prefix) => {
                     if let Some((_, addresses)) = self.links.get_mut(&index) {
                         if addresses.remove(&(ip(last), prefix)).is_some() {
-                            self.told.push(Message::NoAddress { index, ip: ip(last), prefix });
+                            self.told.push(Message::NoAddress { index, ip: ip(last), prefix, has_peer: false });
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 use std::num::ParseIntError;
 
 use crate::collect::root::Root;
-use crate::guest::Device;
+use crate::guest::{Device, Mac};
 
 /// How an interface gets its VIF number.
 #[derive(Clone, Debug)]
@@ -22,17 +22,28 @@ impl VifNumbers {
             VifNumbers::Sysfs(root) => device(root, name),
         }
     }
+
+    /// The hardware address that a port of a bond came with. Linux before 5.6 tells it nowhere else.
+    pub(super) fn permanent_mac(&self, name: &str) -> Option<Mac> {
+        match self {
+            VifNumbers::Index => None,
+            VifNumbers::Sysfs(root) => {
+                Mac::parse(&root.text(&format!("/sys/class/net/{name}/bonding_slave/perm_hwaddr")).ok()?)
+            }
+        }
+    }
 }
 
 /// The kernel lets no interface be called anything with a slash, `.` or `..`: a name is safe in a path.
 fn device(root: &Root, name: &str) -> Device {
     let device = format!("/sys/class/net/{name}/device");
     let text = |file: &str| root.text(&format!("{device}/{file}")).ok();
-    match text("devtype").filter(|kind| kind == "vif").and_then(|_| vif_number(&text("nodename")?)?.ok()) {
-        Some(number) => Device::Vif(number),
-        None if root.exists(&device) => Device::Physical,
-        None => Device::Virtual,
+    if text("devtype").is_some_and(|kind| kind == "vif") {
+        // A driver domain's ends of others' interfaces are called so, too, and are not its own.
+        let number = text("nodename").and_then(|node| vif_number(&node)?.ok());
+        return number.map_or(Device::Virtual, Device::Vif);
     }
+    if root.exists(&device) { Device::Physical } else { Device::Virtual }
 }
 
 fn vif_number(node_name: &str) -> Option<Result<u32, ParseIntError>> {
