@@ -46,6 +46,14 @@ pub fn build(package: &'static str, profile: Profile) -> PathBuf {
     built.get_or_insert_default().entry((package, profile)).or_insert_with(path).clone()
 }
 
+/// As [`build`], for users, and with the C library in it: for a system that has none.
+pub(crate) fn build_static(package: &str) -> PathBuf {
+    // With a target named, the flags are not for build scripts and macros too.
+    let target = "x86_64-unknown-linux-gnu";
+    let flags = format!(r#"target.{target}.rustflags=["-C","target-feature=+crt-static"]"#);
+    cargo(&["build", "--release", "--package", package, "--target", target, "--config", &flags])
+}
+
 /// Builds the test program `name` of this package, and returns its path.
 pub(crate) fn build_test(name: &str) -> PathBuf {
     cargo(&["test", "--no-run", "--package", env!("CARGO_PKG_NAME"), "--test", name])

@@ -5,7 +5,7 @@
 //! - [`Network`]: a network namespace of a test's own.
 //! - [`FakeRoot`]: the files of a guest's system that a program with `--root` looks at.
 //! - [`Bed`]: all of these for an [`Agent`], which runs as a process of its own.
-//! - [`Machine`]: a virtual machine with another kernel, in which a test program runs.
+//! - [`Machine`]: a virtual machine with another kernel, or with Xen, in which a test program runs.
 //! - [`build`]: the binary of a package of this workspace.
 //!
 //! What is missing on the machine makes a test fail with a message that says what to install. Everything here is private
@@ -37,7 +37,7 @@ pub use bridge::Requests;
 pub use build::{Profile, build};
 pub use fake_root::FakeRoot;
 pub use guest::Guest;
-pub use machine::Machine;
+pub use machine::{GUEST_FILES, Machine};
 pub use network::Network;
 pub use observe::{Outcome, eventually, tree};
 pub use toolstack::Toolstack;

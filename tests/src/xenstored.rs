@@ -24,7 +24,7 @@ pub enum Daemon {
 }
 
 impl Daemon {
-    fn program(self) -> &'static str {
+    pub(crate) fn program(self) -> &'static str {
         match self {
             // The shim knows this version's library calls; newer ones differ.
             Daemon::C => "/usr/lib/xen-4.17/bin/xenstored",

@@ -1,6 +1,6 @@
 //! Test programs of this package that need another kernel, each in a virtual machine that has it.
 
-use system_tests::Machine;
+use system_tests::{Daemon, Machine};
 
 #[test]
 #[ignore = "needs Debian's packages, and runs QEMU"]
@@ -13,4 +13,19 @@ fn the_network_on_debians_kernel() {
 #[ignore = "needs Debian's packages, and runs QEMU"]
 fn the_agent_on_debians_kernel() {
     Machine::debian().run_tests("agent", &["--skip", "it_is_small", "--skip", "it_sleeps", "--skip", "signals_end_it"]);
+}
+
+/// One at a time: there is one processor. Their output has the trees and times.
+const IN_DOM0: &[&str] = &["--test-threads=1", "--nocapture"];
+
+#[test]
+#[ignore = "needs Debian's packages, and runs QEMU"]
+fn guests_of_xen_with_c_xenstored() {
+    Machine::debian().run_tests_in_dom0(Daemon::C, "xen", IN_DOM0);
+}
+
+#[test]
+#[ignore = "needs Debian's packages, and runs QEMU"]
+fn guests_of_xen_with_oxenstored() {
+    Machine::debian().run_tests_in_dom0(Daemon::OCaml, "xen", IN_DOM0);
 }

@@ -8,6 +8,7 @@ for module in /modules/*; do
     busybox insmod "$module"
 done
 busybox hostname guest
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 # The files of the machine that QEMU runs on; what is written stays in memory.
 busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=262144 root /lower
 busybox mount -t tmpfs tmpfs /upper
@@ -16,6 +17,9 @@ busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper
 busybox mount -t proc proc /root/proc
 busybox mount -t sysfs sysfs /root/sys
 busybox mount -t devtmpfs devtmpfs /root/dev
+# Xen's hotplug scripts look for their locks there, for ever.
+busybox ln -s /proc/self/fd /root/dev/fd
+busybox ln -s fd/0 /root/dev/stdin
 busybox mount -t tmpfs tmpfs /root/run
 busybox cp /command /root/run/command
 set +e

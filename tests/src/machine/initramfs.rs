@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// An archive of files in cpio's format `newc`, which the kernel unpacks.
+#[derive(Default)]
 pub(crate) struct Initramfs {
     archive: Vec<u8>,
     files: u32,
@@ -13,13 +14,11 @@ const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
 impl Initramfs {
-    /// An archive of these directories.
-    pub(crate) fn new(directories: &[&str]) -> Self {
-        let mut initramfs = Initramfs { archive: Vec::new(), files: 0 };
-        for directory in directories {
-            initramfs.add(directory, DIRECTORY, b"");
+    /// Adds directories.
+    pub(crate) fn add_directories(&mut self, paths: &[&str]) {
+        for path in paths {
+            self.add(path, DIRECTORY, b"");
         }
-        initramfs
     }
 
     /// Adds a file that can be executed.

@@ -1,0 +1,11 @@
+# Makes of a booted system a domain 0 that xl can work in.
+set -e
+export PATH=/usr/lib/xen-4.17/bin:$PATH
+mount -t xenfs xenfs /proc/xen
+mkdir -p /dev/pts /run/lock /run/xen /run/xenstored /var/lib/xen /var/log/xen/console
+mount -t devpts devpts /dev/pts
+ip link add xenbr0 type bridge
+ip link set xenbr0 up
+$XENSTORED
+xen-init-dom0
+xenconsoled --log=guest
