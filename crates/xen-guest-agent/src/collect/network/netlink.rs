@@ -54,7 +54,7 @@ const MOST_AT_ONCE: usize = 256;
 
 /// The most that the kernel puts together in one go, whatever a reader has room for. A dump ends, silently, before a link
 /// that its reader has no room for.
-const BUFFER: usize = 32 * 1024;
+const BUFFER: usize = 256 * 1024;
 
 /// A socket of the kernel's routing netlink, and what it has told so far.
 #[derive(Debug)]
