@@ -11,12 +11,12 @@ use log::{debug, info, warn};
 use xenstore::{Connection, Error, ErrorCode, Event, Path, Request, RequestId};
 
 pub use diff::Change;
-use diff::Known;
+use diff::{Known, Refused};
 use echo::Echoes;
 use survey::{Scope, Survey};
 
 use crate::schema::Tree;
-use crate::schema::layout::Layout;
+use crate::schema::layout::{Layout, Rank, Role};
 
 /// What is known of the store, and what is under way to change it.
 ///
@@ -124,14 +124,16 @@ impl Publisher {
 
     /// What should be done for the store to equal `wanted`; with a `scope`, at and below those nodes.
     pub fn plan(&self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
-        let left_out = || self.refused.iter().chain(&self.full);
-        let is_left_out = |path: &Path| left_out().any(|node| path.is_at_or_below(node));
-        let mut changes = diff::diff(self.layout, &self.owned, &self.known, wanted, scope, is_left_out, self.is_new);
-        changes.retain(|change| matches!(change, Change::Write(..)) || !self.stuck.contains(change.path()));
+        let refused =
+            Refused { writes: self.refused.union(&self.full).cloned().collect(), removals: self.stuck.clone() };
+        let mut changes = diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &refused, self.is_new);
         if !self.full.is_empty() {
-            // What is removed makes room, and what is worth most gets it. Readers' order comes second then.
-            changes
-                .sort_by_key(|change| (matches!(change, Change::Write(..)), (self.layout.rank)(change.path()).worth));
+            // What is removed makes room, and what is worth most gets it. Readers' order comes second then, but for
+            // announcements: what they announce must be there.
+            changes.sort_by_key(|change| {
+                let Rank { worth, role, .. } = (self.layout.rank)(change.path());
+                (matches!(change, Change::Write(..)), role == Role::Announcement, worth)
+            });
         }
         changes
     }
