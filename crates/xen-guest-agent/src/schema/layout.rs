@@ -40,7 +40,8 @@ pub const LAYOUT: Layout = Layout {
         Claim { parent: "control", child: "feature-balloon", ..cached("") },
         // The Go agent's, read by nobody today.
         Claim { is_tree: true, ..cached("volumes") },
-        cached("xen-guest-agent"),
+        // The earlier agent in Rust wrote its version in parts below it.
+        Claim { is_tree: true, ..cached("xen-guest-agent") },
         Claim { is_tree: true, ..cached("os") },
         Claim { is_tree: true, kept: Kept::Watched, ..cached("net") },
         Claim { is_tree: true, ..cached("memory") },
