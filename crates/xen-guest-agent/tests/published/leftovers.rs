@@ -1,0 +1,207 @@
+//! What former agents leave in a guest's tree goes; what is the toolstack's, the kernel's or anybody else's stays.
+
+use std::collections::BTreeSet;
+
+use xen_guest_agent::schema::Name;
+
+use crate::guests;
+use crate::world::{Nodes, World};
+
+type Values = &'static [(&'static str, &'static str)];
+
+/// What other agents leave where they ran before, each after a life in this very guest.
+pub(crate) const AGENTS: [(&str, Values); 5] = [
+    // Its collectors' nodes: `guestmetric/guestmetric_linux.go` and `mk/xe-linux-distribution` of 2023.
+    (
+        "xe-guest-utilities",
+        &[
+            ("attr/PVAddons/BuildVersion", "144"),
+            ("attr/PVAddons/Installed", "1"),
+            ("attr/PVAddons/MajorVersion", "8"),
+            ("attr/PVAddons/MicroVersion", "0"),
+            ("attr/PVAddons/MinorVersion", "4"),
+            ("attr/vif/0/ipv4/0", "192.0.2.2"),
+            ("attr/vif/0/ipv4/1", "192.0.2.3"),
+            ("attr/vif/0/ipv6/0", "fe80::216:3eff:fe00:1"),
+            ("attr/vif/1/ipv4/0", "198.51.100.1"),
+            ("control/feature-balloon", "0"),
+            ("data/meminfo_free", "1400000"),
+            ("data/meminfo_total", "2014140"),
+            ("data/os_distro", "debian"),
+            ("data/os_majorver", "12"),
+            ("data/os_minorver", "5"),
+            ("data/os_name", "Debian GNU/Linux 12 (bookworm)"),
+            ("data/os_uname", "6.1.0-17-amd64"),
+            ("data/updated", "Mon Jan  1 10:00:00 2024"),
+            ("data/volumes/0/extents/0", "/dev/sm/backend/a/b"),
+            ("data/volumes/0/filesystem", "ext4"),
+            ("data/volumes/0/free", "8000000000"),
+            ("data/volumes/0/mount_points/0", "/"),
+            ("data/volumes/0/name", "/dev/xvda1(6f9c2d5e-0a5c-4c0b-9d0a-9f8f6f1f9a10)"),
+            ("data/volumes/0/size", "10737418240"),
+            ("data/volumes/1/extents/0", "/dev/sm/backend/a/b"),
+            ("data/volumes/1/filesystem", "lvm2"),
+            ("data/volumes/1/free", "0"),
+            ("data/volumes/1/mount_points/0", "[LVM]"),
+            ("data/volumes/1/name", "/dev/xvda2"),
+            ("data/volumes/1/size", "1073741824"),
+            ("xenserver/attr/net-sriov-vf/7/ipv4/0", "203.0.113.1"),
+        ],
+    ),
+    // The shell script of the same package before it, of XenServer 6.
+    (
+        "xe-update-guest-attrs",
+        &[
+            ("attr/PVAddons/Installed", "1"),
+            ("attr/PVAddons/MajorVersion", "6"),
+            ("attr/eth0/ip", "192.0.2.2"),
+            ("attr/eth0/ipv6/0/addr", "fe80::216:3eff:fe00:1"),
+            ("attr/eth1/ip", ""),
+            ("data/os_name", "Debian GNU/Linux 7"),
+            ("data/updated", "1"),
+        ],
+    ),
+    // `XENSTORE_SCHEMA=std`: `publisher/xenstore/std.rs`. It makes the node of each VIF, empty, before it knows an address.
+    (
+        "the former agent in Rust, std",
+        &[
+            ("attr/PVAddons/BuildVersion", "proto-0.4.0"),
+            ("attr/PVAddons/MajorVersion", "1"),
+            ("attr/PVAddons/MicroVersion", "0"),
+            ("attr/PVAddons/MinorVersion", "0"),
+            ("attr/vif/0", ""),
+            ("attr/vif/0/ipv4", ""),
+            ("attr/vif/0/ipv4/9", "192.0.2.9"),
+            ("attr/vif/0/ipv6/0", "fe80::216:3eff:fe00:1"),
+            ("attr/vif/1", ""),
+            ("attr/vif/2", ""),
+            ("attr/vif/2/ipv4", ""),
+            ("control/feature-balloon", "1"),
+            ("data/meminfo_free", "1400000"),
+            ("data/meminfo_total", "2014140"),
+            ("data/os_distro", "Debian"),
+            ("data/os_majorver", "12"),
+            ("data/os_minorver", "0"),
+            ("data/os_name", "Debian 12.0.0"),
+            ("data/os_uname", "6.1.0-17-amd64"),
+        ],
+    ),
+    // `XENSTORE_SCHEMA=rfc`: `publisher/xenstore/rfc.rs`. Addresses are the names of empty nodes.
+    (
+        "the former agent in Rust, rfc",
+        &[
+            ("data/net/2", "00:16:3e:00:00:71"),
+            ("data/net/2/ipv4/192_0_2_2", ""),
+            ("data/net/2/ipv6/fe80__216_3eff_fe00_1", ""),
+            ("data/net/9", "eth7"),
+            ("data/net/9/ipv4/192_0_2_99", ""),
+            ("data/os/class", "unix"),
+            ("data/os/name", "Debian 12.0.0"),
+            ("data/os/unix/kernel-version", "6.1.0-17-amd64"),
+            ("data/os/version", "12.0.0"),
+            ("data/os_distro", "debian"),
+            ("data/xen-guest-agent", "0.4.0"),
+        ],
+    ),
+    // Its later development: the version in parts.
+    (
+        "the former agent in Rust, rfc in parts",
+        &[
+            ("data/net/0", ""),
+            ("data/net/0/ipv4/192_0_2_2", ""),
+            ("data/os_distro", "debian"),
+            ("data/xen-guest-agent", "0.5.0"),
+            ("data/xen-guest-agent/channel", "stable"),
+            ("data/xen-guest-agent/major", "0"),
+            ("data/xen-guest-agent/minor", "5"),
+            ("data/xen-guest-agent/patch", "0"),
+            ("data/xen-guest-agent/vendor", "xcp-ng"),
+        ],
+    ),
+];
+
+/// What others have under the same trees and beside them, and what the agent has no business with.
+const OTHERS: Values = &[
+    ("attr/PVAddonsX", "1"),
+    ("attr/os/spmajor", "0"),
+    ("attr/ethics", ""),
+    ("attr/viff/0", "1"),
+    ("control/feature-poweroff", "1"),
+    ("control/feature-reboot", "1"),
+    ("control/feature-s3", "1"),
+    ("control/feature-static-ip-setting", "1"),
+    ("control/feature-suspend", "1"),
+    ("control/feature-vcpu-hotplug", "1"),
+    ("control/laptop-slate-mode", ""),
+    ("control/shutdown", ""),
+    ("data/cant_suspend_reason", "no memory"),
+    ("data/os_", "x"),
+    ("data/pvs_target/target_installed", "0"),
+    ("data/report_clipboard", ""),
+    ("data/service/backup/state", "running"),
+    ("data/ts", "1"),
+    ("data/volume", "x"),
+    ("device/vbd/51712/ring-ref", "8"),
+    ("device/vbd/51712/state", "4"),
+    ("device/vif/0/backend", "/local/domain/0/backend/vif/5/0"),
+    ("device/vif/0/mac", "00:16:3e:00:00:01"),
+    ("device/vif/0/request-rx-copy", "1"),
+    ("device/vif/0/state", "4"),
+    ("drivers/0", "XenServer XENBUS 9.1.0"),
+    ("error/device/vif/0/error", "none"),
+    ("feature/hotplug/other", "1"),
+    ("feature/suspend", "1"),
+    ("hvmloader/bios", "ovmf"),
+    ("memory/initial-reservation", "1048576"),
+    ("messages/1", "hello"),
+    ("rrd/source", "x"),
+    ("vm-data/attr/vif/0/ipv4/0", "192.0.2.200"),
+    ("vm-data/role", "web"),
+    ("xenserver/attr/other", "1"),
+    ("xenserver/device/vif/0/static-ip-setting/enabled", "0"),
+    ("xenserver/device/vif/0/static-ip-setting/error-code", "0"),
+];
+
+#[test]
+fn of_former_agents_nothing_is_left_and_of_others_nothing_is_lost() {
+    for (name, nodes) in AGENTS {
+        for schema in [Name::Std, Name::Rfc] {
+            let sample = guests::all().remove(0);
+            let mut fresh = World::new(sample.guest.clone(), schema);
+            let mut world = World::new(sample.guest, schema);
+            for world in [&mut fresh, &mut world] {
+                for (path, value) in OTHERS {
+                    world.write(path, value);
+                }
+            }
+            fresh.start();
+            for (path, value) in nodes {
+                world.write(path, value);
+            }
+            world.start();
+            let (found, expected) = (without_indices(world.tree()), without_indices(fresh.tree()));
+            let differing: Vec<_> = found.symmetric_difference(&expected).collect();
+            // Readers of either schema may look at the date, and a wrong one does no harm.
+            let is_date = |node: &&&String| schema == Name::Rfc && node.starts_with("data/updated = ");
+            assert!(differing.iter().all(|node| is_date(&node)), "{name}, {schema:?}: {differing:?}");
+            let empty = world.empty_nodes();
+            assert_eq!(empty, fresh.empty_nodes(), "{name}, {schema:?}");
+            assert!(
+                empty.iter().all(|path| !path.starts_with("attr/vif/") && !path.starts_with("data/net")),
+                "{empty:?}"
+            );
+        }
+    }
+}
+
+/// An address keeps the index that a former agent gave it. With an index goes nothing but the address and its prefix.
+fn without_indices(tree: Nodes) -> BTreeSet<String> {
+    let one = |(path, value): (String, String)| {
+        let is_slot = |part: &str| part.parse::<u32>().is_ok();
+        let parts: Vec<_> = path.split('/').collect();
+        let is_address = |at: usize| at > 0 && matches!(parts[at - 1], "ipv4" | "ipv6") && is_slot(parts[at]);
+        let shown: Vec<_> = (0..parts.len()).map(|at| if is_address(at) { "n" } else { parts[at] }).collect();
+        format!("{} = {value}", shown.join("/"))
+    };
+    tree.into_iter().map(one).collect()
+}

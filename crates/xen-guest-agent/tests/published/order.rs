@@ -1,0 +1,377 @@
+//! xapi reads all of a guest when something changes below `attr`, `control`, `feature` or `xenserver/attr`, and only
+//! then: whatever it keeps a copy of must be there before the last write to one of those.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use xen_guest_agent::agent::News;
+use xen_guest_agent::guest::{Device, Guest};
+use xen_guest_agent::schema::Name;
+use xenstore::embedded::Refusal;
+use xenstore::wire::Kind;
+use xenstore::{Access, ErrorCode, Path, Permission};
+
+use crate::guests::{self, address, distribution, interface};
+use crate::leftovers;
+use crate::readers::GuestMetrics;
+use crate::world::{DOMAIN, World};
+
+/// What xapi has copies of, and no watch on.
+const COPIED: [&str; 7] = [
+    "data/os_distro",
+    "data/os_name",
+    "data/os_majorver",
+    "data/os_minorver",
+    "data/os_uname",
+    "data/host_name_dns",
+    "data/domain",
+];
+
+const WATCHED: [&str; 4] = ["attr/", "control/", "feature/", "xenserver/attr/"];
+
+/// A world that is told of what happens in it, and looks at the requests of each step.
+struct Observed {
+    world: World,
+    /// Whether a copied node changed, and nothing watched was written since.
+    is_unannounced: bool,
+}
+
+impl Observed {
+    fn new(guest: Guest, schema: Name) -> Self {
+        Observed { world: World::new(guest, schema), is_unannounced: false }
+    }
+
+    /// Does something, and lets it be published. How many changes of copied nodes that made.
+    fn step(&mut self, what: &str, act: impl FnOnce(&mut World)) -> usize {
+        act(&mut self.world);
+        // What somebody else does to the nodes in between is no trace of the agent's: what is there is taken anew.
+        let mut there: BTreeSet<String> = self.world.tree().into_keys().collect();
+        self.world.pass(Duration::from_secs(5));
+        let mut changes = 0;
+        let requests = self.world.take_requests();
+        for (kind, path) in &requests {
+            let is_copied = COPIED.contains(&path.as_str());
+            match *kind {
+                Kind::WRITE => {
+                    for (end, _) in path.match_indices('/') {
+                        let above = &path[..end];
+                        assert!(there.contains(above) || !is_address(above), "{what}: {path} before {above}");
+                    }
+                    there.insert(path.clone());
+                    if WATCHED.iter().any(|start| path.starts_with(start)) {
+                        self.is_unannounced = false;
+                    }
+                }
+                Kind::RM => there.retain(|node| {
+                    !Path::new(node.as_str()).unwrap().is_at_or_below(&Path::new(path.as_str()).unwrap())
+                }),
+                _ => continue,
+            }
+            if is_copied {
+                self.is_unannounced = true;
+                changes += 1;
+            }
+        }
+        assert!(!self.is_unannounced, "{what}: nothing watched is written after a copied node changed: {requests:?}");
+        changes
+    }
+
+    fn change(&mut self, what: &str, act: impl FnOnce(&mut Guest)) -> usize {
+        self.step(what, |world| {
+            act(&mut world.agent.guest);
+            world.agent.on_news(News::All);
+        })
+    }
+}
+
+/// Whether readers take the node for an address: then it must never be there without one.
+fn is_address(path: &str) -> bool {
+    let mut end = path.rsplit('/');
+    end.next().is_some_and(|slot| slot.parse::<u32>().is_ok()) && matches!(end.next(), Some("ipv4" | "ipv6"))
+}
+
+fn debian() -> Guest {
+    guests::all().remove(0).guest
+}
+
+#[test]
+fn at_the_first_publication_all_is_there_before_the_last_watched_write() {
+    for sample in guests::all() {
+        let mut world = World::new(sample.guest, Name::Std);
+        world.start();
+        let writes = world.take_requests().into_iter().filter(|(kind, _)| *kind == Kind::WRITE);
+        let paths: Vec<_> = writes.map(|(_, path)| path).collect();
+        let first_watched = paths.iter().position(|path| !path.starts_with("data/")).unwrap();
+        assert!(paths[first_watched..].iter().all(|path| !path.starts_with("data/")), "{}: {paths:?}", sample.name);
+    }
+}
+
+type Alter = fn(&mut Guest);
+
+#[test]
+fn whatever_changes_is_announced() {
+    let mut observed = Observed::new(debian(), Name::Std);
+    assert_eq!(observed.step("first publication", World::start), 7);
+    let changes: [(&str, usize, Alter); 14] = [
+        ("kernel", 1, |guest| guest.kernel = "6.1.0-19-amd64".to_owned()),
+        ("minor", 2, |guest| {
+            let distribution = guest.distribution.as_mut().unwrap();
+            distribution.minor = Some("6".to_owned());
+            distribution.name = "Debian GNU/Linux 12.6".to_owned();
+        }),
+        ("upgrade", 5, |guest| {
+            guest.distribution = Some(distribution("ubuntu-22.04"));
+            guest.kernel = "5.15.0-91-generic".to_owned();
+        }),
+        ("rolling", 4, |guest| guest.distribution = Some(distribution("arch"))),
+        ("unknown", 2, |guest| guest.distribution = None),
+        ("known", 4, |guest| guest.distribution = Some(distribution("talos"))),
+        ("host name", 1, |guest| guest.host_name = Some("web2.example.org".to_owned())),
+        ("domain", 1, |guest| guest.host_name = Some("web2.example.net".to_owned())),
+        ("no domain", 1, |guest| guest.host_name = Some("web2".to_owned())),
+        ("no host name", 1, |guest| guest.host_name = None),
+        ("memory", 0, |guest| guest.memory.as_mut().unwrap().available /= 2),
+        ("address added", 0, |guest| {
+            guest.interfaces.get_mut(&2).unwrap().addresses.push(address("192.0.2.77/24"));
+        }),
+        ("addresses gone", 0, |guest| guest.interfaces.get_mut(&2).unwrap().addresses.clear()),
+        ("balloon driver gone", 0, |guest| guest.balloon = false),
+    ];
+    for (what, copied, alter) in changes {
+        assert_eq!(observed.change(what, alter), copied, "{what}");
+    }
+}
+
+#[test]
+fn what_is_put_right_is_announced() {
+    let mut observed = Observed::new(debian(), Name::Std);
+    observed.step("first publication", World::start);
+    let changed = observed.step("somebody changed a node", |world| world.write("data/os_name", "x"));
+    assert_eq!(changed, 1);
+    for path in ["data/host_name_dns", "data/os_uname", "data/os_minorver"] {
+        let changed = observed.step(path, |world| {
+            world.remove(path);
+            world.agent.compare();
+        });
+        assert_eq!(changed, 1, "{path}");
+    }
+    let changed = observed.step("resume into an empty tree", |world| {
+        for path in ["data", "attr", "feature", "control"] {
+            world.remove(path);
+        }
+        world.server.store_mut().introduce_guest(DOMAIN, xenstore::embedded::Toolstack::Xapi);
+        world.server.store_mut().resume(DOMAIN);
+    });
+    assert_eq!(changed, 7);
+    let changed = observed.step("resume", |world| world.server.store_mut().resume(DOMAIN));
+    assert_eq!(changed, 0);
+}
+
+#[test]
+fn a_resume_is_announced_though_nothing_changed() {
+    // xapi has forgotten all, and the first event may come before it looks: the date and a watched node are written.
+    let mut world = World::new(debian(), Name::Std);
+    world.start();
+    world.take_requests();
+    world.server.store_mut().resume(DOMAIN);
+    world.pass(Duration::from_secs(5));
+    let requests = world.take_requests().into_iter().filter(|(kind, _)| *kind == Kind::WRITE);
+    let paths: Vec<_> = requests.map(|(_, path)| path).collect();
+    assert_eq!(paths, ["data/updated", "attr/PVAddons/Installed"]);
+}
+
+#[test]
+fn a_switch_of_the_schema_is_announced() {
+    let mut observed = Observed::new(debian(), Name::Std);
+    observed.step("first publication", World::start);
+    assert_eq!(observed.step("rfc", |world| world.restart(Name::Rfc)), 7);
+    assert_eq!(observed.step("std", |world| world.restart(Name::Std)), 7);
+    assert_eq!(observed.step("std again", |world| world.restart(Name::Std)), 0);
+}
+
+#[test]
+fn what_other_agents_left_is_put_right_and_announced() {
+    for (name, nodes) in leftovers::AGENTS {
+        for schema in [Name::Std, Name::Rfc] {
+            let mut observed = Observed::new(debian(), schema);
+            for (path, value) in nodes {
+                observed.world.write(path, value);
+            }
+            let changed = observed.step(name, World::start);
+            assert!(changed > 0 || schema == Name::Rfc, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_a_lost_connection_cut_off_is_announced() {
+    let mut losses = 0;
+    for served in 0..30 {
+        let mut observed = Observed::new(debian(), Name::Std);
+        observed.step("first publication", World::start);
+        observed.world.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+        observed.change("host name", |guest| {
+            guest.host_name = Some("other".to_owned());
+            guest.kernel = "6.9".to_owned();
+        });
+        losses += usize::from(observed.world.server.store().faults.drop_after.is_none());
+    }
+    assert!((3..30).contains(&losses), "{losses}");
+}
+
+#[test]
+fn what_had_no_room_is_announced_once_it_has() {
+    let mut observed = Observed::new(debian(), Name::Std);
+    observed.step("first publication", World::start);
+    refuse(&mut observed.world, "data/os_name");
+    observed.change("two facts, room for one", |guest| {
+        guest.distribution = Some(distribution("rocky-9"));
+        guest.kernel = "5.14.0".to_owned();
+    });
+    // The order is another while room is short.
+    let one_more = |guest: &mut Guest| guest.host_name = Some("short.example.org".to_owned());
+    assert_eq!(observed.change("a fact while room is short", one_more), 1);
+    observed.world.server.store_mut().faults.refuse.clear();
+    assert_eq!(observed.step("room again", |world| world.agent.compare()), 1);
+    assert_eq!(observed.world.nodes()["data/os_name"], "Rocky Linux 9.3 (Blue Onyx)");
+}
+
+#[test]
+fn what_may_not_be_removed_is_announced_no_more_than_once() {
+    let mut world = World::new(Guest { distribution: Some(distribution("arch")), ..debian() }, Name::Std);
+    world.write("data/os_minorver", "1");
+    let of_the_host = [Permission { domain: 0, access: Access::Read }];
+    let path = format!("/local/domain/{DOMAIN}/data/os_minorver");
+    world.server.store_mut().set_permissions(path, &of_the_host).unwrap();
+    world.start();
+    world.pass(Duration::from_secs(5));
+    world.take_requests();
+    world.agent.on_news(News::All);
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.take_requests(), []);
+}
+
+fn refuse(world: &mut World, path: &str) {
+    let path = Path::new(path).unwrap();
+    let refusal = Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path, code: ErrorCode::ENOSPC };
+    world.server.store_mut().faults.refuse = vec![refusal];
+}
+
+/// Something that happens to a guest.
+#[derive(Clone, Debug)]
+enum Step {
+    Distribution(Option<&'static str>),
+    Kernel(&'static str),
+    HostName(Option<&'static str>),
+    AddAddress(u32, &'static str),
+    DropAddress(u32),
+    IsUp(u32, bool),
+    Gone(u32),
+    Memory(u64),
+    Removed(&'static str),
+    Written(&'static str),
+    Compare,
+    Resume,
+    Restart(Name),
+    Loss(usize),
+    NoRoom(Option<&'static str>),
+    Time(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let some = |texts: &'static [&'static str]| prop::sample::select(texts);
+    let system = || some(&["debian-12", "ubuntu-22.04", "arch", "centos-6", "talos"]);
+    let host_name = || some(&["a", "b.example.org", "b.example.net"]);
+    let ip = || some(&["10.0.0.1/24", "10.0.0.2/24 secondary", "2001:db8::1/64", "fe80::1/64"]);
+    let index = || 2..5_u32;
+    let ours =
+        || some(&["data/os_name", "data/host_name_dns", "attr/vif", "attr/vif/0/ipv4/0", "attr/PVAddons", "data/os"]);
+    prop_oneof![
+        3 => prop::option::weighted(0.9, system()).prop_map(Step::Distribution),
+        2 => some(&["5.4", "6.1", "6.6"]).prop_map(Step::Kernel),
+        3 => prop::option::weighted(0.9, host_name()).prop_map(Step::HostName),
+        4 => (index(), ip()).prop_map(|(index, ip)| Step::AddAddress(index, ip)),
+        2 => index().prop_map(Step::DropAddress),
+        2 => (index(), any::<bool>()).prop_map(|(index, is_up)| Step::IsUp(index, is_up)),
+        1 => index().prop_map(Step::Gone),
+        2 => (1..9_u64).prop_map(Step::Memory),
+        2 => ours().prop_map(Step::Removed),
+        1 => ours().prop_map(Step::Written),
+        1 => Just(Step::Compare),
+        1 => Just(Step::Resume),
+        1 => prop::sample::select(&[Name::Std, Name::Rfc][..]).prop_map(Step::Restart),
+        1 => (0..20_usize).prop_map(Step::Loss),
+        // Without room for an announcement there is none; it comes when there is.
+        1 => prop::option::of(some(&["data", "data/os_name", "attr/vif"])).prop_map(Step::NoRoom),
+        1 => (0..700_u64).prop_map(Step::Time),
+    ]
+}
+
+fn take(world: &mut World, step: &Step) {
+    let guest = &mut world.agent.guest;
+    match *step {
+        Step::Distribution(system) => guest.distribution = system.map(distribution),
+        Step::Kernel(release) => release.clone_into(&mut guest.kernel),
+        Step::HostName(name) => guest.host_name = name.map(str::to_owned),
+        Step::AddAddress(index, ip) => {
+            let new = || interface(index, "eth", Device::Vif(index - 2), "").1;
+            let addresses = &mut guest.interfaces.entry(index).or_insert_with(new).addresses;
+            if !addresses.contains(&address(ip)) {
+                addresses.push(address(ip));
+            }
+        }
+        Step::DropAddress(index) => {
+            if let Some(interface) = guest.interfaces.get_mut(&index) {
+                interface.addresses.pop();
+            }
+        }
+        Step::IsUp(index, is_up) => {
+            if let Some(interface) = guest.interfaces.get_mut(&index) {
+                interface.is_up = is_up;
+            }
+        }
+        Step::Gone(index) => drop(guest.interfaces.remove(&index)),
+        Step::Memory(part) => guest.memory.as_mut().unwrap().available = 1000 * part,
+        Step::Removed(path) => world.remove(path),
+        Step::Written(path) => world.write(path, "somebody's"),
+        Step::Compare => world.agent.compare(),
+        Step::Resume => world.server.store_mut().resume(DOMAIN),
+        Step::Restart(schema) => world.restart(schema),
+        Step::Loss(served) => world.server.store_mut().faults.drop_after = Some((DOMAIN, served)),
+        Step::NoRoom(Some(path)) => refuse(world, path),
+        Step::NoRoom(None) => world.server.store_mut().faults.refuse.clear(),
+        Step::Time(seconds) => world.pass(Duration::from_secs(seconds)),
+    }
+    world.agent.on_news(News::All);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_is_announced_and_true_in_the_end(steps in prop::collection::vec(step(), 1..25)) {
+        let mut observed = Observed::new(debian(), Name::Std);
+        observed.step("first publication", World::start);
+        for step in steps {
+            let what = format!("{step:?}");
+            observed.step(&what, |world| take(world, &step));
+        }
+        observed.step("all is well", |world| {
+            world.server.store_mut().faults = xenstore::embedded::Faults::default();
+            world.restart(Name::Std);
+        });
+        let mut fresh = World::new(observed.world.agent.guest.clone(), Name::Std);
+        fresh.start();
+        // An address may have another index: that is the memory of what was.
+        let read = |world: &World| {
+            let mut read = GuestMetrics::read(&world.tree());
+            let networks = std::mem::take(&mut read.networks);
+            let device = |key: &str| key.split('/').next().unwrap().to_owned();
+            let addresses: BTreeSet<_> = networks.into_iter().map(|(key, value)| (device(&key), value)).collect();
+            (read, addresses)
+        };
+        prop_assert_eq!(read(&observed.world), read(&fresh));
+        prop_assert_eq!(observed.step("nothing happens", |world| world.agent.compare()), 0);
+    }
+}
