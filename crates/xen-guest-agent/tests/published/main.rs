@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
+mod documented;
 mod guests;
 mod leftovers;
 mod order;
