@@ -59,6 +59,15 @@ pub fn read(root: &Root) -> Option<Distribution> {
         .or_else(|| from_bare_version(root))
 }
 
+/// What the kernel tells of a system that is one work with it, by its name and release (`uname -s`, `uname -r`): NetBSD and
+/// OpenBSD have no release files, and pfSense does not run what makes FreeBSD's. None for Linux, which says nothing of the
+/// distribution.
+pub fn from_kernel(system: &str, release: &str) -> Option<Distribution> {
+    // FreeBSD's 14.0-CURRENT, NetBSD's 10.0_STABLE.
+    let version = release.split(['-', '_']).next().and_then(Version::parse);
+    (system != "Linux").then(|| Distribution::new(system, &format!("{system} {release}"), version))
+}
+
 /// `text` as Xenstore takes it: without control characters, with a `?` for each run of what is not ASCII, without blanks
 /// at its ends, and cut at 255 bytes.
 pub fn ascii(text: &str) -> String {
@@ -290,12 +299,13 @@ mod tests {
     }
 
     #[rustfmt::skip]
-    const KNOWN: [(&str, [&str; 5]); 51] = [
+    const KNOWN: [(&str, [&str; 5]); 59] = [
         ("almalinux-9", ["almalinux", "AlmaLinux 9.6 (Sage Margay)", "9.6", "9", "6"]),
         ("alpine-2", ["alpine", "Alpine Linux 2.1.6", "2.1.6", "2", "1"]),
         ("alpine-3.19", ["alpine", "Alpine Linux v3.19", "3.19.8", "3", "19"]),
         ("alpine-edge", ["alpine", "Alpine Linux edge", "3.21_alpha20250108", "3", "21"]),
         ("amazon-2", ["amzn", "Amazon Linux 2", "2", "2", "0"]),
+        ("amazon-2018.03", ["amzn", "Amazon Linux AMI 2018.03", "2018.03", "2018", "03"]),
         ("amazon-2023", ["amzn", "Amazon Linux 2023.6.20250107", "2023.6.20250107", "2023", "6"]),
         ("arch", ["arch", "Arch Linux", "-", "-", "-"]),
         ("arch-container", ["arch", "Arch Linux", "-", "-", "-"]),
@@ -308,6 +318,7 @@ mod tests {
         ("debian-6", ["debian", "Debian GNU/Linux 6.0.10", "6.0.10", "6", "0"]),
         ("debian-testing", ["debian", "Debian GNU/Linux bookworm/sid", "-", "-", "-"]),
         ("devuan-5", ["devuan", "Devuan GNU/Linux 5 (daedalus)", "5", "5", "-"]),
+        ("dragonfly-6.4", ["dragonfly", "DragonFlyBSD 6.4-SYNTH", "6.4", "6", "4"]),
         ("fedora-41", ["fedora", "Fedora Linux 41 (Forty One)", "41", "41", "0"]),
         ("fedora-core-3", ["fedora", "Fedora Core release 3 (Heidelberg)", "3", "3", "0"]),
         ("flatcar", ["flatcar", "Flatcar Container Linux by Kinvolk 3815.2.0 (Oklo)", "3815.2.0", "3815", "2"]),
@@ -320,14 +331,18 @@ mod tests {
         ("opensuse-11.4", ["opensuse", "openSUSE 11.4 (x86_64)", "11.4", "11", "4"]),
         ("opensuse-leap-15.6", ["opensuse-leap", "openSUSE Leap 15.6", "15.6", "15", "6"]),
         ("opensuse-tumbleweed", ["opensuse-tumbleweed", "openSUSE Tumbleweed", "20240823", "20240823", "0"]),
+        ("opnsense", ["freebsd", "FreeBSD 14.2-RELEASE", "14.2", "14", "2"]),
         ("oracle-5", ["oracle", "Enterprise Linux Enterprise Linux Server release 5.5 (Carthage)", "5.5", "5", "5"]),
         ("oracle-6", ["oracle", "Oracle Linux Server release 6.10", "6.10", "6", "10"]),
         ("oracle-8", ["oracle", "Oracle Linux Server 8.9", "8.9", "8", "9"]),
         ("oracle-9", ["oracle", "Oracle Linux Server 9.4", "9.4", "9", "4"]),
         ("raspbian-12", ["raspbian", "Raspbian GNU/Linux 12 (bookworm)", "12.9", "12", "9"]),
+        ("rhel-3", ["rhel", "Red Hat Enterprise Linux AS release 3 (Taroon Update 8)", "3.8", "3", "8"]),
         ("rhel-4", ["rhel", "Red Hat Enterprise Linux AS release 4 (Nahant Update 8)", "4.8", "4", "8"]),
         ("rhel-6", ["rhel", "Red Hat Enterprise Linux Server release 6.10 (Santiago)", "6.10", "6", "10"]),
+        ("rhel-7.5", ["rhel", "Red Hat Enterprise Linux Server 7.5 (Maipo)", "7.5", "7", "5"]),
         ("rhel-9.4", ["rhel", "Red Hat Enterprise Linux 9.4 (Plow)", "9.4", "9", "4"]),
+        ("rocky-8", ["rocky", "Rocky Linux 8", "8", "8", "0"]),
         ("rocky-9", ["rocky", "Rocky Linux 9.3 (Blue Onyx)", "9.3", "9", "3"]),
         ("scientific-6", ["scientific", "Scientific Linux release 6.5 (Carbon)", "6.5", "6", "5"]),
         ("slackware-13.37", ["slackware", "Slackware 13.37.0", "13.37.0", "13", "37"]),
@@ -337,10 +352,12 @@ mod tests {
         ("sles-12-sp5", ["sles", "SUSE Linux Enterprise Server 12 SP5", "12.5", "12", "5"]),
         ("sles-15", ["sles", "SUSE Linux Enterprise Server 15", "15", "15", "0"]),
         ("sles-15-sp5", ["sles", "SUSE Linux Enterprise Server 15 SP5", "15.5", "15", "5"]),
+        ("sles-9", ["sles", "SUSE LINUX Enterprise Server 9 (i586)", "9.3", "9", "3"]),
         ("talos", ["talos", "Talos (v1.7.0)", "1.7.0", "1", "7"]),
         ("truenas-scale", ["debian", "Debian GNU/Linux 12 (bookworm)", "12.2", "12", "2"]),
         ("ubuntu-10.04", ["ubuntu", "Ubuntu 10.04.4 LTS", "10.04", "10", "04"]),
         ("ubuntu-22.04", ["ubuntu", "Ubuntu 22.04.4 LTS", "22.04", "22", "04"]),
+        ("ubuntu-24.04", ["ubuntu", "Ubuntu 24.04.1 LTS", "24.04", "24", "04"]),
         ("void", ["void", "Void Linux", "-", "-", "-"]),
     ];
 
@@ -363,6 +380,11 @@ mod tests {
                 "ID=kylin\nVERSION_ID=\"V10\"\nNAME=Kylin\nVERSION=\"V10 (SP1)\"",
                 ["kylin", "Kylin V10 (SP1)", "10", "10", "-"],
             ),
+            // TrueNAS since it has an os-release of its own.
+            (
+                "ID=\"TrueNAS SCALE\"\nVERSION_ID=\"25.10.1\"\nPRETTY_NAME=\"TrueNAS SCALE/Debian 12 (bookworm)\"",
+                ["truenas scale", "TrueNAS SCALE/Debian 12 (bookworm)", "25.10.1", "25", "10"],
+            ),
             ("ID=Deepin\nVERSION_ID=20.9", ["deepin", "deepin", "20.9", "20", "9"]),
             ("NAME=Something", ["linux", "Something", "-", "-", "-"]),
             ("ID=x\nPRETTY_NAME=\"\"\nNAME=X", ["x", "X", "-", "-", "-"]),
@@ -374,6 +396,19 @@ mod tests {
             let (_directory, root) = root(&[("/etc/os-release", text.as_bytes())]);
             assert_eq!(shown(&read(&root).unwrap()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn systems_without_release_files() {
+        for (system, release, expected) in [
+            ("FreeBSD", "14.0-CURRENT", ["freebsd", "FreeBSD 14.0-CURRENT", "14.0", "14", "0"]),
+            ("NetBSD", "9.3", ["netbsd", "NetBSD 9.3", "9.3", "9", "3"]),
+            ("NetBSD", "10.0_STABLE", ["netbsd", "NetBSD 10.0_STABLE", "10.0", "10", "0"]),
+            ("OpenBSD", "7.4", ["openbsd", "OpenBSD 7.4", "7.4", "7", "4"]),
+        ] {
+            assert_eq!(shown(&from_kernel(system, release).unwrap()), expected, "{release}");
+        }
+        assert_eq!(from_kernel("Linux", "6.1.0-18-amd64"), None);
     }
 
     #[test]

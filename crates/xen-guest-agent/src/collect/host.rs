@@ -4,12 +4,18 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::collect::distribution::ascii;
+use crate::collect::distribution::{self, Distribution, ascii};
 use crate::collect::root::Root;
 
 /// The kernel's release, as `uname -r` has it.
 pub fn kernel() -> String {
     ascii(&rustix::system::uname().release().to_string_lossy())
+}
+
+/// The distribution, where the kernel's name tells it.
+pub fn distribution() -> Option<Distribution> {
+    let names = rustix::system::uname();
+    distribution::from_kernel(&names.sysname().to_string_lossy(), &names.release().to_string_lossy())
 }
 
 /// Whether a balloon driver follows the host's memory target.

@@ -191,7 +191,7 @@ impl Collectors {
         if is_same {
             return false;
         }
-        let distribution = distribution::read(&self.root);
+        let distribution = distribution::read(&self.root).or_else(host::distribution);
         if distribution.is_none() && self.looks == 0 {
             warn!("no file of this system tells which distribution it is");
         }
