@@ -44,9 +44,8 @@ impl Observed {
 
     /// Does something, and lets it be published. How many changes of copied nodes that made.
     fn step(&mut self, what: &str, act: impl FnOnce(&mut World)) -> usize {
-        act(&mut self.world);
-        // What somebody else does to the nodes in between is no trace of the agent's: what is there is taken anew.
         let mut there: BTreeSet<String> = self.world.tree().into_keys().collect();
+        act(&mut self.world);
         self.world.pass(Duration::from_secs(5));
         let mut changes = 0;
         let requests = self.world.take_requests();
