@@ -1,9 +1,12 @@
 //! Guests as they are about: real systems' release files, and networks of every shape.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use xen_guest_agent::collect::distribution::{self, Distribution};
 use xen_guest_agent::collect::root::Root;
+use xen_guest_agent::collect::services::Services;
+use xen_guest_agent::collect::volumes::Volume;
 use xen_guest_agent::guest::Device::{Physical, Vif, Virtual};
 use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
 
@@ -79,10 +82,22 @@ pub(crate) fn all() -> Vec<Sample> {
 
 /// Addresses on the VIFs themselves.
 fn simple() -> Vec<Sample> {
-    // Of each kind.
+    // Addresses of each kind, and what is optional.
     let addresses = "192.0.2.2/24, fe80::216:3eff:fe00:1/64, fd00::2/64, 2001:db8::2/64, 2001:db8::abcd/64 secondary, \
                      2001:db8::dad/64 unusable";
     let debian = guest("debian-12", "6.1.0-18-amd64", "web1.example.org", [interface(2, "eth0", Vif(0), addresses)]);
+
+    let facts = [("state".to_owned(), "running".to_owned()), ("version".to_owned(), "1.24.0".to_owned())];
+    let services = Services { facts: [("web".to_owned(), facts.into())].into(), former: BTreeSet::new() };
+    let volume = Volume {
+        name: "/dev/xvda1(6f9c2d5e-0a5c-4c0b-9d0a-9f8f6f1f9a10)".to_owned(),
+        size: 10_737_418_240,
+        free: Some(8_000_000_000),
+        file_system: Some("ext4".to_owned()),
+        mount_point: Some("/".to_owned()),
+        disk: Some("xvda".to_owned()),
+    };
+    let debian = Guest { volumes: vec![volume], services, ..debian };
 
     // More addresses than one digit counts, and a container's network.
     let mut addresses: Vec<_> = (2..13).map(|last| format!("10.0.0.{last}/24 secondary")).collect();
