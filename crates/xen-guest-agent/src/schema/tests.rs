@@ -64,8 +64,8 @@ fn a_guest_whole() {
     attr/PVAddons/MinorVersion = 1
     attr/vif/0/ipv4/0 = 10.0.0.1
     attr/vif/0/ipv4/0/prefix = 24
-    attr/vif/0/ipv6/0 = fe80::1
-    attr/vif/0/ipv6/0/prefix = 64
+    attr/vif/0/ipv6/1 = fe80::1
+    attr/vif/0/ipv6/1/prefix = 64
     attr/vif/0/mac/0 = 00:16:3e:0a:0b:0c
     attr/vif/0/name = eth0
     attr/vif/7/mac/0 = 00:16:3e:0a:0b:0c
