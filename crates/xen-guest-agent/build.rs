@@ -1,5 +1,5 @@
 //! Has the stack unwinder, which Rust's standard library needs for the trace of a panic, linked into the binary. It comes from
-//! libgcc_s otherwise: one more library to load, and private memory for it, for something that is not to happen.
+//! `libgcc_s` otherwise: one more library to load, and private memory for it, for something that is not to happen.
 
 use std::env;
 
