@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{
-    Agent, Bed, Collector, Daemon, FakeRoot, MOMENT, Network, Profile, Toolstack, build, on_both_daemons,
+    Agent, Bed, Collector, Daemon, FakeRoot, MOMENT, Network, Profile, SOON, Toolstack, build, eventually,
+    on_both_daemons,
 };
 use xenstore::{Client, Transport};
 
@@ -315,7 +316,9 @@ fn it_is_small() {
     let mut bed = bed(Daemon::C, Toolstack::Xapi);
     // As a service manager starts it: without a root of its own, and with a small environment.
     let mut command = bed.network.command("unshare");
-    command.args(["--mount", "sh", "-c", "mount --bind $0 /sys && exec $@"]).arg(bed.root.join("sys"));
+    command
+        .args(["--mount", "sh", "-c", "mount -t tmpfs none /run && mount --bind $0 /sys && exec $@"])
+        .arg(bed.root.join("sys"));
     command.arg(build("xen-guest-agent", Profile::Release)).arg("--stderr");
     command.arg(format!("--xenstore=socket={}", bed.guest.socket().display()));
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
@@ -363,11 +366,67 @@ fn it_sleeps() {
 
 #[test]
 #[ignore = "needs root and xenstored"]
+fn it_tells_how_it_is_and_is_alone() {
+    let mut bed = bed(Daemon::C, Toolstack::Libxl);
+    let status = |bed: &Bed| {
+        let mut command = Command::new(build("xen-guest-agent", Profile::Debug));
+        let output = command.arg("status").arg("--root").arg(bed.root.path()).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text)
+    };
+    fs::create_dir(bed.root.join("run")).unwrap();
+    assert_eq!(status(&bed).0, Some(3));
+    let mut agent = bed.start();
+    let (code, text) = eventually(|| Some(status(&bed)).filter(|(code, _)| *code == Some(0)), SOON);
+    let id = agent.id();
+    let expected = [
+        "state = \"published\"".to_owned(),
+        format!("process = {id}"),
+        "schema = \"std\"".to_owned(),
+        "network = \"netlink\"".to_owned(),
+        format!("xenstore = \"{}\"", bed.guest.socket().display()),
+        "domain = 5".to_owned(),
+        "refused = [\"control/feature-balloon\"]".to_owned(),
+        "\"attr/vif/0/ipv4/0\" = \"10.0.0.2\"".to_owned(),
+    ];
+    for line in expected {
+        assert!(text.lines().any(|known| known == line), "{line} is missing: {code:?} {text}");
+    }
+    // A second one says so and ends.
+    let mut second = Agent::spawn(bed.command(Profile::Debug), &bed.root.join("second"));
+    assert_eq!(second.wait().code(), Some(4));
+    assert!(second.log().contains("another agent is running"), "{}", second.log());
+    assert!(agent.is_running());
+    bed.guest.resume();
+    eventually(|| status(&bed).1.contains("resumed = "), SOON);
+    // Without its server.
+    let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
+    kill_process(server, Signal::KILL).unwrap();
+    let (code, text) = eventually(|| Some(status(&bed)).filter(|(_, text)| text.contains("disconnected")), SOON);
+    assert_eq!(code, Some(1), "{text}");
+    agent.signal(Signal::TERM);
+    agent.wait();
+    assert_eq!(status(&bed).0, Some(3));
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn a_former_agent_beside_it_is_named() {
+    let mut bed = bed(Daemon::C, Toolstack::Xapi);
+    bed.root.write("proc/1/comm", "init\n");
+    bed.root.write("proc/4711/comm", "xe-daemon\n");
+    let log = bed.start().stop();
+    assert!(log.lines().count() == 1 && log.contains("xe-daemon (process 4711)"), "{log}");
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
 fn a_new_host_name_is_seen_at_once() {
     let mut bed = bed(Daemon::C, Toolstack::Xapi);
     // The machine's own files, but a name of its own.
     let mut command = bed.network.command("unshare");
-    command.arg("--uts").arg(build("xen-guest-agent", Profile::Debug)).arg("--stderr");
+    command.args(["--uts", "--mount", "sh", "-c", "mount -t tmpfs none /run && exec $0 $@"]);
+    command.arg(build("xen-guest-agent", Profile::Debug)).arg("--stderr");
     command.arg("--xenstore").arg(format!("socket={}", bed.guest.socket().display()));
     let agent = Agent::spawn(command, &bed.root.join("log"));
     bed.await_nodes(|nodes| nodes.contains_key("data/host_name_dns"));

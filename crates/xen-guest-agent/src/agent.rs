@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
-use xenstore::{Connection, Error};
+use xenstore::{Connection, Error, Path};
 
 use crate::collect::domain::Domain;
 use crate::guest::Guest;
@@ -48,6 +48,9 @@ pub struct Agent {
     reconnect: (Duration, Duration),
     /// Told of each change that is sent.
     observer: Option<fn(&Change)>,
+    /// How often something was published or refused, or a connection was made or lost.
+    events: u64,
+    resumes: u64,
 }
 
 impl Agent {
@@ -65,6 +68,8 @@ impl Agent {
             is_urgent: true,
             reconnect: (Duration::ZERO, RECONNECT.0),
             observer,
+            events: 0,
+            resumes: 0,
         }
     }
 
@@ -103,6 +108,7 @@ impl Agent {
             warn!("{error}; trying again until it works");
         }
         self.connection = None;
+        self.events += 1;
         self.reconnect = (now + self.reconnect.1, (self.reconnect.1 * 2).min(RECONNECT.1));
     }
 
@@ -114,6 +120,39 @@ impl Agent {
     /// Whether the store is as it should be, as far as is known.
     pub fn is_published(&self) -> bool {
         self.connection.is_some() && self.news.is_none() && !self.publisher.is_busy()
+    }
+
+    /// How often something happened that [`Status`](crate::status::Status) tells of.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// How often the domain was resumed or migrated.
+    pub fn resumes(&self) -> u64 {
+        self.resumes
+    }
+
+    /// The schema that is published.
+    pub fn schema_name(&self) -> &'static str {
+        match self.schema.name {
+            schema::Name::Std => "std",
+            schema::Name::Rfc => "rfc",
+        }
+    }
+
+    /// What is in Xenstore of what the agent owns, as far as it is text.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.publisher.known()
+    }
+
+    /// What may not be written or removed.
+    pub fn refused(&self) -> impl Iterator<Item = &Path> {
+        self.publisher.refused()
+    }
+
+    /// What there is no room for.
+    pub fn left_out(&self) -> impl Iterator<Item = &Path> {
+        self.publisher.left_out()
     }
 
     /// Has the store compared with what should be there.
@@ -162,6 +201,7 @@ impl Agent {
                 Ok(Progress::None) => {}
                 Ok(Progress::Found) => self.news = Some(News::All),
                 Ok(Progress::Resumed) => {
+                    self.resumes += 1;
                     self.is_urgent = true;
                     lost = self.domain.on_resume(connection).err().or(lost);
                 }
@@ -228,6 +268,7 @@ impl Agent {
                 changes.iter().for_each(observer);
             }
             self.publisher.publish(changes, connection, now)?;
+            self.events += 1;
             self.is_urgent = false;
             // After a loss it is looked again, whether all has arrived.
             self.news = is_reconnecting.then_some(News::All);

@@ -18,7 +18,11 @@ Lists take commas between their values, or the option more than once; they repla
 SIGHUP has all settings read again; SIGTERM and SIGINT end the agent.
 
 Exit status: 0 when it was asked to end, 1 when Xenstore or the system do not let it work, 2 when options or settings \
-are wrong, 3 when this is not a Xen guest.";
+are wrong, 3 when this is not a Xen guest, 4 when another agent is running.";
+
+/// What stands below the help of `status`.
+const STATUS: &str =
+    "Exit status: 0 when all is published that the host allows, 1 when it is not, 3 when no agent is running.";
 
 /// What the command line says.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub enum Action {
     Config,
     /// Show what would be published.
     Show(Format),
+    /// Show what the running agent says of itself.
+    Status,
 }
 
 impl Cli {
@@ -53,6 +59,7 @@ impl Cli {
                 let is_json = behind.get_one::<String>(FORMAT).is_some_and(|format| format == "json");
                 (Action::Show(if is_json { Format::Json } else { Format::Tree }), behind)
             }
+            Some(("status", behind)) => (Action::Status, behind),
             Some((_, behind)) => (Action::Config, behind),
             None => (Action::Run, matches),
         };
@@ -85,6 +92,12 @@ pub fn command() -> Command {
             Command::new("show")
                 .about("Print what the agent would publish here now, without Xenstore")
                 .defer(|show| with_options(show.arg(format()))),
+        )
+        .subcommand(
+            Command::new("status")
+                .about("Print what the running agent has published, and how")
+                .after_help(STATUS)
+                .defer(with_options),
         )
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use xen_guest_agent::cli::{Action, Cli};
 use xen_guest_agent::run::{self, Signals};
-use xen_guest_agent::{log as logging, show};
+use xen_guest_agent::{log as logging, show, status};
 
 fn main() -> ExitCode {
     let Cli { action, sources } = Cli::parse();
@@ -18,12 +18,13 @@ fn main() -> ExitCode {
     };
     match action {
         Action::Run => run::start_log(&loaded.settings),
-        Action::Config | Action::Show(_) => logging::start(&loaded.settings.loglevel, true),
+        Action::Config | Action::Show(_) | Action::Status => logging::start(&loaded.settings.loglevel, true),
     }
     let result = match action {
         Action::Run => Signals::catch().and_then(|signals| run::run(loaded.settings, &sources, &signals)),
         Action::Config => show::print(&loaded.to_toml()),
         Action::Show(format) => show::show(&loaded.settings, format),
+        Action::Status => return status::print(&loaded.settings),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,9 @@
 //! The loop: one thread, one poll(2).
 
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +18,10 @@ use crate::collect::root::Root;
 use crate::collect::{Collectors, clock, host, services};
 use crate::guest::Guest;
 use crate::publish::Change;
+use crate::run_directory;
 use crate::schema::Schema;
 use crate::settings::{Place, SETTINGS, Settings, Sources};
+use crate::status::Status;
 use crate::try_out::{TryOut, show};
 
 /// Why the agent cannot do its work.
@@ -32,6 +36,9 @@ pub enum Failure {
     /// Xenstore is there and cannot be used.
     #[error("{0}{hint}", hint = if .0.io_kind() == io::ErrorKind::PermissionDenied { ": it takes root" } else { "" })]
     Xenstore(Error),
+    /// There is another agent.
+    #[error("another agent is running, and has {} locked", .0.display())]
+    Running(PathBuf),
     /// The system does not give what the agent needs.
     #[error("{action}: {source}")]
     System {
@@ -44,10 +51,11 @@ pub enum Failure {
 
 impl Failure {
     /// The exit status that tells a service manager what happened: 3 where this is not a Xen guest, so that starting
-    /// again is of no use; 1 otherwise.
+    /// again is of no use; 4 where another agent runs; 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::NotXen(_) => ExitCode::from(3),
+            Failure::Running(_) => ExitCode::from(4),
             _ => ExitCode::FAILURE,
         }
     }
@@ -101,29 +109,34 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
         Place::Embedded => Some(TryOut::open().map_err(Failure::system("open the embedded store"))?),
         _ => None,
     };
-    let connection = connect(&settings.xenstore, try_out.as_mut());
-    match connection {
-        Err(error @ Error::NotFound(_)) if !host::is_xen(&root) => return Err(Failure::NotXen(error)),
-        Err(error) if matches!(error.io_kind(), io::ErrorKind::PermissionDenied) => {
-            return Err(Failure::Xenstore(error));
-        }
-        Err(Error::Io { action, transport, source }) if source.kind() == io::ErrorKind::NotFound => {
-            return Err(Failure::Xenstore(Error::Io { action, transport, source }));
-        }
-        // The device of a Xen guest may come later in the boot, and a server may be about to start.
-        Ok(_) | Err(_) => {}
+    let connection = unless_hopeless(connect(&settings.xenstore, try_out.as_mut()), &root)?;
+    // A try-out's store is its own.
+    let directory = if try_out.is_some() { None } else { run_directory::path(&root) };
+    // Kept as long as the agent runs.
+    let _lock = match &directory {
+        Some(directory) => lock(directory)?,
+        None => None,
+    };
+    if let (Some(process), None) = (host::former_agent(&root), &try_out) {
+        warn!(
+            "xe-daemon (process {process}) writes the same nodes: remove the package xe-guest-utilities, or stop it and \
+             see that it is not started again"
+        );
     }
     let (mut guest, numbers) = (Guest::default(), settings.vif_numbers());
     let mut collectors =
         Collectors::open(root.clone(), numbers, settings.network, settings.memory_period, &mut guest, clock::now())
             .map_err(Failure::system("see the network"))?;
-    // A try-out's store is another one.
-    let state = if try_out.is_some() { None } else { services::state_file(&root) };
-    collectors.add_services(services::Directory::open(root, services::DIRECTORY, state), &mut guest);
+    if settings.volumes {
+        collectors.add_volumes(&mut guest);
+    }
+    let state = directory.as_ref().map(|directory| directory.join(services::STATE));
+    collectors.add_services(services::Directory::open(root, &settings.services.to_string_lossy(), state), &mut guest);
     let schema = Schema::new(settings.schema, settings.filter.clone());
     let mut agent = Agent::new(guest, schema, try_out.as_ref().map(|_| show as fn(&Change)));
     agent.connect(connection, clock::now());
     let mut spread_for = None;
+    let mut status = Status::new(directory, SystemTime::now());
     loop {
         let now = clock::now();
         if agent.wants_connection(now) {
@@ -135,6 +148,7 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
                 collectors.on_published(&mut agent.guest);
             }
         }
+        status.update(&agent, &collectors, SystemTime::now());
         // Another one after a migration.
         if let Some(domain_id) = agent.domain_id().filter(|id| spread_for != Some(*id)) {
             collectors.spread(domain_id, now);
@@ -185,6 +199,30 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
         }
         if let (true, Some(try_out)) = (!ready.try_out.is_empty(), &mut try_out) {
             try_out.process();
+        }
+    }
+}
+
+/// The connection, or none for now: the device of a Xen guest may come later in the boot, and a server may be about to
+/// start. What can never work is a failure.
+fn unless_hopeless(connection: Result<Connection, Error>, root: &Root) -> Result<Result<Connection, Error>, Failure> {
+    match connection {
+        Err(error @ Error::NotFound(_)) if !host::is_xen(root) => Err(Failure::NotXen(error)),
+        Err(error) if matches!(error.io_kind(), io::ErrorKind::PermissionDenied) => Err(Failure::Xenstore(error)),
+        Err(Error::Io { action, transport, source }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(Failure::Xenstore(Error::Io { action, transport, source }))
+        }
+        Ok(_) | Err(_) => Ok(connection),
+    }
+}
+
+fn lock(directory: &Path) -> Result<Option<File>, Failure> {
+    match run_directory::lock(directory) {
+        Ok(None) => Err(Failure::Running(directory.to_owned())),
+        Ok(lock) => Ok(lock),
+        Err(error) => {
+            warn!("{error}: another agent beside this one would not be noticed");
+            Ok(None)
         }
     }
 }

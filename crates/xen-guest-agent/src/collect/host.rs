@@ -1,6 +1,6 @@
 //! Facts of the system itself: kernel, host name, balloon driver, and whether this is a Xen guest at all.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 
@@ -54,4 +54,13 @@ impl HostName {
     pub fn file(&self) -> &File {
         &self.0
     }
+}
+
+/// The process of the Go agent, if it runs.
+pub fn former_agent(root: &Root) -> Option<u32> {
+    let processes = fs::read_dir(root.path("/proc").ok()?).ok()?;
+    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let mut named =
+        numbers.filter(|number| root.text(&format!("/proc/{number}/comm")).is_ok_and(|name| name == "xe-daemon"));
+    named.next()
 }

@@ -242,6 +242,11 @@ impl Collectors {
         self.network.is_settled()
     }
 
+    /// How the network is looked at.
+    pub fn network_source(&self) -> &'static str {
+        self.network.source()
+    }
+
     /// Readable when the network has something to tell, where it tells by itself.
     pub fn network(&self) -> Option<BorrowedFd<'_>> {
         self.network.fd()

@@ -112,6 +112,16 @@ impl Publisher {
         self.known.iter().filter_map(|(path, value)| Some((path, std::str::from_utf8(value).ok()?)))
     }
 
+    /// What may not be written or removed.
+    pub fn refused(&self) -> impl Iterator<Item = &Path> {
+        self.refused.union(&self.stuck)
+    }
+
+    /// What there is no room for.
+    pub fn left_out(&self) -> impl Iterator<Item = &Path> {
+        self.full.iter()
+    }
+
     /// Whether something is under way, so that [`publish`](Self::publish) must wait.
     pub fn is_busy(&self) -> bool {
         self.due.is_some() || !matches!(self.state, State::Idle)

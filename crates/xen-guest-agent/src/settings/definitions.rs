@@ -33,7 +33,7 @@ const PLAIN: Setting = Setting {
 };
 
 /// All of them: first those that are in no table.
-pub static SETTINGS: [Setting; 12] = [
+pub static SETTINGS: [Setting; 14] = [
     Setting {
         key: "stderr",
         short: Some('s'),
@@ -122,6 +122,22 @@ pub static SETTINGS: [Setting; 12] = [
         placeholder: "NETWORK",
         doc: "Addresses not to show",
         field: |settings| &mut settings.filter.without_addresses,
+        ..PLAIN
+    },
+    Setting {
+        key: "volumes.enabled",
+        placeholder: "BOOL",
+        doc: "Whether to publish block devices and file systems",
+        needs_restart: true,
+        field: |settings| &mut settings.volumes,
+        ..PLAIN
+    },
+    Setting {
+        key: "services.directory",
+        placeholder: "DIR",
+        doc: "Where the administrator's own facts are",
+        needs_restart: true,
+        field: |settings| &mut settings.services,
         ..PLAIN
     },
 ];

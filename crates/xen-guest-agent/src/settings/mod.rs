@@ -17,7 +17,7 @@ pub(crate) use value::quote;
 
 use crate::collect::network::VifNumbers;
 use crate::collect::root::Root;
-use crate::collect::{self, network};
+use crate::collect::{self, network, services};
 use crate::log::Levels;
 use crate::schema;
 use crate::schema::reach::Filter;
@@ -44,6 +44,10 @@ pub struct Settings {
     pub network: network::Settings,
     /// What is shown of the network.
     pub filter: Filter,
+    /// Whether volumes are published.
+    pub volumes: bool,
+    /// Where services are.
+    pub services: PathBuf,
 }
 
 impl Default for Settings {
@@ -57,6 +61,8 @@ impl Default for Settings {
             memory_period: collect::PERIOD,
             network: network::Settings::default(),
             filter: Filter::default(),
+            volumes: false,
+            services: PathBuf::from(services::DIRECTORY),
         }
     }
 }

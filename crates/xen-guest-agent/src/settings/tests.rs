@@ -51,6 +51,12 @@ fn later_sources_go_before_earlier_ones() {
     temporary-addresses = true  # default
     leave-out-interfaces = ["b"]  # /conf.d/20-b.toml:3
     leave-out-addresses = []  # default
+
+    [volumes]
+    enabled = false  # default
+
+    [services]
+    directory = "/etc/xen-guest-agent/services.d"  # default
     "#);
     // A variable that is set to nothing is not set.
     let loaded = sources.load_from(&files, |_| Some(String::new())).unwrap();
@@ -77,14 +83,14 @@ fn what_is_wrong_is_said_in_one_line() {
         ("poll_period = 4", "1: there is no setting poll_period; the nearest is network.poll-period".to_owned()),
         ("\n\n[netwrk]\nmode = \"off\"", "4: there is no setting netwrk.mode; the nearest is network.mode".to_owned()),
         ("[network.mode]\nx = 1", "1: network.mode is a table; allowed: auto, netlink, poll or off".to_owned()),
-        ("root.x = 1", "1: root is a table; allowed: a directory, such as /host in a container".to_owned()),
+        ("root.x = 1", "1: root is a table; allowed: a directory".to_owned()),
         ("[memroy]", "1: there is no setting memroy; the nearest is memory.period".to_owned()),
         ("network = 5", "1: network is 5; allowed: a table".to_owned()),
         ("# x\nschema = \"foo\"", "2: schema is \"foo\"; allowed: std or rfc".to_owned()),
         ("schema = [\n\"std\" ]", "1: schema is [...; allowed: std or rfc".to_owned()),
         ("stderr = \"true\"", "1: stderr is \"true\"; allowed: true or false".to_owned()),
         ("stderr = 1", "1: stderr is 1; allowed: true or false".to_owned()),
-        ("root = \"\"", "1: root is \"\"; allowed: a directory, such as /host in a container".to_owned()),
+        ("root = \"\"", "1: root is \"\"; allowed: a directory".to_owned()),
         (
             "xenstore = \"socket=\"",
             "1: xenstore is \"socket=\"; allowed: auto, device, socket, socket=PATH, or embedded for a try-out without Xen"
@@ -150,7 +156,8 @@ fn what_is_shown_can_be_read_again() {
     let text = "stderr = true\nloglevel = \"debug,a=off\"\nschema = \"rfc\"\nxenstore = \"socket=/a b\"\nroot = '/\"\\'\n\
         [memory]\nperiod = 0.25\n[network]\nmode = \"poll\"\npoll-period = 7\nstacked-links = false\n\
         temporary-addresses = false\nleave-out-interfaces = [\"a*\", \"b\"]\n\
-        leave-out-addresses = [\"10.0.0.1\", \"fe80::/10\"]\n";
+        leave-out-addresses = [\"10.0.0.1\", \"fe80::/10\"]\n\
+        [volumes]\nenabled = true\n[services]\ndirectory = \"/srv/facts\"\n";
     let loaded = load(text).unwrap();
     assert_eq!(loaded.origins.len(), SETTINGS.len(), "each is set here");
     let default = Settings::default();

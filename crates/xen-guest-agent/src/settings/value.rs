@@ -148,7 +148,7 @@ impl Value for PathBuf {
     }
 
     fn allowed(&self) -> String {
-        "a directory, such as /host in a container".to_owned()
+        "a directory".to_owned()
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {

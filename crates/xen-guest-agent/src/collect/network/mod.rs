@@ -148,6 +148,15 @@ impl Network {
         }
     }
 
+    /// By which way it is looked at.
+    pub(super) fn source(&self) -> &'static str {
+        match &self.source {
+            Source::Netlink(..) => "netlink",
+            Source::Poll(_) => "poll",
+            Source::Off => "off",
+        }
+    }
+
     /// Readable when something is reported.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {

@@ -20,10 +20,6 @@ use watch::Watch;
 /// The directory, where nothing else is set.
 pub const DIRECTORY: &str = "/etc/xen-guest-agent/services.d";
 
-/// Where the file is that remembers which services are published: in the first of these that the system has. It lives as
-/// long as the nodes in Xenstore do, since both are gone after a boot.
-const RUN: [&str; 2] = ["/run", "/var/run"];
-
 /// The most nodes that services may take, the ones in between counted, of the 1000 that a guest may have.
 pub const MOST: usize = 100;
 
@@ -42,11 +38,9 @@ pub struct Services {
     pub former: BTreeSet<String>,
 }
 
-/// The file that remembers which services are published, where the system has a place for such files.
-pub fn state_file(root: &Root) -> Option<PathBuf> {
-    let run = RUN.iter().find_map(|run| root.path(run).ok().filter(|run| run.is_dir()));
-    run.map(|run| run.join("xen-guest-agent/services"))
-}
+/// The file in the agent's directory of `/run` that remembers which services are published. It lives as long as the nodes in
+/// Xenstore do, since both are gone after a boot.
+pub const STATE: &str = "services";
 
 /// Reads the directory.
 #[derive(Debug)]

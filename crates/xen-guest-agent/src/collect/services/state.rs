@@ -1,14 +1,14 @@
 //! What the agent remembers from one start to the next: the names of the services that it wrote.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use log::warn;
 
 use super::format::is_name;
+use crate::run_directory;
 
 /// The most bytes that are read of the file.
 const SIZE_MAX: u64 = 64 * 1024;
@@ -55,13 +55,7 @@ impl State {
 
     fn write(&self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
-        if let Some(directory) = file.parent().filter(|directory| !directory.exists()) {
-            DirBuilder::new().mode(0o755).create(directory).map_err(at)?;
-        }
         let text: String = self.names.iter().flat_map(|name| [name, "\n"]).collect();
-        // A reader finds the old file or the new one.
-        let new = file.with_extension("new");
-        fs::write(&new, text).and_then(|()| fs::rename(&new, file)).map_err(at)
+        run_directory::write(file, &text)
     }
 }
