@@ -167,7 +167,7 @@ fn what_is_shown_is_what_is_published() {
     network.ip("addr add 10.0.0.2/24 dev lan");
     let bed = Bed::start("", network.command(build("xen-guest-agent", Profile::Debug)));
     // The link's own address comes last.
-    let published = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/0/prefix"));
+    let published = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
     for mode in ["netlink", "poll"] {
         let mut command = network.command(build("xen-guest-agent", Profile::Debug));
         command.args(["show", "--format", "json", "--network-mode", mode, "--root"]).arg(bed.root.path());

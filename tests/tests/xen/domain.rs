@@ -83,7 +83,7 @@ impl Domain {
         change(&mut domain.dom0, domain.id, &home);
         xl(&["unpause", &domain.name]);
         let begin = Instant::now();
-        domain.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/0/prefix"));
+        domain.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
         println!("{} whole {} ms after its start", domain.name, begin.elapsed().as_millis());
         domain
     }

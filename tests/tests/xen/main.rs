@@ -37,8 +37,8 @@ fn all_is_published() {
             ("attr/PVAddons/Installed", "1"),
             ("attr/vif/0/ipv4/0", "10.0.0.2"),
             ("attr/vif/0/ipv4/0/prefix", "24"),
-            ("attr/vif/0/ipv6/0", &nodes["attr/vif/0/ipv6/0"]),
-            ("attr/vif/0/ipv6/0/prefix", "64"),
+            ("attr/vif/0/ipv6/1", &nodes["attr/vif/0/ipv6/1"]),
+            ("attr/vif/0/ipv6/1/prefix", "64"),
             ("attr/vif/0/mac/0", &domain.mac),
             ("attr/vif/0/name", "eth0"),
             ("data/host_name_dns", "web1"),
@@ -58,7 +58,7 @@ fn all_is_published() {
             assert!(nodes.get(&path).is_some_and(|value| value.parse::<u32>().is_ok()), "{path} in {nodes:#?}");
             expected.insert(path.clone(), nodes[&path].clone());
         }
-        assert!(nodes["attr/vif/0/ipv6/0"].starts_with("fe80::216:3eff:fe00:"), "{nodes:#?}");
+        assert!(nodes["attr/vif/0/ipv6/1"].starts_with("fe80::216:3eff:fe00:"), "{nodes:#?}");
         assert_eq!(nodes, expected);
     });
 }
