@@ -7,6 +7,7 @@ use crate::wire::{Kind, Message, strings};
 
 /// What goes wrong in a [`Store`](super::Store). Nothing does at first; each field may be set and cleared at any time.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fault of its own, and any may go with any")]
 pub struct Faults {
     /// Requests that are refused. The first that fits counts.
     pub refuse: Vec<Refusal>,
@@ -19,6 +20,8 @@ pub struct Faults {
     pub nodes_full: bool,
     /// Whether replies are held back. Requests are served and events sent, but replies come only after this is cleared.
     pub hold_replies: bool,
+    /// Whether changes fire no watch, as when xenstored drops an event that equals one not yet taken.
+    pub drop_events: bool,
     /// Whether replies to WATCH and UNWATCH have the request id 0, as those that a Linux kernel makes.
     pub watch_replies_without_id: bool,
 }

@@ -42,6 +42,10 @@ impl Store {
     /// A domain hears of a node that it may read, or whose parent it may, or that it could read `before` its permissions
     /// changed. In a transaction nothing is sent yet; what is committed with a removal can only be judged by `before`.
     pub(super) fn fire(&mut self, path: &str, exact: bool, before: Option<&[Permission]>) {
+        #[cfg(feature = "faults")]
+        if self.faults.drop_events {
+            return;
+        }
         let Store { tree, connections, domains, .. } = self;
         let node = tree.get(path);
         let parent = node.and_then(|_| tree.get(tree::parent(path)));

@@ -87,3 +87,15 @@ fn watch_replies_as_a_kernel_makes_them() {
         assert_eq!((output[0].kind, output[0].request_id), (kind, id));
     }
 }
+
+#[test]
+fn events_are_dropped() {
+    let (mut store, _, guest) = guest(Toolstack::Libxl);
+    ask(&mut store, guest, Kind::WATCH, "data\0t\0").unwrap();
+    store.take_output(guest);
+    for (drop, events) in [(true, 0), (false, 1)] {
+        store.faults.drop_events = drop;
+        store.write(format!("{HOME}/data/x"), "").unwrap();
+        assert_eq!(store.take_output(guest).len(), events);
+    }
+}
