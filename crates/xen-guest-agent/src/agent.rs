@@ -7,6 +7,7 @@ use xenstore::{Connection, Error, Path};
 
 use crate::collect::domain::Domain;
 use crate::guest::Guest;
+use crate::publish::limiter::Limiter;
 use crate::publish::{Change, Progress, Publisher};
 use crate::schema::layout::LAYOUT;
 use crate::schema::reach::Filter;
@@ -20,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// The first and the longest time between attempts to connect.
 const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// A server on a socket that owes a reply and says nothing for so long has lost it.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What changed since the last publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +50,8 @@ pub struct Agent {
     /// Whether the next publication is one that is not delayed.
     is_urgent: bool,
     reconnect: (Duration, Duration),
+    /// Since when the server owes a reply and has said nothing.
+    silent_since: Option<Duration>,
     /// Told of each change that is sent.
     observer: Option<fn(&Change)>,
     /// How often something was published or refused, or a connection was made or lost.
@@ -62,11 +68,12 @@ impl Agent {
             domain: Domain::default(),
             publisher: Publisher::new(&LAYOUT),
             connection: None,
-            limiter: Limiter::default(),
+            limiter: Limiter::new(BURST, PAUSE),
             news: Some(News::All),
             is_seeded: false,
             is_urgent: true,
             reconnect: (Duration::ZERO, RECONNECT.0),
+            silent_since: None,
             observer,
             events: 0,
             resumes: 0,
@@ -109,6 +116,7 @@ impl Agent {
         }
         self.connection = None;
         self.events += 1;
+        self.silent_since = None;
         self.reconnect = (now + self.reconnect.1, (self.reconnect.1 * 2).min(RECONNECT.1));
     }
 
@@ -157,13 +165,25 @@ impl Agent {
 
     /// Has the store compared with what should be there.
     pub fn compare(&mut self) {
+        self.domain.compare();
         self.publisher.compare();
     }
 
     /// Publishes by this schema from now on, and tries again what the host refused.
     pub fn set_schema(&mut self, name: schema::Name, filter: Filter) {
         (self.schema.name, self.schema.filter) = (name, filter);
+        self.retry_refused();
+    }
+
+    /// Tries again what the host refused, and what there was no room for.
+    pub fn retry_refused(&mut self) {
         self.publisher.retry();
+        self.on_news(News::All);
+    }
+
+    /// Makes so many nodes at most, those above others included. 700 where nobody says otherwise.
+    pub fn set_node_budget(&mut self, nodes: usize) {
+        self.publisher.set_budget(nodes);
         self.on_news(News::All);
     }
 
@@ -197,7 +217,7 @@ impl Agent {
                 }
                 Err(error) => lost = Some(error),
             }
-            match self.publisher.on_event(event, connection) {
+            match self.publisher.on_event(event, connection, now) {
                 Ok(Progress::None) => {}
                 Ok(Progress::Found) => self.news = Some(News::All),
                 Ok(Progress::Resumed) => {
@@ -210,6 +230,9 @@ impl Agent {
         }
         if let Some(error) = lost {
             self.on_loss(&error, now);
+        }
+        if has_some {
+            self.silent_since = None;
         }
         has_some
     }
@@ -229,8 +252,24 @@ impl Agent {
             }
             // Requests that the system refuses are answered while they are sent.
             if !self.take_events(now) {
-                return;
+                break;
             }
+        }
+        self.notice_silence(now);
+    }
+
+    /// Ends a connection whose server seems to have lost a request, so that another can be made. On a device there is
+    /// nothing to win: another open file would wait in the same queue.
+    fn notice_silence(&mut self, now: Duration) {
+        let owing = self.connection.as_ref().filter(|connection| connection.is_waiting());
+        let Some(connection) = owing.filter(|connection| !connection.transport().is_device()) else {
+            self.silent_since = None;
+            return;
+        };
+        if now >= *self.silent_since.get_or_insert(now) + SILENCE {
+            let source = std::io::ErrorKind::TimedOut.into();
+            let transport = connection.transport().name().into();
+            self.on_loss(&Error::Io { action: "wait for", transport, source }, now);
         }
     }
 
@@ -238,12 +277,13 @@ impl Agent {
         let is_reconnecting = self.is_reconnecting();
         let Some(connection) = &mut self.connection else { return Ok(()) };
         connection.flush()?;
-        let is_allowed = self.is_urgent || self.limiter.allows(now);
+        self.domain.advance(connection)?;
+        let is_allowed = self.is_urgent || self.limiter.next() <= now;
         self.publisher.expire(now);
-        if self.publisher.wants_survey() && is_allowed {
-            self.publisher.survey(connection)?;
+        if is_allowed && self.publisher.next_survey().is_some_and(|time| time <= now) {
+            self.publisher.survey(connection, now)?;
             if !self.is_urgent {
-                self.limiter.take();
+                self.limiter.take(now);
             }
         }
         let can_publish = self.domain.is_settled() && !self.publisher.is_busy();
@@ -253,21 +293,26 @@ impl Agent {
             self.schema.seed(self.publisher.known());
             self.is_seeded = true;
         }
-        let changes = if news == News::All || self.is_urgent {
+        let is_all = news == News::All || self.is_urgent || self.publisher.is_short();
+        let changes = if is_all {
             self.guest.date = date;
             self.publisher.own(Schema::owned(&self.guest));
             self.publisher.plan(&self.schema.render(&self.guest), None)
         } else {
             self.publisher.plan(&self.schema.render_network(&self.guest), Some(LAYOUT.networks))
         };
+        if !is_all && self.publisher.is_short() {
+            self.news = Some(News::All);
+            return self.try_advance(now, date);
+        }
         if !changes.is_empty() {
             if !self.is_urgent {
-                self.limiter.take();
+                self.limiter.take(now);
             }
             if let Some(observer) = self.observer {
                 changes.iter().for_each(observer);
             }
-            self.publisher.publish(changes, connection, now)?;
+            self.publisher.publish(changes, connection)?;
             self.events += 1;
             self.is_urgent = false;
             // After a loss it is looked again, whether all has arrived.
@@ -289,66 +334,10 @@ impl Agent {
             return Some(self.reconnect.0);
         }
         let can_publish = self.domain.is_settled() && !self.publisher.is_busy();
-        let has_work = self.publisher.wants_survey() || (self.news.is_some() && can_publish);
-        let limit = has_work.then(|| self.limiter.next());
-        [limit, self.publisher.deadline()].into_iter().flatten().min()
-    }
-}
-
-/// Limits the rate of publications, so that a guest that flaps is no burden to others.
-#[derive(Debug)]
-struct Limiter {
-    left: u32,
-    /// Up to when `left` was counted.
-    counted: Duration,
-}
-
-impl Default for Limiter {
-    fn default() -> Self {
-        Limiter { left: BURST, counted: Duration::ZERO }
-    }
-}
-
-impl Limiter {
-    /// Whether there may be a publication now.
-    fn allows(&mut self, now: Duration) -> bool {
-        let earned = now.saturating_sub(self.counted).as_nanos() / PAUSE.as_nanos();
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-        self.counted = if self.left.saturating_add(earned) >= BURST { now } else { self.counted + PAUSE * earned };
-        self.left = self.left.saturating_add(earned).min(BURST);
-        self.left > 0
-    }
-
-    /// Counts a publication.
-    fn take(&mut self) {
-        self.left = self.left.saturating_sub(1);
-    }
-
-    /// When the next publication is allowed.
-    fn next(&self) -> Duration {
-        if self.left > 0 { self.counted } else { self.counted + PAUSE }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_burst_then_five_a_second() {
-        let mut limiter = Limiter::default();
-        let mut take = |now| {
-            let is_allowed = limiter.allows(now);
-            if is_allowed {
-                limiter.take();
-            }
-            is_allowed
-        };
-        let start = Duration::from_secs(1000);
-        let taken = (0..10_000).filter(|millisecond| take(start + Duration::from_millis(*millisecond))).count();
-        assert_eq!(taken, BURST as usize + 49);
-        let later = start + Duration::from_secs(60);
-        assert_eq!((0..50).filter(|_| take(later)).count(), BURST as usize);
-        assert!(limiter.next() > later);
+        let news = (self.news.is_some() && can_publish).then_some(Duration::ZERO);
+        let work = [self.publisher.next_survey(), news].into_iter().flatten().min();
+        let allowed = work.map(|time| time.max(self.limiter.next()));
+        let silence = self.silent_since.map(|since| since + SILENCE);
+        [allowed, silence, self.publisher.deadline()].into_iter().flatten().min()
     }
 }

@@ -21,6 +21,9 @@ pub struct Domain {
     found: BTreeMap<u32, Mac>,
     /// Whether the virtual functions were read, and nothing has happened to them since.
     is_known: bool,
+    /// Whether something could not be read, or not be watched, so that it must be looked at again some time.
+    is_doubtful: bool,
+    is_unwatched: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,19 @@ impl Domain {
         self.is_known = false;
         self.read_functions(connection)?;
         self.ask(Request::read(DOMAIN_ID)?, Asked::Id, connection)
+    }
+
+    /// Has looked at again what could not be read or watched.
+    pub fn compare(&mut self) {
+        self.is_known &= !self.is_doubtful;
+    }
+
+    /// Asks again where [`compare`](Self::compare) found it necessary.
+    ///
+    /// # Errors
+    /// Those that end the connection.
+    pub fn advance(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        if self.is_doubtful && !self.is_known { self.read_functions(connection) } else { Ok(()) }
     }
 
     /// The number of this domain, once it is known.
@@ -94,6 +110,9 @@ impl Domain {
             },
             Event::Watch(_) => return Ok(None),
         };
+        let is_failure = |error: &Error| error.code() != Some(&ErrorCode::ENOENT);
+        self.is_unwatched |= asked == Asked::Watch && result.is_err();
+        self.is_doubtful |= asked != Asked::Id && result.as_ref().is_err_and(is_failure);
         let text = || result.as_ref().ok().and_then(|value| std::str::from_utf8(value).ok());
         match asked {
             Asked::Id => self.id = text().and_then(|text| text.parse().ok()),
@@ -142,6 +161,7 @@ impl Domain {
             return Ok(());
         }
         self.found.clear();
+        self.is_doubtful = self.is_unwatched;
         self.is_known = true;
         self.ask(Request::list(VIRTUAL_FUNCTIONS)?, Asked::Functions, connection)
     }

@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use xenstore::Path;
 
+use super::omitted::Omitted;
 use crate::schema::Tree;
 use crate::schema::layout::{Layout, Role};
 
@@ -37,50 +38,39 @@ impl Change {
     }
 }
 
-/// What the store does not let the agent do.
-#[derive(Debug, Default)]
-pub(super) struct Refused {
-    /// Nodes that may not be written. Nor is anything below one, as its write would make the node itself, empty.
-    pub writes: BTreeSet<Path>,
-    /// Nodes that may not be removed.
-    pub removals: BTreeSet<Path>,
-}
-
-impl Refused {
-    fn may_write(&self, path: &Path) -> bool {
-        !self.writes.iter().any(|node| path.is_at_or_below(node))
-    }
-}
-
 /// What to do, in the order in which it must be done. What is at and below the nodes of `owned` may be removed, too.
 ///
 /// With a `scope`, `wanted` is only what should be at and below those nodes, and all else stays as it is.
 ///
-/// What is refused is not asked for again. With `announce`, announcements are written even where nothing else changed.
+/// What is omitted is not asked for. With `announce`, announcements are written even where nothing else changed.
 pub(super) fn diff(
     layout: &Layout,
     owned: &BTreeSet<Path>,
     known: &Known,
     wanted: &Tree,
     scope: Option<&[&str]>,
-    refused: &Refused,
+    omitted: &Omitted,
     announce: bool,
 ) -> Vec<Change> {
     // A node's role is looked up last: for nearly all nodes, nothing is to be done.
     let role = |path: &Path| (layout.rank)(path).role;
     let write = |(path, value): (&Path, &String)| Change::Write(path.clone(), value.clone());
-    let wanted_now = || wanted.iter().filter(|(path, _)| refused.may_write(path));
+    let wanted_now = || wanted.iter().filter(|(path, _)| !omitted.contains(path));
 
     let differs = |path: &Path, value: &str| known.get(path).is_none_or(|old| old != value.as_bytes());
-    let mut changes: Vec<Change> = wanted_now()
-        .filter(|(path, value)| differs(path, value) && role(path) != Role::Announcement)
-        .map(write)
-        .collect();
-    let stale = stale(layout, owned, within(known, scope), wanted, refused);
-    changes.extend(stale.into_iter().filter(|path| !refused.removals.contains(path)).map(Change::Remove));
+    let is_said_last = |path: &Path| matches!(role(path), Role::Announcement | Role::Date);
+    let mut changes: Vec<Change> =
+        wanted_now().filter(|(path, value)| differs(path, value) && !is_said_last(path)).map(write).collect();
+    let stale = stale(layout, owned, within(known, scope), wanted, omitted);
+    changes.extend(stale.into_iter().filter(|path| !omitted.is_stuck(path)).map(Change::Remove));
     let announce = announce || changes.iter().any(|change| role(change.path()) == Role::Cached);
-    let is_due = |path: &Path| (announce || !known.contains_key(path)) && role(path) == Role::Announcement;
-    changes.extend(wanted_now().filter(|(path, _)| is_due(path)).map(write));
+    let is_due = |path: &Path, value: &str| match role(path) {
+        Role::Announcement => announce || differs(path, value),
+        // It always differs.
+        Role::Date => announce || !known.contains_key(path),
+        Role::Plain | Role::Cached => false,
+    };
+    changes.extend(wanted_now().filter(|(path, value)| is_due(path, value)).map(write));
     // New values come before removals of the same order, and a node before what is below it.
     changes.sort_by_cached_key(|change| {
         let path = change.path();
@@ -95,7 +85,7 @@ fn stale<'a>(
     owned: &BTreeSet<Path>,
     known: impl Iterator<Item = &'a Path>,
     wanted: &Tree,
-    refused: &Refused,
+    omitted: &Omitted,
 ) -> Vec<Path> {
     let is_ours = |path: &Path| {
         layout.claims.iter().any(|claim| claim.removes_stale && claim.owns(path))
@@ -104,9 +94,9 @@ fn stale<'a>(
     let is_wanted_below = |path: &Path| {
         let below = format!("{path}/");
         let nodes = wanted.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
-        nodes.take_while(|(node, _)| node.starts_with(&below)).any(|(node, _)| refused.may_write(node))
+        nodes.take_while(|(node, _)| node.starts_with(&below)).any(|(node, _)| !omitted.contains(node))
     };
-    let is_wanted = |path: &Path| (wanted.contains_key(path) && refused.may_write(path)) || is_wanted_below(path);
+    let is_wanted = |path: &Path| (wanted.contains_key(path) && !omitted.contains(path)) || is_wanted_below(path);
     let mut tops: Vec<Path> = Vec::new();
     for path in known {
         let is_gone = tops.last().is_some_and(|top| path.is_at_or_below(top));
@@ -160,13 +150,17 @@ mod tests {
     }
 
     fn plan(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
-        shown(&diff(&LAYOUT, &BTreeSet::new(), &known(old), &tree(new), None, &Refused::default(), false))
+        shown(&diff(&LAYOUT, &BTreeSet::new(), &known(old), &tree(new), None, &Omitted::default(), false))
     }
 
     #[test]
     fn nothing_to_do() {
         let nodes = [("data/os_name", "x"), ("data/updated", "then"), ("attr/vif/0/ipv4/0", "10.0.0.1")];
         assert_eq!(plan(&nodes, &nodes), [] as [&str; 0]);
+        assert_eq!(
+            plan(&[("attr/PVAddons/Installed", "0")], &[("attr/PVAddons/Installed", "1")]),
+            ["attr/PVAddons/Installed=1"]
+        );
         // The date alone is no reason.
         assert_eq!(plan(&[("data/updated", "then")], &[("data/updated", "now")]), [] as [&str; 0]);
     }
@@ -237,8 +231,7 @@ mod tests {
     fn below_a_refused_node_nothing_is_written_and_what_is_there_goes() {
         let wanted =
             tree(&[("attr/vif/0/ipv4/0", "10.0.0.1"), ("attr/vif/0/ipv4/0/prefix", "24"), ("data/domain", "x")]);
-        let refused =
-            |nodes: &[&str]| Refused { writes: nodes.iter().map(|node| path(node)).collect(), ..Refused::default() };
+        let refused = |nodes: &[&str]| Omitted::refused(nodes.iter().map(|node| path(node)).collect());
         let two = refused(&["attr/vif/0/ipv4/0", "data/domain"]);
         assert_eq!(diff(&LAYOUT, &BTreeSet::new(), &Known::new(), &wanted, None, &two, false), []);
         let there = known(&[("attr/vif/0/ipv4/0", ""), ("attr/vif/0/ipv4/0/prefix", "24"), ("attr/vif/0/name", "a")]);
@@ -253,7 +246,7 @@ mod tests {
             known(&[("attr/eth0/ip", "x"), ("attr/vif/0/name", "a"), ("attr/vif/1/name", "b"), ("data/os_name", "x")]);
         let wanted = tree(&[("attr/vif/0/name", "c")]);
         let changes =
-            diff(&LAYOUT, &BTreeSet::new(), &old, &wanted, Some(&["attr/vif", "data/net"]), &Refused::default(), false);
+            diff(&LAYOUT, &BTreeSet::new(), &old, &wanted, Some(&["attr/vif", "data/net"]), &Omitted::default(), false);
         assert_eq!(shown(&changes), ["attr/vif/0/name=c", "-attr/vif/1"]);
     }
 
@@ -286,7 +279,7 @@ mod tests {
                 known
             };
             let mut store = with_parents(&old);
-            let changes = diff(&LAYOUT, &BTreeSet::new(), &store, &new, None, &Refused::default(), false);
+            let changes = diff(&LAYOUT, &BTreeSet::new(), &store, &new, None, &Omitted::default(), false);
             for change in changes.clone() {
                 change.apply(&mut store);
             }
@@ -299,7 +292,7 @@ mod tests {
             for path in store.keys().filter(|path| owned(path)) {
                 prop_assert!(new.keys().any(|node| node.is_at_or_below(path)), "{path} is left");
             }
-            prop_assert_eq!(diff(&LAYOUT, &BTreeSet::new(), &store, &new, None, &Refused::default(), false), []);
+            prop_assert_eq!(diff(&LAYOUT, &BTreeSet::new(), &store, &new, None, &Omitted::default(), false), []);
         }
     }
 }

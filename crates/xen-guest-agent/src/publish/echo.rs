@@ -15,16 +15,24 @@ pub(super) struct Echoes(BTreeMap<Path, Expected>);
 #[derive(Debug)]
 struct Expected {
     count: u32,
-    /// None for the first event of a watch: that always comes, however long the server takes.
+    /// None while the reply is not there, and for the first event of a watch: that always comes, however long the server
+    /// takes.
     until: Option<Duration>,
 }
 
 impl Echoes {
     /// One event at `path` will be our own.
-    pub(super) fn expect(&mut self, path: &Path, now: Duration) {
-        let expected = self.0.entry(path.clone()).or_insert(Expected { count: 0, until: Some(now) });
+    pub(super) fn expect(&mut self, path: &Path) {
+        let expected = self.0.entry(path.clone()).or_insert(Expected { count: 0, until: None });
         expected.count += 1;
-        expected.until = expected.until.map(|_| now + PATIENCE);
+        expected.until = None;
+    }
+
+    /// What causes the event was done: it comes soon, if it did not already.
+    pub(super) fn confirm(&mut self, path: &Path, now: Duration) {
+        if let Some(expected) = self.0.get_mut(path) {
+            expected.until = Some(now + PATIENCE);
+        }
     }
 
     /// One event at `path` will be the first of a watch.
@@ -66,15 +74,18 @@ mod tests {
         let at = Duration::from_secs;
         let mut echoes = Echoes::default();
         assert!(!echoes.take(&path("attr/a")));
-        echoes.expect(&path("attr/a"), at(1));
-        echoes.expect(&path("attr/a"), at(2));
+        echoes.expect(&path("attr/a"));
+        echoes.expect(&path("attr/a"));
         assert!(!echoes.take(&path("attr")));
         assert_eq!(
             [echoes.take(&path("attr/a")), echoes.take(&path("attr/a")), echoes.take(&path("attr/a"))],
             [true, true, false]
         );
         assert_eq!(echoes.deadline(), None);
-        echoes.expect(&path("attr/b"), at(5));
+        echoes.confirm(&path("attr/a"), at(5));
+        echoes.expect(&path("attr/b"));
+        assert!(echoes.deadline().is_none() && !echoes.expire(at(1000)), "a slow server");
+        echoes.confirm(&path("attr/b"), at(5));
         assert_eq!(echoes.deadline(), Some(at(7)));
         assert!(!echoes.expire(at(6)));
         assert!(echoes.expire(at(7)));

@@ -2,6 +2,9 @@
 
 mod diff;
 mod echo;
+pub(crate) mod limiter;
+mod omitted;
+mod room;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,12 +14,17 @@ use log::{debug, info, warn};
 use xenstore::{Connection, Error, ErrorCode, Event, Path, Request, RequestId};
 
 pub use diff::Change;
-use diff::{Known, Refused};
+use diff::Known;
 use echo::Echoes;
+use limiter::Limiter;
+use omitted::Omitted;
 use survey::{Scope, Survey};
 
 use crate::schema::Tree;
-use crate::schema::layout::{Layout, Rank, Role};
+use crate::schema::layout::Layout;
+
+/// So often at once, and then once in each such time, what others change is put right.
+const QUARREL: (u32, Duration) = (10, Duration::from_secs(120));
 
 /// What is known of the store, and what is under way to change it.
 ///
@@ -30,17 +38,20 @@ pub struct Publisher {
     state: State,
     /// A survey that is due once nothing is under way.
     due: Option<Scope>,
-    /// Nodes that may not be written: not tried again before a resume, or when the user asks.
-    refused: BTreeSet<Path>,
-    /// Nodes that there was no room for: tried again once there may be some.
-    full: BTreeSet<Path>,
-    /// Whether it was said that there was no room, and there is none yet.
-    is_short: bool,
-    /// Nodes that may not be removed: not tried again before a resume, or when the user asks.
-    stuck: BTreeSet<Path>,
+    /// A node that somebody else changed since the last survey began.
+    disturbed: Option<Path>,
+    /// Holds back surveys that others cause, so that nobody's repeated writes are multiplied by ours.
+    quarrel: Limiter,
+    /// What is left out of what should be there.
+    omitted: Omitted,
     echoes: Echoes,
-    /// Whether a change of this round was refused.
-    has_refusal: bool,
+    /// Whether something watched was changed by us since all was read: another's change at the same moment may have been
+    /// taken for ours.
+    may_be_deceived: bool,
+    /// Watches that could not be set, so that what they should cover must be compared.
+    unwatched: Vec<&'static str>,
+    /// Whether there is more to do after this round than was planned.
+    has_more: bool,
     /// Whether announcements are written even where nothing else changes: the domain is a new one.
     is_new: bool,
     /// Watches that the server has not confirmed yet.
@@ -74,12 +85,13 @@ impl Publisher {
             known: Known::new(),
             state: State::Idle,
             due: Some(Scope::All),
-            refused: BTreeSet::new(),
-            full: BTreeSet::new(),
-            is_short: false,
-            stuck: BTreeSet::new(),
+            disturbed: None,
+            quarrel: Limiter::new(QUARREL.0, QUARREL.1),
+            omitted: Omitted::default(),
             echoes: Echoes::default(),
-            has_refusal: false,
+            may_be_deceived: false,
+            unwatched: Vec::new(),
+            has_more: false,
             is_new: false,
             watches_asked: BTreeMap::new(),
         }
@@ -90,16 +102,18 @@ impl Publisher {
     /// # Errors
     /// Those that end the connection.
     pub fn connect(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        let Publisher { owned, known, is_new, state, .. } = std::mem::replace(self, Publisher::new(self.layout));
-        (self.owned, self.known) = (owned, known);
+        let old = std::mem::replace(self, Publisher::new(self.layout));
         // What was being changed when the last connection broke may be there, and not have been announced.
-        self.is_new = is_new || matches!(state, State::Changing(_));
+        self.is_new = old.is_new || matches!(old.state, State::Changing(_));
+        (self.owned, self.known) = (old.owned, old.known);
+        self.quarrel = old.quarrel;
+        self.omitted = old.omitted.on_new_connection();
         for watch in self.layout.watches.iter().copied().chain([self.layout.resume]) {
             let id = connection.submit(Request::watch(watch, watch)?)?;
             self.watches_asked.insert(id, watch);
             self.echoes.expect_first(Path::new(watch)?);
         }
-        self.survey(connection)
+        self.begin_survey(Scope::All, connection)
     }
 
     /// Owns these nodes, with all below them, besides those of the layout: what should not be there is removed.
@@ -114,12 +128,12 @@ impl Publisher {
 
     /// What may not be written or removed.
     pub fn refused(&self) -> impl Iterator<Item = &Path> {
-        self.refused.union(&self.stuck)
+        self.omitted.refused_by_host()
     }
 
-    /// What there is no room for.
+    /// What there is no room for, or could not be written for now.
     pub fn left_out(&self) -> impl Iterator<Item = &Path> {
-        self.full.iter()
+        self.omitted.left_out()
     }
 
     /// Whether something is under way, so that [`publish`](Self::publish) must wait.
@@ -127,23 +141,34 @@ impl Publisher {
         self.due.is_some() || !matches!(self.state, State::Idle)
     }
 
-    /// Whether [`survey`](Self::survey) should be called.
-    pub fn wants_survey(&self) -> bool {
-        self.due.is_some() && matches!(self.state, State::Idle)
+    /// When [`survey`](Self::survey) should be called; none where there is nothing to look for, or something under way.
+    pub fn next_survey(&self) -> Option<Duration> {
+        match (&self.state, self.due) {
+            (State::Idle, Some(_)) => Some(Duration::ZERO),
+            (State::Idle, None) => self.disturbed.as_ref().map(|_| self.quarrel.next()),
+            _ => None,
+        }
+    }
+
+    /// Makes `nodes` nodes at most from now on, those above others included.
+    pub fn set_budget(&mut self, nodes: usize) {
+        self.omitted.set_budget(nodes);
+    }
+
+    /// Whether nodes are left out since there is no room for all: then only a plan of all can tell who stays.
+    pub fn is_short(&self) -> bool {
+        self.omitted.is_short()
     }
 
     /// What should be done for the store to equal `wanted`; with a `scope`, at and below those nodes.
-    pub fn plan(&self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
-        let refused =
-            Refused { writes: self.refused.union(&self.full).cloned().collect(), removals: self.stuck.clone() };
-        let mut changes = diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &refused, self.is_new);
-        if !self.full.is_empty() {
-            // What is removed makes room, and what is worth most gets it. Readers' order comes second then, but for
-            // announcements: what they announce must be there.
-            changes.sort_by_key(|change| {
-                let Rank { worth, role, .. } = (self.layout.rank)(change.path());
-                (matches!(change, Change::Write(..)), role == Role::Announcement, worth)
-            });
+    pub fn plan(&mut self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
+        let is_elsewhere = |path: &&Path| scope.is_some_and(|scope| !scope.iter().any(|top| is_below(path, top)));
+        let others = room::count(self.known.keys().filter(is_elsewhere));
+        self.omitted.choose(self.layout, wanted, others, scope.is_none());
+        let mut changes = diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &self.omitted, self.is_new);
+        if self.omitted.is_short() {
+            // What goes makes room for what comes.
+            changes.sort_by_key(|change| matches!(change, Change::Write(..)));
         }
         changes
     }
@@ -152,7 +177,7 @@ impl Publisher {
     ///
     /// # Errors
     /// Those that end the connection.
-    pub fn publish(&mut self, changes: Vec<Change>, connection: &mut Connection, now: Duration) -> Result<(), Error> {
+    pub fn publish(&mut self, changes: Vec<Change>, connection: &mut Connection) -> Result<(), Error> {
         let mut under_way = BTreeMap::new();
         for change in changes {
             let request = match &change {
@@ -162,14 +187,15 @@ impl Publisher {
             match connection.submit(request) {
                 Ok(id) => {
                     if self.is_watched(change.path()) {
-                        self.echoes.expect(change.path(), now);
+                        self.echoes.expect(change.path());
+                        self.may_be_deceived = true;
                     }
                     under_way.insert(id, change);
                 }
+                Err(error) if error.is_fatal() => return Err(error),
                 // Too long for this transport.
                 Err(error) => {
-                    warn!("left out: {error}");
-                    self.refused.insert(change.path().clone());
+                    self.on_failure(change, error);
                 }
             }
         }
@@ -179,19 +205,17 @@ impl Publisher {
     }
 
     fn is_watched(&self, path: &Path) -> bool {
-        let is_below =
-            |watch: &&str| path.strip_prefix(*watch).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        self.layout.watches.iter().any(is_below)
+        self.layout.watches.iter().any(|watch| is_below(path, watch))
     }
 
     /// Takes what came from the store.
     ///
     /// # Errors
     /// Those that end the connection.
-    pub fn on_event(&mut self, event: Event, connection: &mut Connection) -> Result<Progress, Error> {
+    pub fn on_event(&mut self, event: Event, connection: &mut Connection, now: Duration) -> Result<Progress, Error> {
         match event {
             Event::Watch(event) => Ok(self.on_watch(&event.path)),
-            Event::Reply { id, result } => self.on_reply(id, result, connection),
+            Event::Reply { id, result } => self.on_reply(id, result, connection, now),
         }
     }
 
@@ -202,13 +226,15 @@ impl Publisher {
         if path.as_str() != self.layout.resume {
             if self.layout.claims.iter().any(|claim| claim.concerns(path)) {
                 debug!("somebody changed {path}");
-                self.due = Some(Scope::All);
+                self.disturbed = Some(path.clone());
             }
             return Progress::None;
         }
         self.due = Some(Scope::All);
         info!("the domain was resumed: publishing everything again");
         self.retry();
+        // That its nodes went was no quarrel.
+        self.quarrel = Limiter::new(QUARREL.0, QUARREL.1);
         self.is_new = true;
         Progress::Resumed
     }
@@ -218,11 +244,13 @@ impl Publisher {
         id: RequestId,
         result: Result<Vec<u8>, Error>,
         connection: &mut Connection,
+        now: Duration,
     ) -> Result<Progress, Error> {
         if let Some(watch) = self.watches_asked.remove(&id) {
             if let Err(error) = result {
                 warn!("{error}: changes that others make there are noticed late");
                 self.echoes.take(&Path::new(watch)?);
+                self.unwatched.push(watch);
             }
             return Ok(Progress::None);
         }
@@ -241,77 +269,90 @@ impl Publisher {
             State::Changing(under_way) => {
                 let Some(change) = under_way.remove(&id) else { return Ok(Progress::None) };
                 let is_last = under_way.is_empty();
-                self.has_refusal |= !self.on_change(change, result);
+                match result {
+                    Ok(_) => self.on_success(change, now),
+                    Err(error) => {
+                        if self.is_watched(change.path()) {
+                            self.echoes.take(change.path());
+                        }
+                        self.on_failure(change, error);
+                    }
+                }
                 if !is_last {
                     return Ok(Progress::None);
                 }
                 self.state = State::Idle;
-                self.is_short &= !self.full.is_empty();
-                let has_refusal = std::mem::take(&mut self.has_refusal);
-                Ok(if has_refusal { Progress::Found } else { Progress::None })
+                Ok(if self.end_round() { Progress::Found } else { Progress::None })
             }
             State::Idle => Ok(Progress::None),
         }
     }
 
-    /// Whether the change was done.
-    fn on_change(&mut self, change: Change, result: Result<Vec<u8>, Error>) -> bool {
-        let Err(error) = result else {
-            let has_room = matches!(change, Change::Remove(_)) && !self.full.is_empty();
-            if has_room {
-                self.full.clear();
-            }
-            change.apply(&mut self.known);
-            // What was left out may have room now.
-            return !has_room;
-        };
-        if self.is_watched(change.path()) {
-            self.echoes.take(change.path());
-        }
-        match error.code() {
-            // Somebody else removed what is above it.
-            Some(ErrorCode::ENOENT) if matches!(change, Change::Remove(_)) => change.apply(&mut self.known),
-            Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS) => {
-                warn!("the host does not allow it, left out: {error}");
-                let nodes = if matches!(change, Change::Remove(_)) { &mut self.stuck } else { &mut self.refused };
-                nodes.insert(change.path().clone());
-            }
-            _ => {
-                if !std::mem::replace(&mut self.is_short, true) {
-                    warn!(
-                        "Xenstore does not take all, for want of room it seems; what is left out comes later: {error}"
-                    );
-                }
-                debug!("left out for now: {error}");
-                self.full.insert(change.path().clone());
-            }
-        }
-        false
+    fn on_success(&mut self, change: Change, now: Duration) {
+        self.echoes.confirm(change.path(), now);
+        change.apply(&mut self.known);
+        self.has_more |= self.omitted.on_success();
     }
 
-    /// Begins a survey that is due.
+    fn on_failure(&mut self, change: Change, error: Error) {
+        self.has_more = true;
+        debug!("left out: {error}");
+        match (&change, error.code()) {
+            // Somebody else removed what is above it.
+            (Change::Remove(_), Some(ErrorCode::ENOENT)) => change.apply(&mut self.known),
+            _ => self.omitted.on_failure(&change, error, !self.known.contains_key(change.path())),
+        }
+    }
+
+    /// Whether there is more to do than was planned.
+    fn end_round(&mut self) -> bool {
+        let may_have_room = self.omitted.end_round(|| room::count(self.known.keys()));
+        std::mem::take(&mut self.has_more) || may_have_room
+    }
+
+    /// Begins a survey that is [due](Self::next_survey).
     ///
     /// # Errors
     /// Those that end the connection.
-    pub fn survey(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        if let Some(scope) = self.due.take() {
-            self.state = State::Surveying(Survey::begin(self.layout, &self.owned, scope, connection)?);
+    pub fn survey(&mut self, connection: &mut Connection, now: Duration) -> Result<(), Error> {
+        if let (None, Some(path)) = (self.due, &self.disturbed) {
+            if self.quarrel.take(now) {
+                let pause = QUARREL.1.as_secs() / 60;
+                warn!(
+                    "somebody keeps changing what the agent publishes, so it is put right every {pause} minutes: {path}"
+                );
+            }
+            self.due = Some(Scope::All);
         }
+        match self.due.take() {
+            Some(scope) => self.begin_survey(scope, connection),
+            None => Ok(()),
+        }
+    }
+
+    fn begin_survey(&mut self, scope: Scope, connection: &mut Connection) -> Result<(), Error> {
+        self.due = None;
+        if scope >= Scope::Kept {
+            self.disturbed = None;
+            self.may_be_deceived = false;
+        }
+        self.state = State::Surveying(Survey::begin(self.layout, &self.owned, scope, connection)?);
         connection.flush()
     }
 
-    /// Has what no watch covers read and compared, and tries again what there was no room for.
+    /// Has what no watch covers read and compared, what is watched too if need be, and tries again what may work by now.
     pub fn compare(&mut self) {
-        self.full.clear();
-        self.due = self.due.max(Some(Scope::Compared));
+        self.omitted.compare();
+        self.due = self.due.max(Some(if self.may_be_deceived || !self.unwatched.is_empty() {
+            Scope::Kept
+        } else {
+            Scope::Compared
+        }));
     }
 
-    /// Has all tried again that was refused, or that there was no room for; what is refused again is said again.
+    /// Tries again what was refused, or left out; what is so again is said again.
     pub fn retry(&mut self) {
-        self.refused.clear();
-        self.full.clear();
-        self.stuck.clear();
-        self.is_short = false;
+        self.omitted.retry();
     }
 
     /// Gives up waiting for events of own changes; the store is read if some never came.
@@ -325,4 +366,8 @@ impl Publisher {
     pub fn deadline(&self) -> Option<Duration> {
         self.echoes.deadline()
     }
+}
+
+fn is_below(path: &str, top: &str) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -12,7 +12,9 @@ use crate::schema::layout::{Claim, Kept, Layout};
 pub(super) enum Scope {
     /// What no watch covers.
     Compared,
-    /// All.
+    /// What a watch covers, too.
+    Kept,
+    /// All, with what is written again from time to time.
     All,
 }
 
@@ -59,7 +61,11 @@ impl Survey {
     /// What is rewritten from time to time is not read for a comparison, and so taken for missing.
     fn claims(&self) -> impl Iterator<Item = &'static Claim> + use<> {
         let scope = self.scope;
-        self.layout.claims.iter().filter(move |claim| scope == Scope::All || claim.kept == Kept::Compared)
+        self.layout.claims.iter().filter(move |claim| match claim.kept {
+            Kept::Compared => true,
+            Kept::Watched => scope >= Scope::Kept,
+            Kept::Rewritten => scope == Scope::All,
+        })
     }
 
     fn ask(&mut self, request: Request, asked: Asked, connection: &mut Connection) -> Result<(), Error> {

@@ -56,6 +56,9 @@ const fn cached(child: &'static str) -> Claim {
     Claim { parent: "data", child, is_tree: false, removes_stale: true, kept: Kept::Compared }
 }
 
+/// What an address is worth.
+const ADDRESS: u8 = 5;
+
 fn rank(path: &Path) -> Rank {
     let mut parts = [""; 7];
     for (part, name) in parts.iter_mut().zip(path.split('/')) {
@@ -65,23 +68,22 @@ fn rank(path: &Path) -> Rank {
         ["data", "os_distro" | "os_name" | "os_majorver" | "os_minorver" | "os_uname", ..] => (1, 2, Role::Cached),
         ["data", "host_name_dns" | "domain", ..] => (1, 4, Role::Cached),
         ["data", "meminfo_total" | "meminfo_free", ..] => (1, 3, Role::Plain),
-        ["data", "updated", ..] => (2, 3, Role::Announcement),
+        ["data", "updated", ..] => (2, 3, Role::Date),
         ["attr", "PVAddons", "Installed", ..] => (3, 1, Role::Announcement),
         ["attr", "PVAddons", ..] => (3, 1, Role::Plain),
         ["feature", "hotplug", ..] => (3, 4, Role::Plain),
         ["control", "feature-balloon", ..] => (3, 3, Role::Plain),
-        ["attr", "vif", _, "ipv4" | "ipv6", "0", "", ..] | ["xenserver", "attr", _, _, "ipv4" | "ipv6", "0", ..] => {
-            (4, 2, Role::Plain)
-        }
         ["attr", "vif", _, "ipv4" | "ipv6", _, "", ..]
         | ["xenserver", "attr", _, _, "ipv4" | "ipv6", ..]
-        | ["data", "net", _, "ipv4" | "ipv6", ..] => (4, 5, Role::Plain),
+        | ["data", "net", _, "ipv4" | "ipv6", ..] => (4, ADDRESS, Role::Plain),
         ["data", "xen-guest-agent" | "os", ..] | ["data", "net", _, "", ..] => (4, 2, Role::Plain),
         ["data", "memory", ..] => (4, 3, Role::Plain),
         ["data", "net", ..] | ["attr", ..] => (5, 6, Role::Plain),
         _ => (6, 7, Role::Plain),
     };
-    Rank { order, worth, role }
+    // The first address of a family is the one by which the guest is known.
+    let worth_of_first = if worth == ADDRESS { 2 } else { worth };
+    Rank { order, worth, worth_of_first, role }
 }
 
 /// What is known of nodes beside their values.
@@ -132,6 +134,8 @@ pub struct Rank {
     pub order: u8,
     /// Lower ones stay longer when the quota is short.
     pub worth: u8,
+    /// What counts in place of `worth` for the first of several siblings: the one with the lowest index.
+    pub worth_of_first: u8,
     /// What its change has to do with other nodes.
     pub role: Role,
 }
@@ -143,8 +147,10 @@ pub enum Role {
     Plain,
     /// Toolstacks keep a copy of it and do not watch it: its change must be announced.
     Cached,
-    /// Written again after cached nodes changed, and only then, whatever its value.
+    /// Written again after cached nodes changed.
     Announcement,
+    /// The same; and its value, which is the date, is no reason to write it.
+    Date,
 }
 
 impl Claim {

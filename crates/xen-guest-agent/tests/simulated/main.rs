@@ -2,114 +2,28 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
-use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+mod burden;
+mod disputes;
+mod faults;
+mod left_out;
+mod log;
+mod restart;
+mod world;
+
+use std::time::Duration;
 
 use xen_guest_agent::agent::{Agent, News};
 use xen_guest_agent::collect::root::Root;
 use xen_guest_agent::collect::services::Directory;
 use xen_guest_agent::collect::volumes::Volume;
-use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
+use xen_guest_agent::guest::{Device, Guest, Mac};
 use xen_guest_agent::schema::reach::Filter;
 use xen_guest_agent::schema::{Name, Schema};
 use xenstore::embedded::{Refusal, Server, Store, Toolstack};
 use xenstore::wire::Kind;
-use xenstore::{Connection, ErrorCode, Path};
+use xenstore::{ErrorCode, Path};
 
-const DOMAIN: u16 = 5;
-const HOME: &str = "/local/domain/5";
-
-fn guest() -> Guest {
-    let address = |ip: &str| Address { ip: ip.parse().unwrap(), prefix: 24, is_secondary: false, is_usable: true };
-    let interface = Interface {
-        name: "eth0".to_owned(),
-        mac: Some(Mac([0, 0x16, 0x3e, 0, 0, 1])),
-        is_up: true,
-        device: Device::Vif(0),
-        addresses: vec![address("10.0.0.1"), address("10.0.0.2")],
-        ..Interface::default()
-    };
-    Guest {
-        kernel: "6.1.0".to_owned(),
-        host_name: Some("web1".to_owned()),
-        memory: Some(Memory { total: 1000, available: 500 }),
-        interfaces: [(2, interface)].into(),
-        ..Guest::default()
-    }
-}
-
-struct World {
-    server: Server,
-    agent: Agent,
-    now: Duration,
-}
-
-impl World {
-    fn new(toolstack: Toolstack) -> Self {
-        let mut store = Store::new();
-        store.introduce_guest(DOMAIN, toolstack);
-        let mut world = World {
-            server: Server::new(store),
-            agent: Agent::new(guest(), Schema::default(), None),
-            now: Duration::from_secs(100),
-        };
-        world.connect();
-        world
-    }
-
-    fn connect(&mut self) {
-        let stream = self.server.connect(DOMAIN).unwrap();
-        self.agent.connect(Ok(Connection::new(stream.into())), self.now);
-        self.settle();
-    }
-
-    /// Lets agent and store talk until neither has anything to say.
-    fn settle(&mut self) {
-        loop {
-            let before = self.server.store().requests(DOMAIN);
-            self.agent.advance(self.now, SystemTime::UNIX_EPOCH + self.now);
-            self.server.process();
-            self.agent.on_readable(self.now);
-            self.server.process();
-            self.agent.on_readable(self.now);
-            self.agent.advance(self.now, SystemTime::UNIX_EPOCH + self.now);
-            self.server.process();
-            if self.server.store().requests(DOMAIN) == before {
-                return;
-            }
-        }
-    }
-
-    /// Lets time pass, with all that the agent wants to do in it.
-    fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(deadline) = self.agent.deadline().filter(|deadline| *deadline <= end) {
-            self.now = self.now.max(deadline);
-            if self.agent.wants_connection(self.now) {
-                return;
-            }
-            self.settle();
-            assert!(self.agent.deadline().is_none_or(|next| next > deadline), "a deadline that never ends");
-        }
-        self.now = end;
-        self.settle();
-    }
-
-    fn read(&self, path: &str) -> Option<String> {
-        let value = self.server.store().read(format!("{HOME}/{path}"))?;
-        Some(String::from_utf8(value.to_vec()).unwrap())
-    }
-
-    fn requests(&self, kind: Kind) -> usize {
-        self.server.store().requests_of_kind(DOMAIN, kind)
-    }
-
-    fn set_address(&mut self, last: u8) {
-        let interface = self.agent.guest.interfaces.get_mut(&2).unwrap();
-        interface.addresses[0].ip = IpAddr::from([10, 0, 1, last]);
-        self.agent.on_news(News::Network);
-    }
-}
+use world::{DOMAIN, World, guest, interface};
 
 #[test]
 fn it_is_all_there_and_costs_nothing_more() {
@@ -124,23 +38,14 @@ fn it_is_all_there_and_costs_nothing_more() {
 
 /// A guest with a virtual function, of which the toolstack tells.
 fn with_function(toolstack: Toolstack) -> World {
-    let mut store = Store::new();
-    store.introduce_guest(DOMAIN, toolstack);
     let mut guest = guest();
-    let mac = Mac([2, 0, 0, 0, 0, 9]);
-    let address = Address { ip: [10, 0, 9, 1].into(), prefix: 24, is_secondary: false, is_usable: true };
-    let interface = Interface {
-        name: "ens5".to_owned(),
-        mac: Some(mac),
-        is_up: true,
-        device: Device::Physical,
-        addresses: vec![address],
-        ..Interface::default()
-    };
-    guest.interfaces.insert(3, interface);
-    let agent = Agent::new(guest, Schema::default(), None);
-    World { server: Server::new(store), agent, now: Duration::from_secs(100) }
+    let mut function = interface(Device::Physical, &["10.0.9.1"]);
+    function.mac = Some(Mac([2, 0, 0, 0, 0, 9]));
+    guest.interfaces.insert(3, function);
+    World::unconnected(toolstack, guest)
 }
+
+const HOME: &str = "/local/domain/5";
 
 const FUNCTION: &str = "/local/domain/5/xenserver/device/net-sriov-vf/4";
 
@@ -176,7 +81,7 @@ fn watched_nodes_are_put_right_and_the_agents_own_writes_are_not_taken_for_other
     }
     assert_eq!(world.requests(Kind::READ), reads, "an echo was taken for somebody else");
     for path in ["attr/vif", "data/os_name", "attr/PVAddons/MajorVersion"] {
-        world.server.store_mut().remove(format!("{HOME}/{path}")).unwrap();
+        world.remove(path);
         world.server.process();
         world.settle();
     }
@@ -187,8 +92,11 @@ fn watched_nodes_are_put_right_and_the_agents_own_writes_are_not_taken_for_other
 #[test]
 fn what_no_watch_covers_is_compared_and_memory_written_again() {
     let mut world = World::new(Toolstack::Xapi);
-    world.server.store_mut().remove(format!("{HOME}/data/host_name_dns")).unwrap();
-    world.server.store_mut().write(format!("{HOME}/feature/hotplug/vif"), "0").unwrap();
+    // The first comparison looks at what a watch covers, too, since all of it was just written.
+    world.agent.compare();
+    world.settle();
+    world.remove("data/host_name_dns");
+    world.write("feature/hotplug/vif", "0");
     world.settle();
     assert_eq!(world.read("data/host_name_dns"), None);
     world.server.store_mut().keep_requests(true);
@@ -213,7 +121,7 @@ fn a_resumed_domain_is_published_again_and_slots_are_kept() {
     world.settle();
     assert_eq!((world.read("attr/vif/0/ipv4/0"), world.read("attr/vif/0/ipv4/1").as_deref()), (None, Some("10.0.0.2")));
     for path in ["data", "attr", "feature"] {
-        world.server.store_mut().remove(format!("{HOME}/{path}")).unwrap();
+        world.remove(path);
     }
     world.server.store_mut().introduce_guest(DOMAIN, Toolstack::Xapi);
     world.server.store_mut().resume(DOMAIN);
@@ -336,7 +244,7 @@ fn volume(name: &str, free: u64) -> Volume {
 #[test]
 fn a_volume_that_comes_or_goes_moves_no_other() {
     let mut world = World::new(Toolstack::Xapi);
-    world.server.store_mut().write(format!("{HOME}/data/volumes/9/name"), "of a former agent").unwrap();
+    world.write("data/volumes/9/name", "of a former agent");
     world.agent.guest.volumes = vec![volume("a", 1), volume("b", 2), volume("c", 3)];
     world.agent.on_news(News::All);
     world.agent.compare();
@@ -350,7 +258,10 @@ fn a_volume_that_comes_or_goes_moves_no_other() {
         world.agent.on_news(News::All);
         world.settle();
         let requests = world.server.store_mut().take_requests();
-        requests.into_iter().map(|request| (request.kind, request.path.replace(HOME, ""))).collect::<Vec<_>>()
+        requests
+            .into_iter()
+            .map(|request| (request.kind, request.path.replace("/local/domain/5", "")))
+            .collect::<Vec<_>>()
     };
     let removed = changes(&mut world, vec![volume("b", 2), volume("c", 3)]);
     assert_eq!(removed.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [Kind::RM], "{removed:?}");
@@ -406,7 +317,7 @@ impl Services {
 
     /// What another program publishes.
     fn write(&mut self, path: &str, value: &str) {
-        self.world.server.store_mut().write(format!("{HOME}/data/service/{path}"), value).unwrap();
+        self.world.write(&format!("data/service/{path}"), value);
     }
 
     /// The nodes below `data/service` that are there, of some.
@@ -489,14 +400,14 @@ fn services_are_published_again_after_a_resume() {
     let mut bed = Services::new();
     bed.set("web.conf", Some("state = up\n"));
     bed.read();
-    bed.world.server.store_mut().remove(format!("{HOME}/data")).unwrap();
+    bed.world.remove("data");
     bed.world.server.store_mut().introduce_guest(DOMAIN, Toolstack::Xapi);
     bed.world.server.store_mut().resume(DOMAIN);
     bed.world.server.process();
     bed.settle();
     assert_eq!(bed.there(), ["web", "web/state"]);
     // And when somebody removed them, with the next comparison.
-    bed.world.server.store_mut().remove(format!("{HOME}/data/service")).unwrap();
+    bed.world.remove("data/service");
     bed.world.agent.compare();
     bed.settle();
     assert_eq!(bed.there(), ["web", "web/state"]);

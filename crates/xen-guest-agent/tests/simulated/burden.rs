@@ -1,0 +1,156 @@
+//! What the agent costs the host: requests over an hour, of a guest that rests and of one that does not.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use xen_guest_agent::agent::News;
+use xen_guest_agent::collect::network::{self, VifNumbers};
+use xen_guest_agent::collect::root::Root;
+use xen_guest_agent::collect::{Collectors, PERIOD};
+use xenstore::embedded::Toolstack;
+use xenstore::wire::Kind;
+
+use crate::world::{DOMAIN, World, guest};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const TOTAL: u64 = 1_000_000;
+
+/// The agent with collectors that look at files.
+struct Machine {
+    world: World,
+    collectors: Collectors,
+    root: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("proc/sys/kernel")).unwrap();
+        fs::create_dir_all(root.path().join("etc")).unwrap();
+        fs::write(root.path().join("etc/os-release"), "ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian 12\"\n").unwrap();
+        set_host_name(root.path(), "web1");
+        set_memory(root.path(), TOTAL / 2);
+        let mut world = World::unconnected(Toolstack::Xapi, guest());
+        let network = network::Settings { mode: network::Mode::Off, ..network::Settings::default() };
+        let (files, guest) = (Root::new(root.path()), &mut world.agent.guest);
+        let mut collectors = Collectors::open(files, VifNumbers::Index, network, PERIOD, guest, world.now).unwrap();
+        collectors.spread(DOMAIN, world.now);
+        world.connect();
+        Machine { world, collectors, root }
+    }
+
+    /// Lets time pass; returns how often the agent woke up for a look.
+    fn pass(&mut self, time: Duration) -> usize {
+        let (end, mut looks) = (self.world.now + time, 0);
+        loop {
+            let next = self.collectors.deadline();
+            if next > end {
+                self.world.pass(end.saturating_sub(self.world.now));
+                return looks;
+            }
+            self.world.pass(next.saturating_sub(self.world.now));
+            let look = self.collectors.look(&mut self.world.agent.guest, self.world.now);
+            if look.has_news {
+                self.world.agent.on_news(News::All);
+            }
+            if look.is_full {
+                self.world.agent.compare();
+            }
+            self.world.settle();
+            looks += 1;
+        }
+    }
+}
+
+fn set_memory(root: &Path, available: u64) {
+    fs::write(root.join("proc/meminfo"), format!("MemTotal: {TOTAL} kB\nMemAvailable: {available} kB\n")).unwrap();
+}
+
+fn set_host_name(root: &Path, name: &str) {
+    fs::write(root.join("proc/sys/kernel/hostname"), format!("{name}\n")).unwrap();
+}
+
+#[test]
+fn an_idle_hour_is_six_comparisons() {
+    let mut machine = Machine::new();
+    machine.pass(HOUR);
+    assert_eq!(machine.world.server.store().watches(DOMAIN), 6, "eight at most");
+    let (writes, all) = (machine.world.requests(Kind::WRITE), machine.world.all_requests());
+    assert_eq!(machine.pass(HOUR), 60);
+    assert_eq!(machine.world.requests(Kind::WRITE) - writes, 6 * 2, "memory, every ten minutes");
+    let all = machine.world.all_requests() - all;
+    println!("{all} requests in an idle hour");
+    assert!(all <= 6 * 20, "{all} requests in an idle hour");
+    // The first comparison after something was published is of all.
+    machine.world.set_address(9);
+    machine.world.settle();
+    let before = machine.world.all_requests();
+    machine.pass(PERIOD * 10);
+    let first = machine.world.all_requests() - before;
+    println!("{first} requests to compare all");
+    assert!(first <= 60, "{first} requests");
+}
+
+#[test]
+fn memory_is_written_once_a_minute_when_it_moves_by_a_hundredth() {
+    let mut machine = Machine::new();
+    machine.pass(HOUR);
+    for (step, expected) in [(TOTAL / 100, 60 + 6), (TOTAL / 100 - 1, 30 + 9)] {
+        let writes = machine.world.requests(Kind::WRITE);
+        let mut available = TOTAL / 4;
+        for _ in 0..60 {
+            available += step;
+            set_memory(machine.root.path(), available);
+            machine.pass(PERIOD);
+        }
+        let writes = machine.world.requests(Kind::WRITE) - writes;
+        assert!(writes <= expected, "{writes} writes for steps of {step}");
+        assert_eq!(machine.world.read("data/meminfo_free"), Some((available).to_string()));
+    }
+}
+
+#[test]
+fn an_address_that_flaps_a_thousand_times_a_second_is_five_writes_a_second() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.pass(Duration::from_secs(60));
+    let before = world.all_requests();
+    // A tenth of an hour, for the sake of time.
+    for millisecond in 0..360_000_u32 {
+        world.set_address(u8::try_from(millisecond % 2).unwrap());
+        if world.agent.deadline().is_some_and(|deadline| deadline <= world.now + Duration::from_millis(1)) {
+            world.pass(Duration::from_millis(1));
+        } else {
+            world.now += Duration::from_millis(1);
+        }
+    }
+    let requests = world.all_requests() - before;
+    assert!((1500..=20 + 5 * 360 + 1).contains(&requests), "{requests} requests");
+    world.set_address(77);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.77"));
+}
+
+#[test]
+fn a_host_name_that_flaps_is_held_back_too() {
+    let mut machine = Machine::new();
+    machine.pass(Duration::from_secs(60));
+    let writes = machine.world.requests(Kind::WRITE);
+    for number in 0..3600 {
+        // An odd number of names, since every second look would see the same otherwise.
+        for part in 0..3 {
+            set_host_name(machine.root.path(), &format!("web{}", (number + part) % 7));
+            if machine.collectors.on_host_name(&mut machine.world.agent.guest) {
+                machine.world.agent.on_news(News::All);
+            }
+            machine.world.settle();
+        }
+        machine.pass(Duration::from_millis(100));
+    }
+    let writes = machine.world.requests(Kind::WRITE) - writes;
+    // The name, the date, and the node that says so.
+    assert!(writes <= 3 * (20 + 5 * 360 + 1) + 2 * 7 && writes > 3 * 1000, "{writes} writes");
+    machine.pass(Duration::from_secs(1));
+    let name = fs::read_to_string(machine.root.path().join("proc/sys/kernel/hostname")).unwrap();
+    assert_eq!(machine.world.read("data/host_name_dns").as_deref(), Some(name.trim()));
+}

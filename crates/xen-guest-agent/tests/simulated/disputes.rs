@@ -1,0 +1,117 @@
+//! What others do to the agent's nodes.
+
+use std::time::Duration;
+
+use xen_guest_agent::agent::News;
+use xenstore::embedded::Toolstack;
+use xenstore::wire::Kind;
+
+use crate::log;
+use crate::world::World;
+
+fn published_with_os(world: &mut World) {
+    world.agent.on_news(News::All);
+    world.pass(Duration::from_secs(60));
+}
+
+#[test]
+fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() {
+    let mut world = World::new(Toolstack::Xapi);
+    published_with_os(&mut world);
+    let truth = world.published();
+    for node in truth.keys().map(String::as_str).chain(["attr/vif", "attr/PVAddons", "attr"]) {
+        for remove in [true, false] {
+            if node == "attr" || (!remove && node.matches('/').count() < 2) {
+                continue;
+            }
+            if remove {
+                world.remove(node);
+            } else {
+                world.write(node, "nonsense");
+            }
+            world.server.process();
+            world.agent.on_readable(world.now);
+            world.pass(Duration::from_secs(2));
+            let is_back = world.published() == truth;
+            assert!(is_back || !node.starts_with("attr"), "{node}, removed: {remove}");
+            if !is_back {
+                world.agent.on_news(News::All);
+                world.agent.compare();
+                world.pass(Duration::from_secs(1));
+                let mut published = world.published();
+                published.insert("data/updated".to_owned(), truth["data/updated"].clone());
+                assert_eq!(published, truth, "{node}, removed: {remove}");
+            }
+            // Long enough for this not to be a quarrel.
+            world.pass(Duration::from_secs(1200));
+            world.write("data/updated", &truth["data/updated"]);
+        }
+    }
+}
+
+#[test]
+fn a_write_hidden_by_the_agents_own_event_is_found_with_the_next_comparison() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.pass(Duration::from_secs(10));
+    world.set_address(7);
+    world.agent.advance(world.now, std::time::SystemTime::UNIX_EPOCH);
+    world.server.process();
+    // Of two events that are equal, C xenstored makes one if it was not read before the other.
+    world.store().faults.drop_events = true;
+    world.write("attr/vif/0/ipv4/0", "10.9.9.9");
+    world.store().faults.drop_events = false;
+    world.settle();
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.9.9.9"));
+    world.agent.compare();
+    world.settle();
+    assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.7"));
+}
+
+#[test]
+fn a_quarrel_is_given_up_for_minutes_and_said_once() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.pass(Duration::from_secs(60));
+    log::take();
+    let requests = world.all_requests();
+    let mut longest = 0;
+    for second in 0..3600 {
+        world.write("attr/vif/0/name", "theirs");
+        let before = world.requests(Kind::WRITE);
+        world.pass(Duration::from_secs(1));
+        if world.requests(Kind::WRITE) > before {
+            longest = second;
+        }
+    }
+    assert!(longest > 3000, "it goes on, seldom: {longest}");
+    let requests = world.all_requests() - requests;
+    assert!(requests < 2500, "{requests} requests in an hour");
+    let lines = log::take();
+    assert!(
+        lines.len() == 1 && lines[0].contains("keeps changing") && lines[0].contains("attr/vif/0/name"),
+        "{lines:?}"
+    );
+    // What the guest itself tells is not held back meanwhile.
+    world.set_address(9);
+    world.pass(Duration::from_millis(10));
+    assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.9"));
+    // After some quiet, all is as before.
+    world.pass(Duration::from_secs(1800));
+    assert_eq!(world.read("attr/vif/0/name").as_deref(), Some("eth0"));
+    world.remove("attr/vif/0/name");
+    world.pass(Duration::from_millis(10));
+    assert_eq!(world.read("attr/vif/0/name").as_deref(), Some("eth0"));
+    assert_eq!(log::take(), [""; 0]);
+}
+
+#[test]
+fn what_others_do_beside_the_agents_nodes_costs_nothing() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.pass(Duration::from_secs(60));
+    let requests = world.all_requests();
+    for number in 0..1000 {
+        world.write("attr/os/hotfixes", &number.to_string());
+        world.pass(Duration::from_millis(10));
+    }
+    assert_eq!(world.all_requests(), requests);
+}

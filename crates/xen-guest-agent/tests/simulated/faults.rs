@@ -1,0 +1,418 @@
+//! Random guests, faults and disputes, and the truth in the end.
+//!
+//! `PLANS=100000` makes more of them than usual; `SEED=<number>` plays one again, as a failure has told it, with all that
+//! happens on standard error (`--nocapture`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use xen_guest_agent::agent::News;
+use xen_guest_agent::collect::distribution::Distribution;
+use xen_guest_agent::guest::{Device, Guest, Mac, Memory};
+use xenstore::embedded::{Refusal, Toolstack};
+use xenstore::wire::Kind;
+use xenstore::{ErrorCode, Path};
+
+use crate::log;
+use crate::world::{World, address, guest, interface, meaning};
+
+/// Plans of one run.
+const PLANS: u64 = 2000;
+
+/// Nodes of somebody else between those of the agent.
+const FOREIGN: [&str; 4] = ["data/ts", "attr/os/hotfixes", "data/service/web/url", "control/x"];
+
+const ADDRESSES: [&str; 8] =
+    ["10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.7", "2001:db8::1", "2001:db8::2", "fd00::1", "fe80::1"];
+
+const NODES: [&str; 18] = [
+    "attr/PVAddons",
+    "attr/PVAddons/Installed",
+    "attr/PVAddons/MajorVersion",
+    "attr/eth0/ip",
+    "attr/vif",
+    "attr/vif/0",
+    "attr/vif/0/ipv4",
+    "attr/vif/0/ipv4/0",
+    "attr/vif/0/ipv4/0/prefix",
+    "attr/vif/0/name",
+    "attr/vif/1/ipv6/1",
+    "attr/vif/7/ipv4/0",
+    "data/host_name_dns",
+    "data/os_name",
+    "data/updated",
+    "data/volumes/0/name",
+    "feature/hotplug/vif",
+    "xenserver/attr/net-sriov-vf/0/ipv4/0",
+];
+
+/// What may be refused: none of these depends on the index of an address.
+const REFUSED: [&str; 12] = [
+    "attr",
+    "attr/PVAddons",
+    "attr/PVAddons/Installed",
+    "attr/vif",
+    "attr/vif/0/ipv4",
+    "attr/vif/1",
+    "control",
+    "data",
+    "data/meminfo_free",
+    "data/os_name",
+    "feature/hotplug/vif",
+    "xenserver",
+];
+
+/// Numbers that a seed stands for (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u32) -> u32 {
+        u32::try_from(self.throw() % u64::from(limit)).unwrap()
+    }
+
+    fn one_in(&mut self, chances: u32) -> bool {
+        self.below(chances) == 0
+    }
+
+    fn of<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[usize::try_from(self.throw()).unwrap() % choices.len()].clone()
+    }
+}
+
+struct Plan {
+    dice: Dice,
+    world: World,
+    toolstack: Toolstack,
+    functions: BTreeMap<u32, Mac>,
+    foreign: BTreeSet<&'static str>,
+    is_loud: bool,
+    /// Whether something was refused that is only tried again when somebody says so.
+    was_refused: bool,
+}
+
+impl Plan {
+    fn new(seed: u64, is_loud: bool) -> Self {
+        let mut dice = Dice(seed);
+        let toolstack = dice.of(&[Toolstack::Xapi, Toolstack::Libxl]);
+        let mut guest = guest();
+        guest.interfaces.insert(3, interface(Device::Vif(1), &["10.0.0.3", "2001:db8::2"]));
+        let mut function = interface(Device::Physical, &["192.0.2.7"]);
+        function.mac = Some(mac(0));
+        guest.interfaces.insert(4, function);
+        guest.balloon = dice.one_in(2);
+        let mut world = World::unconnected(toolstack, guest);
+        world.is_device = dice.one_in(2);
+        world.comparison = Some(world.now + Duration::from_secs(60));
+        world.store().quotas.nodes_full = dice.of(&[ErrorCode::ENOSPC, ErrorCode::EQUOTA]);
+        world.store().faults.watch_replies_without_id = world.is_device;
+        let (functions, foreign) = (BTreeMap::new(), BTreeSet::new());
+        let mut plan = Plan { dice, world, toolstack, functions, foreign, is_loud, was_refused: false };
+        // Libxl's guests may not write it.
+        plan.was_refused |= toolstack == Toolstack::Libxl;
+        plan
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.is_loud {
+            eprintln!("{:>10.3} {}", self.world.now.as_secs_f64(), what());
+        }
+    }
+
+    fn guest(&mut self) -> &mut Guest {
+        &mut self.world.agent.guest
+    }
+
+    /// Something happens in the guest.
+    fn change(&mut self) {
+        let (dice_of_five, index) = (self.dice.below(6), self.dice.of(&[2, 2, 3, 4]));
+        match dice_of_five {
+            0 => {
+                let name = self.dice.of(&[None, Some("web1"), Some("web2.example.org")]);
+                self.guest().host_name = name.map(str::to_owned);
+                self.world.agent.on_news(News::All);
+            }
+            1 => {
+                let available = u64::from(self.dice.below(1000));
+                self.guest().memory = Some(Memory { total: 1000, available });
+                self.world.agent.on_news(News::All);
+            }
+            2 => {
+                let os = Distribution {
+                    id: "debian".to_owned(),
+                    name: self.dice.of(&["Debian 12", "Debian 13"]).to_owned(),
+                    major: Some("12".to_owned()),
+                    minor: self.dice.of(&[None, Some("5".to_owned())]),
+                    version: None,
+                };
+                self.guest().distribution = self.dice.of(&[None, Some(os.clone()), Some(os)]);
+                self.world.agent.on_news(News::All);
+            }
+            _ => {
+                let mut addresses = ADDRESSES.to_vec();
+                addresses.retain(|_| self.dice.one_in(2));
+                let is_up = !self.dice.one_in(6);
+                if let Some(interface) = self.guest().interfaces.get_mut(&index) {
+                    interface.addresses = addresses.iter().map(|ip| address(ip)).collect();
+                    interface.is_up = is_up;
+                }
+                self.world.agent.on_news(News::Network);
+            }
+        }
+        self.say(|| format!("the guest changes ({dice_of_five}, {index})"));
+    }
+
+    /// Another client, or the toolstack, does something.
+    fn interfere(&mut self) {
+        match self.dice.below(6) {
+            0 | 1 => {
+                let node = self.dice.of(&NODES);
+                self.say(|| format!("somebody removes {node}"));
+                self.world.remove(node);
+            }
+            2 | 3 => {
+                let node = self.dice.of(&NODES);
+                self.say(|| format!("somebody writes {node}"));
+                self.world.write(node, "nonsense");
+                let path = format!("{}/{node}", self.world.home());
+                // Whose they are must not matter where it is the toolstack's doing alone.
+                let owner = xenstore::Permission { domain: self.world.domain, access: xenstore::Access::None };
+                let mut path = path.as_str();
+                while path.len() > self.world.home().len() && !self.is_the_toolstacks(path) {
+                    self.world.store().set_permissions(path, &[owner]).unwrap();
+                    path = path.rsplit_once('/').unwrap().0;
+                }
+            }
+            4 => {
+                let node = self.dice.of(&FOREIGN);
+                self.say(|| format!("somebody writes {node} of their own"));
+                self.world.write(node, "theirs");
+                self.foreign.insert(node);
+            }
+            _ => {
+                let id = self.dice.below(2);
+                let mac = self.dice.of(&[None, Some(mac(0)), Some(mac(1))]);
+                self.say(|| format!("virtual function {id} is {mac:?}"));
+                match mac {
+                    Some(mac) => self.functions.insert(id, mac),
+                    None => self.functions.remove(&id),
+                };
+                self.write_functions();
+            }
+        }
+    }
+
+    /// Nodes that a toolstack makes stay whose they are.
+    fn is_the_toolstacks(&self, path: &str) -> bool {
+        let node = &path[self.world.home().len() + 1..];
+        !node.contains('/') || node == "xenserver/attr"
+    }
+
+    fn write_functions(&mut self) {
+        self.world.remove("xenserver/device/net-sriov-vf");
+        for (id, mac) in self.functions.clone() {
+            self.world.write(&format!("xenserver/device/net-sriov-vf/{id}/mac"), &mac.to_string());
+        }
+    }
+
+    /// Something goes wrong, or ceases to.
+    fn disturb(&mut self) {
+        let domain = self.world.domain;
+        match self.dice.below(9) {
+            0 | 1 => {
+                let kind = self.dice.of(&[
+                    None,
+                    Some(Kind::WRITE),
+                    Some(Kind::WRITE),
+                    Some(Kind::RM),
+                    Some(Kind::READ),
+                    Some(Kind::DIRECTORY),
+                    Some(Kind::WATCH),
+                ]);
+                let names =
+                    ["EACCES", "EACCES", "EPERM", "ENOSPC", "EQUOTA", "E2BIG", "EIO", "EINVAL", "EBUSY", "ENEW"];
+                let code = ErrorCode::from_name(self.dice.of(&names));
+                let path = self.dice.of(&REFUSED);
+                self.was_refused |= matches!(code, ErrorCode::EACCES | ErrorCode::EPERM);
+                self.say(|| format!("{kind:?} {path} is {code}"));
+                let path = Path::new(path).unwrap();
+                self.world.store().faults.refuse.push(Refusal { domain, kind, path, code });
+            }
+            2 | 3 => {
+                self.say(|| "nothing is refused".to_owned());
+                self.world.store().faults.refuse.clear();
+            }
+            4 => {
+                let is_full = !self.world.store().faults.nodes_full;
+                self.say(|| format!("quota full: {is_full}"));
+                self.world.store().faults.nodes_full = is_full;
+            }
+            5 => {
+                let nodes = self.dice.of(&[20, 40, 60, 1000]);
+                self.say(|| format!("quota {nodes}"));
+                self.world.store().quotas.nodes = nodes;
+            }
+            6 => {
+                let after = usize::try_from(self.dice.below(80)).unwrap();
+                self.say(|| format!("the connection is lost after {after} requests"));
+                self.world.store().faults.drop_after = Some((domain, after));
+            }
+            _ => {
+                let hold = !self.world.store().faults.hold_replies;
+                self.say(|| format!("replies are held: {hold}"));
+                self.world.store().faults.hold_replies = hold;
+            }
+        }
+    }
+
+    /// The domain moves, and has a tree of its own again.
+    fn move_domain(&mut self) {
+        let (from, to) = (self.world.domain, self.dice.of(&[self.world.domain, self.world.domain % 60_000 + 1]));
+        self.say(|| format!("domain {from} becomes {to}"));
+        self.world.store().introduce_guest(to, self.toolstack);
+        self.world.domain = to;
+        self.write_functions();
+        self.foreign.clear();
+        if from == to {
+            self.world.store().resume(to);
+        } else {
+            self.world.server.migrate(from, to);
+            self.world.store().destroy_guest(from);
+        }
+        for refusal in &mut self.world.store().faults.refuse {
+            refusal.domain = to;
+        }
+        self.world.store().faults.drop_after = None;
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(20) {
+            0..=5 => self.change(),
+            6..=9 => self.interfere(),
+            10..=13 => self.disturb(),
+            14 if self.dice.one_in(3) => self.move_domain(),
+            15 if self.dice.one_in(3) => {
+                self.say(|| "the agent is restarted".to_owned());
+                self.world.restart();
+            }
+            _ => {}
+        }
+        let now = self.world.now;
+        match self.dice.below(8) {
+            0 => {}
+            1 => self.world.server.process(),
+            2 => self.world.agent.on_readable(now),
+            3 => self.world.agent.advance(now, std::time::SystemTime::UNIX_EPOCH + now),
+            4 => self.world.settle(),
+            5 | 6 => {
+                let time = Duration::from_millis(self.dice.throw() % 3000);
+                self.world.pass(time);
+            }
+            _ => {
+                let time = Duration::from_millis(self.dice.throw() % 300_000);
+                self.world.pass(time);
+            }
+        }
+    }
+
+    fn run(mut self) {
+        log::take();
+        self.world.connect();
+        let steps = 5 + self.dice.below(30);
+        for _ in 0..steps {
+            self.step();
+        }
+        self.say(|| "the end begins".to_owned());
+        let remaining = self.remain();
+        // Two comparisons, and what a dispute holds back.
+        self.world.pass(Duration::from_secs(1300));
+        self.check(&remaining);
+        let lines = log::take();
+        let most = usize::try_from(steps).unwrap() * 6 + 12;
+        assert!(lines.len() <= most, "{} lines of the log in {steps} steps: {lines:#?}", lines.len());
+    }
+
+    /// Ends the faults, but for some refusals. Returns what those are about.
+    fn remain(&mut self) -> Vec<&'static str> {
+        let keeps = self.dice.one_in(3);
+        let domain = self.world.domain;
+        let faults = &mut self.world.store().faults;
+        *faults = xenstore::embedded::Faults {
+            watch_replies_without_id: faults.watch_replies_without_id,
+            ..Default::default()
+        };
+        self.world.store().quotas.nodes = 1000;
+        let mut remaining = Vec::new();
+        if keeps {
+            remaining = vec![self.dice.of(&REFUSED), self.dice.of(&REFUSED)];
+            let refusal = |path: &&str| {
+                let (kind, path) = (Some(Kind::WRITE), Path::new(*path).unwrap());
+                Refusal { domain, kind, path, code: ErrorCode::EACCES }
+            };
+            self.world.store().faults.refuse = remaining.iter().map(refusal).collect();
+            self.was_refused = true;
+        }
+        self.say(|| format!("refused for ever: {remaining:?}"));
+        if self.toolstack == Toolstack::Libxl {
+            remaining.extend(["control", "xenserver"]);
+        }
+        if self.was_refused {
+            self.world.settle();
+            self.world.agent.retry_refused();
+            self.world.agent.compare();
+        }
+        remaining
+    }
+
+    fn check(&mut self, remaining: &[&str]) {
+        let is_refused = |path: &str| {
+            remaining
+                .iter()
+                .any(|top| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        };
+        let (mut truth, mut published) = (self.world.truth(&self.functions), self.world.published());
+        for nodes in [&mut truth, &mut published] {
+            nodes.retain(|path, _| !is_refused(path));
+        }
+        assert_eq!(meaning(&published), meaning(&truth));
+        for node in &self.foreign {
+            assert_eq!(self.world.read(node).as_deref(), Some("theirs"), "{node}");
+        }
+        // Nothing more is asked until the next comparison.
+        self.world.comparison = None;
+        let requests = self.world.all_requests();
+        self.world.pass(Duration::from_secs(500));
+        assert_eq!(self.world.all_requests(), requests, "requests of a quiet guest");
+    }
+}
+
+fn mac(last: u8) -> Mac {
+    Mac([0, 0x16, 0x3e, 0, 1, last])
+}
+
+#[test]
+fn every_plan_ends_in_the_truth() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    if let Some(seed) = number("SEED") {
+        return Plan::new(seed, true).run();
+    }
+    let start = Instant::now();
+    let plans = number("PLANS").unwrap_or(PLANS);
+    for seed in 0..plans {
+        let ended = std::panic::catch_unwind(|| Plan::new(seed, false).run());
+        if let Err(panic) = ended {
+            eprintln!(
+                "play it again: SEED={seed} cargo test -p xen-guest-agent --test simulated faults -- --nocapture"
+            );
+            std::panic::resume_unwind(panic);
+        }
+    }
+    let rate = u128::from(plans) * 1000 / start.elapsed().as_millis().max(1);
+    println!("{plans} plans, {rate} in a second");
+}

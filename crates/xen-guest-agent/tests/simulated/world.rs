@@ -1,0 +1,233 @@
+//! A guest, its agent and a store, in simulated time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use xen_guest_agent::agent::{Agent, News};
+use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
+use xen_guest_agent::schema::Schema;
+use xen_guest_agent::schema::layout::LAYOUT;
+use xenstore::embedded::{Server, Store, Toolstack};
+use xenstore::wire::Kind;
+use xenstore::{Connection, DomId, Path, Transport};
+
+/// The domain, as long as nobody migrates it.
+pub(crate) const DOMAIN: DomId = 5;
+
+/// How often memory is written and the store compared, whatever happened.
+const COMPARISON: Duration = Duration::from_secs(600);
+
+/// More turns than any exchange takes.
+const TURNS: usize = 1000;
+
+pub(crate) fn address(ip: &str) -> Address {
+    Address { ip: ip.parse().unwrap(), prefix: 24, is_secondary: false, is_usable: true }
+}
+
+pub(crate) fn interface(device: Device, addresses: &[&str]) -> Interface {
+    Interface {
+        name: "eth0".to_owned(),
+        mac: Some(Mac([0, 0x16, 0x3e, 0, 0, 1])),
+        is_up: true,
+        device,
+        addresses: addresses.iter().map(|ip| address(ip)).collect(),
+        ..Interface::default()
+    }
+}
+
+pub(crate) fn guest() -> Guest {
+    Guest {
+        kernel: "6.1.0".to_owned(),
+        host_name: Some("web1".to_owned()),
+        memory: Some(Memory { total: 1000, available: 500 }),
+        interfaces: [(2, interface(Device::Vif(0), &["10.0.0.1", "10.0.0.2"]))].into(),
+        ..Guest::default()
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) agent: Agent,
+    pub(crate) now: Duration,
+    pub(crate) domain: DomId,
+    /// Whether the agent speaks over a device, with one request at a time.
+    pub(crate) is_device: bool,
+    /// When the store is compared next; never where it is none.
+    pub(crate) comparison: Option<Duration>,
+}
+
+impl World {
+    pub(crate) fn new(toolstack: Toolstack) -> Self {
+        let mut world = World::unconnected(toolstack, guest());
+        world.connect();
+        world
+    }
+
+    pub(crate) fn unconnected(toolstack: Toolstack, guest: Guest) -> Self {
+        let mut store = Store::new();
+        store.introduce_guest(DOMAIN, toolstack);
+        World {
+            server: Server::new(store),
+            agent: Agent::new(guest, Schema::default(), None),
+            now: Duration::from_secs(100),
+            domain: DOMAIN,
+            is_device: false,
+            comparison: None,
+        }
+    }
+
+    /// The store, to change it; whoever watches hears of it with the next turn.
+    pub(crate) fn store(&mut self) -> &mut Store {
+        self.server.store_mut()
+    }
+
+    pub(crate) fn connect(&mut self) {
+        let stream = self.server.connect(self.domain).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let transport = if self.is_device { Transport::from_device(stream.into(), "a device") } else { stream.into() };
+        self.agent.connect(Ok(Connection::new(transport)), self.now);
+        self.settle();
+    }
+
+    /// Another agent in the place of this one.
+    pub(crate) fn restart(&mut self) {
+        self.abandon();
+        self.connect();
+    }
+
+    /// The same, before it is connected.
+    pub(crate) fn abandon(&mut self) {
+        let mut guest = self.agent.guest.clone();
+        guest.virtual_functions.clear();
+        self.agent = Agent::new(guest, Schema::default(), None);
+        self.server.process();
+    }
+
+    /// Lets agent and store talk until neither has anything to say.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..TURNS {
+            let before = (self.server.store().requests(self.domain), self.agent.connection().is_some());
+            for _ in 0..2 {
+                self.agent.advance(self.now, SystemTime::UNIX_EPOCH + self.now);
+                self.server.process();
+                self.agent.on_readable(self.now);
+            }
+            self.agent.advance(self.now, SystemTime::UNIX_EPOCH + self.now);
+            self.server.process();
+            let is_owed = self.agent.connection().is_some_and(Connection::is_waiting);
+            let is_held = self.server.store().faults.hold_replies;
+            let now = (self.server.store().requests(self.domain), self.agent.connection().is_some());
+            if now == before && (is_held || !is_owed) {
+                return;
+            }
+        }
+        panic!("the agent talks and talks");
+    }
+
+    /// Lets time pass, with all that the agent wants to do in it.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = [self.agent.deadline(), self.comparison].into_iter().flatten().min() {
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            if self.comparison.is_some_and(|time| time <= self.now) {
+                self.comparison = Some(self.now + COMPARISON);
+                self.agent.on_news(News::All);
+                self.agent.compare();
+            }
+            if self.agent.wants_connection(self.now) {
+                self.connect();
+            }
+            self.settle();
+            let deadline = self.agent.deadline();
+            assert!(deadline.is_none_or(|deadline| deadline > self.now), "a deadline that never ends: {deadline:?}");
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    pub(crate) fn home(&self) -> String {
+        format!("/local/domain/{}", self.domain)
+    }
+
+    pub(crate) fn read(&self, path: &str) -> Option<String> {
+        let value = self.server.store().read(format!("{}/{path}", self.home()))?;
+        Some(String::from_utf8(value.to_vec()).unwrap())
+    }
+
+    /// Writes a node as domain 0.
+    pub(crate) fn write(&mut self, path: &str, value: &str) {
+        let path = format!("{}/{path}", self.home());
+        self.store().write(path, value).unwrap();
+    }
+
+    /// Removes a node as domain 0.
+    pub(crate) fn remove(&mut self, path: &str) {
+        let path = format!("{}/{path}", self.home());
+        // It may not be there.
+        let _ = self.store().remove(path);
+    }
+
+    pub(crate) fn requests(&self, kind: Kind) -> usize {
+        self.server.store().requests_of_kind(self.domain, kind)
+    }
+
+    pub(crate) fn all_requests(&self) -> usize {
+        self.server.store().requests(self.domain)
+    }
+
+    pub(crate) fn set_address(&mut self, last: u8) {
+        let interface = self.agent.guest.interfaces.get_mut(&2).unwrap();
+        interface.addresses[0].ip = IpAddr::from([10, 0, 1, last]);
+        self.agent.on_news(News::Network);
+    }
+
+    pub(crate) fn set_addresses(&mut self, addresses: Vec<Address>) {
+        self.agent.guest.interfaces.get_mut(&2).unwrap().addresses = addresses;
+        self.agent.on_news(News::Network);
+    }
+
+    /// What is in the store of what the agent owns. Nodes that only stand above others are left out, whatever their value:
+    /// nobody reads it.
+    pub(crate) fn published(&self) -> BTreeMap<String, String> {
+        let home = self.home();
+        let nodes: Vec<_> = self.server.store().walk(&home).collect();
+        let owned = nodes.iter().enumerate().filter_map(|(index, (path, value))| {
+            let node = path.strip_prefix(&home)?.strip_prefix('/')?;
+            let path = Path::new(node).unwrap();
+            let is_above = nodes.get(index + 1).is_some_and(|(next, _)| next.starts_with(&format!("{home}/{node}/")));
+            let is_owned = LAYOUT.claims.iter().any(|claim| claim.owns(&path));
+            let is_address = matches!(node.rsplit_once('/'), Some((above, _)) if above.ends_with("/ipv4") || above.ends_with("/ipv6"));
+            (is_owned && (!is_above || is_address))
+                .then(|| (node.to_owned(), String::from_utf8(value.to_vec()).unwrap()))
+        });
+        owned.collect()
+    }
+
+    /// What should be there.
+    pub(crate) fn truth(&self, functions: &BTreeMap<u32, Mac>) -> BTreeMap<String, String> {
+        let guest = Guest { virtual_functions: functions.clone(), ..self.agent.guest.clone() };
+        let tree = Schema::default().render(&guest);
+        tree.into_iter().map(|(path, value)| (path.to_string(), value)).collect()
+    }
+}
+
+/// Nodes as readers understand them: an index says nothing but which address comes first, and the date is one.
+pub(crate) fn meaning(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let one = |(path, value): (&String, &String)| {
+        let parts: Vec<_> = path.split('/').collect();
+        let (address, rest) = match parts[..] {
+            ["data", "updated"] => return "data/updated".to_owned(),
+            ["attr", "vif", _, "ipv4" | "ipv6", ..] if parts.len() > 4 => parts.split_at(5),
+            ["xenserver", "attr", "net-sriov-vf", _, "ipv4" | "ipv6", ..] if parts.len() > 5 => parts.split_at(6),
+            _ => return format!("{path} = {value}"),
+        };
+        let ip = nodes.get(&address.join("/")).map_or("none", String::as_str);
+        let above = address[..address.len() - 1].join("/");
+        format!("{above}/{ip} {} = {value}", rest.join("/"))
+    };
+    nodes.iter().map(one).collect()
+}
