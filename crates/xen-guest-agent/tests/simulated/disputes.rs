@@ -115,3 +115,20 @@ fn what_others_do_beside_the_agents_nodes_costs_nothing() {
     }
     assert_eq!(world.all_requests(), requests);
 }
+
+#[test]
+fn a_domain_that_is_resumed_often_has_no_quarrel() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.pass(Duration::from_secs(60));
+    log::take();
+    for _ in 0..15 {
+        world.remove("attr/vif");
+        world.settle();
+        let domain = world.domain;
+        world.store().resume(domain);
+        world.server.process();
+        world.settle();
+    }
+    let lines = log::take();
+    assert!(lines.len() == 15 && lines.iter().all(|line| line.contains("resumed")), "{lines:?}");
+}

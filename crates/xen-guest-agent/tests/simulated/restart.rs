@@ -141,3 +141,22 @@ fn after_a_long_sleep_nothing_is_made_up_for_many_times() {
     world.pass(Duration::ZERO);
     assert_eq!(world.read("attr/vif/0/ipv4/2").as_deref(), Some("10.0.0.3"));
 }
+
+#[test]
+fn what_was_changed_when_a_connection_was_lost_is_announced() {
+    for after in 0..10 {
+        let mut world = World::new(Toolstack::Xapi);
+        world.store().keep_requests(true);
+        world.store().faults.drop_after = Some((DOMAIN, after));
+        world.agent.guest.kernel = "6.2.0".to_owned();
+        world.agent.on_news(News::All);
+        world.settle();
+        world.pass(Duration::from_secs(3));
+        let requests = world.store().take_requests();
+        let writes: Vec<_> = requests.iter().filter(|request| request.kind == Kind::WRITE).collect();
+        let last = |node: &str| writes.iter().rposition(|request| request.path.ends_with(node));
+        assert!(last("data/os_uname") < last("attr/PVAddons/Installed"), "after {after}: {writes:?}");
+        // A request whose connection was dropped is among them, and was not done.
+        assert!(after >= 3 || writes.len() > 3, "after {after}: {writes:?}");
+    }
+}
