@@ -46,8 +46,8 @@ pub struct Connection {
 struct Pending {
     id: RequestId,
     request: Request,
-    /// A list that is fetched in parts, as far as it got.
-    parts: Option<Parts>,
+    /// A list that is fetched in parts, as far as it got. Hardly any is, and all have room for it.
+    parts: Option<Box<Parts>>,
 }
 
 impl Connection {
@@ -262,7 +262,7 @@ impl Connection {
                 code = ErrorCode::E2BIG;
             }
         } else if pending.request.kind == Kind::DIRECTORY && code == ErrorCode::E2BIG {
-            pending.parts = Some(Parts::default());
+            pending.parts = Some(Box::default());
             self.queue.push_front(pending);
             return;
         }
