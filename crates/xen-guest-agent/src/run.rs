@@ -134,6 +134,7 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
     collectors.add_services(services::Directory::open(root, &settings.services.to_string_lossy(), state), &mut guest);
     let schema = Schema::new(settings.schema, settings.filter.clone());
     let mut agent = Agent::new(guest, schema, try_out.as_ref().map(|_| show as fn(&Change)));
+    agent.set_node_budget(settings.node_budget);
     agent.connect(connection, clock::now());
     let mut spread_for = None;
     let mut status = Status::new(directory, SystemTime::now());
@@ -168,6 +169,7 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
             while (&signals.reload).read(&mut [0; 64]).is_ok_and(|len| len > 0) {}
             if let Some(new) = reload(sources, &settings) {
                 collectors.set(new.network, new.memory_period, &mut agent.guest, now);
+                agent.set_node_budget(new.node_budget);
                 agent.set_schema(new.schema, new.filter.clone());
                 spread_for = None;
                 settings = new;

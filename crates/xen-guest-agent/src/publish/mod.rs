@@ -17,6 +17,7 @@ pub use diff::Change;
 use diff::Known;
 use echo::Echoes;
 use limiter::Limiter;
+pub use omitted::NODE_BUDGET;
 use omitted::Omitted;
 use survey::{Scope, Survey};
 

@@ -13,7 +13,7 @@ use crate::schema::layout::Layout;
 
 /// Nodes that the agent makes at most, those above others included. A guest's quota is 1000, and some 50 are its
 /// toolstack's.
-const NODE_BUDGET: usize = 700;
+pub const NODE_BUDGET: usize = 700;
 
 /// Where the store was full before, so many nodes more are tried at a time.
 const MORE_ROOM: usize = 32;

@@ -33,7 +33,7 @@ const PLAIN: Setting = Setting {
 };
 
 /// All of them: first those that are in no table.
-pub static SETTINGS: [Setting; 14] = [
+pub static SETTINGS: [Setting; 15] = [
     Setting {
         key: "stderr",
         short: Some('s'),
@@ -73,6 +73,13 @@ pub static SETTINGS: [Setting; 14] = [
         doc: "Read the files in /etc, /usr/lib, /proc and /sys from below this",
         needs_restart: true,
         field: |settings| &mut settings.root,
+        ..PLAIN
+    },
+    Setting {
+        key: "node-budget",
+        placeholder: "NODES",
+        doc: "Nodes to make at most, those above others included; what is worth least is left out",
+        field: |settings| &mut settings.node_budget,
         ..PLAIN
     },
     Setting {

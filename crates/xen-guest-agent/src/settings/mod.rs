@@ -19,6 +19,7 @@ use crate::collect::network::VifNumbers;
 use crate::collect::root::Root;
 use crate::collect::{self, network, services};
 use crate::log::Levels;
+use crate::publish;
 use crate::schema;
 use crate::schema::reach::Filter;
 
@@ -38,6 +39,8 @@ pub struct Settings {
     pub xenstore: Place,
     /// Below which directory the system's files are.
     pub root: PathBuf,
+    /// How many nodes the agent makes at most, those above others included.
+    pub node_budget: usize,
     /// The time between two looks at memory, and at all else that nothing reports.
     pub memory_period: Duration,
     /// How the network is looked at.
@@ -58,6 +61,7 @@ impl Default for Settings {
             schema: schema::Name::default(),
             xenstore: Place::Auto,
             root: PathBuf::from("/"),
+            node_budget: publish::NODE_BUDGET,
             memory_period: collect::PERIOD,
             network: network::Settings::default(),
             filter: Filter::default(),

@@ -40,6 +40,7 @@ fn later_sources_go_before_earlier_ones() {
     schema = "std"  # environment XENSTORE_SCHEMA
     xenstore = "socket"  # /conf.d/20-b.toml:1
     root = "/a"  # /conf.d/10-a.toml:2
+    node-budget = 700  # default
 
     [memory]
     period = 60  # default
@@ -154,6 +155,7 @@ fn where_the_wrong_value_is_not_in_a_file() {
 #[test]
 fn what_is_shown_can_be_read_again() {
     let text = "stderr = true\nloglevel = \"debug,a=off\"\nschema = \"rfc\"\nxenstore = \"socket=/a b\"\nroot = '/\"\\'\n\
+        node-budget = 100\n\
         [memory]\nperiod = 0.25\n[network]\nmode = \"poll\"\npoll-period = 7\nstacked-links = false\n\
         temporary-addresses = false\nleave-out-interfaces = [\"a*\", \"b\"]\n\
         leave-out-addresses = [\"10.0.0.1\", \"fe80::/10\"]\n\

@@ -142,6 +142,28 @@ impl Value for Duration {
     }
 }
 
+/// Fewer than the first say nothing of a guest, and no store has more than the last.
+const NODES: RangeInclusive<usize> = 50..=1_000_000;
+
+impl Value for usize {
+    fn form(&self) -> Form {
+        Form::Number
+    }
+
+    fn allowed(&self) -> String {
+        format!("an integer from {} to {}", NODES.start(), NODES.end())
+    }
+
+    fn set(&mut self, words: &[String]) -> Option<()> {
+        *self = one(words)?.parse().ok().filter(|nodes| NODES.contains(nodes))?;
+        Some(())
+    }
+
+    fn words(&self) -> Vec<String> {
+        vec![self.to_string()]
+    }
+}
+
 impl Value for PathBuf {
     fn form(&self) -> Form {
         Form::Text
