@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -402,11 +403,33 @@ fn it_tells_how_it_is_and_is_alone() {
     // Without its server.
     let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
     kill_process(server, Signal::KILL).unwrap();
-    let (code, text) = eventually(|| Some(status(&bed)).filter(|(_, text)| text.contains("disconnected")), SOON);
+    let (code, text) =
+        eventually(|| Some(status(&bed)).filter(|(_, text)| text.contains("waiting for Xenstore")), SOON);
     assert_eq!(code, Some(1), "{text}");
     agent.signal(Signal::TERM);
     agent.wait();
     assert_eq!(status(&bed).0, Some(3));
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn the_service_manager_is_told() {
+    let bed = bed(Daemon::C, Toolstack::Xapi);
+    let socket = bed.root.join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    let mut command = bed.command(Profile::Debug);
+    command.env("NOTIFY_SOCKET", &socket);
+    let agent = Agent::spawn(command, &bed.root.join("log"));
+    let mut buffer = [0; 256];
+    let mut next = || {
+        let len = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    assert_eq!(next().trim(), "READY=1\nSTATUS=published");
+    kill_process(Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap(), Signal::KILL).unwrap();
+    while next().trim() != "READY=1\nSTATUS=waiting for Xenstore" {}
+    drop(agent);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use log::{debug, error};
+use sd_notify::NotifyState;
 use xenstore::Path;
 
 use crate::agent::Agent;
@@ -24,7 +25,7 @@ const FILE: &str = "status";
 const PUBLISHED: &str = "published";
 
 /// There is no connection to Xenstore.
-const DISCONNECTED: &str = "disconnected";
+const DISCONNECTED: &str = "waiting for Xenstore";
 
 /// Keeps the file: TOML, replaced as a whole each time that something of it changed.
 #[derive(Debug)]
@@ -44,12 +45,12 @@ impl Status {
         Status { file, started: now, written: None, changed: now, resumed: None }
     }
 
-    /// Writes the file if something happened. What cannot be written is no reason to do anything else.
+    /// Writes the file, and tells the service manager, if something happened. That it cannot is no reason to do anything else.
     pub fn update(&mut self, agent: &Agent, collectors: &Collectors, now: SystemTime) {
         let is_connected = agent.connection().is_some();
         let state = (agent.events(), is_connected);
         let is_at_rest = agent.is_published() || !is_connected;
-        if self.file.is_none() || !is_at_rest || self.written == Some(state) {
+        if !is_at_rest || self.written == Some(state) {
             return;
         }
         self.written = Some(state);
@@ -58,10 +59,13 @@ impl Status {
         if resumes > 0 && self.resumed.is_none_or(|(known, _)| known != resumes) {
             self.resumed = Some((resumes, now));
         }
-        let text = self.text(agent, collectors);
-        let written = self.file.as_ref().map(|file| run_directory::write(file, &text));
-        if let Some(Err(error)) = written {
-            debug!("{error}");
+        // It is ready without Xenstore, too: the device may come late in the boot, and others need not wait for it. Without a
+        // service manager that wants to know (sd_notify(3)) nothing is done.
+        let notified = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(how(agent))]);
+        let written =
+            self.file.as_ref().map_or(Ok(()), |file| run_directory::write(file, &self.text(agent, collectors)));
+        for error in [notified.err(), written.err()].into_iter().flatten() {
+            debug!("the state of the agent: {error}");
         }
     }
 
@@ -71,13 +75,7 @@ impl Status {
             // Nothing fails that writes to a string.
             let _ = writeln!(text, "{key} = {value}");
         };
-        let has_room = agent.left_out().next().is_none();
-        let state = match agent.connection() {
-            None => DISCONNECTED,
-            Some(_) if has_room => PUBLISHED,
-            Some(_) => "short of room",
-        };
-        put("state", &quote(state));
+        put("state", &quote(how(agent)));
         put("version", &quote(env!("CARGO_PKG_VERSION")));
         put("process", &std::process::id().to_string());
         put("started", &quote(&date(self.started)));
@@ -100,6 +98,16 @@ impl Status {
             let _ = writeln!(text, "{} = {}", quote(path), quote(value));
         }
         text
+    }
+}
+
+/// In a word or two, how it is.
+fn how(agent: &Agent) -> &'static str {
+    let has_room = agent.left_out().next().is_none();
+    match agent.connection() {
+        None => DISCONNECTED,
+        Some(_) if has_room => PUBLISHED,
+        Some(_) => "short of room",
     }
 }
 

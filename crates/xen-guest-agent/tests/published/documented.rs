@@ -22,7 +22,8 @@ struct Row {
     removes_stale: bool,
     kept: Kept,
     order: u8,
-    worth: u8,
+    /// And that of the first of its siblings, where that is another.
+    worth: (u8, u8),
 }
 
 fn document(name: &str) -> String {
@@ -42,6 +43,12 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 fn rows(section: &str) -> Vec<Row> {
     section.lines().filter(|line| line.starts_with("| `")).map(row).collect()
+}
+
+/// `5`, or `5, first 2`.
+fn worths(cell: &str) -> (u8, u8) {
+    let (all, first) = cell.split_once(", first ").unwrap_or((cell, cell));
+    (all.parse().unwrap(), first.parse().unwrap())
 }
 
 fn row(line: &str) -> Row {
@@ -67,7 +74,7 @@ fn row(line: &str) -> Row {
             _ => panic!("{line}"),
         },
         order: order.parse().unwrap(),
-        worth: worth.parse().unwrap(),
+        worth: worths(worth),
     }
 }
 
@@ -156,7 +163,7 @@ fn every_node_has_a_row_and_every_row_a_node() {
             }
             let path = xenstore::Path::new(path.as_str()).unwrap();
             let rank = (LAYOUT.rank)(&path);
-            assert_eq!((row.order, row.worth), (rank.order, rank.worth), "{path}");
+            assert_eq!((row.order, row.worth), (rank.order, (rank.worth, rank.worth_of_first)), "{path}");
             // Of services, those that the agent published itself are its own: no claim tells them from others.
             let held = match LAYOUT.claims.iter().find(|claim| claim.owns(&path)) {
                 Some(claim) => (claim.removes_stale, claim.kept),
