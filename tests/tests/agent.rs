@@ -400,8 +400,15 @@ fn it_tells_how_it_is_and_is_alone() {
     assert!(agent.is_running());
     bed.guest.resume();
     eventually(|| status(&bed).1.contains("resumed = "), SOON);
-    // Without its server.
+    // It hangs.
     let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    bed.network.ip("addr add 10.0.0.77/24 dev lan");
+    let (code, text) = eventually(|| Some(status(&bed)).filter(|(_, text)| text.contains("\"publishing\"")), SOON);
+    assert!(code == Some(1) && text.contains("pending = [\"attr/vif/0/ipv4/2\""), "{text}");
+    kill_process(server, Signal::CONT).unwrap();
+    eventually(|| status(&bed).0 == Some(0), SOON);
+    // Without its server.
     kill_process(server, Signal::KILL).unwrap();
     let (code, text) =
         eventually(|| Some(status(&bed)).filter(|(_, text)| text.contains("waiting for Xenstore")), SOON);

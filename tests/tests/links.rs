@@ -422,12 +422,12 @@ fn the_most_important_address_is_first(collector: Collector) {
 fn more_addresses_than_any_fixed_number(collector: Collector) {
     let mut bed = bed(collector);
     let mut lines = String::new();
-    for host in 0..200 {
+    for host in 0..140 {
         writeln!(lines, "addr add 10.0.0.{host}/32 dev lan\naddr add 2001:db8::{host}/64 dev wan nodad").unwrap();
     }
     batch(&bed, &lines);
     let _agent = bed.start();
-    assert!(address(&bed.await_truth(), "attr/vif/0/ipv4/199").is_some());
+    assert!(address(&bed.await_truth(), "attr/vif/0/ipv4/139").is_some());
     batch(&bed, &lines.replace("add 10.0", "del 10.0").replace(" nodad", "").replace("add 2001", "del 2001"));
     bed.await_truth();
 }

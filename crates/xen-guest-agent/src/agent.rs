@@ -57,6 +57,7 @@ pub struct Agent {
     /// How often something was published or refused, or a connection was made or lost.
     events: u64,
     resumes: u64,
+    problem: Option<String>,
 }
 
 impl Agent {
@@ -77,6 +78,7 @@ impl Agent {
             observer,
             events: 0,
             resumes: 0,
+            problem: None,
         }
     }
 
@@ -116,6 +118,7 @@ impl Agent {
         }
         self.connection = None;
         self.events += 1;
+        self.problem = Some(error.to_string());
         self.silent_since = None;
         self.reconnect = (now + self.reconnect.1, (self.reconnect.1 * 2).min(RECONNECT.1));
     }
@@ -146,6 +149,16 @@ impl Agent {
             schema::Name::Std => "std",
             schema::Name::Rfc => "rfc",
         }
+    }
+
+    /// Why there is no connection, or was none.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// What is being written or removed.
+    pub fn pending(&self) -> impl Iterator<Item = &Path> {
+        self.publisher.pending()
     }
 
     /// What is in Xenstore of what the agent owns, as far as it is text.

@@ -53,7 +53,7 @@ impl Cli {
     }
 
     fn from_matches(matches: &ArgMatches) -> Self {
-        // Options may stand before and behind the name of a sub-command.
+        // Options may stand before and behind the name of a sub-command, which may have not all of them.
         let (action, behind) = match matches.subcommand() {
             Some(("show", behind)) => {
                 let is_json = behind.get_one::<String>(FORMAT).is_some_and(|format| format == "json");
@@ -64,10 +64,12 @@ impl Cli {
             None => (Action::Run, matches),
         };
         let words = |setting: &'static Setting| {
-            let words = [behind, matches].into_iter().find_map(|matches| matches.get_many::<String>(setting.key))?;
+            let words = [behind, matches]
+                .into_iter()
+                .find_map(|matches| matches.try_get_many::<String>(setting.key).ok()?)?;
             Some((setting, words.filter(|word| !setting.is_list() || !word.is_empty()).cloned().collect()))
         };
-        let file = [behind, matches].into_iter().find_map(|matches| matches.get_one::<PathBuf>(CONFIG));
+        let file = [behind, matches].into_iter().find_map(|matches| matches.try_get_one::<PathBuf>(CONFIG).ok()?);
         Cli {
             action,
             sources: Sources { file: file.cloned(), command_line: SETTINGS.iter().filter_map(words).collect() },
@@ -97,7 +99,10 @@ pub fn command() -> Command {
             Command::new("status")
                 .about("Print what the running agent has published, and how")
                 .after_help(STATUS)
-                .defer(with_options),
+                .defer(|status| {
+                    let root = SETTINGS.iter().filter(|setting| setting.key == "root");
+                    status.args(root.map(|root| argument(root, &Settings::default())))
+                }),
         )
 }
 
@@ -170,6 +175,7 @@ mod tests {
             ("--root /a --schema std show --root /b", tree, "schema=std root=/b"),
             ("--config x config --schema rfc", Action::Config, "file=x schema=rfc"),
             ("show", tree, ""),
+            ("--schema rfc status --root /x", Action::Status, "schema=rfc root=/x"),
             ("--root /y show --format json", Action::Show(Format::Json), "root=/y"),
             ("--network-leave-out-interfaces a,b", Action::Run, "network.leave-out-interfaces=a|b"),
             (

@@ -3,11 +3,19 @@
 use std::process::ExitCode;
 
 use xen_guest_agent::cli::{Action, Cli};
+use xen_guest_agent::collect::root::Root;
+use xen_guest_agent::log::Levels;
 use xen_guest_agent::run::{self, Signals};
 use xen_guest_agent::{log as logging, show, status};
 
 fn main() -> ExitCode {
     let Cli { action, sources } = Cli::parse();
+    if action == Action::Status {
+        logging::start(&Levels::default(), true);
+        return status::print(&Root::new(sources.root()));
+    }
+    // Before all that takes its time: a signal that is not caught ends the process.
+    let signals = Signals::catch();
     let loaded = match sources.load() {
         Ok(loaded) => loaded,
         Err(wrong) => {
@@ -21,10 +29,9 @@ fn main() -> ExitCode {
         Action::Config | Action::Show(_) | Action::Status => logging::start(&loaded.settings.loglevel, true),
     }
     let result = match action {
-        Action::Run => Signals::catch().and_then(|signals| run::run(loaded.settings, &sources, &signals)),
-        Action::Config => show::print(&loaded.to_toml()),
+        Action::Run => signals.and_then(|signals| run::run(loaded.settings, &sources, &signals)),
+        Action::Config | Action::Status => show::print(&loaded.to_toml()),
         Action::Show(format) => show::show(&loaded.settings, format),
-        Action::Status => return status::print(&loaded.settings),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -149,13 +149,13 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
                 collectors.on_published(&mut agent.guest);
             }
         }
-        status.update(&agent, &collectors, SystemTime::now());
+        status.update(&agent, &collectors, now, SystemTime::now());
         // Another one after a migration.
         if let Some(domain_id) = agent.domain_id().filter(|id| spread_for != Some(*id)) {
             collectors.spread(domain_id, now);
             spread_for = Some(domain_id);
         }
-        let ready = wait(signals, &agent, &collectors, try_out.as_ref(), now)?;
+        let ready = wait(signals, &agent, &collectors, &status, try_out.as_ref(), now)?;
         let now = clock::now();
         if !ready.stop.is_empty() {
             return Ok(());
@@ -171,6 +171,8 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
                 collectors.set(new.network, new.memory_period, &mut agent.guest, now);
                 agent.set_node_budget(new.node_budget);
                 agent.set_schema(new.schema, new.filter.clone());
+                agent.compare();
+                status.refresh();
                 spread_for = None;
                 settings = new;
             }
@@ -244,10 +246,12 @@ fn wait(
     signals: &Signals,
     agent: &Agent,
     collectors: &Collectors,
+    status: &Status,
     try_out: Option<&TryOut>,
     now: Duration,
 ) -> Result<Ready, Failure> {
-    let deadline = agent.deadline().map_or(collectors.deadline(), |deadline| deadline.min(collectors.deadline()));
+    let others = [agent.deadline(), status.deadline()].into_iter().flatten();
+    let deadline = others.fold(collectors.deadline(), Duration::min);
     let mut fds = vec![PollFd::new(&signals.stop, PollFlags::IN), PollFd::new(&signals.reload, PollFlags::IN)];
     if let Some(connection) = agent.connection() {
         let mut interest = PollFlags::IN;

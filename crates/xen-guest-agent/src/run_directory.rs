@@ -1,8 +1,8 @@
 //! `/run/xen-guest-agent`: what is kept as long as the system runs, and no longer.
 
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -22,21 +22,38 @@ pub fn path(root: &Root) -> Option<PathBuf> {
     run.map(|run| run.join("xen-guest-agent"))
 }
 
-/// Sets the text of a file in the directory: its readers find the old text or the new one.
+/// Sets the text of a file in the directory: its readers find the old text or the new one. All may read it.
 ///
 /// # Errors
 /// The system's, with the file.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
     let new = file.with_extension("new");
-    make_above(file)
-        .and_then(|()| fs::write(&new, text))
-        .and_then(|()| fs::rename(&new, file))
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+    let write = || {
+        make_above(file)?;
+        // What stands there may be anything; a FIFO would be waited for.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut opened = OpenOptions::new().write(true).create_new(true).open(&new)?;
+        // Whatever the umask is.
+        opened.set_permissions(Permissions::from_mode(0o644))?;
+        opened.write_all(text.as_bytes())?;
+        fs::rename(&new, file)
+    };
+    write().map_err(|error| {
+        // There may be no room but for half of it.
+        fs::remove_file(&new).ok();
+        io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+    })
 }
 
 fn make_above(file: &Path) -> io::Result<()> {
     match file.parent() {
-        Some(directory) if !directory.exists() => DirBuilder::new().mode(0o755).create(directory),
+        Some(directory) if !directory.exists() => {
+            fs::create_dir(directory)?;
+            fs::set_permissions(directory, Permissions::from_mode(0o755))
+        }
         _ => Ok(()),
     }
 }
@@ -49,19 +66,14 @@ pub fn lock(directory: &Path) -> io::Result<Option<File>> {
     let path = directory.join(LOCK);
     let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     make_above(&path).map_err(at)?;
+    // Only for root to open: whoever can read a file can lock it.
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::open(&path, flags, Mode::from(0o644)).map_err(|error| at(error.into()))?;
+    let file = rustix::fs::open(&path, flags, Mode::from(0o600)).map_err(|error| at(error.into()))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(File::from(file))),
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(at(error.into())),
     }
-}
-
-/// Whether an agent has the directory locked.
-pub fn is_locked(directory: &Path) -> bool {
-    let Ok(file) = File::open(directory.join(LOCK)) else { return false };
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
 #[cfg(test)]
@@ -73,13 +85,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("run")).unwrap();
         let path = path(&Root::new(directory.path())).unwrap();
-        assert!(!is_locked(&path));
         let first = lock(&path).unwrap();
-        assert!(first.is_some() && is_locked(&path));
+        assert!(first.is_some());
         assert!(lock(&path).unwrap().is_none());
         drop(first);
-        assert!(!is_locked(&path));
         assert!(lock(&path).unwrap().is_some());
+        let mode = |file: &str| fs::metadata(path.join(file)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(""), mode(LOCK)), (0o755, 0o600));
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_a_file_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("status");
+        rustix::fs::mkfifoat(rustix::fs::CWD, file.with_extension("new"), Mode::from(0o600)).unwrap();
+        write(&file, "text").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "text");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]

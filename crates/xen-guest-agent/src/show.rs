@@ -8,7 +8,7 @@ use log::warn;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::collect::root::Root;
-use crate::collect::{Collectors, clock};
+use crate::collect::{Collectors, clock, services};
 use crate::guest::{Device, Guest};
 use crate::run::Failure;
 use crate::schema::{Name, Schema, Tree};
@@ -64,6 +64,11 @@ fn look(settings: &Settings) -> io::Result<Guest> {
         &mut guest,
         clock::now(),
     )?;
+    if settings.volumes {
+        collectors.add_volumes(&mut guest);
+    }
+    let directory = settings.services.to_string_lossy();
+    collectors.add_services(services::Directory::open(Root::new(&settings.root), &directory, None), &mut guest);
     while let (false, Some(network)) = (collectors.is_settled(), collectors.network()) {
         match rustix::event::poll(&mut [PollFd::from_borrowed_fd(network, PollFlags::IN)], None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

@@ -137,6 +137,15 @@ impl Publisher {
         self.omitted.left_out()
     }
 
+    /// What is being written or removed.
+    pub fn pending(&self) -> impl Iterator<Item = &Path> {
+        let changes = match &self.state {
+            State::Changing(changes) => Some(changes),
+            _ => None,
+        };
+        changes.into_iter().flatten().map(|(_, change)| change.path())
+    }
+
     /// Whether something is under way, so that [`publish`](Self::publish) must wait.
     pub fn is_busy(&self) -> bool {
         self.due.is_some() || !matches!(self.state, State::Idle)

@@ -189,6 +189,12 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// The root directory by the command line alone: for what must work where settings are wrong.
+    pub fn root(&self) -> PathBuf {
+        let words = self.command_line.iter().find(|(setting, _)| setting.key == "root").map(|(_, words)| words);
+        words.and_then(|words| words.first()).map_or_else(|| Settings::default().root, PathBuf::from)
+    }
+
     /// Reads all of them.
     ///
     /// # Errors
