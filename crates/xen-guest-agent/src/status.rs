@@ -101,8 +101,10 @@ impl Status {
             State::Starting => Ok(()),
             _ => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(state.words())]),
         };
-        let text = self.text(state, agent, collectors, date);
-        let written = self.file.as_ref().map_or(Ok(()), |file| run_directory::write(file, &text));
+        let written = match &self.file {
+            Some(file) => run_directory::write(file, &self.text(state, agent, collectors, date)),
+            None => Ok(()),
+        };
         match notified.and(written) {
             Ok(()) => {
                 self.written = Some((agent.events(), state));

@@ -173,7 +173,12 @@ impl Publisher {
     /// What should be done for the store to equal `wanted`; with a `scope`, at and below those nodes.
     pub fn plan(&mut self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
         let is_elsewhere = |path: &&Path| scope.is_some_and(|scope| !scope.iter().any(|top| is_below(path, top)));
-        let others = room::count(self.known.keys().filter(is_elsewhere));
+        // Hardly ever are there so many that they must be counted.
+        let others = if self.omitted.has_room_for(self.known.len() + wanted.len()) {
+            0
+        } else {
+            room::count(self.known.keys().filter(is_elsewhere))
+        };
         self.omitted.choose(self.layout, wanted, others, scope.is_none());
         let mut changes = diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &self.omitted, self.is_new);
         if self.omitted.is_short() {

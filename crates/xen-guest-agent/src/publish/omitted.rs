@@ -122,6 +122,11 @@ impl Omitted {
         self.room < self.budget || !self.surplus.is_empty()
     }
 
+    /// Whether there is room for so many nodes wherever they stand.
+    pub(super) fn has_room_for(&self, nodes: usize) -> bool {
+        nodes * room::DEPTH <= self.room
+    }
+
     /// Chooses what of `wanted`, which is all or a part, there is room for beside `others`; and says what is left out.
     pub(super) fn choose(&mut self, layout: &Layout, wanted: &Tree, others: usize, is_all: bool) {
         let possible: Vec<_> = wanted.keys().filter(|path| !self.fails(path)).collect();

@@ -8,7 +8,7 @@ use xenstore::Path;
 use crate::schema::layout::Layout;
 
 /// How deep nodes stand, at most.
-const DEPTH: usize = 7;
+pub(super) const DEPTH: usize = 7;
 
 /// How many nodes the store has for these, with those above them. What stands directly in the domain's home is the
 /// toolstack's.
