@@ -195,10 +195,24 @@ impl Setting {
     }
 }
 
-/// The setting whose key is most like `key`, which is none.
-pub(super) fn nearest(key: &str) -> &'static str {
-    let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+/// The setting or table whose name is most like `key`, which is none; nothing where none is much like it.
+pub(super) fn nearest(key: &str) -> Option<String> {
+    let name = |key: &'static str| key.rsplit('.').next().unwrap_or_default();
+    let key_name = key.rsplit('.').next().unwrap_or_default();
+    let key_table = key.split('.').next().unwrap_or_default();
     // What stands in another table than it should is near.
-    let distance = |known: &str| strsim::osa_distance(known, key).min(strsim::osa_distance(&name(known), &name(key)));
-    SETTINGS.iter().map(|setting| setting.key).min_by_key(|known| distance(known)).unwrap_or_default()
+    let settings = SETTINGS.iter().flat_map(|setting| {
+        let near = |known, given| (known, given, setting.key.to_owned());
+        [near(setting.key, key), near(name(setting.key), key_name)]
+    });
+    let tables = SETTINGS.iter().map(Setting::table).filter(|table| !table.is_empty() && *table != key_table);
+    let tables = tables.map(|table| (table, key_table, format!("the table {table}")));
+    settings
+        .chain(tables)
+        // A third of it may be wrong. Nobody means one of these by what is far longer, and to compare that takes time.
+        .filter(|(known, given, _)| given.len() <= 2 * known.len())
+        .map(|(known, given, shown)| (strsim::osa_distance(known, given), known.len(), shown))
+        .filter(|(distance, len, _)| 3 * distance <= *len)
+        .min_by_key(|(distance, _, _)| *distance)
+        .map(|(_, _, shown)| shown)
 }

@@ -12,8 +12,12 @@ use toml::de::{DeTable, DeValue};
 use super::definitions::nearest;
 use super::value::Form;
 use super::{Given, Origin, SETTINGS, Wrong, cannot_read};
+use crate::collect::root::Root;
 
-/// The most of a wrong value that is said.
+/// The most bytes that a file has.
+const SIZE_MAX: usize = 1024 * 1024;
+
+/// The most characters of a wrong value or key that are said.
 const FOUND_MAX: usize = 60;
 
 /// The files of a directory in the order in which they are read: `config.toml` first, then `conf.d/*.toml` by name. None
@@ -21,16 +25,13 @@ const FOUND_MAX: usize = 60;
 pub(super) fn in_directory(directory: &Path) -> Result<Vec<PathBuf>, Wrong> {
     let main = directory.join("config.toml");
     let mut files = Vec::new();
-    if main.try_exists().map_err(|error| cannot_read(&main, &error))? {
+    if is_there(&main)? {
         files.push(main);
     }
     let fragments = directory.join("conf.d");
     let list = || fs::read_dir(&fragments)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<BTreeSet<_>>>();
-    let names = match list() {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
-        Err(error) => return Err(cannot_read(&fragments, &error)),
-    };
+    let names =
+        if is_there(&fragments)? { list().map_err(|error| cannot_read(&fragments, &error))? } else { BTreeSet::new() };
     let is_fragment = |name: &&OsString| {
         let name = name.to_string_lossy();
         name.ends_with(".toml") && !name.starts_with('.')
@@ -39,21 +40,42 @@ pub(super) fn in_directory(directory: &Path) -> Result<Vec<PathBuf>, Wrong> {
     Ok(files)
 }
 
-/// What a file sets, in the order of its lines.
+/// Whether anything stands there, be it a link to nothing: that was meant to be read.
+fn is_there(path: &Path) -> Result<bool, Wrong> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(cannot_read(path, &error)),
+    }
+}
+
+/// What a file sets, in the order of its lines. It is a regular file, and small: the agent waits for no writer to a FIFO,
+/// and has no memory for what has no end.
 pub(super) fn read(path: &Path) -> Result<Vec<Given>, Wrong> {
-    let text = fs::read_to_string(path).map_err(|error| cannot_read(path, &error))?;
-    parse(path, &text)
+    let absolute = std::path::absolute(path).map_err(|error| cannot_read(path, &error))?;
+    let Some(name) = absolute.to_str() else {
+        return Err(Wrong::new(&format!("{}: the path is not UTF-8", path.display())));
+    };
+    // Its errors name the file.
+    let bytes = Root::default().read(name, SIZE_MAX).map_err(|error| Wrong::new(&error.to_string()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let start = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        Wrong::new(&format!("{}: not UTF-8", line_after(path, start)))
+    })?;
+    parse(path, text)
+}
+
+/// The line that is behind `start` in a file.
+fn line_after(path: &Path, start: &[u8]) -> Origin {
+    Origin::File(path.to_owned(), start.split(|byte| *byte == b'\n').count())
 }
 
 /// The same of its text; `path` is for messages.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, Wrong> {
-    let origin = |offset: usize| {
-        let lines = text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
-        Origin::File(path.to_owned(), lines + 1)
-    };
+    let origin = |offset: usize| line_after(path, text.as_bytes().get(..offset).unwrap_or_default());
     let table = DeTable::parse(text).map_err(|error| {
         let offset = error.span().map_or(text.len(), |span| span.start);
-        Wrong(format!("{}: {}", origin(offset), error.message()))
+        Wrong::new(&format!("{}: {}", origin(offset), error.message()))
     })?;
     let mut leaves = Vec::new();
     flatten("", table.get_ref(), &mut leaves);
@@ -63,10 +85,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, Wrong> {
         let origin = origin(offset);
         let found = found(text, value);
         if SETTINGS.iter().any(|setting| setting.table() == key) {
-            return Err(Wrong(format!("{origin}: {key} is {found}; allowed: a table")));
+            return Err(Wrong::new(&format!("{origin}: {key} is {found}; allowed: a table")));
         }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            return Err(Wrong(format!("{origin}: there is no setting {key}; the nearest is {}", nearest(&key))));
+            let nearest = nearest(&key).map_or_else(String::new, |nearest| format!("; the nearest is {nearest}"));
+            return Err(Wrong::new(&format!("{origin}: there is no setting {}{nearest}", cut(&key))));
         };
         let (form, words) = words(value.get_ref()).map_or((None, Vec::new()), |(form, words)| (Some(form), words));
         given.push(Given { setting, origin, form, words, found });
@@ -118,7 +141,11 @@ fn found(text: &str, value: &Spanned<DeValue<'_>>) -> String {
     if value.get_ref().is_table() {
         return "a table".to_owned();
     }
-    let whole = text.get(value.span()).unwrap_or_default();
+    cut(text.get(value.span()).unwrap_or_default())
+}
+
+/// As much of it as fits into a line.
+fn cut(whole: &str) -> String {
     let start: String = whole.chars().take_while(|char| !char.is_control()).take(FOUND_MAX).collect();
     if start.len() < whole.len() { format!("{start}...") } else { start }
 }

@@ -137,7 +137,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Origin::File(path, line) => write!(f, "{}:{line}", visible(&path.to_string_lossy())),
             Origin::Environment(name) => write!(f, "environment {name}"),
             Origin::CommandLine => f.write_str("command line"),
         }
@@ -148,6 +148,18 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Wrong(String);
+
+impl Wrong {
+    fn new(message: &str) -> Self {
+        Wrong(visible(message))
+    }
+}
+
+/// It in one line: names of files, for example, may have control characters in them.
+fn visible(text: &str) -> String {
+    let escape = |char: char| if char.is_control() { char.escape_unicode().to_string() } else { char.to_string() };
+    text.chars().map(escape).collect()
+}
 
 /// A value that was given for a setting.
 #[derive(Debug)]
@@ -175,7 +187,7 @@ impl Given {
             return Ok(());
         }
         let (origin, key, allowed) = (&self.origin, self.setting.key, value.allowed());
-        Err(Wrong(format!("{origin}: {key} is {}; allowed: {allowed}", self.found)))
+        Err(Wrong::new(&format!("{origin}: {key} is {}; allowed: {allowed}", self.found)))
     }
 }
 
@@ -258,7 +270,7 @@ impl Loaded {
 }
 
 fn cannot_read(path: &Path, error: &io::Error) -> Wrong {
-    Wrong(format!("{}: {error}", path.display()))
+    Wrong::new(&format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;
+use rustix::fs::{CWD, FileType, Mode};
 use toml::de::DeValue;
 
 use super::*;
@@ -85,7 +87,11 @@ fn what_is_wrong_is_said_in_one_line() {
         ("\n\n[netwrk]\nmode = \"off\"", "4: there is no setting netwrk.mode; the nearest is network.mode".to_owned()),
         ("[network.mode]\nx = 1", "1: network.mode is a table; allowed: auto, netlink, poll or off".to_owned()),
         ("root.x = 1", "1: root is a table; allowed: a directory".to_owned()),
-        ("[memroy]", "1: there is no setting memroy; the nearest is memory.period".to_owned()),
+        ("[memroy]", "1: there is no setting memroy; the nearest is the table memory".to_owned()),
+        ("[memroy]\nx = 1", "2: there is no setting memroy.x; the nearest is the table memory".to_owned()),
+        ("network.shcema = 1", "1: there is no setting network.shcema; the nearest is schema".to_owned()),
+        ("colour = 1", "1: there is no setting colour".to_owned()),
+        ("\"a\\nb\" = 1", "1: there is no setting a...".to_owned()),
         ("network = 5", "1: network is 5; allowed: a table".to_owned()),
         ("# x\nschema = \"foo\"", "2: schema is \"foo\"; allowed: std or rfc".to_owned()),
         ("schema = [\n\"std\" ]", "1: schema is [...; allowed: std or rfc".to_owned()),
@@ -129,7 +135,7 @@ fn what_is_wrong_is_said_in_one_line() {
                 .to_owned(),
         ),
         // The first line that is wrong, whatever the order of the keys.
-        ("b = 1\na = 2\n", "1: there is no setting b; the nearest is root".to_owned()),
+        ("b = 1\na = 2\n", "1: there is no setting b".to_owned()),
         // The words for these are the TOML parser's.
         ("schema = = 1", "1: extra `=`, expected nothing".to_owned()),
         ("\nschema = \"std", "2: invalid basic string, expected `\"`".to_owned()),
@@ -140,6 +146,44 @@ fn what_is_wrong_is_said_in_one_line() {
     }
     let long = load(&format!("schema = \"{}\"", "x".repeat(500))).unwrap_err();
     assert_eq!(long, format!("config.toml:1: schema is \"{}...; allowed: std or rfc", "x".repeat(59)));
+    let long = load(&format!("{} = 1", "schema".repeat(100_000))).unwrap_err();
+    assert_eq!(long, format!("config.toml:1: there is no setting {}...", "schema".repeat(10)));
+}
+
+#[test]
+fn what_cannot_be_a_file_of_settings() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    symlink("/dev/zero", at("endless")).unwrap();
+    fs::File::create(at("huge")).unwrap().set_len(1 << 40).unwrap();
+    fs::write(at("latin-1"), b"# a\n# \xe4\n").unwrap();
+    fs::write(at("line\nbreak"), "x = 1").unwrap();
+    for (name, expected) in [
+        ("fifo", "fifo: not a regular file"),
+        ("endless", "endless: not a regular file"),
+        ("huge", "huge: larger than 1048576 bytes"),
+        ("latin-1", "latin-1:2: not UTF-8"),
+        ("line\nbreak", "line\\u{a}break:1: there is no setting x"),
+        ("missing\n", "missing\\u{a}: No such file or directory (os error 2)"),
+    ] {
+        let wrong = Sources::default().load_from(&[at(name)], |_| None).unwrap_err().to_string();
+        assert_eq!(wrong, format!("{}/{expected}", directory.path().display()));
+    }
+}
+
+#[test]
+fn a_link_to_nothing_was_meant_to_be_read() {
+    for name in ["config.toml", "conf.d/a.toml", "conf.d"] {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join(name);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink("nowhere", &link).unwrap();
+        let wrong =
+            file::in_directory(directory.path()).and_then(|files| Sources::default().load_from(&files, |_| None));
+        let wrong = wrong.unwrap_err().to_string();
+        assert_eq!(wrong, format!("{}: No such file or directory (os error 2)", link.display()));
+    }
 }
 
 #[test]
