@@ -20,7 +20,7 @@ use crate::guest::Guest;
 use crate::publish::Change;
 use crate::run_directory;
 use crate::schema::Schema;
-use crate::settings::{Place, SETTINGS, Settings, Sources};
+use crate::settings::{Place, Settings, Sources};
 use crate::status::Status;
 use crate::try_out::{TryOut, show};
 
@@ -291,13 +291,9 @@ fn reload(sources: &Sources, old: &Settings) -> Option<Settings> {
             return None;
         }
     };
-    for setting in SETTINGS.iter().filter(|setting| setting.needs_restart) {
-        let value = setting.to_toml(&new);
-        if value != setting.to_toml(old) {
-            warn!("{} = {value} takes effect after a restart", setting.key);
-        }
+    for pending in new.keep_until_restart(old) {
+        warn!("{pending} takes effect after a restart");
     }
-    (new.xenstore, new.root) = (old.xenstore.clone(), old.root.clone());
     start_log(&new);
     info!("settings were read again");
     Some(new)

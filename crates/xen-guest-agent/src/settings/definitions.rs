@@ -189,6 +189,13 @@ impl Setting {
         (self.field)(&mut settings.clone()).words().join(",")
     }
 
+    /// Gives it the value in `to` that it has in `from`.
+    pub(super) fn copy(&self, from: &Settings, to: &mut Settings) {
+        let words = (self.field)(&mut from.clone()).words();
+        // What a value says of itself it takes again.
+        let _ = (self.field)(to).set(&words);
+    }
+
     /// Its value in these settings, as files have it.
     pub fn to_toml(&self, settings: &Settings) -> String {
         to_toml((self.field)(&mut settings.clone()))

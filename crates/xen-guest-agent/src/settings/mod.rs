@@ -72,6 +72,19 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Takes from `old` what only a restart gives effect. Returns each that differs, as `key = value`.
+    pub fn keep_until_restart(&mut self, old: &Settings) -> Vec<String> {
+        let mut pending = Vec::new();
+        for setting in SETTINGS.iter().filter(|setting| setting.needs_restart) {
+            let value = setting.to_toml(self);
+            if value != setting.to_toml(old) {
+                pending.push(format!("{} = {value}", setting.key));
+                setting.copy(old, self);
+            }
+        }
+        pending
+    }
+
     /// How interfaces get their VIF numbers: in a try-out each one counts.
     pub fn vif_numbers(&self) -> VifNumbers {
         match self.xenstore {

@@ -187,6 +187,21 @@ fn a_link_to_nothing_was_meant_to_be_read() {
 }
 
 #[test]
+fn what_needs_a_restart_stays_until_then() {
+    let old = Settings::default();
+    let text =
+        "xenstore = \"device\"\nroot = \"/x\"\nschema = \"rfc\"\nvolumes.enabled = true\nservices.directory = \"/y\"";
+    let new = load(text).unwrap().settings;
+    let mut kept = new.clone();
+    let expected = ["xenstore = \"device\"", "root = \"/x\"", "volumes.enabled = true", "services.directory = \"/y\""];
+    assert_eq!(kept.keep_until_restart(&old), expected);
+    assert_eq!(kept, Settings { schema: schema::Name::Rfc, ..old.clone() });
+    // Still so at the next reading; gone back, there is nothing to say.
+    assert_eq!(new.clone().keep_until_restart(&kept), expected);
+    assert_eq!(old.clone().keep_until_restart(&kept), [""; 0]);
+}
+
+#[test]
 fn where_the_wrong_value_is_not_in_a_file() {
     let schema = SETTINGS.iter().find(|setting| setting.key == "schema").unwrap();
     let sources = Sources { file: None, command_line: vec![(schema, vec!["a\nb".to_owned()])] };
