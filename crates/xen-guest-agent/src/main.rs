@@ -28,6 +28,9 @@ fn main() -> ExitCode {
         Action::Run => run::start_log(&loaded.settings),
         Action::Config | Action::Show(_) | Action::Status => logging::start(&loaded.settings.loglevel, true),
     }
+    if let Some(warning) = &loaded.warning {
+        log::warn!("{warning}");
+    }
     let result = match action {
         Action::Run => signals.and_then(|signals| run::run(loaded.settings, &sources, &signals)),
         Action::Config | Action::Status => show::print(&loaded.to_toml()),

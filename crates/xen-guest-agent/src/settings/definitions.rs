@@ -1,7 +1,7 @@
 //! What there is to set: files, the command line and its help all follow this table.
 
-use super::Settings;
 use super::value::{Form, Value, to_toml};
+use super::{Origin, Settings, Wrong};
 
 /// One setting.
 #[derive(Debug)]
@@ -165,9 +165,19 @@ impl Setting {
         self.key.replace('.', "-")
     }
 
-    /// What it can be.
+    /// What it can be in a file.
     pub fn allowed(&self) -> String {
         (self.field)(&mut Settings::default()).allowed()
+    }
+
+    /// What it can be on the command line; of a list, what each value can be.
+    pub fn allowed_word(&self) -> String {
+        (self.field)(&mut Settings::default()).allowed_word()
+    }
+
+    /// The names that it can be, or nothing where those are not all.
+    pub fn choices(&self) -> Vec<String> {
+        (self.field)(&mut Settings::default()).choices()
     }
 
     /// Whether it is switched on or off, so that its option needs no value.
@@ -178,6 +188,11 @@ impl Setting {
     /// Whether it has any number of values.
     pub fn is_list(&self) -> bool {
         self.form() == Form::List
+    }
+
+    /// What is wrong where one of the values of a list is.
+    pub(super) fn has_wrong(&self, origin: &Origin, found: &str) -> Wrong {
+        Wrong::new(&format!("{origin}: {} has {found}; allowed: {}", self.key, self.allowed_word()))
     }
 
     fn form(&self) -> Form {

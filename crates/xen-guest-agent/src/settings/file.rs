@@ -11,14 +11,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::definitions::nearest;
 use super::value::Form;
-use super::{Given, Origin, SETTINGS, Wrong, cannot_read};
+use super::{Given, Origin, SETTINGS, Wrong, cannot_read, cut};
 use crate::collect::root::Root;
 
 /// The most bytes that a file has.
 const SIZE_MAX: usize = 1024 * 1024;
-
-/// The most characters of a wrong value or key that are said.
-const FOUND_MAX: usize = 60;
 
 /// The files of a directory in the order in which they are read: `config.toml` first, then `conf.d/*.toml` by name. None
 /// has to be there. Names that begin with a dot are left out: editors keep their own files under such.
@@ -74,8 +71,10 @@ fn line_after(path: &Path, start: &[u8]) -> Origin {
 pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, Wrong> {
     let origin = |offset: usize| line_after(path, text.as_bytes().get(..offset).unwrap_or_default());
     let table = DeTable::parse(text).map_err(|error| {
-        let offset = error.span().map_or(text.len(), |span| span.start);
-        Wrong::new(&format!("{}: {}", origin(offset), error.message()))
+        let span = error.span().unwrap_or(text.len()..text.len());
+        let (origin, message) = (origin(span.start), error.message());
+        let key = if message == "duplicate key" { text.get(span).unwrap_or_default() } else { "" };
+        Wrong::new(format!("{origin}: {message} {}", cut(key)).trim_end())
     })?;
     let mut leaves = Vec::new();
     flatten("", table.get_ref(), &mut leaves);
@@ -91,6 +90,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, Wrong> {
             let nearest = nearest(&key).map_or_else(String::new, |nearest| format!("; the nearest is {nearest}"));
             return Err(Wrong::new(&format!("{origin}: there is no setting {}{nearest}", cut(&key))));
         };
+        let elements = if setting.is_list() { value.get_ref().as_array() } else { None };
+        if let Some(element) = elements.into_iter().flatten().find(|element| !element.get_ref().is_str()) {
+            return Err(setting.has_wrong(&origin, &self::found(text, element)));
+        }
         let (form, words) = words(value.get_ref()).map_or((None, Vec::new()), |(form, words)| (Some(form), words));
         given.push(Given { setting, origin, form, words, found });
     }
@@ -142,10 +145,4 @@ fn found(text: &str, value: &Spanned<DeValue<'_>>) -> String {
         return "a table".to_owned();
     }
     cut(text.get(value.span()).unwrap_or_default())
-}
-
-/// As much of it as fits into a line.
-fn cut(whole: &str) -> String {
-    let start: String = whole.chars().take_while(|char| !char.is_control()).take(FOUND_MAX).collect();
-    if start.len() < whole.len() { format!("{start}...") } else { start }
 }

@@ -5,6 +5,7 @@ mod file;
 mod value;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ use crate::schema::reach::Filter;
 
 /// Where the files are. They are the agent's own, not the guest's: `root` says nothing of them.
 pub const DIRECTORY: &str = "/etc/xen-guest-agent";
+
+/// The most characters of a wrong value or key that are said.
+const FOUND_MAX: usize = 60;
 
 /// All that can be set.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +172,12 @@ impl Wrong {
     }
 }
 
+/// As much of it as fits into a line.
+fn cut(whole: &str) -> String {
+    let start: String = whole.chars().take_while(|char| !char.is_control()).take(FOUND_MAX).collect();
+    if start.len() < whole.len() { format!("{start}...") } else { start }
+}
+
 /// It in one line: names of files, for example, may have control characters in them.
 fn visible(text: &str) -> String {
     let escape = |char: char| if char.is_control() { char.escape_unicode().to_string() } else { char.to_string() };
@@ -189,7 +199,7 @@ struct Given {
 
 impl Given {
     fn new(setting: &'static Setting, origin: Origin, form: Form, words: Vec<String>) -> Self {
-        let found = quote(&words.join(","));
+        let found = cut(&quote(&words.join(",")));
         Given { setting, origin, form: Some(form), words, found }
     }
 
@@ -198,6 +208,12 @@ impl Given {
         let is_form = self.form.is_some_and(|form| form == Form::Words || form == value.form());
         if is_form && value.set(&self.words).is_some() {
             return Ok(());
+        }
+        if is_form && value.form() == Form::List {
+            // What it has taken until then does not matter: wrong settings are not used.
+            if let Some(word) = self.words.iter().find(|word| value.set(std::slice::from_ref(word)).is_none()) {
+                return Err(self.setting.has_wrong(&self.origin, &cut(&quote(word))));
+            }
         }
         let (origin, key, allowed) = (&self.origin, self.setting.key, value.allowed());
         Err(Wrong::new(&format!("{origin}: {key} is {}; allowed: {allowed}", self.found)))
@@ -229,26 +245,36 @@ impl Sources {
             Some(file) => vec![file.clone()],
             None => file::in_directory(Path::new(DIRECTORY))?,
         };
-        self.load_from(&files, |name| std::env::var(name).ok())
+        self.load_from(&files, |name| std::env::var_os(name))
     }
 
-    fn load_from(&self, files: &[PathBuf], environment: impl Fn(&str) -> Option<String>) -> Result<Loaded, Wrong> {
+    fn load_from(&self, files: &[PathBuf], environment: impl Fn(&str) -> Option<OsString>) -> Result<Loaded, Wrong> {
         let mut given = Vec::new();
         for path in files {
             given.extend(file::read(path)?);
         }
         for setting in &SETTINGS {
             let Some(name) = setting.environment else { continue };
+            let origin = Origin::Environment(name);
             if let Some(word) = environment(name).filter(|word| !word.is_empty()) {
-                given.push(Given::new(setting, Origin::Environment(name), Form::Words, vec![word]));
+                let word = word.into_string().map_err(|_| Wrong::new(&format!("{origin}: not UTF-8")))?;
+                given.push(Given::new(setting, origin, Form::Words, vec![word]));
             }
         }
         for (setting, words) in &self.command_line {
             given.push(Given::new(setting, Origin::CommandLine, Form::Words, words.clone()));
         }
-        let mut loaded = Loaded { settings: Settings::default(), origins: BTreeMap::new() };
+        let mut loaded = Loaded { settings: Settings::default(), warning: None, origins: BTreeMap::new() };
         for given in given {
-            given.apply(&mut loaded.settings)?;
+            match given.apply(&mut loaded.settings) {
+                Ok(()) => {}
+                // It is there for all programs that use env_logger, which takes more.
+                Err(wrong) if given.origin == Origin::Environment("RUST_LOG") => {
+                    loaded.warning = Some(format!("RUST_LOG is not used: {wrong}"));
+                    continue;
+                }
+                Err(wrong) => return Err(wrong),
+            }
             loaded.origins.insert(given.setting.key, given.origin);
         }
         Ok(loaded)
@@ -260,6 +286,8 @@ impl Sources {
 pub struct Loaded {
     /// All of them.
     pub settings: Settings,
+    /// What is to be said of them, in one line.
+    pub warning: Option<String>,
     /// By key; those that are not in it are as they are by default.
     origins: BTreeMap<&'static str, Origin>,
 }

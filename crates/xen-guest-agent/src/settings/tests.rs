@@ -1,4 +1,6 @@
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;
@@ -30,8 +32,8 @@ fn later_sources_go_before_earlier_ones() {
     let find = |key: &str| SETTINGS.iter().find(|setting| setting.key == key).unwrap();
     let sources = Sources { file: None, command_line: vec![(find("loglevel"), vec!["debug".to_owned()])] };
     let environment = |name: &str| match name {
-        "RUST_LOG" => Some("warn".to_owned()),
-        "XENSTORE_SCHEMA" => Some("std".to_owned()),
+        "RUST_LOG" => Some("warn".into()),
+        "XENSTORE_SCHEMA" => Some("std".into()),
         _ => None,
     };
     let loaded = sources.load_from(&files, environment).unwrap();
@@ -62,7 +64,7 @@ fn later_sources_go_before_earlier_ones() {
     directory = "/etc/xen-guest-agent/services.d"  # default
     "#);
     // A variable that is set to nothing is not set.
-    let loaded = sources.load_from(&files, |_| Some(String::new())).unwrap();
+    let loaded = sources.load_from(&files, |_| Some(OsString::new())).unwrap();
     assert_eq!(loaded.settings.schema, schema::Name::Rfc);
 }
 
@@ -80,13 +82,14 @@ fn without_files_all_is_as_by_default() {
 
 #[test]
 fn what_is_wrong_is_said_in_one_line() {
+    let names = "names and patterns, as docker*";
     let seconds = "a number from 0.01 to 86400";
     let cases = [
         ("shcema = \"rfc\"", "1: there is no setting shcema; the nearest is schema".to_owned()),
         ("poll_period = 4", "1: there is no setting poll_period; the nearest is network.poll-period".to_owned()),
         ("\n\n[netwrk]\nmode = \"off\"", "4: there is no setting netwrk.mode; the nearest is network.mode".to_owned()),
         ("[network.mode]\nx = 1", "1: network.mode is a table; allowed: auto, netlink, poll or off".to_owned()),
-        ("root.x = 1", "1: root is a table; allowed: a directory".to_owned()),
+        ("root.x = 1", "1: root is a table; allowed: the absolute path of a directory".to_owned()),
         ("[memroy]", "1: there is no setting memroy; the nearest is the table memory".to_owned()),
         ("[memroy]\nx = 1", "2: there is no setting memroy.x; the nearest is the table memory".to_owned()),
         ("network.shcema = 1", "1: there is no setting network.shcema; the nearest is schema".to_owned()),
@@ -97,7 +100,7 @@ fn what_is_wrong_is_said_in_one_line() {
         ("schema = [\n\"std\" ]", "1: schema is [...; allowed: std or rfc".to_owned()),
         ("stderr = \"true\"", "1: stderr is \"true\"; allowed: true or false".to_owned()),
         ("stderr = 1", "1: stderr is 1; allowed: true or false".to_owned()),
-        ("root = \"\"", "1: root is \"\"; allowed: a directory".to_owned()),
+        ("root = \"\"", "1: root is \"\"; allowed: the absolute path of a directory".to_owned()),
         (
             "xenstore = \"socket=\"",
             "1: xenstore is \"socket=\"; allowed: auto, device, socket, socket=PATH, or embedded for a try-out without Xen"
@@ -116,22 +119,29 @@ fn what_is_wrong_is_said_in_one_line() {
         ("[memory]\nperiod = nan", format!("2: memory.period is nan; allowed: {seconds}")),
         ("[memory]\nperiod = 0x10", format!("2: memory.period is 0x10; allowed: {seconds}")),
         ("[memory]\nperiod = 2026-01-01", format!("2: memory.period is 2026-01-01; allowed: {seconds}")),
+        ("root = \"x\"", "1: root is \"x\"; allowed: the absolute path of a directory".to_owned()),
         (
-            "network.leave-out-interfaces = [\"a\", 1]",
-            "1: network.leave-out-interfaces is [\"a\", 1]; allowed: names and patterns such as docker*".to_owned(),
+            "services.directory = \"/\\u0000\"",
+            "1: services.directory is \"/\\u0000\"; allowed: the absolute path of a directory".to_owned(),
+        ),
+        ("network.leave-out-interfaces = [\"a\", 1]", format!("1: network.leave-out-interfaces has 1; allowed: {names}")),
+        (
+            "network.leave-out-interfaces = [\"a\",\n\"[\"]",
+            format!("1: network.leave-out-interfaces has \"[\"; allowed: {names}"),
         ),
         (
-            "network.leave-out-interfaces = [\"[\"]",
-            "1: network.leave-out-interfaces is [\"[\"]; allowed: names and patterns such as docker*".to_owned(),
+            "network.leave-out-interfaces = \"a\"",
+            "1: network.leave-out-interfaces is \"a\"; allowed: a list of names and patterns, as [\"docker*\"]".to_owned(),
         ),
         (
             "network.leave-out-addresses = \"10.0.0.0/8\"",
-            "1: network.leave-out-addresses is \"10.0.0.0/8\"; allowed: addresses and networks such as 169.254.0.0/16"
+            "1: network.leave-out-addresses is \"10.0.0.0/8\"; allowed: a list of addresses and networks, as \
+             [\"169.254.0.0/16\"]"
                 .to_owned(),
         ),
         (
-            "network.leave-out-addresses = [\"10.0.0.0/33\"]",
-            "1: network.leave-out-addresses is [\"10.0.0.0/33\"]; allowed: addresses and networks such as 169.254.0.0/16"
+            "network.leave-out-addresses = [\"::1\", \"10.0.0.0/33\"]",
+            "1: network.leave-out-addresses has \"10.0.0.0/33\"; allowed: addresses and networks, as 169.254.0.0/16"
                 .to_owned(),
         ),
         // The first line that is wrong, whatever the order of the keys.
@@ -139,7 +149,7 @@ fn what_is_wrong_is_said_in_one_line() {
         // The words for these are the TOML parser's.
         ("schema = = 1", "1: extra `=`, expected nothing".to_owned()),
         ("\nschema = \"std", "2: invalid basic string, expected `\"`".to_owned()),
-        ("stderr = true\nstderr = true", "2: duplicate key".to_owned()),
+        ("stderr = true\nstderr = true", "2: duplicate key stderr".to_owned()),
     ];
     for (text, expected) in cases {
         assert_eq!(load(text).unwrap_err(), format!("config.toml:{expected}"), "{text}");
@@ -207,8 +217,29 @@ fn where_the_wrong_value_is_not_in_a_file() {
     let sources = Sources { file: None, command_line: vec![(schema, vec!["a\nb".to_owned()])] };
     let wrong = sources.load_from(&[], |_| None).unwrap_err();
     assert_eq!(wrong.to_string(), "command line: schema is \"a\\u000ab\"; allowed: std or rfc");
-    let wrong = Sources::default().load_from(&[], |name| (name == "XENSTORE_SCHEMA").then(|| "x".to_owned()));
+    let wrong = Sources::default().load_from(&[], |name| (name == "XENSTORE_SCHEMA").then(|| "x".into()));
     assert_eq!(wrong.unwrap_err().to_string(), "environment XENSTORE_SCHEMA: schema is \"x\"; allowed: std or rfc");
+}
+
+#[test]
+fn what_the_environment_has_wrong() {
+    let load = |name: &'static str, value: &[u8]| {
+        let value = OsStr::from_bytes(value).to_owned();
+        let loaded = Sources::default().load_from(&[], |asked| (asked == name).then(|| value.clone()));
+        loaded.map_err(|wrong| wrong.to_string())
+    };
+    for name in ["RUST_LOG", "XENSTORE_SCHEMA"] {
+        assert_eq!(load(name, b"\xff"), Err(format!("environment {name}: not UTF-8")));
+    }
+    // env_logger takes these.
+    for value in ["xenstore", "info/x"] {
+        let loaded = load("RUST_LOG", value.as_bytes()).unwrap();
+        assert_eq!((loaded.settings, loaded.origins), (Settings::default(), BTreeMap::new()));
+        let warning = loaded.warning.unwrap();
+        let start = format!("RUST_LOG is not used: environment RUST_LOG: loglevel is \"{value}\"; allowed: off, ");
+        assert!(warning.starts_with(&start), "{warning}");
+    }
+    assert_eq!(load("RUST_LOG", b"warn").unwrap().warning, None);
 }
 
 #[test]

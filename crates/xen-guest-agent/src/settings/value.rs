@@ -39,8 +39,18 @@ pub(crate) trait Value {
     /// How TOML writes it.
     fn form(&self) -> Form;
 
-    /// What it can be, for help and messages.
+    /// What it can be in a file, for messages.
     fn allowed(&self) -> String;
+
+    /// What one word of it can be, for help and messages.
+    fn allowed_word(&self) -> String {
+        self.allowed()
+    }
+
+    /// The names that it can be, where there are few.
+    fn choices(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Takes another value, if it can be that.
     fn set(&mut self, words: &[String]) -> Option<()>;
@@ -170,11 +180,12 @@ impl Value for PathBuf {
     }
 
     fn allowed(&self) -> String {
-        "a directory".to_owned()
+        "the absolute path of a directory".to_owned()
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        *self = one(words).filter(|path| !path.is_empty())?.into();
+        // A daemon's working directory is nobody's, and no path has a NUL.
+        *self = one(words).filter(|path| path.starts_with('/') && !path.contains('\0'))?.into();
         Some(())
     }
 
@@ -192,7 +203,12 @@ macro_rules! choices {
             }
 
             fn allowed(&self) -> String {
-                names::<Self>(Self::value_variants())
+                let names = self.choices();
+                names.split_last().map_or_else(String::new, |(last, others)| format!("{} or {last}", others.join(", ")))
+            }
+
+            fn choices(&self) -> Vec<String> {
+                Self::value_variants().iter().map(name).collect()
             }
 
             fn set(&mut self, words: &[String]) -> Option<()> {
@@ -213,18 +229,17 @@ fn name(choice: &impl ValueEnum) -> String {
     choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-fn names<T: ValueEnum>(choices: &[T]) -> String {
-    let names: Vec<_> = choices.iter().map(name).collect();
-    names.split_last().map_or_else(String::new, |(last, others)| format!("{} or {last}", others.join(", ")))
-}
-
 impl Value for Vec<Pattern> {
     fn form(&self) -> Form {
         Form::List
     }
 
     fn allowed(&self) -> String {
-        "names and patterns such as docker*".to_owned()
+        "a list of names and patterns, as [\"docker*\"]".to_owned()
+    }
+
+    fn allowed_word(&self) -> String {
+        "names and patterns, as docker*".to_owned()
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
@@ -243,7 +258,11 @@ impl Value for Vec<IpNet> {
     }
 
     fn allowed(&self) -> String {
-        "addresses and networks such as 169.254.0.0/16".to_owned()
+        "a list of addresses and networks, as [\"169.254.0.0/16\"]".to_owned()
+    }
+
+    fn allowed_word(&self) -> String {
+        "addresses and networks, as 169.254.0.0/16".to_owned()
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
