@@ -13,7 +13,8 @@ const FORMAT: &str = "format";
 
 /// What stands below the help of the command itself.
 const MORE: &str = "\
-Lists take commas between their values, or the option more than once; they replace those of the files.
+Lists take commas between their values, or the option more than once; they replace those of the files. Switches \
+take their value behind an equals sign: --stderr=false.
 
 SIGHUP has all settings read again; SIGTERM and SIGINT end the agent.
 
@@ -132,8 +133,13 @@ fn argument(setting: &'static Setting, defaults: &Settings) -> Arg {
         .long(setting.option())
         .value_name(setting.placeholder)
         .value_parser(ValueParser::string())
-        .help(format!("{}: {}{default}{environment}", setting.doc, setting.allowed()));
+        .help(format!("{}: {}{default}{environment}", setting.doc, setting.allowed_word()));
     let argument = setting.short.into_iter().fold(argument, Arg::short);
+    let choices = setting.choices();
+    if !choices.is_empty() {
+        // For completion; help has them already.
+        return argument.value_parser(PossibleValuesParser::new(choices)).hide_possible_values(true);
+    }
     if setting.is_switch() {
         argument.num_args(0..=1).require_equals(true).default_missing_value("true")
     } else if setting.is_list() {
@@ -186,6 +192,14 @@ mod tests {
             ("--network-leave-out-interfaces=", Action::Run, "network.leave-out-interfaces="),
         ] {
             assert_eq!(parsed(arguments), Ok((action, words.to_owned())), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn names_are_known_for_completion() {
+        for (option, names) in [("--schema", "std, rfc"), ("--network-mode", "auto, netlink, poll, off")] {
+            let said = parsed(&format!("{option}=x")).unwrap_err();
+            assert!(said.contains(names), "{said}");
         }
     }
 
