@@ -133,6 +133,11 @@ fn on_sighup_what_needs_a_restart_is_said() {
     let nodes = bed.await_nodes(|nodes| nodes.contains_key("data/os/name"));
     // It is so until there is one.
     assert_eq!(bed.reload("root = \"/x\"\nnetwork.mode = \"off\"", "read again").len(), 2);
+    let volumes = ["warning: volumes.enabled = true takes effect after a restart", "info: settings were read again"];
+    for _ in 0..2 {
+        assert_eq!(bed.reload("volumes.enabled = true\nnetwork.mode = \"off\"", "read again"), volumes);
+    }
+    assert_eq!(bed.reload("network.mode = \"off\"", "read again"), ["info: settings were read again"]);
     assert_eq!(nodes["data/os/name"], "Debian GNU/Linux 12 (bookworm)");
 }
 
