@@ -93,6 +93,7 @@ fn what_is_wrong_is_said_in_one_line() {
         ("[memroy]", "1: there is no setting memroy; the nearest is the table memory".to_owned()),
         ("[memroy]\nx = 1", "2: there is no setting memroy.x; the nearest is the table memory".to_owned()),
         ("network.shcema = 1", "1: there is no setting network.shcema; the nearest is schema".to_owned()),
+        ("rust = 1", "1: there is no setting rust".to_owned()),
         ("colour = 1", "1: there is no setting colour".to_owned()),
         ("\"a\\nb\" = 1", "1: there is no setting a...".to_owned()),
         ("network = 5", "1: network is 5; allowed: a table".to_owned()),
@@ -180,6 +181,10 @@ fn what_cannot_be_a_file_of_settings() {
         let wrong = Sources::default().load_from(&[at(name)], |_| None).unwrap_err().to_string();
         assert_eq!(wrong, format!("{}/{expected}", directory.path().display()));
     }
+    // Where a value comes from is a comment, which ends with the line.
+    fs::write(at("line\nbreak"), "stderr = true").unwrap();
+    let shown = Sources::default().load_from(&[at("line\nbreak")], |_| None).unwrap().to_toml();
+    assert_eq!(load(&shown).unwrap().origins.len(), SETTINGS.len(), "{shown}");
 }
 
 #[test]
