@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod cli;
 pub mod collect;
+pub mod failure;
 pub mod guest;
 pub mod log;
 pub mod publish;

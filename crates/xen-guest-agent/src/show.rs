@@ -9,8 +9,8 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::collect::root::Root;
 use crate::collect::{Collectors, clock, services};
+use crate::failure::Failure;
 use crate::guest::{Device, Guest};
-use crate::run::Failure;
 use crate::schema::{Name, Schema, Tree};
 use crate::settings::{Place, Settings, quote};
 

@@ -1,42 +1,14 @@
 //! The difference between what is in Xenstore and what should be, as the fewest requests that close it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use xenstore::Path;
 
+use super::change::{Change, Known};
 use super::omitted::Omitted;
 use crate::schema::Tree;
 use crate::schema::layout::{Layout, Role};
-
-/// What is in Xenstore, as far as is known.
-pub(super) type Known = BTreeMap<Path, Vec<u8>>;
-
-/// One request that brings the store nearer to what it should hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// A node gets a value.
-    Write(Path, String),
-    /// A node goes, with all below it.
-    Remove(Path),
-}
-
-impl Change {
-    /// The node.
-    pub fn path(&self) -> &Path {
-        match self {
-            Change::Write(path, _) | Change::Remove(path) => path,
-        }
-    }
-
-    /// Notes that it was done.
-    pub(super) fn apply(self, known: &mut Known) {
-        match self {
-            Change::Write(path, value) => drop(known.insert(path, value.into_bytes())),
-            Change::Remove(path) => known.retain(|node, _| !node.is_at_or_below(&path)),
-        }
-    }
-}
 
 /// What to do, in the order in which it must be done. What is at and below the nodes of `owned` may be removed, too.
 ///

@@ -1,5 +1,6 @@
 //! The publisher: makes the store equal the tree, and knows nothing of either's meaning.
 
+mod change;
 mod diff;
 mod echo;
 pub(crate) mod limiter;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use xenstore::{Connection, Error, ErrorCode, Event, Path, Request, RequestId};
 
-pub use diff::Change;
-use diff::Known;
+pub use change::Change;
+use change::Known;
 use echo::Echoes;
 use limiter::Limiter;
 pub use omitted::NODE_BUDGET;

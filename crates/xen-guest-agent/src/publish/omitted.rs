@@ -6,7 +6,7 @@ use std::fmt::Display;
 use log::{error, warn};
 use xenstore::{Error, ErrorCode, Path};
 
-use super::diff::Change;
+use super::change::Change;
 use super::room;
 use crate::schema::Tree;
 use crate::schema::layout::Layout;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xenstore::{Connection, Error, Path, Request, RequestId, wire};
 
-use super::diff::Known;
+use super::change::Known;
 use crate::schema::layout::{Claim, Kept, Layout};
 
 /// How much of it is read.
