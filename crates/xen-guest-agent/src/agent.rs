@@ -144,11 +144,8 @@ impl Agent {
     }
 
     /// The schema that is published.
-    pub fn schema_name(&self) -> &'static str {
-        match self.schema.name {
-            schema::Name::Std => "std",
-            schema::Name::Rfc => "rfc",
-        }
+    pub fn schema_name(&self) -> schema::Name {
+        self.schema.name
     }
 
     /// Why there is no connection, or was none.

@@ -4,43 +4,44 @@ use std::process::ExitCode;
 
 use xen_guest_agent::cli::{Action, Cli};
 use xen_guest_agent::collect::root::Root;
-use xen_guest_agent::log::Levels;
 use xen_guest_agent::run::{self, Signals};
+use xen_guest_agent::settings::Settings;
 use xen_guest_agent::{log as logging, show, status};
 
 fn main() -> ExitCode {
     let Cli { action, sources } = Cli::parse();
-    if action == Action::Status {
-        logging::start(&Levels::default(), true);
-        return status::print(&Root::new(sources.root()));
-    }
-    // Before all that takes its time: a signal that is not caught ends the process.
-    let signals = Signals::catch();
-    let loaded = match sources.load() {
-        Ok(loaded) => loaded,
+    let load = |start_log: fn(&Settings)| {
+        sources.load().inspect(|loaded| {
+            start_log(&loaded.settings);
+            if let Some(warning) = &loaded.warning {
+                log::warn!("{warning}");
+            }
+        })
+    };
+    let log_to_stderr = |settings: &Settings| logging::start(&settings.loglevel, true);
+    let done = match action {
+        Action::Run => {
+            // Before all that takes its time: a signal that is not caught ends the process.
+            let signals = Signals::catch();
+            load(run::start_log).map(|loaded| signals.and_then(|signals| run::run(loaded.settings, &sources, &signals)))
+        }
+        Action::Config => load(log_to_stderr).map(|loaded| show::print(&loaded.to_toml())),
+        Action::Show(format) => load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format)),
+        Action::Status => {
+            log_to_stderr(&Settings::default());
+            return status::print(&Root::new(sources.root()));
+        }
+    };
+    match done {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
+            log::error!("{failure}");
+            failure.exit_code()
+        }
         Err(wrong) => {
             // As for a wrong option: where to log is not known.
             eprintln!("{}: {wrong}", env!("CARGO_PKG_NAME"));
-            return ExitCode::from(2);
-        }
-    };
-    match action {
-        Action::Run => run::start_log(&loaded.settings),
-        Action::Config | Action::Show(_) | Action::Status => logging::start(&loaded.settings.loglevel, true),
-    }
-    if let Some(warning) = &loaded.warning {
-        log::warn!("{warning}");
-    }
-    let result = match action {
-        Action::Run => signals.and_then(|signals| run::run(loaded.settings, &sources, &signals)),
-        Action::Config | Action::Status => show::print(&loaded.to_toml()),
-        Action::Show(format) => show::show(&loaded.settings, format),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            log::error!("{failure}");
-            failure.exit_code()
+            ExitCode::from(2)
         }
     }
 }

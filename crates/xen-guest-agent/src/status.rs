@@ -12,10 +12,10 @@ use sd_notify::NotifyState;
 use xenstore::Path;
 
 use crate::agent::Agent;
-use crate::collect::Collectors;
 use crate::collect::root::Root;
+use crate::collect::{Collectors, host};
 use crate::run_directory;
-use crate::settings::quote;
+use crate::settings::{name, quote};
 use crate::show;
 
 /// What the file is called in its directory.
@@ -148,7 +148,7 @@ impl Status {
         if let Some((_, resumed)) = self.resumed {
             put("resumed", &quote(&date(resumed)));
         }
-        put("schema", &quote(agent.schema_name()));
+        put("schema", &quote(&name(&agent.schema_name())));
         put("network", &quote(collectors.network_source()));
         match (agent.connection(), agent.problem()) {
             (Some(connection), _) => put("xenstore", &quote(connection.transport().name())),
@@ -215,7 +215,5 @@ pub fn print(root: &Root) -> ExitCode {
 
 /// Whether the agent that wrote this is still there.
 fn is_running(text: &str) -> bool {
-    let process = text.lines().find_map(|line| line.strip_prefix("process = "));
-    let name = process.and_then(|process| fs::read_to_string(format!("/proc/{process}/comm")).ok());
-    name.is_some_and(|name| name.trim_end() == env!("CARGO_PKG_NAME"))
+    text.lines().find_map(|line| line.strip_prefix("process = ")).is_some_and(host::is_agent)
 }

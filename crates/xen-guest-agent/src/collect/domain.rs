@@ -6,11 +6,7 @@ use log::warn;
 use xenstore::{Connection, Error, ErrorCode, Event, Request, RequestId, wire};
 
 use crate::guest::Mac;
-
-const DOMAIN_ID: &str = "domid";
-
-/// Below it each virtual function has a node by its number, with its hardware address under `mac`.
-const VIRTUAL_FUNCTIONS: &str = "xenserver/device/net-sriov-vf";
+use crate::schema::layout::{DOMAIN_ID, GIVEN_FUNCTIONS};
 
 /// Reads from a connection that is the caller's, and watches what may change.
 #[derive(Debug, Default)]
@@ -41,7 +37,7 @@ impl Domain {
     /// Those that end the connection.
     pub fn connect(&mut self, connection: &mut Connection) -> Result<(), Error> {
         *self = Domain { id: self.id, ..Domain::default() };
-        self.ask(Request::watch(VIRTUAL_FUNCTIONS, VIRTUAL_FUNCTIONS)?, Asked::Watch, connection)?;
+        self.ask(Request::watch(GIVEN_FUNCTIONS, GIVEN_FUNCTIONS)?, Asked::Watch, connection)?;
         self.ask(Request::read(DOMAIN_ID)?, Asked::Id, connection)
     }
 
@@ -99,7 +95,7 @@ impl Domain {
         connection: &mut Connection,
     ) -> Result<Option<bool>, Error> {
         let (asked, result) = match event {
-            Event::Watch(event) if event.token == VIRTUAL_FUNCTIONS => {
+            Event::Watch(event) if event.token == GIVEN_FUNCTIONS => {
                 self.is_known = false;
                 self.read_functions(connection)?;
                 return Ok(Some(false));
@@ -132,7 +128,7 @@ impl Domain {
                 for name in wire::strings(names).filter_map(|name| std::str::from_utf8(name).ok()) {
                     // Not +1, or 01.
                     if let Some(number) = name.parse::<u32>().ok().filter(|number| number.to_string() == name) {
-                        let mac = Request::read(format!("{VIRTUAL_FUNCTIONS}/{name}/mac"))?;
+                        let mac = Request::read(format!("{GIVEN_FUNCTIONS}/{name}/mac"))?;
                         self.ask(mac, Asked::Mac(number), connection)?;
                     }
                 }
@@ -163,6 +159,6 @@ impl Domain {
         self.found.clear();
         self.is_doubtful = self.is_unwatched;
         self.is_known = true;
-        self.ask(Request::list(VIRTUAL_FUNCTIONS)?, Asked::Functions, connection)
+        self.ask(Request::list(GIVEN_FUNCTIONS)?, Asked::Functions, connection)
     }
 }

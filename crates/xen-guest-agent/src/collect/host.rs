@@ -59,6 +59,11 @@ impl HostName {
     }
 }
 
+/// Whether this process is an agent of ours.
+pub fn is_agent(process: &str) -> bool {
+    Root::default().text(&format!("/proc/{process}/comm")).is_ok_and(|name| name == env!("CARGO_PKG_NAME"))
+}
+
 /// The process of the Go agent, if it runs.
 pub fn former_agent(root: &Root) -> Option<u32> {
     let processes = File::open(root.path("/proc").ok()?).ok()?;

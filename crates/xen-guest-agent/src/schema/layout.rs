@@ -2,6 +2,12 @@
 
 use xenstore::Path;
 
+/// The toolstack's: the domain's number.
+pub(crate) const DOMAIN_ID: &str = "domid";
+
+/// The toolstack's: below it each virtual function has a node by its number, with its hardware address under `mac`.
+pub(crate) const GIVEN_FUNCTIONS: &str = "xenserver/device/net-sriov-vf";
+
 /// What is told of VIFs stands below this node, by their numbers.
 pub(super) const VIFS: &str = "attr/vif";
 
@@ -47,7 +53,7 @@ pub const LAYOUT: Layout = Layout {
         Claim { is_tree: true, ..cached("memory") },
     ],
     watches: &["data/os_name", INTERFACES, "attr", VIRTUAL_FUNCTIONS],
-    resume: "domid",
+    resume: DOMAIN_ID,
     networks: &[VIFS, INTERFACES, VIRTUAL_FUNCTIONS],
     rank,
 };

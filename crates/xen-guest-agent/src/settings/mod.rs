@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use definitions::{SETTINGS, Setting};
 use value::Form;
-pub(crate) use value::quote;
+pub(crate) use value::{name, quote};
 
 use crate::collect::network::VifNumbers;
 use crate::collect::root::Root;

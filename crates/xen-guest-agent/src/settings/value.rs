@@ -225,7 +225,8 @@ macro_rules! choices {
 
 choices!(schema::Name, network::Mode);
 
-fn name(choice: &impl ValueEnum) -> String {
+/// The name by which a choice is set.
+pub(crate) fn name(choice: &impl ValueEnum) -> String {
     choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
