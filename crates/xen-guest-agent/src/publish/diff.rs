@@ -30,24 +30,27 @@ pub(super) fn diff(
     let wanted_now = || wanted.iter().filter(|(path, _)| !omitted.contains(path));
 
     let differs = |path: &Path, value: &str| known.get(path).is_none_or(|old| old != value.as_bytes());
-    let is_said_last = |path: &Path| matches!(role(path), Role::Announcement | Role::Date);
+    let is_said_last = |path: &Path| role(path) == Role::Announcement;
     let mut changes: Vec<Change> =
         wanted_now().filter(|(path, value)| differs(path, value) && !is_said_last(path)).map(write).collect();
     let stale = stale(layout, owned, within(known, scope), wanted, omitted);
     changes.extend(stale.into_iter().filter(|path| !omitted.is_stuck(path)).map(Change::Remove));
-    let announce = announce || changes.iter().any(|change| role(change.path()) == Role::Cached);
-    let is_due = |path: &Path, value: &str| match role(path) {
-        Role::Announcement => announce || differs(path, value),
-        // It always differs.
-        Role::Date => announce || !known.contains_key(path),
-        Role::Plain | Role::Cached => false,
-    };
-    changes.extend(wanted_now().filter(|(path, value)| is_due(path, value)).map(write));
-    // New values come before removals of the same order, and a node before what is below it.
+    let date = wanted.get_key_value(layout.date).map(|(path, _)| path).filter(|path| !omitted.contains(path));
+    let is_cut_off = date.is_some_and(|date| known.get(date).is_none_or(Vec::is_empty));
+    let has_cached = changes.iter().any(|change| role(change.path()) == Role::Cached);
+    let announce = announce || is_cut_off || has_cached;
+    let is_due = |path: &Path, value: &str| announce || (differs(path, value) && path.as_str() != layout.date);
+    changes.extend(wanted_now().filter(|(path, value)| is_said_last(path) && is_due(path, value)).map(write));
+    let is_short = omitted.is_short();
+    // New values come before removals of the same order, and a node before what is below it. Where room is short, what goes
+    // makes room for what comes.
     changes.sort_by_cached_key(|change| {
-        let path = change.path();
-        ((layout.rank)(path).order, matches!(change, Change::Remove(_)), path.clone())
+        let (path, is_removal) = (change.path(), matches!(change, Change::Remove(_)));
+        (is_short && !is_removal, (layout.rank)(path).order, is_removal, path.clone())
     });
+    if let (Some(date), true, false) = (date, has_cached, is_cut_off) {
+        changes.insert(0, Change::Write(date.clone(), String::new()));
+    }
     changes
 }
 
@@ -167,9 +170,22 @@ mod tests {
             ("data/updated", "then"),
         ];
         let new = [("attr/PVAddons/Installed", "1"), ("data/os_name", "x"), ("data/updated", "now")];
-        assert_eq!(plan(&old, &new), ["-data/os_minorver", "data/updated=now", "attr/PVAddons/Installed=1"]);
+        let expected = ["data/updated=", "-data/os_minorver", "data/updated=now", "attr/PVAddons/Installed=1"];
+        assert_eq!(plan(&old, &new), expected);
         let memory = [("attr/PVAddons/Installed", "1"), ("data/meminfo_free", "5")];
         assert_eq!(plan(&[("attr/PVAddons/Installed", "1")], &memory), ["data/meminfo_free=5"]);
+    }
+
+    #[test]
+    fn what_was_not_announced_is() {
+        let nodes = |date| [("attr/PVAddons/Installed", "1"), ("data/os_name", "x"), ("data/updated", date)];
+        let announced = ["data/updated=now", "attr/PVAddons/Installed=1"];
+        assert_eq!(plan(&nodes(""), &nodes("now")), announced);
+        assert_eq!(plan(&nodes("")[..2], &nodes("now")), announced);
+        let cut_off_again = [("data/updated", ""), ("data/os_name", "y")];
+        assert_eq!(plan(&cut_off_again, &nodes("now")), [&["data/os_name=x"][..], &announced].concat());
+        // Under a schema without the date nobody needs it.
+        assert_eq!(plan(&nodes(""), &nodes("now")[..2]), [] as [&str; 0]);
     }
 
     #[test]

@@ -181,12 +181,7 @@ impl Publisher {
             room::count(self.known.keys().filter(is_elsewhere))
         };
         self.omitted.choose(self.layout, wanted, others, scope.is_none());
-        let mut changes = diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &self.omitted, self.is_new);
-        if self.omitted.is_short() {
-            // What goes makes room for what comes.
-            changes.sort_by_key(|change| matches!(change, Change::Write(..)));
-        }
-        changes
+        diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &self.omitted, self.is_new)
     }
 
     /// Sends `changes`, which come from [`plan`](Self::plan).
@@ -278,7 +273,10 @@ impl Publisher {
                     return Ok(Progress::None);
                 }
                 if let State::Surveying(survey) = std::mem::replace(&mut self.state, State::Idle) {
+                    let date = self.known.get(self.layout.date).cloned();
                     survey.finish(&mut self.known);
+                    // Only whoever knows what was there can tell a foreign date.
+                    self.is_new |= date.is_some_and(|date| self.known.get(self.layout.date) != Some(&date));
                 }
                 Ok(Progress::Found)
             }

@@ -54,6 +54,7 @@ pub const LAYOUT: Layout = Layout {
     ],
     watches: &["data/os_name", INTERFACES, "attr", VIRTUAL_FUNCTIONS],
     resume: DOMAIN_ID,
+    date: "data/updated",
     networks: &[VIFS, INTERFACES, VIRTUAL_FUNCTIONS],
     rank,
 };
@@ -74,7 +75,7 @@ fn rank(path: &Path) -> Rank {
         ["data", "os_distro" | "os_name" | "os_majorver" | "os_minorver" | "os_uname", ..] => (1, 2, Role::Cached),
         ["data", "host_name_dns" | "domain", ..] => (1, 4, Role::Cached),
         ["data", "meminfo_total" | "meminfo_free", ..] => (1, 3, Role::Plain),
-        ["data", "updated", ..] => (2, 3, Role::Date),
+        ["data", "updated", ..] => (2, 3, Role::Announcement),
         ["attr", "PVAddons", "Installed", ..] => (3, 1, Role::Announcement),
         ["attr", "PVAddons", ..] => (3, 1, Role::Plain),
         ["feature", "hotplug", ..] => (3, 4, Role::Plain),
@@ -101,6 +102,9 @@ pub struct Layout {
     pub watches: &'static [&'static str],
     /// A node that nobody writes while the domain runs: its watch fires when the domain was resumed or migrated.
     pub resume: &'static str,
+    /// An announcement whose value is the date, which is no reason to write it. It is empty while cached nodes are being
+    /// changed, so that whoever finds it so announces what another agent could not.
+    pub date: &'static str,
     /// The nodes that all stands below that is told of the network.
     pub networks: &'static [&'static str],
     /// How a node is published.
@@ -155,8 +159,6 @@ pub enum Role {
     Cached,
     /// Written again after cached nodes changed.
     Announcement,
-    /// The same; and its value, which is the date, is no reason to write it.
-    Date,
 }
 
 impl Claim {

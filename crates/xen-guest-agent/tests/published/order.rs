@@ -212,19 +212,27 @@ fn what_other_agents_left_is_put_right_and_announced() {
 }
 
 #[test]
-fn what_a_lost_connection_cut_off_is_announced() {
-    let mut losses = 0;
-    for served in 0..30 {
-        let mut observed = Observed::new(debian(), Name::Std);
-        observed.step("first publication", World::start);
-        observed.world.server.store_mut().faults.drop_after = Some((DOMAIN, served));
-        observed.change("host name", |guest| {
-            guest.host_name = Some("other".to_owned());
-            guest.kernel = "6.9".to_owned();
-        });
-        losses += usize::from(observed.world.server.store().faults.drop_after.is_none());
+fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
+    for is_killed in [false, true] {
+        let mut losses = 0;
+        for served in 0..30 {
+            let mut observed = Observed::new(debian(), Name::Std);
+            observed.step("first publication", World::start);
+            observed.world.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+            observed.step("host name", |world| {
+                world.agent.guest.host_name = Some("other".to_owned());
+                world.agent.guest.kernel = "6.9".to_owned();
+                world.agent.on_news(News::All);
+                world.settle();
+                losses += usize::from(world.server.store().faults.drop_after.is_none());
+                if is_killed {
+                    world.server.store_mut().faults.drop_after = None;
+                    world.restart(Name::Std);
+                }
+            });
+        }
+        assert!((3..30).contains(&losses), "{losses}");
     }
-    assert!((3..30).contains(&losses), "{losses}");
 }
 
 #[test]
@@ -282,6 +290,7 @@ enum Step {
     Resume,
     Restart(Name),
     Loss(usize),
+    Killed(usize, &'static str),
     NoRoom(Option<&'static str>),
     Time(u64),
 }
@@ -309,6 +318,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Resume),
         1 => prop::sample::select(&[Name::Std, Name::Rfc][..]).prop_map(Step::Restart),
         1 => (0..20_usize).prop_map(Step::Loss),
+        1 => (0..9_usize, host_name()).prop_map(|(served, name)| Step::Killed(served, name)),
         // Without room for an announcement there is none; it comes when there is.
         1 => prop::option::of(some(&["data", "data/os_name", "attr/vif"])).prop_map(Step::NoRoom),
         1 => (0..700_u64).prop_map(Step::Time),
@@ -346,6 +356,14 @@ fn take(world: &mut World, step: &Step) {
         Step::Resume => world.server.store_mut().resume(DOMAIN),
         Step::Restart(schema) => world.restart(schema),
         Step::Loss(served) => world.server.store_mut().faults.drop_after = Some((DOMAIN, served)),
+        Step::Killed(served, host_name) => {
+            guest.host_name = Some(host_name.to_owned());
+            world.agent.on_news(News::All);
+            world.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+            world.settle();
+            world.server.store_mut().faults.drop_after = None;
+            world.restart(Name::Std);
+        }
         Step::NoRoom(Some(path)) => refuse(world, path),
         Step::NoRoom(None) => world.server.store_mut().faults.refuse.clear(),
         Step::Time(seconds) => world.pass(Duration::from_secs(seconds)),

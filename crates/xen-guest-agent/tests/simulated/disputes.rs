@@ -18,10 +18,19 @@ fn published_with_os(world: &mut World) {
 fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() {
     let mut world = World::new(Toolstack::Xapi);
     published_with_os(&mut world);
-    let truth = world.published();
+    let published = |world: &World| {
+        let mut nodes = world.published();
+        // A date is as good as any other.
+        if let Some(date) = nodes.get_mut("data/updated").filter(|date| date.ends_with(" 1970")) {
+            date.replace_range(.., "a date");
+        }
+        nodes
+    };
+    let truth = published(&world);
     for node in truth.keys().map(String::as_str).chain(["attr/vif", "attr/PVAddons", "attr"]) {
         for remove in [true, false] {
-            if node == "attr" || (!remove && node.matches('/').count() < 2) {
+            // What only stands above others has no value to be put right.
+            if node == "attr" || (!remove && !truth.contains_key(node)) {
                 continue;
             }
             if remove {
@@ -32,19 +41,16 @@ fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() 
             world.server.process();
             world.agent.on_readable(world.now);
             world.pass(Duration::from_secs(2));
-            let is_back = world.published() == truth;
+            let is_back = published(&world) == truth;
             assert!(is_back || !node.starts_with("attr"), "{node}, removed: {remove}");
             if !is_back {
                 world.agent.on_news(News::All);
                 world.agent.compare();
                 world.pass(Duration::from_secs(1));
-                let mut published = world.published();
-                published.insert("data/updated".to_owned(), truth["data/updated"].clone());
-                assert_eq!(published, truth, "{node}, removed: {remove}");
+                assert_eq!(published(&world), truth, "{node}, removed: {remove}");
             }
             // Long enough for this not to be a quarrel.
             world.pass(Duration::from_secs(1200));
-            world.write("data/updated", &truth["data/updated"]);
         }
     }
 }
