@@ -96,6 +96,7 @@ fn a_restored_guest_is_published_again_within_three_seconds() {
         domain.run("ip addr del 10.0.0.2/24 dev eth0");
         let before = domain.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4/0"));
         assert_eq!(before["attr/vif/0/ipv4/1"], "10.1.0.3");
+        let resumes = domain.log().matches("the domain was resumed").count();
         println!("before the save, {}:\n{}", domain.home(), show(&before));
 
         let image = domain.file("image");
@@ -109,6 +110,8 @@ fn a_restored_guest_is_published_again_within_three_seconds() {
         let took = begin.elapsed();
         println!("after the restore, {}:\n{}", domain.home(), show(&after));
         println!("whole {} ms after the restore", took.as_millis());
+        // It was no chance: the watches told the agent.
+        assert_eq!(domain.log().matches("the domain was resumed").count(), resumes + 1, "{}", domain.log());
         assert!(took <= Duration::from_secs(3), "{took:?}");
         fs::remove_file(image).unwrap();
 

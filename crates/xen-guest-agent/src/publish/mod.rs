@@ -109,7 +109,8 @@ impl Publisher {
         self.is_new = old.is_new || matches!(old.state, State::Changing(_));
         (self.owned, self.known) = (old.owned, old.known);
         self.quarrel = old.quarrel;
-        self.omitted = old.omitted.on_new_connection();
+        self.omitted = old.omitted;
+        self.omitted.on_new_store();
         for watch in self.layout.watches.iter().copied().chain([self.layout.resume]) {
             let id = connection.submit(Request::watch(watch, watch)?)?;
             self.watches_asked.insert(id, watch);
@@ -243,7 +244,7 @@ impl Publisher {
         }
         self.due = Some(Scope::All);
         info!("the domain was resumed: publishing everything again");
-        self.retry();
+        self.omitted.on_new_store();
         // That its nodes went was no quarrel.
         self.quarrel = Limiter::new(QUARREL.0, QUARREL.1);
         self.is_new = true;

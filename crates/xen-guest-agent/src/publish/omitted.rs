@@ -83,9 +83,10 @@ impl Omitted {
     }
 
     /// All is tried again, and nothing said again.
-    pub(super) fn on_new_connection(self) -> Self {
-        let Omitted { budget, told, is_shortage_told, .. } = self;
-        Omitted { budget, room: budget, told, is_shortage_told, ..Omitted::default() }
+    pub(super) fn on_new_store(&mut self) {
+        let (told, is_shortage_told) = (std::mem::take(&mut self.told), self.is_shortage_told);
+        self.retry();
+        (self.told, self.is_shortage_told) = (told, is_shortage_told);
     }
 
     /// All is tried again, and said again where it is still so.
