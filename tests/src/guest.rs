@@ -65,6 +65,11 @@ impl Guest {
         self.bridge.resume(ring);
     }
 
+    /// Closes the connections of all clients, who may connect again.
+    pub fn hang_up(&mut self) {
+        self.bridge.hang_up();
+    }
+
     /// What a checkpoint looks like from the inside: the domain stands still for a moment, and nothing has changed.
     pub fn checkpoint(&mut self) {
         self.bridge.suspend();

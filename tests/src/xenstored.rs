@@ -54,34 +54,18 @@ impl Xenstored {
             daemon.program()
         );
         let directory = tempfile::tempdir().expect("make a temporary directory");
-        let at = |name: &str| directory.path().join(name);
-        fs::write(at("shim.so"), shim()).expect("write the shim");
-        fs::write(at("xsd_port"), "3").expect("write xsd_port");
-        File::create(at("xsd_kva")).and_then(|file| file.set_len(4096)).expect("make xsd_kva");
-        let output = File::create(at("output")).expect("make a file for the daemon's output");
-
-        let mut command = match daemon {
-            Daemon::C => {
-                let mut command = Command::new(daemon.program());
-                command
-                    .arg("--no-fork")
-                    .env("LD_PRELOAD", at("shim.so"))
-                    .env("XENSTORED_RUNDIR", directory.path())
-                    .env("XENSTORED_ROOTDIR", directory.path());
-                command
-            }
-            Daemon::OCaml => oxenstored(directory.path()),
-        };
-        let child = command
-            .env("XENSTORED_SHIM_DIR", directory.path())
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("share the output file"))
-            .stderr(output)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().to_string_lossy()));
-        let mut xenstored = Xenstored { daemon, child, socket: at("socket"), directory };
+        let child = spawn(daemon, directory.path());
+        let mut xenstored = Xenstored { daemon, child, socket: directory.path().join("socket"), directory };
         xenstored.wait_until_it_answers();
         xenstored
+    }
+
+    /// Kills the daemon and starts another, that knows nothing of what the first did.
+    pub fn restart(&mut self) {
+        self.child.kill().expect("kill the daemon");
+        self.child.wait().expect("wait for the daemon");
+        self.child = spawn(self.daemon, self.directory.path());
+        self.wait_until_it_answers();
     }
 
     fn wait_until_it_answers(&mut self) {
@@ -141,6 +125,35 @@ impl Drop for Xenstored {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Starts the daemon with all its files in `directory`.
+fn spawn(daemon: Daemon, directory: &Path) -> Child {
+    let at = |name: &str| directory.join(name);
+    fs::write(at("shim.so"), shim()).expect("write the shim");
+    fs::write(at("xsd_port"), "3").expect("write xsd_port");
+    File::create(at("xsd_kva")).and_then(|file| file.set_len(4096)).expect("make xsd_kva");
+    let output = File::create(at("output")).expect("make a file for the daemon's output");
+
+    let mut command = match daemon {
+        Daemon::C => {
+            let mut command = Command::new(daemon.program());
+            command
+                .arg("--no-fork")
+                .env("LD_PRELOAD", at("shim.so"))
+                .env("XENSTORED_RUNDIR", directory)
+                .env("XENSTORED_ROOTDIR", directory);
+            command
+        }
+        Daemon::OCaml => oxenstored(directory),
+    };
+    command
+        .env("XENSTORED_SHIM_DIR", directory)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().expect("share the output file"))
+        .stderr(output)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().to_string_lossy()))
 }
 
 /// oxenstored's socket and pid file are at fixed places: it gets a mount namespace in which `directory` is there.

@@ -33,7 +33,6 @@ on_both_daemons! {
     what_others_change_is_put_right
     services_are_published_at_once_and_taken_back_after_a_restart
     signals_end_it_cleanly_and_the_nodes_stay
-    a_silent_server_does_not_keep_it_from_ending
 }
 
 /// A guest with two VIFs, and addresses.
@@ -313,19 +312,6 @@ fn signals_end_it_cleanly_and_the_nodes_stay(daemon: Daemon) {
         let is_early = std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::TERM.as_raw());
         assert!(status.code() == Some(0) || is_early, "after {delay}: {status} {}", agent.log());
     }
-}
-
-fn a_silent_server_does_not_keep_it_from_ending(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let mut agent = bed.start();
-    let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
-    kill_process(server, Signal::STOP).unwrap();
-    bed.network.ip("addr add 10.0.0.9/24 dev lan");
-    sleep(MOMENT);
-    agent.signal(Signal::TERM);
-    let status = agent.wait();
-    kill_process(server, Signal::CONT).unwrap();
-    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

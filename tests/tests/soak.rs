@@ -1,8 +1,8 @@
 //! The agent for an hour in a guest that is never at rest. `SOAK_SECONDS` makes it longer or shorter, `SOAK_SEED` another.
 //!
-//! Addresses come and go, links go down and up, memory moves, dom0 changes and removes nodes, the domain is resumed,
-//! and xenstored stands still from time to time. Throughout, what is published is soon the truth, and memory and
-//! descriptors stay as they are.
+//! Addresses come and go, links go down and up, memory moves, the system changes, dom0 removes nodes, the domain is resumed,
+//! connections break, xenstored stands still, and the agent is told to read its settings from time to time. Throughout, what
+//! is published is soon the truth, and memory and descriptors stay as they are.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
@@ -17,6 +17,9 @@ use system_tests::{Agent, Bed, Collector, Daemon, Profile, Toolstack};
 /// Others' changes are put right at once as long as there is no quarrel: ten of them, and then one in two minutes.
 const AT_ONCE: u32 = 9;
 const QUARREL: Duration = Duration::from_secs(125);
+
+/// Kinds of deeds.
+const KINDS: u64 = 19;
 
 /// What memory may come to more than at first, in KiB.
 const GROWTH: u64 = 48;
@@ -53,16 +56,20 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
     println!("SOAK_SEED={seed}");
     let mut dice = Dice(seed | 1 << 40);
     let mut bed = Bed::new(Daemon::C, Toolstack::Xapi, Collector::Netlink, &["lan", "wan"]);
-    let mut agent = bed.start_as(Profile::Release);
+    let mut command = bed.command(Profile::Release);
+    command.args(["--memory-period", "5"]);
+    let mut agent = Agent::spawn(command, &bed.root.join("log"));
     bed.await_truth();
     let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
-    let (start, mut others, mut deeds) = (Instant::now(), 0, 0);
+    let (start, mut others, mut deeds, mut checks, mut losses) = (Instant::now(), 0, 0, 0, 0);
+    let mut system = "Debian GNU/Linux 12 (bookworm)".to_owned();
     let mut first = None;
     let mut most = (0, 0);
     while start.elapsed() < length {
         let link = ["lan", "wan"][usize::try_from(dice.below(2)).unwrap()];
         let address = format!("10.{}.0.{}/24", dice.below(3), dice.below(40) + 1);
-        match dice.below(16) {
+        // At first each of them, so that what is allocated once is.
+        match if deeds < 2 * KINDS { deeds % KINDS } else { dice.below(KINDS) } {
             0..=4 => drop(bed.network.ip(&format!("addr replace {address} dev {link}"))),
             5..=7 => drop(bed.network.ip(&format!("addr flush dev {link} to {address}"))),
             8 => drop(bed.network.ip(&format!("addr replace 2001:db8::{}/64 dev {link} nodad", dice.below(20)))),
@@ -86,6 +93,15 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
                 bed.root.write("batch", &batch);
                 bed.network.ip(&format!("-batch {}", bed.root.join("batch").display()));
             }
+            14 => {
+                bed.guest.hang_up();
+                losses += 1;
+            }
+            15 => {
+                system = format!("System {}", dice.below(5));
+                bed.root.set_os_release(&format!("ID=debian\nPRETTY_NAME=\"{system}\"\nVERSION_ID=12\n"));
+            }
+            16 => agent.signal(Signal::HUP),
             _ if others < AT_ONCE || start.elapsed() > QUARREL * (others - AT_ONCE + 1) => {
                 others += 1;
                 let home = bed.guest.home();
@@ -101,6 +117,7 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
         if dice.below(4) == 0 {
             let nodes = bed.await_truth();
             bed.await_nodes(|nodes| nodes.contains_key("attr/PVAddons/MajorVersion"));
+            checks += 1;
             assert!(nodes.len() < 700, "{} nodes", nodes.len());
             assert!(agent.is_running(), "{}", agent.log());
         }
@@ -112,10 +129,13 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
         }
     }
     bed.await_truth();
+    bed.await_nodes(|nodes| nodes.get("data/os_name") == Some(&system));
+    let requests = bed.guest.requests().total();
     let (first, last) = (first.expect("a third of the time passed"), figures(&agent));
     println!(
-        "{deeds} deeds in {:?}: private memory {} KiB at most in the first third, {} in all, {} in the end; descriptors {}, {}, {}",
-        start.elapsed(),
+        "{deeds} deeds in {} s, {losses} of them a broken connection; {checks} checks, {requests} requests; private memory {} KiB \
+         at most in the first third, {} in all, {} in the end; descriptors {}, {}, {}",
+        start.elapsed().as_secs(),
         first.0,
         most.0,
         last.0,
@@ -125,6 +145,8 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
     );
     assert!(most.0 <= first.0 + GROWTH && most.1 <= first.1, "it grows");
     let log = agent.stop();
-    let unexpected: Vec<_> = log.lines().filter(|line| !line.contains("resumed")).collect();
+    let expected = ["was resumed", "trying again until it works", "connected to Xenstore", "settings were read"];
+    let is_expected = |line: &&str| expected.iter().any(|text| line.contains(text));
+    let unexpected: Vec<_> = log.lines().filter(|line| !is_expected(line)).collect();
     assert!(unexpected.is_empty(), "{unexpected:?}");
 }

@@ -84,6 +84,7 @@ impl Kernel {
         if ready.orders {
             match self.order() {
                 Some(Order::Suspend) => self.suspending = true,
+                Some(Order::HangUp) => self.hang_up(),
                 Some(order) => unreachable!("{order:?} of a domain that runs"),
                 None => return Ok(false),
             }
@@ -184,6 +185,14 @@ impl Kernel {
     fn send(&mut self) -> Result<(), DaemonGone> {
         self.ring.push(&mut self.requests);
         self.ring.tell()
+    }
+
+    fn hang_up(&mut self) {
+        let clients: Vec<_> = self.clients.keys().copied().collect();
+        for id in clients {
+            self.forget(id);
+        }
+        self.done(Order::HangUp);
     }
 
     fn accept(&mut self) {

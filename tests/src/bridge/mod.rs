@@ -46,10 +46,12 @@ enum Order {
     Cancel,
     /// Go on with a new ring and register all watches again.
     Resume,
+    /// Close the clients' connections.
+    HangUp,
 }
 
 impl Order {
-    const ALL: [Order; 3] = [Order::Suspend, Order::Cancel, Order::Resume];
+    const ALL: [Order; 4] = [Order::Suspend, Order::Cancel, Order::Resume, Order::HangUp];
 }
 
 /// The thread and the way to it.
@@ -93,6 +95,10 @@ impl Bridge {
     pub(crate) fn resume(&mut self, ring: Ring) {
         *self.next_ring.lock().unwrap() = Some(ring);
         self.order(Order::Resume);
+    }
+
+    pub(crate) fn hang_up(&mut self) {
+        self.order(Order::HangUp);
     }
 
     fn order(&mut self, order: Order) {
