@@ -152,9 +152,9 @@ mod tests {
         ];
         let expected = [
             "data/os_name=x",
-            "data/updated=now",
             "attr/PVAddons/Installed=1",
             "attr/PVAddons/MajorVersion=1",
+            "data/updated=now",
             "attr/vif/0/ipv4/0=10.0.0.1",
             "attr/vif/0/ipv4/0/prefix=24",
         ];
@@ -170,7 +170,7 @@ mod tests {
             ("data/updated", "then"),
         ];
         let new = [("attr/PVAddons/Installed", "1"), ("data/os_name", "x"), ("data/updated", "now")];
-        let expected = ["data/updated=", "-data/os_minorver", "data/updated=now", "attr/PVAddons/Installed=1"];
+        let expected = ["data/updated=", "-data/os_minorver", "attr/PVAddons/Installed=1", "data/updated=now"];
         assert_eq!(plan(&old, &new), expected);
         let memory = [("attr/PVAddons/Installed", "1"), ("data/meminfo_free", "5")];
         assert_eq!(plan(&[("attr/PVAddons/Installed", "1")], &memory), ["data/meminfo_free=5"]);
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn what_was_not_announced_is() {
         let nodes = |date| [("attr/PVAddons/Installed", "1"), ("data/os_name", "x"), ("data/updated", date)];
-        let announced = ["data/updated=now", "attr/PVAddons/Installed=1"];
+        let announced = ["attr/PVAddons/Installed=1", "data/updated=now"];
         assert_eq!(plan(&nodes(""), &nodes("now")), announced);
         assert_eq!(plan(&nodes("")[..2], &nodes("now")), announced);
         let cut_off_again = [("data/updated", ""), ("data/os_name", "y")];

@@ -75,18 +75,19 @@ fn rank(path: &Path) -> Rank {
         ["data", "os_distro" | "os_name" | "os_majorver" | "os_minorver" | "os_uname", ..] => (1, 2, Role::Cached),
         ["data", "host_name_dns" | "domain", ..] => (1, 4, Role::Cached),
         ["data", "meminfo_total" | "meminfo_free", ..] => (1, 3, Role::Plain),
+        ["attr", "PVAddons", "Installed", ..] => (2, 1, Role::Announcement),
+        // Of its order, after the other announcement.
         ["data", "updated", ..] => (2, 3, Role::Announcement),
-        ["attr", "PVAddons", "Installed", ..] => (3, 1, Role::Announcement),
-        ["attr", "PVAddons", ..] => (3, 1, Role::Plain),
-        ["feature", "hotplug", ..] => (3, 4, Role::Plain),
-        ["control", "feature-balloon", ..] => (3, 3, Role::Plain),
+        ["attr", "PVAddons", ..] => (2, 1, Role::Plain),
+        ["feature", "hotplug", ..] => (2, 4, Role::Plain),
+        ["control", "feature-balloon", ..] => (2, 3, Role::Plain),
         ["attr", "vif", _, "ipv4" | "ipv6", _, "", ..]
         | ["xenserver", "attr", _, _, "ipv4" | "ipv6", ..]
-        | ["data", "net", _, "ipv4" | "ipv6", ..] => (4, ADDRESS, Role::Plain),
-        ["data", "xen-guest-agent" | "os", ..] | ["data", "net", _, "", ..] => (4, 2, Role::Plain),
-        ["data", "memory", ..] => (4, 3, Role::Plain),
-        ["data", "net", ..] | ["attr", ..] => (5, 6, Role::Plain),
-        _ => (6, 7, Role::Plain),
+        | ["data", "net", _, "ipv4" | "ipv6", ..] => (3, ADDRESS, Role::Plain),
+        ["data", "xen-guest-agent" | "os", ..] | ["data", "net", _, "", ..] => (3, 2, Role::Plain),
+        ["data", "memory", ..] => (3, 3, Role::Plain),
+        ["data", "net", ..] | ["attr", ..] => (4, 6, Role::Plain),
+        _ => (5, 7, Role::Plain),
     };
     // The first address of a family is the one by which the guest is known.
     let worth_of_first = if worth == ADDRESS { 2 } else { worth };
@@ -102,7 +103,7 @@ pub struct Layout {
     pub watches: &'static [&'static str],
     /// A node that nobody writes while the domain runs: its watch fires when the domain was resumed or migrated.
     pub resume: &'static str,
-    /// An announcement whose value is the date, which is no reason to write it. It is empty while cached nodes are being
+    /// The last announcement. Its value is the date, which is no reason to write it. It is empty while cached nodes are being
     /// changed, so that whoever finds it so announces what another agent could not.
     pub date: &'static str,
     /// The nodes that all stands below that is told of the network.

@@ -156,7 +156,5 @@ fn what_was_changed_when_a_connection_was_lost_is_announced() {
         let writes: Vec<_> = requests.iter().filter(|request| request.kind == Kind::WRITE).collect();
         let last = |node: &str| writes.iter().rposition(|request| request.path.ends_with(node));
         assert!(last("data/os_uname") < last("attr/PVAddons/Installed"), "after {after}: {writes:?}");
-        // A request whose connection was dropped is among them, and was not done.
-        assert!(after >= 3 || writes.len() > 3, "after {after}: {writes:?}");
     }
 }

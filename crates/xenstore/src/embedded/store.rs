@@ -89,12 +89,12 @@ impl Store {
         let Some(domain) = self.connections.get(&connection).map(|connection| connection.domain) else {
             return;
         };
-        self.log.record(domain, request);
         #[cfg(feature = "faults")]
         if self.faults.drops(domain) {
             self.disconnect(connection);
             return;
         }
+        self.log.record(domain, request);
         #[cfg(feature = "faults")]
         let result = match self.faults.refuses(domain, request) {
             Some(code) => Err(code),
@@ -214,12 +214,12 @@ impl Store {
         })
     }
 
-    /// How many requests came from a domain, through all of its connections.
+    /// How many requests of a domain were answered, through all of its connections.
     pub fn requests(&self, domain: DomId) -> usize {
         self.log.all(domain)
     }
 
-    /// How many requests of one kind came from a domain. Kinds that the protocol does not have count as one.
+    /// How many requests of one kind were answered to a domain. Kinds that the protocol does not have count as one.
     pub fn requests_of_kind(&self, domain: DomId, kind: Kind) -> usize {
         self.log.of_kind(domain, kind)
     }
@@ -229,7 +229,7 @@ impl Store {
         self.log.keep_requests(keep);
     }
 
-    /// Takes the requests of all domains that were kept, the oldest first.
+    /// Takes the requests of all domains that were answered and kept, the oldest first.
     pub fn take_requests(&mut self) -> Vec<LoggedRequest> {
         self.log.take_requests()
     }

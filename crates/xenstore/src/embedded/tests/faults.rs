@@ -51,7 +51,7 @@ fn a_connection_is_dropped() {
     let payload = b"data/b\0".to_vec();
     store.handle(guest, &Message { kind: Kind::WRITE, request_id: 1, transaction_id: 0, payload });
     assert!(!store.is_connected(guest));
-    assert_eq!(store.read(format!("{HOME}/data/b")), None);
+    assert_eq!((store.read(format!("{HOME}/data/b")), store.requests(5)), (None, 1));
     let again = store.connect(5);
     assert_eq!(ask(&mut store, again, Kind::WRITE, "data/b\0"), ok());
 }
