@@ -1,6 +1,7 @@
 //! A guest's files, for programs that take a `--root`.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -39,16 +40,18 @@ impl FakeRoot {
         self.write("etc/os-release", text);
     }
 
-    /// Sets `proc/meminfo`: total and available memory in KiB.
+    /// Sets `proc/meminfo`: total and available memory in KiB. It stays the same file, as the kernel's does, and of the same
+    /// length.
     pub fn set_memory(&self, total: u64, available: u64) {
         let free = available / 2;
-        self.write(
-            "proc/meminfo",
-            &format!(
-                "MemTotal:       {total:>8} kB\nMemFree:        {free:>8} kB\nMemAvailable:   {available:>8} kB\n\
-                 Buffers:              64 kB\nCached:              128 kB\nSwapTotal:             0 kB\n"
-            ),
+        let text = format!(
+            "MemTotal:       {total:>8} kB\nMemFree:        {free:>8} kB\nMemAvailable:   {available:>8} kB\n\
+             Buffers:              64 kB\nCached:              128 kB\nSwapTotal:             0 kB\n"
         );
+        match OpenOptions::new().write(true).open(self.join("proc/meminfo")) {
+            Ok(file) => file.write_all_at(text.as_bytes(), 0).expect("write proc/meminfo"),
+            Err(_) => self.write("proc/meminfo", &text),
+        }
     }
 
     /// Sets the host name in `proc/sys/kernel/hostname`.

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
@@ -26,6 +27,13 @@ const GROWTH: u64 = 48;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect(name))
+}
+
+/// What stays as it is all the time.
+fn lasting(mut nodes: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let fleeting = ["data/meminfo_free", "data/os_name", "data/updated", "unique-domain-id"];
+    nodes.retain(|path, _| !path.starts_with("attr/vif/") && !fleeting.contains(&path.as_str()));
+    nodes
 }
 
 /// Private memory in KiB, and open descriptors.
@@ -59,15 +67,16 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
     let mut command = bed.command(Profile::Release);
     command.args(["--memory-period", "5"]);
     let mut agent = Agent::spawn(command, &bed.root.join("log"));
-    bed.await_truth();
+    let before = lasting(bed.await_truth());
     let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
     let (start, mut others, mut deeds, mut checks, mut losses) = (Instant::now(), 0, 0, 0, 0);
+    let mut available = 512 * 1024;
     let mut system = "Debian GNU/Linux 12 (bookworm)".to_owned();
     let mut first = None;
     let mut most = (0, 0);
     while start.elapsed() < length {
         let link = ["lan", "wan"][usize::try_from(dice.below(2)).unwrap()];
-        let address = format!("10.{}.0.{}/24", dice.below(3), dice.below(40) + 1);
+        let address = format!("10.{}.0.{}/24", dice.below(3), dice.below(8) + 1);
         // At first each of them, so that what is allocated once is.
         match if deeds < 2 * KINDS { deeds % KINDS } else { dice.below(KINDS) } {
             0..=4 => drop(bed.network.ip(&format!("addr replace {address} dev {link}"))),
@@ -77,7 +86,10 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
                 bed.network.ip(&format!("link set {link} down"));
                 bed.network.ip(&format!("link set {link} up"));
             }
-            10 => bed.root.set_memory(1024 * 1024, dice.below(1024 * 1024)),
+            10 => {
+                available = dice.below(1024 * 1024);
+                bed.root.set_memory(1024 * 1024, available);
+            }
             11 => {
                 kill_process(server, Signal::STOP).unwrap();
                 bed.network.ip(&format!("addr replace {address} dev {link}"));
@@ -116,8 +128,16 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
         sleep(Duration::from_millis(dice.below(500)));
         if dice.below(4) == 0 {
             let nodes = bed.await_truth();
-            bed.await_nodes(|nodes| nodes.contains_key("attr/PVAddons/MajorVersion"));
+            bed.await_nodes(|nodes| lasting(nodes.clone()) == before);
             checks += 1;
+            // These are looked at every five seconds.
+            if checks % 10 == 0 {
+                bed.await_nodes(|nodes| {
+                    let free = nodes.get("data/meminfo_free").and_then(|free| free.parse().ok());
+                    let is_right = free.is_some_and(|free: u64| free.abs_diff(available) < 1024 * 1024 / 100);
+                    is_right && nodes.get("data/os_name") == Some(&system)
+                });
+            }
             assert!(nodes.len() < 700, "{} nodes", nodes.len());
             assert!(agent.is_running(), "{}", agent.log());
         }
@@ -129,7 +149,7 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
         }
     }
     bed.await_truth();
-    bed.await_nodes(|nodes| nodes.get("data/os_name") == Some(&system));
+    bed.await_nodes(|nodes| lasting(nodes.clone()) == before);
     let requests = bed.guest.requests().total();
     let (first, last) = (first.expect("a third of the time passed"), figures(&agent));
     println!(
