@@ -136,7 +136,7 @@ impl Omitted {
             let mut matters = wanted.keys().filter(|path| (layout.rank)(path).worth <= MATTERS);
             self.is_shut_out |= matters.all(|path| room::is_at_or_below(path, &self.refused));
         }
-        self.tell();
+        self.tell(is_all);
     }
 
     fn fails(&self, path: &Path) -> bool {
@@ -218,7 +218,7 @@ impl Omitted {
         false
     }
 
-    fn tell(&mut self) {
+    fn tell(&mut self, is_all: bool) {
         let mut untold = std::mem::take(&mut self.untold);
         if let (true, Some(first)) = (self.is_shut_out, untold.first()) {
             error!(
@@ -231,7 +231,8 @@ impl Omitted {
         if !untold.is_empty() {
             warn!("left out, since Xenstore does not take it: {}", some(untold.iter()));
         }
-        if !self.surplus.is_empty() && !std::mem::replace(&mut self.is_shortage_told, true) {
+        // Who stays in a part alone says nothing of who will.
+        if is_all && !self.surplus.is_empty() && !std::mem::replace(&mut self.is_shortage_told, true) {
             let why = if self.room < self.budget { "Xenstore has room for" } else { "the agent may make" };
             let (room, names) = (self.room, some(self.surplus.iter()));
             warn!("{why} {room} nodes, so these are left out until there is room: {names}");
