@@ -273,7 +273,6 @@ impl Agent {
     fn notice_silence(&mut self, now: Duration) {
         let owing = self.connection.as_ref().filter(|connection| connection.is_waiting());
         let Some(connection) = owing.filter(|connection| !connection.transport().is_device()) else {
-            self.silent_since = None;
             return;
         };
         if now >= *self.silent_since.get_or_insert(now) + SILENCE {
