@@ -302,7 +302,7 @@ impl Agent {
             self.schema.seed(self.publisher.known());
             self.is_seeded = true;
         }
-        let is_all = news == News::All || self.is_urgent || self.publisher.is_short();
+        let is_all = news == News::All || self.publisher.is_short();
         let changes = if is_all {
             self.guest.date = date;
             self.publisher.own(Schema::owned(&self.guest));
