@@ -261,7 +261,6 @@ impl Publisher {
         if let Some(watch) = self.watches_asked.remove(&id) {
             if let Err(error) = result {
                 warn!("{error}: changes that others make there are noticed late");
-                self.echoes.take(&Path::new(watch)?);
                 self.unwatched.push(watch);
             }
             return Ok(Progress::None);
