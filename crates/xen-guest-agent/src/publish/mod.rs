@@ -286,9 +286,7 @@ impl Publisher {
                 match result {
                     Ok(_) => self.on_success(change, now),
                     Err(error) => {
-                        if self.is_watched(change.path()) {
-                            self.echoes.take(change.path());
-                        }
+                        self.echoes.take(change.path());
                         self.on_failure(change, error);
                     }
                 }
