@@ -86,7 +86,7 @@ impl Publisher {
             owned: BTreeSet::new(),
             known: Known::new(),
             state: State::Idle,
-            due: Some(Scope::All),
+            due: None,
             disturbed: None,
             quarrel: Limiter::new(QUARREL.0, QUARREL.1),
             omitted: Omitted::default(),
@@ -343,7 +343,6 @@ impl Publisher {
     }
 
     fn begin_survey(&mut self, scope: Scope, connection: &mut Connection) -> Result<(), Error> {
-        self.due = None;
         if scope >= Scope::Kept {
             self.disturbed = None;
             self.may_be_deceived = false;
