@@ -103,9 +103,7 @@ impl Omitted {
         self.put_off.clear();
         self.stuck.retain(|_, is_refused| *is_refused);
         self.unfit.clear();
-        if self.room < self.budget {
-            self.try_more_room();
-        }
+        self.try_more_room();
         self.is_shortage_told &= !self.surplus.is_empty();
         if self.is_shut_out {
             // One is enough to see.
