@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use xen_guest_agent::agent::News;
-use xenstore::embedded::Toolstack;
+use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
+use xenstore::{ErrorCode, Path};
 
 use crate::log;
-use crate::world::World;
+use crate::world::{DOMAIN, World, guest};
 
 fn published_with_os(world: &mut World) {
     world.agent.on_news(News::All);
@@ -108,6 +109,111 @@ fn a_quarrel_is_given_up_for_minutes_and_said_once() {
     world.pass(Duration::from_millis(10));
     assert_eq!(world.read("attr/vif/0/name").as_deref(), Some("eth0"));
     assert_eq!(log::take(), [""; 0]);
+}
+
+#[test]
+fn a_quarrel_goes_on_over_a_new_connection() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.pass(Duration::from_secs(60));
+    let is_put_right = |world: &mut World| {
+        world.write("attr/vif/0/name", "theirs");
+        world.server.process();
+        world.settle();
+        world.read("attr/vif/0/name").as_deref() == Some("eth0")
+    };
+    for _ in 0..10 {
+        assert!(is_put_right(&mut world));
+        world.pass(Duration::from_secs(1));
+    }
+    log::take();
+    world.store().faults.drop_after = Some((DOMAIN, 0));
+    world.agent.compare();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(log::take().len(), 2, "lost and connected");
+    assert!(!is_put_right(&mut world));
+    assert_eq!(log::take(), [""; 0]);
+    // A comparison that does not look there does not end it.
+    world.agent.compare();
+    world.settle();
+    world.pass(Duration::from_secs(1));
+    world.agent.compare();
+    world.settle();
+    assert!(!is_put_right(&mut world));
+    world.agent.compare();
+    world.settle();
+    assert_eq!(world.read("attr/vif/0/name").as_deref(), Some("theirs"));
+    world.pass(Duration::from_secs(120));
+    assert_eq!(world.read("attr/vif/0/name").as_deref(), Some("eth0"));
+}
+
+#[test]
+fn what_somebody_changed_is_all_that_is_written() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.pass(Duration::from_secs(60));
+    let writes = world.requests(Kind::WRITE);
+    world.write("attr/vif/0/name", "theirs");
+    world.settle();
+    assert_eq!(world.requests(Kind::WRITE) - writes, 1);
+}
+
+#[test]
+fn an_event_after_a_failed_write_is_somebody_elses() {
+    let mut world = World::new(Toolstack::Xapi);
+    let path = Path::new("attr/vif/0/name").unwrap();
+    world.store().faults.refuse =
+        vec![Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path, code: ErrorCode::EACCES }];
+    world.remove("attr/vif/0/name");
+    world.settle();
+    assert_eq!(world.agent.refused().count(), 1);
+    // What may not be written is not there.
+    world.write("attr/vif/0/name", "theirs");
+    world.settle();
+    assert_eq!(world.read("attr/vif/0/name"), None);
+}
+
+#[test]
+fn what_went_with_a_node_above_it_needs_no_removal() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.store().faults.drop_events = true;
+    world.remove("attr/vif/0/ipv4");
+    world.store().faults.drop_events = false;
+    let first = world.agent.guest.interfaces[&2].addresses[0];
+    world.set_addresses(vec![first]);
+    world.settle();
+    assert_eq!((world.requests(Kind::RM), world.agent.left_out().count()), (1, 0));
+}
+
+#[test]
+fn where_no_watch_could_be_set_all_is_compared() {
+    log::take();
+    let mut world = World::unconnected(Toolstack::Xapi, guest());
+    let refusals = ["attr", "data/os_name", "data/net", "xenserver/attr/net-sriov-vf"].map(|path| Refusal {
+        domain: DOMAIN,
+        kind: Some(Kind::WATCH),
+        path: Path::new(path).unwrap(),
+        code: ErrorCode::E2BIG,
+    });
+    world.store().faults.refuse = refusals.into();
+    world.connect();
+    world.pass(Duration::from_secs(10));
+    assert!(log::take().iter().all(|line| line.contains("noticed late")));
+    for _ in 0..2 {
+        world.remove("attr/vif/0/name");
+        world.pass(Duration::from_secs(10));
+        assert_eq!(world.read("attr/vif/0/name"), None);
+        world.agent.compare();
+        world.settle();
+        assert_eq!(world.read("attr/vif/0/name").as_deref(), Some("eth0"));
+        world.pass(Duration::from_secs(10));
+        world.agent.compare();
+        world.settle();
+    }
+    // A resume is known by another watch.
+    world.remove("attr/vif");
+    let domain = world.domain;
+    world.store().resume(domain);
+    world.settle();
+    assert_eq!(world.read("attr/vif/0/name").as_deref(), Some("eth0"));
 }
 
 #[test]

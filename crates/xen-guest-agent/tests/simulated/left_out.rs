@@ -10,8 +10,8 @@ use xenstore::Path;
 use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
 
-use crate::log;
 use crate::world::{DOMAIN, World, address, guest, meaning};
+use crate::{log, volume};
 
 fn refusal(path: &str, code: ErrorCode) -> Refusal {
     Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path: Path::new(path).unwrap(), code }
@@ -44,12 +44,68 @@ fn what_is_refused_is_said_in_one_line_and_once() {
     for _ in 0..3 {
         assert_eq!(writes_until_compared(&mut world), 2, "memory");
     }
+    // What is only about the network is nothing to judge the host by.
+    let writes = world.requests(Kind::WRITE);
+    world.set_address(7);
+    world.settle();
+    writes_until_compared(&mut world);
+    assert_eq!(world.requests(Kind::WRITE) - writes, 1 + 2);
+    // A new connection is tried again, as a new host may be behind it.
+    world.store().faults.drop_after = Some((DOMAIN, 0));
+    world.store().keep_requests(true);
+    world.agent.compare();
+    world.pass(Duration::from_secs(2));
+    let requests = world.store().take_requests();
+    let tried = |node: &str| requests.iter().filter(|r| r.kind == Kind::WRITE && r.path.ends_with(node)).count();
+    assert_eq!(["data/domain", "feature/hotplug/vif", "attr/vif/0/name"].map(tried), [1, 1, 1]);
+    let lines = log::take();
+    assert!(lines.len() == 2 && lines[0].contains("trying again") && lines[1].contains("connected"), "{lines:?}");
     world.store().faults.refuse.clear();
     world.agent.retry_refused();
     world.settle();
     assert_eq!(world.read("data/domain").as_deref(), Some("example.org"));
     let lines = log::take();
     assert!(lines.len() == 1 && lines[0].contains("control/feature-balloon"), "{lines:?}");
+}
+
+#[test]
+fn a_refusal_lasts_and_any_other_failure_is_tried_again() {
+    for (code, is_refusal) in [
+        (ErrorCode::EACCES, true),
+        (ErrorCode::EPERM, true),
+        (ErrorCode::EROFS, true),
+        (ErrorCode::EIO, false),
+        (ErrorCode::E2BIG, false),
+    ] {
+        let mut world = World::unconnected(Toolstack::Xapi, guest());
+        world.write("attr/vif/1/name", "stale");
+        let removal = Refusal { kind: Some(Kind::RM), ..refusal("attr/vif/1", code.clone()) };
+        world.store().faults.refuse = vec![refusal("attr/vif/0/name", code.clone()), removal];
+        world.connect();
+        let left_out: Vec<_> = world.agent.left_out().map(ToString::to_string).collect();
+        let refused: Vec<_> = world.agent.refused().map(ToString::to_string).collect();
+        let (some, none) = if is_refusal { (refused, left_out) } else { (left_out, refused) };
+        assert_eq!((some, none), (vec!["attr/vif/0/name".to_owned(), "attr/vif/1".to_owned()], vec![]), "{code}");
+        world.store().faults.refuse.clear();
+        writes_until_compared(&mut world);
+        assert_eq!(world.read("attr/vif/0/name").is_some(), !is_refusal, "{code}");
+        assert_eq!(world.read("attr/vif/1/name").is_none(), !is_refusal, "{code}");
+    }
+}
+
+#[test]
+fn a_host_shuts_out_who_may_tell_neither_version_nor_system_nor_address() {
+    let system = ["data/os_uname", "data/host_name_dns"].as_slice();
+    for (refused, is_shut_out) in
+        [(&["attr"][..], false), (system, false), (&["attr", "data/os_uname"], true), (&["data", "feature"], false)]
+    {
+        log::take();
+        let mut world = World::unconnected(Toolstack::Xapi, guest());
+        world.store().faults.refuse = refused.iter().map(|path| refusal(path, ErrorCode::EACCES)).collect();
+        world.connect();
+        let lines = log::take();
+        assert!(lines.len() == 1 && lines[0].starts_with("ERROR") == is_shut_out, "{refused:?}: {lines:?}");
+    }
 }
 
 #[test]
@@ -67,6 +123,14 @@ fn a_guest_that_may_write_nothing_says_so_and_tries_slowly() {
     assert!(writes_until_compared(&mut world) > 10);
     assert_eq!(meaning(&world.published()), meaning(&world.truth(&[].into())));
     assert_eq!(log::take(), [""; 0]);
+    // From now on a refusal is one node's.
+    world.store().faults.refuse = vec![refusal("attr/vif/0/ipv4/1", ErrorCode::EACCES)];
+    world.set_addresses(["10.0.0.1", "10.0.0.3"].map(address).into());
+    world.settle();
+    let writes = world.requests(Kind::WRITE);
+    world.set_address(7);
+    world.settle();
+    assert_eq!(world.requests(Kind::WRITE) - writes, 1);
 }
 
 #[test]
@@ -100,13 +164,66 @@ fn a_budget_is_kept_by_worth_before_anything_is_sent() {
 }
 
 #[test]
+fn addresses_that_there_is_no_room_for_take_the_place_of_what_is_worth_less() {
+    log::take();
+    let mut world = World::unconnected(Toolstack::Xapi, guest());
+    world.agent.set_node_budget(70);
+    world.agent.guest.volumes = (1..=5).map(|number| volume(&number.to_string(), number)).collect();
+    let base = world.server.store().owned_nodes(DOMAIN);
+    world.connect();
+    assert!(world.read("data/volumes/4/name").is_some() && world.agent.left_out().next().is_none());
+    // Only these are compared at first, and then the budget shows that they are not all there is to choose from.
+    world.set_addresses(addresses(15));
+    world.settle();
+    assert_eq!(world.read("attr/vif/0/ipv4/14").as_deref(), Some("10.1.0.15"));
+    assert_eq!(world.read("data/volumes/4/name"), None);
+    let made = world.server.store().owned_nodes(DOMAIN) - base;
+    assert!((65..=70).contains(&made), "{made} nodes");
+    let lines = log::take();
+    assert!(lines.len() == 1 && lines[0].contains("data/volumes") && !lines[0].contains("attr"), "{lines:?}");
+    world.set_addresses(addresses(2));
+    world.settle();
+    assert!(world.read("data/volumes/4/name").is_some() && world.agent.left_out().next().is_none());
+    // It is over once it was seen to be so, and then it is news again.
+    for expected in [0, 1] {
+        world.set_addresses(addresses(15));
+        world.settle();
+        assert_eq!(log::take().len(), expected);
+        world.set_addresses(addresses(2));
+        world.settle();
+        writes_until_compared(&mut world);
+    }
+    // What is not written anyway needs no room.
+    world.store().faults.refuse = vec![refusal("attr/vif/0/ipv4", ErrorCode::EACCES)];
+    world.set_addresses(addresses(15));
+    world.settle();
+    assert_eq!(world.agent.left_out().count(), 0);
+    assert!(world.read("data/volumes/4/name").is_some());
+    // A smaller budget counts from now on, and whatever is tried again.
+    let most = base + 40;
+    world.agent.set_node_budget(40);
+    world.settle();
+    assert!(world.server.store().owned_nodes(DOMAIN) <= most);
+    world.agent.retry_refused();
+    world.settle();
+    assert!(world.server.store().owned_nodes(DOMAIN) <= most);
+    // Nor is it news over a new connection.
+    log::take();
+    world.store().faults.drop_after = Some((DOMAIN, 0));
+    world.agent.compare();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(log::take().len(), 2, "lost and connected");
+    assert!(world.server.store().owned_nodes(DOMAIN) <= most);
+}
+
+#[test]
 fn a_full_quota_is_for_what_is_worth_most() {
     for code in [ErrorCode::ENOSPC, ErrorCode::EQUOTA] {
         log::take();
         let mut world = World::unconnected(Toolstack::Xapi, guest());
         let own = world.server.store().owned_nodes(DOMAIN);
         world.store().quotas.nodes_full = code.clone();
-        world.store().quotas.nodes = own + 60;
+        world.store().quotas.nodes = own + 55;
         world.set_addresses(addresses(100));
         world.connect();
         world.pass(Duration::from_secs(1));
@@ -122,16 +239,30 @@ fn a_full_quota_is_for_what_is_worth_most() {
         world.set_addresses(more);
         world.agent.guest.balloon = true;
         world.agent.on_news(News::All);
+        world.store().keep_requests(true);
         world.pass(Duration::from_secs(1));
+        // Removals make room first, so that nothing fails and is tried again.
+        let kinds: Vec<_> = world.store().take_requests().iter().map(|request| request.kind).collect();
+        let removals = kinds.iter().take_while(|kind| **kind == Kind::RM).count();
+        assert!(removals > 0 && kinds[removals..].iter().all(|kind| *kind == Kind::WRITE), "{code}: {kinds:?}");
+        world.store().keep_requests(false);
         assert_eq!(world.read("attr/vif/0/ipv6/0").as_deref(), Some("2001:db8::1"), "{code}");
         assert_eq!(world.read("control/feature-balloon").as_deref(), Some("1"), "{code}");
         // To look whether there is room costs little, and says nothing again.
         let writes = writes_until_compared(&mut world);
         assert!(writes <= 40, "{code}: {writes} writes");
         assert_eq!(log::take(), [""; 0], "{code}");
+        let writes = world.requests(Kind::WRITE);
+        world.set_address(7);
+        world.settle();
+        assert_eq!(world.requests(Kind::WRITE) - writes, 1, "{code}");
         world.store().quotas.nodes = 1000;
         assert!(writes_until_compared(&mut world) > 40);
         assert_eq!(meaning(&world.published()), meaning(&world.truth(&[].into())), "{code}");
+        // The budget is a limit still.
+        world.set_addresses(addresses(400));
+        world.pass(Duration::from_secs(1));
+        assert!(world.server.store().owned_nodes(DOMAIN) <= own + 700, "{code}");
     }
 }
 
@@ -147,6 +278,22 @@ fn what_was_freed_is_used_at_once() {
     world.set_addresses(addresses(5));
     world.pass(Duration::from_secs(1));
     assert_eq!(meaning(&world.published()), meaning(&world.truth(&[].into())));
+    // There is room for all, and for nothing more: what goes goes first.
+    world.store().quotas.nodes = world.server.store().owned_nodes(DOMAIN);
+    world.store().keep_requests(true);
+    let mut others = addresses(3);
+    others.push(address("2001:db8::1"));
+    world.set_addresses(others);
+    world.pass(Duration::from_secs(1));
+    let kinds: Vec<_> = world.store().take_requests().iter().map(|request| request.kind).collect();
+    assert_eq!(kinds, [Kind::RM, Kind::RM, Kind::WRITE, Kind::WRITE]);
+    // On demand, all is tried again at once, up to the budget and not beyond.
+    world.store().quotas.nodes = 1000;
+    world.set_addresses(addresses(400));
+    world.agent.retry_refused();
+    world.pass(Duration::from_secs(1));
+    let made = world.server.store().owned_nodes(DOMAIN) - own;
+    assert!((690..=700).contains(&made), "{made} nodes");
 }
 
 #[test]
@@ -164,6 +311,12 @@ fn a_value_that_is_too_long_takes_nothing_with_it() {
         let left: BTreeSet<_> = meaning(&world.published());
         let gone: Vec<_> = before.difference(&left).collect();
         assert_eq!(gone, ["data/host_name_dns = web1"]);
+        // Nor is it taken for a full store.
+        world.set_addresses(addresses(5));
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.read("attr/vif/0/ipv4/4/prefix").as_deref(), Some("24"));
+        world.set_addresses(guest().interfaces[&2].addresses.clone());
+        world.pass(Duration::from_secs(1));
     }
     let lines = log::take();
     assert!(lines.len() == 1 && lines[0].contains("data/host_name_dns"), "{lines:?}");

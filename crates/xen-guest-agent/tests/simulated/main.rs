@@ -7,7 +7,9 @@ mod disputes;
 mod faults;
 mod left_out;
 mod log;
+mod pace;
 mod restart;
+mod told;
 mod world;
 
 use std::time::Duration;
@@ -215,7 +217,7 @@ fn a_lost_connection_is_made_again_with_growing_pauses() {
         store
     });
     world.agent.on_readable(world.now);
-    assert!(world.agent.connection().is_none());
+    assert!(world.agent.connection().is_none() && !world.agent.is_published());
     let mut pauses = Vec::new();
     for _ in 0..8 {
         let deadline = world.agent.deadline().unwrap();
