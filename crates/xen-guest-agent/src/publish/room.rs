@@ -1,6 +1,5 @@
 //! Who stays when there is not room for all.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use xenstore::Path;
@@ -59,17 +58,16 @@ pub(super) fn surplus(layout: &Layout, wanted: &[&Path], most: usize) -> BTreeSe
     out
 }
 
-/// Of all siblings the one with the lowest index; of those without any, the first by name.
+/// Of all siblings the one with the lowest index; where they have none, the first by name.
 fn firsts<'a>(paths: &[&'a Path]) -> BTreeSet<&'a str> {
-    let mut firsts: BTreeMap<&str, (Reverse<bool>, u32, &str)> = BTreeMap::new();
+    let mut firsts: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
     for path in paths {
         let Some((above, name)) = path.rsplit_once('/') else { continue };
-        let index = name.parse();
-        let this = (Reverse(index.is_ok()), index.unwrap_or(0), path.as_str());
+        let this = (name.parse().unwrap_or(0), path.as_str());
         let first = firsts.entry(above).or_insert(this);
         *first = this.min(*first);
     }
-    firsts.into_values().map(|(.., path)| path).collect()
+    firsts.into_values().map(|(_, path)| path).collect()
 }
 
 /// Whether the node or one above it is in the set.
