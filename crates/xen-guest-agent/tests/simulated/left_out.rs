@@ -249,8 +249,10 @@ fn a_full_quota_is_for_what_is_worth_most() {
         assert_eq!(world.read("attr/vif/0/ipv6/0").as_deref(), Some("2001:db8::1"), "{code}");
         assert_eq!(world.read("control/feature-balloon").as_deref(), Some("1"), "{code}");
         // To look whether there is room costs little, and says nothing again.
-        let writes = writes_until_compared(&mut world);
-        assert!(writes <= 40, "{code}: {writes} writes");
+        for _ in 0..5 {
+            let writes = writes_until_compared(&mut world);
+            assert!(writes <= 40, "{code}: {writes} writes");
+        }
         assert_eq!(log::take(), [""; 0], "{code}");
         let writes = world.requests(Kind::WRITE);
         world.set_address(7);

@@ -222,6 +222,7 @@ fn a_lost_connection_is_made_again_with_growing_pauses() {
     for _ in 0..8 {
         let deadline = world.agent.deadline().unwrap();
         pauses.push(deadline.saturating_sub(world.now).as_secs());
+        assert!(!world.agent.wants_connection(world.now));
         world.now = deadline;
         assert!(world.agent.wants_connection(world.now));
         world.agent.connect(Err(xenstore::Error::NotFound("no socket".to_owned())), world.now);

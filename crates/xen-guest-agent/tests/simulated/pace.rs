@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use xen_guest_agent::agent::News;
-use xenstore::embedded::Toolstack;
+use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
+use xenstore::{ErrorCode, Path};
 
 use crate::world::{DOMAIN, World};
 use crate::{FUNCTION, with_function};
@@ -183,4 +184,19 @@ fn nothing_is_published_before_the_virtual_functions_are_known() {
     world.store().faults.hold_replies = false;
     world.settle();
     assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.7"));
+}
+
+#[test]
+fn a_virtual_function_that_could_not_be_read_is_with_the_next_comparison() {
+    let mut world = with_function(Toolstack::Xapi);
+    world.server.store_mut().write(format!("{FUNCTION}/mac"), "02:00:00:00:00:09").unwrap();
+    let path = Path::new("xenserver/device/net-sriov-vf/4/mac").unwrap();
+    world.store().faults.refuse = vec![Refusal { domain: DOMAIN, kind: None, path, code: ErrorCode::EIO }];
+    world.connect();
+    world.store().faults.refuse.clear();
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.read("xenserver/attr/net-sriov-vf/4/ipv4/0"), None);
+    world.agent.compare();
+    world.settle();
+    assert_eq!(world.read("xenserver/attr/net-sriov-vf/4/ipv4/0").as_deref(), Some("10.0.9.1"));
 }
