@@ -48,9 +48,10 @@ pub(super) fn surplus(layout: &Layout, wanted: &[&Path], most: usize) -> BTreeSe
         .collect();
     by_worth.sort_unstable();
     let (mut nodes, mut out) = (BTreeSet::new(), BTreeSet::new());
+    // What is below a node needs more than it, and comes after it.
     for (.., path) in by_worth {
         let added = add(&mut nodes, path);
-        if nodes.len() > most || is_at_or_below(path, &out) {
+        if nodes.len() > most {
             nodes.retain(|node| !added.contains(node));
             out.insert(path.clone());
         }
