@@ -87,6 +87,10 @@ mod tests {
         assert!(echoes.deadline().is_none() && !echoes.expire(at(1000)), "a slow server");
         echoes.confirm(&path("attr/b"), at(5));
         assert_eq!(echoes.deadline(), Some(at(7)));
+        echoes.expect(&path("attr/a"));
+        echoes.expect(&path("attr/b"));
+        assert!(echoes.deadline().is_none() && !echoes.expire(at(1000)), "one more, and a slow server");
+        echoes.confirm(&path("attr/b"), at(5));
         assert!(!echoes.expire(at(6)));
         assert!(echoes.expire(at(7)));
         assert!(!echoes.take(&path("attr/b")));
