@@ -324,8 +324,8 @@ impl Agent {
             self.publisher.publish(changes, connection)?;
             self.events += 1;
             self.is_urgent = false;
-            // After a loss it is looked again, whether all has arrived. Where nothing could be sent, there may be more to do.
-            self.news = (is_reconnecting || !self.publisher.is_busy()).then_some(News::All);
+            // After a loss it is looked again, whether all has arrived.
+            self.news = is_reconnecting.then_some(News::All);
             return Ok(());
         }
         if is_reconnecting {

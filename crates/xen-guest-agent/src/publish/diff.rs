@@ -41,12 +41,12 @@ pub(super) fn diff(
     let announce = announce || is_cut_off || has_cached;
     let is_due = |path: &Path, value: &str| announce || (differs(path, value) && path.as_str() != layout.date);
     changes.extend(wanted_now().filter(|(path, value)| is_said_last(path) && is_due(path, value)).map(write));
-    let is_short = omitted.is_short();
-    // New values come before removals of the same order, and a node before what is below it. Where room is short, what goes
-    // makes room for what comes.
+    let is_tight = omitted.is_tight();
+    // New values come before removals of the same order, and a node before what is below it. Where there is not room for
+    // both, what goes makes room for what comes.
     changes.sort_by_cached_key(|change| {
         let (path, is_removal) = (change.path(), matches!(change, Change::Remove(_)));
-        (is_short && !is_removal, (layout.rank)(path).order, is_removal, path.clone())
+        (is_tight && !is_removal, (layout.rank)(path).order, is_removal, path.clone())
     });
     if let (Some(date), true, false) = (date, has_cached, is_cut_off) {
         changes.insert(0, Change::Write(date.clone(), String::new()));

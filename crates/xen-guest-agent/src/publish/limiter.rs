@@ -24,6 +24,11 @@ impl Limiter {
         if self.left > 0 { self.counted } else { self.counted + self.pause }
     }
 
+    /// Whether all is allowed again.
+    pub(crate) fn is_rested(&self, now: Duration) -> bool {
+        now.saturating_sub(self.counted) >= self.pause * (self.burst - self.left)
+    }
+
     /// Counts one that is done. Whether nothing is left after it, for the first time since all was allowed.
     pub(crate) fn take(&mut self, now: Duration) -> bool {
         let earned = now.saturating_sub(self.counted).as_nanos() / self.pause.as_nanos().max(1);

@@ -5,8 +5,11 @@ mod diff;
 mod echo;
 pub(crate) mod limiter;
 mod omitted;
+mod quarrel;
+mod refusals;
 mod room;
 mod survey;
+mod worth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,16 +20,13 @@ use xenstore::{Connection, Error, ErrorCode, Event, Path, Request, RequestId};
 pub use change::Change;
 use change::Known;
 use echo::Echoes;
-use limiter::Limiter;
-pub use omitted::NODE_BUDGET;
 use omitted::Omitted;
+use quarrel::Quarrels;
+pub use room::NODE_BUDGET;
 use survey::{Scope, Survey};
 
 use crate::schema::Tree;
 use crate::schema::layout::Layout;
-
-/// So often at once, and then once in each such time, what others change is put right.
-const QUARREL: (u32, Duration) = (10, Duration::from_secs(120));
 
 /// What is known of the store, and what is under way to change it.
 ///
@@ -40,10 +40,8 @@ pub struct Publisher {
     state: State,
     /// A survey that is due once nothing is under way.
     due: Option<Scope>,
-    /// A node that somebody else changed since the last survey began.
-    disturbed: Option<Path>,
-    /// Holds back surveys that others cause, so that nobody's repeated writes are multiplied by ours.
-    quarrel: Limiter,
+    /// What others changed since the last survey began.
+    quarrels: Quarrels,
     /// What is left out of what should be there.
     omitted: Omitted,
     echoes: Echoes,
@@ -87,8 +85,7 @@ impl Publisher {
             known: Known::new(),
             state: State::Idle,
             due: None,
-            disturbed: None,
-            quarrel: Limiter::new(QUARREL.0, QUARREL.1),
+            quarrels: Quarrels::default(),
             omitted: Omitted::default(),
             echoes: Echoes::default(),
             may_be_deceived: false,
@@ -108,7 +105,7 @@ impl Publisher {
         // What was being changed when the last connection broke may be there, and not have been announced.
         self.is_new = old.is_new || matches!(old.state, State::Changing(_));
         (self.owned, self.known) = (old.owned, old.known);
-        self.quarrel = old.quarrel;
+        self.quarrels = old.quarrels;
         self.omitted = old.omitted;
         self.omitted.on_new_store();
         for watch in self.layout.watches.iter().copied().chain([self.layout.resume]) {
@@ -157,7 +154,7 @@ impl Publisher {
     pub fn next_survey(&self) -> Option<Duration> {
         match (&self.state, self.due) {
             (State::Idle, Some(_)) => Some(Duration::ZERO),
-            (State::Idle, None) => self.disturbed.as_ref().map(|_| self.quarrel.next()),
+            (State::Idle, None) => self.quarrels.next(),
             _ => None,
         }
     }
@@ -174,14 +171,7 @@ impl Publisher {
 
     /// What should be done for the store to equal `wanted`; with a `scope`, at and below those nodes.
     pub fn plan(&mut self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
-        let is_elsewhere = |path: &&Path| scope.is_some_and(|scope| !scope.iter().any(|top| is_below(path, top)));
-        // Hardly ever are there so many that they must be counted.
-        let others = if self.omitted.has_room_for(self.known.len() + wanted.len()) {
-            0
-        } else {
-            room::count(self.known.keys().filter(is_elsewhere))
-        };
-        self.omitted.choose(self.layout, wanted, others, scope.is_none());
+        self.omitted.choose(self.layout, &self.known, wanted, scope);
         diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &self.omitted, self.is_new)
     }
 
@@ -217,7 +207,7 @@ impl Publisher {
     }
 
     fn is_watched(&self, path: &Path) -> bool {
-        self.layout.watches.iter().any(|watch| is_below(path, watch))
+        self.layout.watches.iter().any(|watch| is_below(path, watch) && !self.unwatched.contains(watch))
     }
 
     /// Takes what came from the store.
@@ -238,7 +228,7 @@ impl Publisher {
         if path.as_str() != self.layout.resume {
             if self.layout.claims.iter().any(|claim| claim.concerns(path)) {
                 debug!("somebody changed {path}");
-                self.disturbed = Some(path.clone());
+                self.quarrels.disturb(path);
             }
             return Progress::None;
         }
@@ -246,7 +236,7 @@ impl Publisher {
         info!("the domain was resumed: publishing everything again");
         self.omitted.on_new_store();
         // That its nodes went was no quarrel.
-        self.quarrel = Limiter::new(QUARREL.0, QUARREL.1);
+        self.quarrels = Quarrels::default();
         self.is_new = true;
         Progress::Resumed
     }
@@ -302,8 +292,8 @@ impl Publisher {
 
     fn on_success(&mut self, change: Change, now: Duration) {
         self.echoes.confirm(change.path(), now);
+        self.has_more |= self.omitted.on_success(self.layout, change.path());
         change.apply(&mut self.known);
-        self.has_more |= self.omitted.on_success();
     }
 
     fn on_failure(&mut self, change: Change, error: Error) {
@@ -318,7 +308,7 @@ impl Publisher {
 
     /// Whether there is more to do than was planned.
     fn end_round(&mut self) -> bool {
-        let may_have_room = self.omitted.end_round(|| room::count(self.known.keys()));
+        let may_have_room = self.omitted.end_round(|| worth::count(self.known.keys()));
         std::mem::take(&mut self.has_more) || may_have_room
     }
 
@@ -327,13 +317,8 @@ impl Publisher {
     /// # Errors
     /// Those that end the connection.
     pub fn survey(&mut self, connection: &mut Connection, now: Duration) -> Result<(), Error> {
-        if let (None, Some(path)) = (self.due, &self.disturbed) {
-            if self.quarrel.take(now) {
-                let pause = QUARREL.1.as_secs() / 60;
-                warn!(
-                    "somebody keeps changing what the agent publishes, so it is put right every {pause} minutes: {path}"
-                );
-            }
+        if self.due.is_none() && self.quarrels.next().is_some() {
+            self.quarrels.take(now);
             self.due = Some(Scope::All);
         }
         match self.due.take() {
@@ -344,7 +329,7 @@ impl Publisher {
 
     fn begin_survey(&mut self, scope: Scope, connection: &mut Connection) -> Result<(), Error> {
         if scope >= Scope::Kept {
-            self.disturbed = None;
+            self.quarrels.settle();
             self.may_be_deceived = false;
         }
         self.state = State::Surveying(Survey::begin(self.layout, &self.owned, scope, connection)?);

@@ -1,152 +1,151 @@
-//! Who stays when there is not room for all.
+//! How many nodes there is room for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use log::warn;
 use xenstore::Path;
 
+use super::change::Known;
+use super::omitted::some;
+use super::worth::{self, DEPTH};
 use crate::schema::layout::Layout;
 
-/// How deep nodes stand, at most.
-pub(super) const DEPTH: usize = 7;
-
-/// How many nodes the store has for these, with those above them. What stands directly in the domain's home is the
+/// Nodes that the agent makes at most, those above others included. A guest's quota is 1000, and some 50 are its
 /// toolstack's.
-pub(super) fn count<'a>(paths: impl IntoIterator<Item = &'a Path>) -> usize {
-    let mut nodes = BTreeSet::new();
-    paths.into_iter().for_each(|path| drop(add(&mut nodes, path)));
-    nodes.len()
+pub const NODE_BUDGET: usize = 700;
+
+/// Where the store was full before, so many nodes more are tried at a time.
+const MORE: usize = 32;
+
+/// The budget, and what is known of the quota: a store that is full shows how many nodes there is room for. From there on
+/// worth decides who stays.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may go with any")]
+pub(super) struct Room {
+    budget: usize,
+    /// How many nodes there is room for as far as is known.
+    known: usize,
+    /// Nodes that there was no room for since the last comparison, and whether there were new ones in this round.
+    unfit: BTreeSet<Path>,
+    is_full: bool,
+    /// Whether there may be more room than is known, and it is being tried.
+    is_trying: bool,
+    /// Nodes that the last choice left out, since there is no room for all.
+    surplus: BTreeSet<Path>,
+    /// Whether what is there and what is to come would not fit beside one another.
+    is_tight: bool,
+    is_told: bool,
 }
 
-/// Adds a node and those above it; returns those that were not there.
-fn add<'a>(nodes: &mut BTreeSet<&'a str>, path: &'a str) -> Vec<&'a str> {
-    let mut added = Vec::new();
-    let mut node = path;
-    while let Some((above, _)) = node.rsplit_once('/') {
-        if !nodes.insert(node) {
-            break;
+impl Default for Room {
+    fn default() -> Self {
+        Room::new(NODE_BUDGET)
+    }
+}
+
+impl Room {
+    fn new(budget: usize) -> Self {
+        Room {
+            budget,
+            known: budget,
+            unfit: BTreeSet::new(),
+            is_full: false,
+            is_trying: false,
+            surplus: BTreeSet::new(),
+            is_tight: false,
+            is_told: false,
         }
-        added.push(node);
-        node = above;
     }
-    added
-}
 
-/// Those of `wanted` that `most` nodes have no room for, when those worth most come first. What is below one of them is
-/// among them.
-pub(super) fn surplus(layout: &Layout, wanted: &[&Path], most: usize) -> BTreeSet<Path> {
-    if wanted.len() * DEPTH <= most {
-        return BTreeSet::new();
+    pub(super) fn set_budget(&mut self, nodes: usize) {
+        (self.budget, self.known) = (nodes, nodes);
     }
-    let firsts = firsts(wanted);
-    let mut by_worth: Vec<_> = wanted
-        .iter()
-        .map(|path| {
-            let rank = (layout.rank)(path);
-            let is_first = firsts.contains(path.as_str());
-            (if is_first { rank.worth_of_first } else { rank.worth }, rank.order, *path)
-        })
-        .collect();
-    by_worth.sort_unstable();
-    let (mut nodes, mut out) = (BTreeSet::new(), BTreeSet::new());
-    // What is below a node needs more than it, and comes after it.
-    for (.., path) in by_worth {
-        let added = add(&mut nodes, path);
-        if nodes.len() > most {
-            nodes.retain(|node| !added.contains(node));
-            out.insert(path.clone());
+
+    /// All is tried again, and said again where it is still so.
+    pub(super) fn retry(&mut self) {
+        *self = Room::new(self.budget);
+    }
+
+    /// The same, and nothing is said again.
+    pub(super) fn on_new_store(&mut self) {
+        *self = Room { is_told: self.is_told, ..Room::new(self.budget) };
+    }
+
+    /// Tries, with few requests, whether there is more by now.
+    pub(super) fn compare(&mut self) {
+        self.unfit.clear();
+        self.try_more();
+        self.is_told &= !self.surplus.is_empty();
+    }
+
+    fn try_more(&mut self) {
+        self.known = (self.known + MORE).min(self.budget);
+        self.is_trying = self.known < self.budget;
+    }
+
+    /// Whether there is not room for all.
+    pub(super) fn is_short(&self) -> bool {
+        self.known < self.budget || !self.surplus.is_empty()
+    }
+
+    /// Whether something must go before anything comes.
+    pub(super) fn is_tight(&self) -> bool {
+        self.is_tight || self.is_short()
+    }
+
+    /// What there is no room for.
+    pub(super) fn surplus(&self) -> &BTreeSet<Path> {
+        &self.surplus
+    }
+
+    /// Chooses what of `wanted`, which is all or a part, there is room for beside what is there elsewhere.
+    pub(super) fn choose(
+        &mut self,
+        layout: &Layout,
+        there: &Known,
+        wanted: &[&Path],
+        is_elsewhere: impl Fn(&Path) -> bool,
+    ) {
+        // Hardly ever are there so many that they must be counted.
+        let is_close = (there.len() + wanted.len()) * DEPTH > self.known;
+        self.is_tight = is_close && worth::count(there.keys().chain(wanted.iter().copied())) > self.known;
+        let others = if is_close { worth::count(there.keys().filter(|path| is_elsewhere(path))) } else { 0 };
+        self.surplus = worth::surplus(layout, wanted, self.known.saturating_sub(others));
+    }
+
+    /// There was no room for a node. Where to make room was of no use, those that still found none.
+    pub(super) fn on_failure(&mut self, path: Path) -> Option<BTreeSet<Path>> {
+        if self.unfit.insert(path) {
+            self.is_full = true;
+            return None;
         }
+        // C xenstored has room for the names of some 530 nodes below one, too.
+        Some(std::mem::take(&mut self.unfit))
     }
-    out
-}
 
-/// Of all siblings the one with the lowest index; where they have none, the first by name.
-fn firsts<'a>(paths: &[&'a Path]) -> BTreeSet<&'a str> {
-    let mut firsts: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
-    for path in paths {
-        let Some((above, name)) = path.rsplit_once('/') else { continue };
-        let this = (name.parse().unwrap_or(0), path.as_str());
-        let first = firsts.entry(above).or_insert(this);
-        *first = this.min(*first);
-    }
-    firsts.into_values().map(|(_, path)| path).collect()
-}
-
-/// Whether the node or one above it is in the set.
-pub(super) fn is_at_or_below(path: &str, set: &BTreeSet<Path>) -> bool {
-    let mut node = path;
-    while !set.is_empty() {
-        if set.contains(node) {
+    /// All changes of a round were answered, and `count` nodes are there now. Whether more can be tried.
+    pub(super) fn end_round(&mut self, count: impl FnOnce() -> usize) -> bool {
+        if std::mem::take(&mut self.is_full) {
+            self.known = self.known.min(count());
+            self.is_trying = false;
+        } else if self.is_trying {
+            self.try_more();
             return true;
         }
-        let Some((above, _)) = node.rsplit_once('/') else { break };
-        node = above;
-    }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schema::layout::LAYOUT;
-
-    const NODES: [&str; 12] = [
-        "attr/PVAddons/MajorVersion",
-        "attr/vif/0/ipv4/10",
-        "attr/vif/0/ipv4/10/prefix",
-        "attr/vif/0/ipv4/9",
-        "attr/vif/0/ipv4/9/prefix",
-        "attr/vif/0/ipv6/3",
-        "attr/vif/0/ipv6/4",
-        "attr/vif/0/name",
-        "data/host_name_dns",
-        "data/meminfo_free",
-        "data/os_name",
-        "feature/hotplug/vif",
-    ];
-
-    fn paths() -> Vec<Path> {
-        NODES.iter().map(|path| Path::new(*path).unwrap()).collect()
+        false
     }
 
-    #[test]
-    fn nodes_above_count() {
-        assert_eq!(count(&paths()), 18);
-        assert_eq!(count(&[Path::new("data").unwrap()]), 0);
+    /// Whether a shortage is still to be said, which counts as saying it.
+    pub(super) fn is_news(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_told, true)
     }
 
-    #[test]
-    fn worth_decides() {
-        let paths = paths();
-        let kept = |most| {
-            let wanted: Vec<_> = paths.iter().collect();
-            let out = surplus(&LAYOUT, &wanted, most);
-            let kept: Vec<_> = paths.iter().filter(|path| !out.contains(*path)).collect();
-            assert!(count(kept.iter().copied()) <= most);
-            kept.iter().map(|path| path.as_str()).collect::<Vec<_>>()
-        };
-        let expected: [&[&str]; 8] = [
-            &[],
-            &["data/os_name"],
-            &["attr/PVAddons/MajorVersion"],
-            &["attr/PVAddons/MajorVersion", "data/os_name"],
-            &["attr/PVAddons/MajorVersion", "data/meminfo_free", "data/os_name"],
-            &["attr/PVAddons/MajorVersion", "data/host_name_dns", "data/meminfo_free", "data/os_name"],
-            &["attr/PVAddons/MajorVersion", "data/host_name_dns", "data/meminfo_free", "data/os_name"],
-            &["attr/PVAddons/MajorVersion", "attr/vif/0/ipv4/9", "data/os_name"],
-        ];
-        for (most, expected) in expected.into_iter().enumerate() {
-            assert_eq!(kept(most), expected, "{most}");
+    /// Says what there is no room for, once.
+    pub(super) fn tell(&mut self) {
+        if !self.surplus.is_empty() && self.is_news() {
+            let why = if self.known < self.budget { "Xenstore has room for" } else { "the agent may make" };
+            let (room, names) = (self.known, some(self.surplus.iter()));
+            warn!("{why} {room} nodes, so these are left out until there is room: {names}");
         }
-        // The lowest index of each family, however low; then the others, then what is only of use with them.
-        assert!(kept(9).contains(&"attr/vif/0/ipv6/3") && !kept(9).contains(&"attr/vif/0/ipv6/4"));
-        assert!(kept(14).contains(&"attr/vif/0/ipv4/10") && !kept(14).contains(&"attr/vif/0/name"));
-        for most in 0..18 {
-            let kept = kept(most);
-            assert!(kept.len() < NODES.len(), "{most}");
-            for node in kept.iter().filter_map(|path| path.strip_suffix("/prefix")) {
-                assert!(kept.contains(&node), "a prefix without {node}, of {most}");
-            }
-        }
-        assert_eq!(kept(18), NODES);
     }
 }

@@ -115,18 +115,23 @@ fn render_shared(guest: &Guest, nodes: &mut Nodes) {
     }
 }
 
+/// The longest value: with what else belongs to a node, C xenstored takes no more than 2048 bytes.
+const VALUE_MAX: usize = 2000;
+
 /// A tree that is being made.
 #[derive(Default)]
 struct Nodes(Tree);
 
 impl Nodes {
     /// Readers take an empty value for a value: no node is put in place of an empty one. Control characters never reach
-    /// the store. All paths here are made of literals, numbers and names that were checked.
+    /// the store, and what is too long is cut. All paths here are made of literals, numbers and names that were checked.
     fn put(&mut self, path: impl Display, value: impl Display) {
         let mut value = value.to_string();
         if value.contains(char::is_control) {
             value.retain(|char| !char.is_control());
         }
+        let end = (0..=VALUE_MAX.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
+        value.truncate(end.unwrap_or(0));
         if value.is_empty() {
             return;
         }

@@ -144,6 +144,14 @@ fn what_is_down_or_not_usable_is_not_shown() {
 }
 
 #[test]
+fn what_is_too_long_is_cut_between_characters() {
+    let mut guest = guest();
+    guest.interfaces.get_mut(&2).unwrap().name = format!("x{}", "\u{e9}".repeat(1500));
+    let nodes = Schema::default().render(&guest);
+    assert_eq!(nodes["attr/vif/0/name"], format!("x{}", "\u{e9}".repeat(999)));
+}
+
+#[test]
 fn every_node_is_claimed_and_what_is_watched_comes_after_what_is_cached() {
     let rank = LAYOUT.rank;
     for name in [Name::Std, Name::Rfc] {

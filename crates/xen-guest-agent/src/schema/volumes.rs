@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 
 use xenstore::Path;
 
-use super::Nodes;
+use super::{Nodes, VALUE_MAX};
 use crate::collect::volumes::Volume;
 
 /// The node that all of it stands below.
 const TOP: &str = "data/volumes";
-
-/// The longest text: with what else belongs to a node, C xenstored takes no more than 2048 bytes.
-const TEXT_MAX: usize = 2000;
 
 /// Which index each volume has, by the volume's name. It keeps it as long as it is there, so that a disk that comes or
 /// goes does not move the others.
@@ -50,7 +47,8 @@ impl Slots {
 }
 
 pub(super) fn render(volumes: &[Volume], slots: &mut Slots, nodes: &mut Nodes) {
-    let fits = |text: &&String| text.len() <= TEXT_MAX;
+    // The beginning of a path is another path.
+    let fits = |text: &&String| text.len() <= VALUE_MAX;
     for (slot, volume) in slots.assign(volumes) {
         let home = format!("{TOP}/{slot}");
         nodes.put_some(format_args!("{home}/name"), Some(&volume.name).filter(fits));
@@ -146,7 +144,7 @@ mod tests {
     #[test]
     fn what_is_too_long_is_left_out() {
         let long = |len| Volume { mount_point: Some("/".repeat(len)), ..volume("a") };
-        for (len, nodes) in [(TEXT_MAX, 6), (TEXT_MAX + 1, 5)] {
+        for (len, nodes) in [(VALUE_MAX, 6), (VALUE_MAX + 1, 5)] {
             assert_eq!(rendered(&[long(len)], &mut Slots::default()).len(), nodes, "{len}");
         }
     }

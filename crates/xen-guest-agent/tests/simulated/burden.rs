@@ -8,10 +8,13 @@ use xen_guest_agent::agent::News;
 use xen_guest_agent::collect::network::{self, VifNumbers};
 use xen_guest_agent::collect::root::Root;
 use xen_guest_agent::collect::{Collectors, PERIOD};
+use xen_guest_agent::guest::Device;
+use xen_guest_agent::schema::Name;
+use xen_guest_agent::schema::reach::Filter;
 use xenstore::embedded::Toolstack;
 use xenstore::wire::Kind;
 
-use crate::world::{DOMAIN, World, guest};
+use crate::world::{DOMAIN, World, addresses, guest, interface};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TOTAL: u64 = 1_000_000;
@@ -153,4 +156,54 @@ fn a_host_name_that_flaps_is_held_back_too() {
     machine.pass(Duration::from_secs(1));
     let name = fs::read_to_string(machine.root.path().join("proc/sys/kernel/hostname")).unwrap();
     assert_eq!(machine.world.read("data/host_name_dns").as_deref(), Some(name.trim()));
+}
+
+/// An agent on a device, whose requests are done one by one, and the nodes of the domain without it.
+fn world_of_a_device() -> (World, usize) {
+    let mut world = World::unconnected(Toolstack::Xapi, guest());
+    world.is_device = true;
+    let nodes = world.server.store().owned_nodes(DOMAIN);
+    world.connect();
+    (world, nodes)
+}
+
+/// Has all published, and returns how many nodes the domain had at most.
+fn most_nodes(world: &mut World) -> usize {
+    let mut most = 0;
+    for _ in 0..20_000 {
+        world.agent.advance(world.now, std::time::SystemTime::UNIX_EPOCH + world.now);
+        world.server.process();
+        most = most.max(world.server.store().owned_nodes(DOMAIN));
+        world.agent.on_readable(world.now);
+        if world.agent.is_published() {
+            return most;
+        }
+    }
+    panic!("it takes too long");
+}
+
+#[test]
+fn the_budget_is_kept_while_addresses_move_to_another_vif() {
+    let (mut world, others) = world_of_a_device();
+    world.agent.guest.interfaces.insert(3, interface(Device::Vif(1), &[]));
+    world.set_addresses(addresses(300));
+    world.pass(Duration::from_secs(5));
+    let all = std::mem::take(&mut world.agent.guest.interfaces.get_mut(&2).unwrap().addresses);
+    world.agent.guest.interfaces.get_mut(&3).unwrap().addresses = all;
+    world.agent.on_news(News::Network);
+    let most = most_nodes(&mut world);
+    assert!((others + 600..=others + 700).contains(&most), "{most} nodes, {others} of them others'");
+    assert_eq!(world.read("attr/vif/1/ipv4/299").as_deref(), Some("10.1.1.50"));
+}
+
+#[test]
+fn the_budget_is_kept_while_the_schema_changes() {
+    let (mut world, others) = world_of_a_device();
+    world.agent.set_node_budget(60);
+    world.set_addresses(addresses(12));
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.agent.left_out().count(), 0);
+    world.agent.set_schema(Name::Rfc, Filter::default());
+    let most = most_nodes(&mut world);
+    assert!((others + 40..=others + 60).contains(&most), "{most} nodes, {others} of them others'");
 }

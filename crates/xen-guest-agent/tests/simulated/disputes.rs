@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use xen_guest_agent::agent::News;
+use xen_guest_agent::guest::Device;
 use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{ErrorCode, Path};
 
 use crate::log;
-use crate::world::{DOMAIN, World, guest};
+use crate::world::{DOMAIN, World, guest, interface};
 
 fn published_with_os(world: &mut World) {
     world.agent.on_news(News::All);
@@ -243,4 +244,66 @@ fn a_domain_that_is_resumed_often_has_no_quarrel() {
     }
     let lines = log::take();
     assert!(lines.len() == 15 && lines.iter().all(|line| line.contains("resumed")), "{lines:?}");
+}
+
+/// Two VIFs, and what is published of them below `attr`.
+fn two_vifs() -> (World, Vec<(String, String)>) {
+    let mut world = World::new(Toolstack::Xapi);
+    world.agent.guest.interfaces.insert(3, interface(Device::Vif(1), &["10.0.7.1", "2001:db8::7"]));
+    world.agent.on_news(News::All);
+    world.pass(Duration::from_secs(60));
+    let nodes: Vec<_> = world.published().into_iter().filter(|(node, _)| node.starts_with("attr/")).collect();
+    assert!(nodes.len() > 11, "{nodes:?}");
+    (world, nodes)
+}
+
+#[test]
+fn many_nodes_each_changed_once_are_no_quarrel() {
+    let (mut world, nodes) = two_vifs();
+    log::take();
+    for (node, value) in nodes {
+        world.write(&node, "nonsense");
+        world.server.process();
+        world.agent.on_readable(world.now);
+        world.pass(Duration::from_secs(2));
+        assert_eq!(world.read(&node), Some(value), "{node}");
+    }
+    assert_eq!(log::take(), [] as [String; 0]);
+}
+
+#[test]
+fn a_quarrel_over_one_node_holds_back_no_other() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.pass(Duration::from_secs(60));
+    for _ in 0..60 {
+        world.write("attr/vif/0/name", "theirs");
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(world.read("attr/vif/0/name").as_deref(), Some("theirs"));
+    world.remove("attr/PVAddons/MajorVersion");
+    world.pass(Duration::from_secs(2));
+    assert!(world.read("attr/PVAddons/MajorVersion").is_some());
+}
+
+#[test]
+fn a_quarrel_over_hundreds_of_nodes_is_one() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.pass(Duration::from_secs(60));
+    let disturb = |world: &mut World, number: u32| {
+        let before = world.requests(Kind::RM);
+        world.write(&format!("attr/vif/{}/name", 100 + number % 900), "theirs");
+        world.pass(Duration::from_secs(1));
+        usize::from(world.requests(Kind::RM) > before)
+    };
+    for per_second in [1, 10] {
+        let mut rounds = 0;
+        for second in 0..1200 {
+            for other in 1..per_second {
+                world.write(&format!("attr/vif/{}/name", 100 + (second * per_second + other) % 900), "theirs");
+            }
+            rounds += disturb(&mut world, second * per_second);
+        }
+        // 32 nodes that are told apart, all others ten times, and from then on every two minutes.
+        assert!((8..=32 + 10 + 10).contains(&rounds), "put right {rounds} times in twenty minutes");
+    }
 }

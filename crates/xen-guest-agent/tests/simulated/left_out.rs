@@ -4,21 +4,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use xen_guest_agent::agent::News;
-use xen_guest_agent::guest::Address;
+use xen_guest_agent::guest::{Device, Mac};
 use xenstore::ErrorCode;
 use xenstore::Path;
 use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
 
-use crate::world::{DOMAIN, World, address, guest, meaning};
+use crate::world::{DOMAIN, World, address, addresses, guest, interface, meaning};
 use crate::{log, volume};
 
 fn refusal(path: &str, code: ErrorCode) -> Refusal {
     Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path: Path::new(path).unwrap(), code }
-}
-
-fn addresses(count: u32) -> Vec<Address> {
-    (0..count).map(|number| address(&format!("10.1.{}.{}", number / 250, number % 250 + 1))).collect()
 }
 
 fn writes_until_compared(world: &mut World) -> usize {
@@ -346,4 +342,25 @@ fn a_node_with_too_many_below_it_costs_no_other_much() {
     }
     let lines = log::take();
     assert_eq!(lines.len(), 1, "{lines:#?}");
+}
+
+#[test]
+fn in_a_guest_that_may_write_nothing_what_works_besides_is_no_sign_that_all_does() {
+    let mut guest = guest();
+    let mut function = interface(Device::Physical, &["10.0.9.1"]);
+    function.mac = Some(Mac([2, 0, 0, 0, 0, 9]));
+    guest.interfaces.insert(3, function);
+    let mut world = World::unconnected(Toolstack::Xapi, guest);
+    world.write("xenserver/device/net-sriov-vf/4/mac", "02:00:00:00:00:09");
+    world.store().faults.refuse = ["data", "attr"].map(|path| refusal(path, ErrorCode::EACCES)).into();
+    world.connect();
+    world.pass(Duration::from_secs(60));
+    assert!(world.read("xenserver/attr/net-sriov-vf/4/ipv4/0").is_some());
+    let before = world.requests(Kind::WRITE);
+    for last in 11..21 {
+        world.agent.guest.interfaces.get_mut(&3).unwrap().addresses = vec![address(&format!("10.0.9.{last}"))];
+        world.agent.on_news(News::Network);
+        world.pass(Duration::from_secs(5));
+    }
+    assert_eq!(world.requests(Kind::WRITE) - before, 10);
 }

@@ -80,16 +80,6 @@ fn one_end_is_one_loss() {
 }
 
 #[test]
-fn a_value_that_no_message_holds_is_left_out_and_nothing_stays_in_its_place() {
-    let mut world = World::new(Toolstack::Xapi);
-    world.agent.guest.interfaces.get_mut(&2).unwrap().name = "x".repeat(5000);
-    world.agent.on_news(News::Network);
-    world.settle();
-    assert_eq!(world.read("attr/vif/0/name"), None);
-    assert_eq!((world.agent.left_out().count(), world.agent.is_published()), (1, true));
-}
-
-#[test]
 fn an_announcement_is_not_forgotten_over_two_losses() {
     for second in 0..30 {
         let mut world = World::new(Toolstack::Xapi);

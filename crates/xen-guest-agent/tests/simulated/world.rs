@@ -25,6 +25,11 @@ pub(crate) fn address(ip: &str) -> Address {
     Address { ip: ip.parse().unwrap(), prefix: 24, is_secondary: false, is_usable: true }
 }
 
+/// So many, none like another.
+pub(crate) fn addresses(count: u32) -> Vec<Address> {
+    (0..count).map(|number| address(&format!("10.1.{}.{}", number / 250, number % 250 + 1))).collect()
+}
+
 pub(crate) fn interface(device: Device, addresses: &[&str]) -> Interface {
     Interface {
         name: "eth0".to_owned(),
