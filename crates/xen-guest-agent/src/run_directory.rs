@@ -49,12 +49,13 @@ pub fn write(file: &Path, text: &str) -> io::Result<()> {
 }
 
 fn make_above(file: &Path) -> io::Result<()> {
-    match file.parent() {
-        Some(directory) if !directory.exists() => {
-            fs::create_dir(directory)?;
-            fs::set_permissions(directory, Permissions::from_mode(0o755))
-        }
-        _ => Ok(()),
+    let Some(directory) = file.parent() else { return Ok(()) };
+    match fs::create_dir(directory) {
+        // Whatever the umask is.
+        Ok(()) => fs::set_permissions(directory, Permissions::from_mode(0o755)),
+        // Another agent may have made it just now.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -78,6 +79,9 @@ pub fn lock(directory: &Path) -> io::Result<Option<File>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -92,6 +96,22 @@ mod tests {
         assert!(lock(&path).unwrap().is_some());
         let mode = |file: &str| fs::metadata(path.join(file)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(""), mode(LOCK)), (0o755, 0o600));
+    }
+
+    #[test]
+    fn of_two_agents_that_start_at_once_one_has_the_lock() {
+        for round in 0..300 {
+            let directory = tempfile::tempdir().unwrap();
+            let (path, barrier) = (directory.path().join("xen-guest-agent"), Barrier::new(2));
+            let start = || {
+                barrier.wait();
+                lock(&path)
+            };
+            let locks = thread::scope(|scope| [(); 2].map(|()| scope.spawn(start)).map(|agent| agent.join().unwrap()));
+            let locks = locks.map(Result::unwrap);
+            assert_eq!(locks.iter().flatten().count(), 1, "round {round}: {locks:?}");
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
+        }
     }
 
     #[test]
