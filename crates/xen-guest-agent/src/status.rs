@@ -56,8 +56,9 @@ impl State {
 pub struct Status {
     file: Option<PathBuf>,
     started: SystemTime,
-    /// What was written last, told by the agent's count of events.
-    written: Option<(u64, State)>,
+    /// What was told last, by the agent's count of events, whether or not that worked: what failed is tried again with the
+    /// next change.
+    told: Option<(u64, State)>,
     is_stale: bool,
     has_failed: bool,
     /// Since when the agent has not been at rest.
@@ -69,7 +70,7 @@ impl Status {
     /// Begins to keep the file in `directory`, if there is one.
     pub fn new(directory: Option<PathBuf>, date: SystemTime) -> Self {
         let file = directory.map(|directory| directory.join(FILE));
-        Status { file, started: date, written: None, is_stale: false, has_failed: false, busy: None, resumed: None }
+        Status { file, started: date, told: None, is_stale: false, has_failed: false, busy: None, resumed: None }
     }
 
     /// Has the file written anew though nothing happened that is counted.
@@ -79,7 +80,7 @@ impl Status {
 
     /// When [`update`](Self::update) has something to tell though nothing happens.
     pub fn deadline(&self) -> Option<Duration> {
-        let is_told = self.written.is_some_and(|(_, state)| state == State::Publishing);
+        let is_told = self.told.is_some_and(|(_, state)| state == State::Publishing);
         self.busy.filter(|_| !is_told).map(|busy| busy + PATIENCE)
     }
 
@@ -88,7 +89,7 @@ impl Status {
         let is_at_rest = agent.is_published() || agent.connection().is_none();
         self.busy = if is_at_rest { None } else { Some(self.busy.unwrap_or(now)) };
         let Some(state) = self.state(agent, now) else { return };
-        if !self.is_stale && self.written == Some((agent.events(), state)) {
+        if !self.is_stale && self.told == Some((agent.events(), state)) {
             return;
         }
         let resumes = agent.resumes();
@@ -105,17 +106,16 @@ impl Status {
             Some(file) => run_directory::write(file, &self.text(state, agent, collectors, date)),
             None => Ok(()),
         };
-        match notified.and(written) {
-            Ok(()) => {
-                self.written = Some((agent.events(), state));
-                (self.is_stale, self.has_failed) = (false, false);
-            }
-            Err(error) => {
-                // Better none than a false one.
-                self.file.as_ref().map(fs::remove_file);
-                if !std::mem::replace(&mut self.has_failed, true) {
-                    warn!("cannot tell how the agent is: {error}");
-                }
+        (self.told, self.is_stale) = (Some((agent.events(), state)), false);
+        if let (Err(_), Some(file)) = (&written, &self.file) {
+            // Better none than a false one.
+            fs::remove_file(file).ok();
+        }
+        let had_failed = std::mem::replace(&mut self.has_failed, false);
+        if let Err(error) = notified.and(written) {
+            self.has_failed = true;
+            if !had_failed {
+                warn!("cannot tell how the agent is: {error}");
             }
         }
     }
@@ -129,7 +129,7 @@ impl Status {
             None if agent.left_out().next().is_none() => Some(State::Published),
             None => Some(State::ShortOfRoom),
             Some(busy) if now.saturating_sub(busy) >= PATIENCE => Some(State::Publishing),
-            Some(_) if self.written.is_none() => Some(State::Starting),
+            Some(_) if self.told.is_none() => Some(State::Starting),
             Some(_) => None,
         }
     }
