@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,6 +24,7 @@ on_both_daemons! {
     addresses_come_and_go
     a_link_is_renamed_removed_and_made_again
     lost_messages_of_the_kernel_are_made_up_for
+    a_network_that_never_rests_holds_nothing_back
     nothing_is_written_for_what_changes_nothing
     what_others_do_beside_our_nodes_costs_nothing
     a_restart_writes_nothing_and_keeps_the_slots
@@ -162,6 +163,51 @@ fn lost_messages_of_the_kernel_are_made_up_for(daemon: Daemon) {
     bed.network.ip("addr add 10.6.0.1/24 dev lan");
     agent.signal(Signal::CONT);
     bed.await_truth();
+}
+
+fn a_network_that_never_rests_holds_nothing_back(daemon: Daemon) {
+    let mut bed = bed(daemon, Toolstack::Xapi);
+    bed.network.add_interface("other");
+    // More than the kernel tells in one go, and none of it to be published: a change in between interrupts a dump.
+    let many = (0..24).flat_map(|high| (1..251).map(move |low| format!("addr add 10.5.{high}.{low}/32 dev other\n")));
+    bed.root.write("many", &many.collect::<String>());
+    bed.network.ip(&format!("-batch {}", bed.root.join("many").display()));
+    let agent = bed.start();
+    agent.stop();
+    let before = bed.nodes();
+    let mut flapping = bed.network.command("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut changes = flapping.stdin.take().unwrap();
+    let changing = spawn(move || {
+        let both = "addr add 10.9.0.1/32 dev other\naddr del 10.9.0.1/32 dev other\n".repeat(100);
+        while changes.write_all(both.as_bytes()).is_ok() {}
+    });
+    let of_vifs = |nodes: &BTreeMap<String, String>| -> Vec<_> {
+        nodes.clone().into_iter().filter(|(node, _)| node.starts_with("attr/vif")).collect()
+    };
+    let is_whole = |nodes: &BTreeMap<String, String>| {
+        nodes.get("data/os_name") == before.get("data/os_name")
+            && nodes.get("data/updated").is_some_and(|date| !date.is_empty())
+            && of_vifs(nodes) == of_vifs(&before)
+    };
+    let home = bed.guest.home();
+    for _ in 0..2 {
+        bed.dom0.write(format!("{home}/data/os_name"), "old").unwrap();
+        let (mut agent, begin) = (None, Instant::now());
+        let requests = bed.requests_during(|bed| {
+            agent = Some(bed.start_as(Profile::Debug));
+            bed.await_nodes(is_whole);
+            println!("whole {:?} after the start", begin.elapsed());
+        });
+        assert!(!requests.contains_key("RM"), "an address went: {requests:?}");
+        bed.guest.resume();
+        let begin = Instant::now();
+        bed.await_nodes(is_whole);
+        println!("whole {:?} after a resume", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    }
+    flapping.kill().unwrap();
+    flapping.wait().unwrap();
+    changing.join().unwrap();
 }
 
 fn what_others_do_beside_our_nodes_costs_nothing(daemon: Daemon) {

@@ -45,6 +45,8 @@ pub struct Agent {
     connection: Option<Connection>,
     limiter: Limiter,
     news: Option<News>,
+    /// Whether what the guest has of the network is true; if not, what is in the store of it stays.
+    is_network_known: bool,
     /// Whether the schema took over what the store held when the agent came.
     is_seeded: bool,
     /// Whether the next publication is one that is not delayed.
@@ -71,6 +73,7 @@ impl Agent {
             connection: None,
             limiter: Limiter::new(BURST, PAUSE),
             news: Some(News::All),
+            is_network_known: true,
             is_seeded: false,
             is_urgent: true,
             reconnect: (Duration::ZERO, RECONNECT.0),
@@ -128,9 +131,16 @@ impl Agent {
         self.news = self.news.max(Some(news));
     }
 
+    /// Says whether the network of the guest is known. While it is not, what the store has of it stays.
+    pub fn set_network_known(&mut self, is_known: bool) {
+        if !std::mem::replace(&mut self.is_network_known, is_known) && is_known {
+            self.on_news(News::All);
+        }
+    }
+
     /// Whether the store is as it should be, as far as is known.
     pub fn is_published(&self) -> bool {
-        self.connection.is_some() && self.news.is_none() && !self.publisher.is_busy()
+        self.connection.is_some() && self.is_network_known && self.news.is_none() && !self.publisher.is_busy()
     }
 
     /// How often something happened that [`Status`](crate::status::Status) tells of.
@@ -300,13 +310,20 @@ impl Agent {
         let (Some(news), true) = (self.news, can_publish && is_allowed) else { return Ok(()) };
         if !self.is_seeded {
             self.schema.seed(self.publisher.known());
-            self.is_seeded = true;
+            // Addresses that are not known yet must find their indices.
+            self.is_seeded = self.is_network_known;
         }
-        let is_all = news == News::All || self.publisher.is_short();
+        let is_all = news == News::All || self.publisher.is_short() || !self.is_network_known;
         let changes = if is_all {
             self.guest.date = date;
             self.publisher.own(Schema::owned(&self.guest));
-            self.publisher.plan(&self.schema.render(&self.guest), None)
+            let mut wanted = self.schema.render(&self.guest);
+            if !self.is_network_known {
+                wanted.retain(|path, _| !LAYOUT.is_network(path));
+                let there = self.publisher.known().filter(|(path, _)| LAYOUT.is_network(path));
+                wanted.extend(there.map(|(path, value)| (path.clone(), value.to_owned())));
+            }
+            self.publisher.plan(&wanted, None)
         } else {
             self.publisher.plan(&self.schema.render_network(&self.guest), Some(LAYOUT.networks))
         };

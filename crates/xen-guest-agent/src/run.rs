@@ -24,6 +24,9 @@ use crate::settings::{Place, Settings, Sources};
 use crate::status::Status;
 use crate::try_out::{TryOut, show};
 
+/// So long the first publication waits for the network, which takes milliseconds to tell all where it rests.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Where signals arrive: each descriptor is readable once there was one.
 #[derive(Debug)]
 pub struct Signals {
@@ -82,27 +85,22 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
              see that it is not started again"
         );
     }
-    let (mut guest, numbers) = (Guest::default(), settings.vif_numbers());
-    let mut collectors =
-        Collectors::open(root.clone(), numbers, settings.network, settings.memory_period, &mut guest, clock::now())
-            .map_err(Failure::system("see the network"))?;
-    if settings.volumes {
-        collectors.add_volumes(&mut guest);
-    }
-    let state = directory.as_ref().map(|directory| directory.join(services::STATE));
-    collectors.add_services(services::Directory::open(root, &settings.services.to_string_lossy(), state), &mut guest);
+    let mut guest = Guest::default();
+    let mut collectors = open_collectors(&settings, root, directory.as_deref(), &mut guest)?;
     let schema = Schema::new(settings.schema, settings.filter.clone());
     let mut agent = Agent::new(guest, schema, try_out.as_ref().map(|_| show as fn(&Change)));
     agent.set_node_budget(settings.node_budget);
     agent.connect(connection, clock::now());
-    let mut spread_for = None;
+    let (mut spread_for, network_due) = (None, clock::now() + PATIENCE);
     let mut status = Status::new(directory, SystemTime::now());
     loop {
         let now = clock::now();
         if agent.wants_connection(now) {
             agent.connect(connect(&settings.xenstore, try_out.as_mut()), now);
         }
-        if collectors.is_settled() {
+        agent.set_network_known(collectors.is_settled());
+        let is_waiting = !collectors.is_settled() && now < network_due;
+        if !is_waiting {
             agent.advance(now, SystemTime::now());
             if agent.is_published() {
                 collectors.on_published(&mut agent.guest);
@@ -114,7 +112,9 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
             collectors.spread(domain_id, now);
             spread_for = Some(domain_id);
         }
-        let ready = wait(signals, &agent, &collectors, &status, try_out.as_ref(), now)?;
+        let next = if is_waiting { Some(network_due) } else { agent.deadline() };
+        let deadline = [next, status.deadline()].into_iter().flatten().fold(collectors.deadline(), Duration::min);
+        let ready = wait(signals, &agent, &collectors, try_out.as_ref(), deadline.saturating_sub(now))?;
         let now = clock::now();
         if !ready.stop.is_empty() {
             return Ok(());
@@ -166,6 +166,23 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
     }
 }
 
+fn open_collectors(
+    settings: &Settings,
+    root: Root,
+    directory: Option<&Path>,
+    guest: &mut Guest,
+) -> Result<Collectors, Failure> {
+    let (numbers, network) = (settings.vif_numbers(), settings.network);
+    let mut collectors = Collectors::open(root.clone(), numbers, network, settings.memory_period, guest, clock::now())
+        .map_err(Failure::system("see the network"))?;
+    if settings.volumes {
+        collectors.add_volumes(guest);
+    }
+    let state = directory.map(|directory| directory.join(services::STATE));
+    collectors.add_services(services::Directory::open(root, &settings.services.to_string_lossy(), state), guest);
+    Ok(collectors)
+}
+
 /// The connection, or none for now: the device of a Xen guest may come later in the boot, and a server may be about to
 /// start. What can never work is a failure.
 fn unless_hopeless(connection: Result<Connection, Error>, root: &Root) -> Result<Result<Connection, Error>, Failure> {
@@ -205,12 +222,9 @@ fn wait(
     signals: &Signals,
     agent: &Agent,
     collectors: &Collectors,
-    status: &Status,
     try_out: Option<&TryOut>,
-    now: Duration,
+    timeout: Duration,
 ) -> Result<Ready, Failure> {
-    let others = [agent.deadline(), status.deadline()].into_iter().flatten();
-    let deadline = others.fold(collectors.deadline(), Duration::min);
     let mut fds = vec![PollFd::new(&signals.stop, PollFlags::IN), PollFd::new(&signals.reload, PollFlags::IN)];
     if let Some(connection) = agent.connection() {
         let mut interest = PollFlags::IN;
@@ -222,7 +236,7 @@ fn wait(
     fds.extend(collectors.services().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     fds.extend(try_out.into_iter().flat_map(TryOut::poll_fds));
 
-    let timeout = Timespec::try_from(deadline.saturating_sub(now)).ok();
+    let timeout = Timespec::try_from(timeout).ok();
     match rustix::event::poll(&mut fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(Failure::System { action: "wait", source: error.into() }),

@@ -237,7 +237,7 @@ impl Collectors {
         self.network.on_readable(&mut guest.interfaces)
     }
 
-    /// Whether the network has told all there is. Until then, what is known of it is not whole.
+    /// Whether the network has told all there is, once. Until then, what is known of it is not whole.
     pub fn is_settled(&self) -> bool {
         self.network.is_settled()
     }

@@ -162,6 +162,14 @@ pub enum Role {
     Announcement,
 }
 
+impl Layout {
+    /// Whether the node tells of the network.
+    pub fn is_network(&self, path: &Path) -> bool {
+        let below = |top| path.strip_prefix(top);
+        self.networks.iter().any(|top| below(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    }
+}
+
 impl Claim {
     /// Whether the claim is for this child of its parent.
     pub fn covers(&self, child: &str) -> bool {

@@ -1,5 +1,6 @@
 //! Agents that end at any moment, connections that are lost, and servers that are silent.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use xen_guest_agent::agent::News;
@@ -53,6 +54,44 @@ fn wherever_an_agent_ends_the_next_one_finishes() {
             assert_eq!(changes(&world), before, "nothing changed, and something was written");
         }
     }
+}
+
+#[test]
+fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
+    let mut world = world();
+    world.connect();
+    let truth = world.published();
+    assert_eq!(truth["attr/vif/0/ipv4/3"], "10.0.0.2");
+    world.write("data/os_uname", "old");
+    world.abandon();
+    let interfaces = std::mem::take(&mut world.agent.guest.interfaces);
+    world.agent.set_network_known(false);
+    let (writes, removals) = (world.requests(Kind::WRITE), world.requests(Kind::RM));
+    world.connect();
+    // The half of it is known, and something else changed.
+    world.agent.guest.interfaces.extend(interfaces.clone());
+    world.agent.guest.interfaces.get_mut(&2).unwrap().addresses.pop();
+    world.agent.on_news(News::Network);
+    world.settle();
+    world.agent.guest.host_name = Some("db7".to_owned());
+    world.agent.on_news(News::All);
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.read("data/host_name_dns").as_deref(), Some("db7"));
+    let network = |nodes: BTreeMap<String, String>| nodes.into_iter().filter(|(node, _)| node.starts_with("attr/vif"));
+    assert!(network(world.published()).eq(network(truth.clone())), "{:?}", world.published());
+    world.agent.guest.interfaces = interfaces;
+    world.agent.guest.host_name = Some("web1".to_owned());
+    world.agent.set_network_known(true);
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.published()["data/os_uname"], truth["data/os_uname"]);
+    assert!(network(world.published()).eq(network(truth)), "{:?}", world.published());
+    // The kernel's version and twice the name, each with the date before and after it and a node that is watched.
+    assert_eq!((world.requests(Kind::WRITE) - writes, world.requests(Kind::RM) - removals), (3 * 4, 0));
+    // With no network after all, nothing of it stays.
+    world.agent.guest.interfaces.clear();
+    world.agent.on_news(News::Network);
+    world.settle();
+    assert_eq!(world.read("attr/vif"), None);
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Network {
         }
     }
 
-    /// Whether all has been told that there is.
+    /// Whether all was told that there is, once.
     pub(super) fn is_settled(&self) -> bool {
         match &self.source {
             Source::Netlink(netlink, _) => netlink.is_settled(),

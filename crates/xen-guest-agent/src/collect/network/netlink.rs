@@ -49,6 +49,10 @@ const IFA_FLAGS: u16 = 8;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// After so many dumps that were interrupted, what they told is taken for all there is: where the network never rests and
+/// there is much to tell, hardly one is whole. More follow, until one is.
+const TRIES: u32 = 3;
+
 /// Changes that never end must not keep the agent from everything else.
 const MOST_AT_ONCE: usize = 256;
 
@@ -66,7 +70,9 @@ pub(super) struct Netlink {
     is_lost: bool,
     /// The kernel could not do it; to be tried again later.
     has_failed: bool,
-    /// Whether a dump has ever come to its end.
+    /// Dumps that were asked for so far.
+    tries: u32,
+    /// Whether a dump was ever whole, or is taken for it.
     has_told: bool,
     /// Why the first one did not.
     refusal: Option<io::Error>,
@@ -92,18 +98,23 @@ impl Netlink {
         let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))
             .map_err(|error| failed("listen to links and addresses", error))?;
-        let mut netlink = Netlink {
+        let mut netlink = Netlink::new(socket, numbers);
+        netlink.begin_dump().map_err(|error| failed("ask for a dump", error))?;
+        Ok(netlink)
+    }
+
+    fn new(socket: OwnedFd, numbers: VifNumbers) -> Self {
+        Netlink {
             socket,
             table: Table::new(numbers),
             dump: None,
             is_lost: false,
             has_failed: false,
+            tries: 0,
             has_told: false,
             refusal: None,
             sequence: 0,
-        };
-        netlink.begin_dump().map_err(|error| failed("ask for a dump", error))?;
-        Ok(netlink)
+        }
     }
 
     /// Why the kernel has told nothing, if it refused the first dump. Asking takes it.
@@ -111,9 +122,10 @@ impl Netlink {
         self.refusal.take()
     }
 
-    /// Whether everything has been told that can be.
+    /// Whether everything has been told that can be. A later dump takes nothing back before its end, and need not be waited
+    /// for.
     pub(super) fn is_settled(&self) -> bool {
-        self.dump.is_none() && !self.is_lost
+        self.has_told || self.has_failed
     }
 
     /// Has everything told again.
@@ -139,7 +151,7 @@ impl Netlink {
                 Ok(((datagram, _), len)) if len <= datagram.len() => changed |= self.on_datagram(datagram, interfaces),
                 // What was cut off is lost. So is what did not find room in the socket's buffer (ENOBUFS); a dump may
                 // have been in it.
-                Ok(_) | Err(Errno::NOBUFS) => (self.is_lost, self.dump) = (true, None),
+                Ok(_) | Err(Errno::NOBUFS) => self.lose(),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     // Only now: what was still waiting is older than a dump that is asked for after a loss, and must
@@ -157,6 +169,11 @@ impl Netlink {
         changed
     }
 
+    fn lose(&mut self) {
+        (self.is_lost, self.dump) = (true, None);
+        self.table.give_up();
+    }
+
     fn dump_if_lost(&mut self) {
         if self.is_lost && self.dump.is_none() {
             if let Err(error) = self.begin_dump() {
@@ -166,7 +183,7 @@ impl Netlink {
     }
 
     fn begin_dump(&mut self) -> Result<(), Errno> {
-        self.is_lost = false;
+        (self.is_lost, self.tries) = (false, self.tries.saturating_add(1));
         self.table.begin();
         self.request(RTM_GETLINK)
     }
@@ -208,9 +225,7 @@ impl Netlink {
                 (NLMSG_DONE | NLMSG_ERROR, Some(_)) if status(packet.payload()) < 0 => {
                     match Errno::from_raw_os_error(-status(packet.payload())) {
                         // There was no room just then: what waits is read first, and then is asked again.
-                        Errno::NOBUFS | Errno::BUSY | Errno::INTR | Errno::AGAIN => {
-                            (self.is_lost, self.dump) = (true, None);
-                        }
+                        Errno::NOBUFS | Errno::BUSY | Errno::INTR | Errno::AGAIN => self.lose(),
                         error => self.fail(failed("dump", error)),
                     }
                 }
@@ -229,16 +244,20 @@ impl Netlink {
 
     fn on_done(&mut self, dump: Dump, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
         self.dump = None;
-        if self.is_lost {
-            return false;
-        }
         if dump.request == RTM_GETLINK {
             if let Err(error) = self.request(RTM_GETADDR) {
                 self.fail(failed("ask for a dump", error));
             }
             return false;
         }
-        (self.has_failed, self.has_told) = (false, true);
+        self.has_failed = false;
+        if self.is_lost {
+            // What it has told is so, but what it has not may be there all the same.
+            self.has_told |= self.tries >= TRIES;
+            self.table.give_up();
+            return false;
+        }
+        self.has_told = true;
         self.table.end(interfaces)
     }
 }
@@ -359,6 +378,8 @@ fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
     use super::super::{IFA_F_DADFAILED, IFA_F_OPTIMISTIC, IFA_F_TENTATIVE};
     use super::*;
     use proptest::prelude::*;
@@ -470,6 +491,59 @@ mod tests {
         {
             assert_eq!(parse(RTM_NEWADDR, &broken), None);
         }
+    }
+
+    /// Plays the kernel: answers the dumps that were asked for, with these flags and messages.
+    fn answer(kernel: &UnixDatagram, flags: u16, told: &[(u16, Vec<u8>)]) -> Vec<u16> {
+        let (mut asked, mut request) = (Vec::new(), [0; 64]);
+        while let Ok(len) = kernel.recv(&mut request) {
+            let request = NetlinkBuffer::new_checked(&request[..len]).unwrap();
+            asked.push(request.message_type());
+            let done = (NLMSG_DONE, vec![0; 4]);
+            // A link's message has the type that is two less than that of a request for it, and so has an address's.
+            let told = told.iter().filter(|(kind, _)| kind + 2 == request.message_type());
+            for (kind, payload) in told.chain([&done]) {
+                let mut bytes = vec![0; 16 + payload.len()];
+                let mut packet = NetlinkBuffer::new(&mut bytes);
+                packet.set_length(u32::try_from(16 + payload.len()).unwrap());
+                packet.set_message_type(*kind);
+                packet.set_flags(flags);
+                packet.set_sequence_number(request.sequence_number());
+                packet.payload_mut().copy_from_slice(payload);
+                kernel.send(&bytes).unwrap();
+            }
+        }
+        asked
+    }
+
+    #[test]
+    fn dumps_that_are_always_interrupted_tell_what_they_told_and_take_nothing_back() {
+        let (ours, kernel) = UnixDatagram::pair().unwrap();
+        for socket in [&ours, &kernel] {
+            socket.set_nonblocking(true).unwrap();
+        }
+        let (mut netlink, mut interfaces) = (Netlink::new(ours.into(), VifNumbers::Index), BTreeMap::new());
+        netlink.begin_dump().unwrap();
+        let name = attribute(IFLA_IFNAME, b"eth0\0");
+        let ip = |last| (RTM_NEWADDR, address(AF_INET, 0, &[&attribute(IFA_LOCAL, &[10, 0, 0, last])]));
+        let (eth0, first, second) = ((RTM_NEWLINK, link(7, IFF_UP, &[&name])), ip(1), ip(2));
+        let mut dump = |flags, told: &[(u16, Vec<u8>)]| {
+            for request in [RTM_GETLINK, RTM_GETADDR] {
+                assert_eq!(answer(&kernel, flags, told), [request]);
+                netlink.on_readable(&mut interfaces);
+            }
+            let addresses: Vec<_> = interfaces[&7].addresses.iter().map(|address| address.ip.to_string()).collect();
+            (netlink.is_settled(), addresses.join(" "))
+        };
+        for number in 1..10 {
+            // Each tells of one address in turn, having missed the other.
+            let missed = if number % 2 == 0 { &first } else { &second };
+            let told: Vec<_> = [&eth0, &first, &second].into_iter().filter(|told| *told != missed).cloned().collect();
+            let expected = if number == 1 { "10.0.0.1" } else { "10.0.0.1 10.0.0.2" };
+            assert_eq!(dump(NLM_F_DUMP_INTR, &told), (number >= TRIES, expected.to_owned()), "dump {number}");
+        }
+        assert_eq!(dump(0, &[eth0, second]), (true, "10.0.0.2".to_owned()));
+        assert!(answer(&kernel, 0, &[]).is_empty(), "after a whole one, no more are needed");
     }
 
     proptest! {
