@@ -56,7 +56,8 @@ pub struct Collectors {
     services: Option<services::Directory>,
     period: Duration,
     next_look: Duration,
-    looks: u128,
+    /// The next look at all. Where the period divides the time between them, it is one of the others.
+    next_full: Duration,
 }
 
 impl Collectors {
@@ -82,11 +83,15 @@ impl Collectors {
             root,
             numbers,
             period,
-            next_look: now + period,
-            looks: 0,
+            next_look: Duration::ZERO,
+            next_full: Duration::ZERO,
         };
+        collectors.begin(now + collectors.step());
         guest.kernel = host::kernel();
         collectors.look_at_all(guest);
+        if guest.distribution.is_none() {
+            warn!("no file of this system tells which distribution it is");
+        }
         collectors.network.look(&mut guest.interfaces, now);
         Ok(collectors)
     }
@@ -114,22 +119,31 @@ impl Collectors {
         self.on_host_name(guest) | memory | distribution | has_balloon_news
     }
 
+    /// The time between looks of the more frequent kind.
+    fn step(&self) -> Duration {
+        self.period.min(FULL_PERIOD)
+    }
+
+    /// Has looks from this moment on.
+    fn begin(&mut self, first: Duration) {
+        self.next_look = first + self.period.saturating_sub(FULL_PERIOD);
+        self.next_full = first + FULL_PERIOD.saturating_sub(self.period);
+    }
+
     /// Moves the looks to a moment of the minute that differs from domain to domain: a thousand guests that write at the
     /// same moment are a burden.
     pub fn spread(&mut self, domain_id: u16, now: Duration) {
         // By the golden ratio, neighbours come far apart however many they are.
-        let moment = self.period * (u32::from(domain_id) * 61_803 % 100_000) / 100_000;
-        let into_period = now.as_nanos() % self.period.as_nanos().max(1);
-        self.next_look = now.saturating_sub(Duration::from_nanos(u64::try_from(into_period).unwrap_or(0))) + moment;
-        if self.next_look <= now {
-            self.next_look += self.period;
-        }
-        self.network.align(self.next_look);
+        let moment = self.step() * (u32::from(domain_id) * 61_803 % 100_000) / 100_000;
+        let first = network::next_after(moment, self.step(), now);
+        self.begin(first);
+        self.network.align(first);
     }
 
     /// Looks in another way from now on. A network that cannot be seen that way is looked at as it was.
     pub fn set(&mut self, network: network::Settings, period: Duration, guest: &mut Guest, now: Duration) {
-        (self.period, self.next_look) = (period, now + period);
+        self.period = period;
+        self.begin(now + self.step());
         if network == self.network.settings() {
             return;
         }
@@ -145,19 +159,19 @@ impl Collectors {
 
     /// When [`look`](Self::look) should be called.
     pub fn deadline(&self) -> Duration {
-        self.network.deadline().map_or(self.next_look, |deadline| deadline.min(self.next_look))
+        let next = self.next_look.min(self.next_full);
+        self.network.deadline().map_or(next, |deadline| deadline.min(next))
     }
 
     /// Looks at what does not report by itself, as far as it is time to.
     pub fn look(&mut self, guest: &mut Guest, now: Duration) -> Look {
         let has_news = self.network.look(&mut guest.interfaces, now);
-        if self.next_look > now {
-            return Look { has_news, is_full: false };
+        let is_full = self.next_full <= now;
+        if self.next_look > now && !is_full {
+            return Look { has_news, is_full };
         }
         self.next_look = network::next_after(self.next_look, self.period, now);
-        self.looks += 1;
-        let looks_in_full_period = FULL_PERIOD.as_nanos() / self.period.as_nanos().max(1);
-        let is_full = self.looks % looks_in_full_period.max(1) == 0;
+        self.next_full = network::next_after(self.next_full, FULL_PERIOD, now);
         self.network.retry(is_full);
         let has_other_news = if is_full {
             self.look_at_all(guest)
@@ -192,9 +206,6 @@ impl Collectors {
             return false;
         }
         let distribution = distribution::read(&self.root).or_else(host::distribution);
-        if distribution.is_none() && self.looks == 0 {
-            warn!("no file of this system tells which distribution it is");
-        }
         let is_news = guest.distribution != distribution;
         guest.distribution = distribution;
         is_news
@@ -332,16 +343,45 @@ mod tests {
         let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
         let mut collectors = collectors(directory.path(), &mut guest);
         let off = collectors.network.settings();
-        for (seconds, looks_until_full) in [(200, 3), (60, 10), (1000, 1)] {
-            let (period, now) = (Duration::from_secs(seconds), Duration::from_secs(5));
-            collectors.looks = 0;
-            collectors.set(off, period, &mut guest, now);
-            assert_eq!(collectors.deadline(), now + period);
-            for look in 1..=looks_until_full {
-                let now = collectors.deadline();
-                assert_eq!(collectors.look(&mut guest, now).is_full, look == looks_until_full, "{seconds} s");
-                assert_eq!(collectors.deadline(), now + period);
+        let now = Duration::from_secs(5);
+        // Seconds from now, and which of them is a look at all.
+        let cases: [(u64, &[u64]); 4] = [
+            (200, &[200, 400, 600, 800, 1000, 1200, 1400]),
+            (60, &[60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 660]),
+            (1000, &[600, 1000, 1200, 1800, 2000]),
+            (86_400, &[600, 1200, 1800]),
+        ];
+        for (period, looks) in cases {
+            collectors.set(off, Duration::from_secs(period), &mut guest, now);
+            for seconds in looks {
+                let moment = now + Duration::from_secs(*seconds);
+                assert_eq!(collectors.deadline(), moment, "every {period} s");
+                assert_eq!(collectors.look(&mut guest, moment).is_full, seconds % 600 == 0, "{seconds} s");
             }
+        }
+    }
+
+    #[test]
+    fn after_time_away_all_is_looked_at_once_and_the_rest_as_before() {
+        let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
+        for period in [PERIOD, PERIOD * 60] {
+            let mut collectors = collectors(directory.path(), &mut guest);
+            let off = collectors.network.settings();
+            collectors.set(off, period, &mut guest, Duration::ZERO);
+            collectors.spread(7, Duration::ZERO);
+            let first = collectors.deadline();
+            let now = first + Duration::from_secs(8 * 3600 + 1234);
+            assert!(collectors.look(&mut guest, now).is_full);
+            let mut looks = Vec::new();
+            while collectors.deadline() < now + FULL_PERIOD {
+                let next = collectors.deadline();
+                assert!(next > now);
+                let since = next.checked_sub(first).unwrap();
+                assert_eq!(since.as_nanos() % collectors.step().as_nanos(), 0, "another moment of the minute");
+                looks.push(collectors.look(&mut guest, next).is_full);
+            }
+            let full = looks.iter().filter(|is_full| **is_full).count();
+            assert_eq!((looks.len(), full), (if period == PERIOD { 10 } else { 1 }, 1), "{looks:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use xen_guest_agent::schema::reach::Filter;
 use xenstore::embedded::Toolstack;
 use xenstore::wire::Kind;
 
-use crate::world::{DOMAIN, World, addresses, guest, interface};
+use crate::world::{DOMAIN, World, address, addresses, guest, interface};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TOTAL: u64 = 1_000_000;
@@ -93,6 +93,29 @@ fn an_idle_hour_is_six_comparisons() {
     let first = machine.world.all_requests() - before;
     println!("{first} requests to compare all");
     assert!(first <= 60, "{first} requests");
+}
+
+#[test]
+fn after_a_long_sleep_all_is_compared_and_nothing_made_up_for_many_times() {
+    let mut machine = Machine::new();
+    machine.pass(HOUR);
+    let requests = machine.world.all_requests();
+    machine.pass(PERIOD * 10);
+    let one_comparison = machine.world.all_requests() - requests;
+    // A month, of which the agent knows when it wakes up.
+    machine.world.now += Duration::from_secs(30 * 86400);
+    machine.world.write("data/host_name_dns", "theirs");
+    let requests = machine.world.all_requests();
+    machine.pass(Duration::from_secs(1));
+    assert_eq!(machine.world.read("data/host_name_dns").as_deref(), Some("web1"));
+    // The name, the date before and after it, and the node that says so.
+    let requests = machine.world.all_requests() - requests;
+    assert!(requests <= one_comparison + 4, "{requests} requests, and {one_comparison} for a comparison");
+    assert_eq!(machine.pass(HOUR), 60);
+    machine.world.agent.guest.interfaces.get_mut(&2).unwrap().addresses.push(address("10.0.0.3"));
+    machine.world.agent.on_news(News::Network);
+    machine.world.pass(Duration::ZERO);
+    assert_eq!(machine.world.read("attr/vif/0/ipv4/2").as_deref(), Some("10.0.0.3"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use xenstore::embedded::Toolstack;
 use xenstore::wire::Kind;
 
 use crate::log;
-use crate::world::{DOMAIN, World, address, guest};
+use crate::world::{DOMAIN, World, guest};
 
 /// A guest in which much is to be changed: an older agent's nodes, and addresses of before.
 fn world() -> World {
@@ -160,25 +160,6 @@ fn a_server_that_is_long_away_is_said_to_be_once() {
     let lines = log::take();
     assert!(lines.len() == 1 && lines[0].contains("connected"), "{lines:?}");
     assert_eq!(world.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.7"));
-}
-
-#[test]
-fn after_a_long_sleep_nothing_is_made_up_for_many_times() {
-    let mut world = World::new(Toolstack::Xapi);
-    world.comparison = Some(world.now + Duration::from_secs(600));
-    world.pass(Duration::from_secs(1800));
-    let requests = world.all_requests();
-    world.pass(Duration::from_secs(600));
-    let one_comparison = world.all_requests() - requests;
-    // A month, of which the agent knows when it wakes up.
-    world.now += Duration::from_secs(30 * 86400);
-    let requests = world.all_requests();
-    world.pass(Duration::from_secs(1));
-    assert!(world.all_requests() - requests <= one_comparison);
-    world.agent.guest.interfaces.get_mut(&2).unwrap().addresses.push(address("10.0.0.3"));
-    world.agent.on_news(News::Network);
-    world.pass(Duration::ZERO);
-    assert_eq!(world.read("attr/vif/0/ipv4/2").as_deref(), Some("10.0.0.3"));
 }
 
 #[test]

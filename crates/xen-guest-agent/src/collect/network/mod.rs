@@ -166,10 +166,11 @@ impl Network {
     }
 }
 
-/// The next moment, in whole periods from `last`, so that looks stay where they are in the minute.
+/// The first moment after `now`, in whole periods from `last`, so that looks stay where they are in the minute.
 pub(super) fn next_after(last: Duration, period: Duration, now: Duration) -> Duration {
-    let periods = now.saturating_sub(last).as_nanos() / period.as_nanos().max(1) + 1;
-    last.saturating_add(period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX)))
+    let Some(since) = now.checked_sub(last) else { return last };
+    let into_period = since.as_nanos() % period.as_nanos().max(1);
+    (now + period).saturating_sub(Duration::from_nanos(u64::try_from(into_period).unwrap_or(0)))
 }
 
 /// Whether a link of this kind sits on another, which its address is reached by. That of a veth is its peer, often in a
