@@ -3,20 +3,68 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use system_tests::{Agent, FakeRoot, Profile, SOON, build, eventually};
+use xenstore::embedded::{Server, Store, Toolstack};
 
 /// The agent in a system of its own, without a network.
 fn command(root: &FakeRoot) -> Command {
-    fs::create_dir(root.join("run")).unwrap();
     let mut command = Command::new(build("xen-guest-agent", Profile::Debug));
     command.args(["--stderr", "--network-mode", "off", "--root"]).arg(root.path());
     command.env_remove("XENSTORED_PATH").env("XENSTORED_RUNDIR", root.join("run/xenstored"));
+    command.env("NOTIFY_SOCKET", root.join("notify"));
     command
+}
+
+#[track_caller]
+fn serve(server: &mut Server, until: impl Fn(&Store) -> bool) {
+    let is_done = || {
+        server.process();
+        until(server.store())
+    };
+    eventually(is_done, SOON);
+}
+
+#[test]
+fn what_is_not_there_yet_is_waited_for_in_a_guest_and_nowhere_else() {
+    // The option, the environment, and where the socket comes.
+    let cases = [
+        (None, None, "run/xenstored/socket"),
+        (Some("socket"), None, "run/xenstored/socket"),
+        (Some("socket=ROOT/late"), None, "late"),
+        (None, Some("ROOT/late"), "late"),
+    ];
+    for (option, path, socket) in cases {
+        let root = FakeRoot::new();
+        let in_root = |path: &str| path.replace("ROOT", root.path().to_str().unwrap());
+        let mut server = Server::new(Store::new());
+        server.store_mut().introduce_guest(5, Toolstack::Xapi);
+        let manager = UnixDatagram::bind(root.join("notify")).unwrap();
+        manager.set_read_timeout(Some(SOON)).unwrap();
+        fs::create_dir(root.join("run")).unwrap();
+        let start = || {
+            let mut command = command(&root);
+            command.args(option.map(|option| format!("--xenstore={}", in_root(option))));
+            command.envs(path.map(|path| ("XENSTORED_PATH", in_root(path))));
+            Agent::spawn(command, &root.join("log"))
+        };
+        root.write("sys/hypervisor/type", "kvm\n");
+        assert!([Some(1), Some(3)].contains(&start().wait().code()), "{option:?} {path:?}");
+        root.write("sys/hypervisor/type", "xen\n");
+        let agent = start();
+        let mut said = [0; 256];
+        let len = manager.recv(&mut said).unwrap();
+        assert_eq!(String::from_utf8_lossy(&said[..len]).trim(), "READY=1\nSTATUS=waiting for Xenstore");
+        fs::create_dir(root.join("run/xenstored")).unwrap();
+        server.listen(root.join(socket), 5).unwrap();
+        serve(&mut server, |store| store.read("/local/domain/5/attr/PVAddons/Installed").is_some());
+        let log = agent.stop();
+        assert!(log.contains("trying again until it works") && log.contains("connected to Xenstore"), "{log}");
+    }
 }
 
 #[test]
@@ -25,10 +73,10 @@ fn a_silent_server_costs_nothing_though_nobody_can_be_told() {
     let agents = [true, false].map(|has_file| {
         let root = &roots[usize::from(has_file)];
         let mut command = command(root);
-        if has_file {
-            command.env("NOTIFY_SOCKET", root.join("nobody"));
-        } else {
+        fs::create_dir(root.join("run")).unwrap();
+        if !has_file {
             // Neither the lock nor the status finds a place.
+            command.env_remove("NOTIFY_SOCKET");
             root.write("run/xen-guest-agent", "");
         }
         let listener = UnixListener::bind(root.join("socket")).unwrap();

@@ -183,15 +183,15 @@ fn open_collectors(
     Ok(collectors)
 }
 
-/// The connection, or none for now: the device of a Xen guest may come later in the boot, and a server may be about to
-/// start. What can never work is a failure.
+/// The connection, or none for now: in a Xen guest the device or the socket may come later in the boot, and a server may be
+/// about to start. What can never work is a failure.
 fn unless_hopeless(connection: Result<Connection, Error>, root: &Root) -> Result<Result<Connection, Error>, Failure> {
     match connection {
-        Err(error @ Error::NotFound(_)) if !host::is_xen(root) => Err(Failure::NotXen(error)),
-        Err(error) if matches!(error.io_kind(), io::ErrorKind::PermissionDenied) => Err(Failure::Xenstore(error)),
-        Err(Error::Io { action, transport, source }) if source.kind() == io::ErrorKind::NotFound => {
-            Err(Failure::Xenstore(Error::Io { action, transport, source }))
-        }
+        Err(error) if error.io_kind() == io::ErrorKind::PermissionDenied => Err(Failure::Xenstore(error)),
+        Err(error) if error.io_kind() == io::ErrorKind::NotFound && !host::is_xen(root) => Err(match error {
+            Error::NotFound(_) => Failure::NotXen(error),
+            _ => Failure::Xenstore(error),
+        }),
         Ok(_) | Err(_) => Ok(connection),
     }
 }
