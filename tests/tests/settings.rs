@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{FakeRoot, Network, Profile, build, eventually, tree};
-use xenstore::Client;
-use xenstore::embedded::{Running, Server, Store, Toolstack};
+use xenstore::embedded::{Refusal, Running, Server, Store, Toolstack};
+use xenstore::wire::Kind;
+use xenstore::{Client, ErrorCode, Path};
 
 const SOON: Duration = Duration::from_secs(10);
 const DOMAIN: u16 = 5;
@@ -113,14 +114,32 @@ fn on_sighup_good_settings_take_effect() {
 #[test]
 fn on_sighup_wrong_settings_change_nothing() {
     let bed = Bed::start("network.mode = \"off\"\n", agent());
-    let before =
-        bed.await_nodes(|nodes| nodes.contains_key("data/updated") && nodes.contains_key("feature/hotplug/vif"));
+    let is_whole = |nodes: &BTreeMap<_, _>| nodes.get("data/updated").is_some_and(|date: &String| !date.is_empty());
+    let before = bed.await_nodes(|nodes| is_whole(nodes) && nodes.contains_key("attr/PVAddons/Installed"));
     let said = bed.reload("loglevel = \"debug\"\nschema = \"x\"", "settings stay");
     assert_eq!(said, ["error: settings stay as they were: FILE:3: schema is \"x\"; allowed: std or rfc"]);
     assert_eq!(bed.nodes(), before);
     // The level was not taken over either.
     let said = bed.reload("network.mode = \"off\"", "read again");
     assert_eq!(said, ["info: settings were read again"]);
+}
+
+#[test]
+fn on_sighup_what_was_refused_is_tried_again_whatever_the_settings_are() {
+    let bed = Bed::start("network.mode = \"off\"\n", agent());
+    let before = bed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
+    for (settings, said) in [("network.mode = \"off\"", "read again"), ("schema = \"x\"", "settings stay")] {
+        bed.server.with(|server| {
+            let path = Path::new("data/os_name").unwrap();
+            let refusal = Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path, code: ErrorCode::EACCES };
+            server.store_mut().faults.refuse.push(refusal);
+            server.store_mut().write(format!("/local/domain/{DOMAIN}/data/os_name"), "theirs").unwrap();
+        });
+        eventually(|| bed.log().last().is_some_and(|line| line.contains("WRITE data/os_name: EACCES")), SOON);
+        bed.server.with(|server| server.store_mut().faults.refuse.clear());
+        bed.reload(settings, said);
+        bed.await_nodes(|nodes| nodes.get("data/os_name") == before.get("data/os_name"));
+    }
 }
 
 #[test]

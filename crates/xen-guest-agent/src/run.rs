@@ -126,6 +126,8 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
             }
             // However many signals there were, one reading is for all of them.
             while (&signals.reload).read(&mut [0; 64]).is_ok_and(|len| len > 0) {}
+            // Whatever the settings are.
+            agent.retry_refused();
             if let Some(new) = reload(sources, &settings) {
                 collectors.set(new.network, new.memory_period, &mut agent.guest, now);
                 agent.set_node_budget(new.node_budget);
