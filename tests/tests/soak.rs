@@ -15,33 +15,24 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{Agent, Bed, Collector, Daemon, Profile, Toolstack};
 
-/// Others' changes are put right at once as long as there is no quarrel: ten of them, and then one in two minutes.
-const AT_ONCE: u32 = 9;
-const QUARREL: Duration = Duration::from_secs(125);
-
-/// Kinds of deeds.
-const KINDS: u64 = 19;
-
 /// What memory may come to more than at first, in KiB.
 const GROWTH: u64 = 48;
 
+/// KiB of memory that the guest has.
+const MEMORY: u64 = 1024 * 1024;
+
+/// Kinds of deeds, and one of doing nothing.
+const KINDS: u64 = 19;
+
+/// A node that dom0 removes is put right at once ten times, and then once in two minutes.
+const AT_ONCE: u32 = 9;
+const QUARREL: Duration = Duration::from_secs(125);
+
+/// Nodes that dom0 removes. Some may not be there: an interface that is down has no address.
+const REMOVED: [&str; 4] = ["attr/vif/0", "attr/vif/1/name", "attr/PVAddons/MajorVersion", "attr/vif"];
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect(name))
-}
-
-/// What stays as it is all the time.
-fn lasting(mut nodes: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let fleeting = ["data/meminfo_free", "data/os_name", "data/updated", "unique-domain-id"];
-    nodes.retain(|path, _| !path.starts_with("attr/vif/") && !fleeting.contains(&path.as_str()));
-    nodes
-}
-
-/// Private memory in KiB, and open descriptors.
-fn figures(agent: &Agent) -> (u64, usize) {
-    let rollup = agent.proc("smaps_rollup");
-    // Not Private_Dirty, which has the pages of a binary, too, as long as they are not on disk.
-    let own = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")?.strip_suffix("kB")?.trim().parse().ok());
-    (own.unwrap(), fs::read_dir(Path::new("/proc").join(agent.id().to_string()).join("fd")).unwrap().count())
 }
 
 /// Numbers that a seed stands for (xorshift64).
@@ -54,33 +45,54 @@ impl Dice {
         self.0 ^= self.0 << 17;
         self.0 % limit
     }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+    }
 }
 
-#[test]
-#[ignore = "needs root and xenstored, takes an hour"]
-fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
-    let length = Duration::from_secs(number("SOAK_SECONDS", 3600));
-    let seed = number("SOAK_SEED", 1);
-    println!("SOAK_SEED={seed}");
-    let mut dice = Dice(seed | 1 << 40);
-    let mut bed = Bed::new(Daemon::C, Toolstack::Xapi, Collector::Netlink, &["lan", "wan"]);
-    let mut command = bed.command(Profile::Release);
-    command.args(["--memory-period", "5"]);
-    // What glibc keeps for itself of freed memory grows for an hour, to some 100 KiB.
-    command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
-    let mut agent = Agent::spawn(command, &bed.root.join("log"));
-    let before = lasting(bed.await_truth());
-    let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
-    let (start, mut others, mut deeds, mut checks, mut losses) = (Instant::now(), 0, 0, 0, 0);
-    let mut available = 512 * 1024;
-    let mut system = "Debian GNU/Linux 12 (bookworm)".to_owned();
-    let mut first = None;
-    let mut most = (0, 0);
-    while start.elapsed() < length {
-        let link = ["lan", "wan"][usize::try_from(dice.below(2)).unwrap()];
+struct Soak {
+    bed: Bed,
+    agent: Agent,
+    dice: Dice,
+    start: Instant,
+    /// What is published and stays as it is.
+    lasting: BTreeMap<String, String>,
+    available: u64,
+    system: String,
+    removals: u32,
+    losses: u32,
+    checks: u32,
+}
+
+impl Soak {
+    fn begin(seed: u64) -> Self {
+        let mut bed = Bed::new(Daemon::C, Toolstack::Xapi, Collector::Netlink, &["lan", "wan"]);
+        let mut command = bed.command(Profile::Release);
+        command.args(["--memory-period", "5"]);
+        // What glibc keeps for itself of freed memory grows for an hour, to some 100 KiB.
+        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+        let agent = Agent::spawn(command, &bed.root.join("log"));
+        let lasting = lasting(bed.await_truth());
+        Soak {
+            bed,
+            agent,
+            dice: Dice(seed | 1 << 40),
+            start: Instant::now(),
+            lasting,
+            available: MEMORY / 2,
+            system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+            removals: 0,
+            losses: 0,
+            checks: 0,
+        }
+    }
+
+    fn act(&mut self, kind: u64) {
+        let (bed, dice) = (&mut self.bed, &mut self.dice);
+        let link = dice.one_of(&["lan", "wan"]);
         let address = format!("10.{}.0.{}/24", dice.below(3), dice.below(8) + 1);
-        // At first each of them, so that what is allocated once is.
-        match if deeds < 2 * KINDS { deeds % KINDS } else { dice.below(KINDS) } {
+        match kind {
             0..=4 => drop(bed.network.ip(&format!("addr replace {address} dev {link}"))),
             5..=7 => drop(bed.network.ip(&format!("addr flush dev {link} to {address}"))),
             8 => drop(bed.network.ip(&format!("addr replace 2001:db8::{}/64 dev {link} nodad", dice.below(20)))),
@@ -89,10 +101,11 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
                 bed.network.ip(&format!("link set {link} up"));
             }
             10 => {
-                available = dice.below(1024 * 1024);
-                bed.root.set_memory(1024 * 1024, available);
+                self.available = dice.below(MEMORY);
+                bed.root.set_memory(MEMORY, self.available);
             }
             11 => {
+                let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
                 kill_process(server, Signal::STOP).unwrap();
                 bed.network.ip(&format!("addr replace {address} dev {link}"));
                 sleep(Duration::from_millis(dice.below(400)));
@@ -109,55 +122,88 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
             }
             14 => {
                 bed.guest.hang_up();
-                losses += 1;
+                self.losses += 1;
             }
             15 => {
-                system = format!("System {}", dice.below(5));
-                bed.root.set_os_release(&format!("ID=debian\nPRETTY_NAME=\"{system}\"\nVERSION_ID=12\n"));
+                self.system = format!("System {}", dice.below(5));
+                let text = format!("ID=debian\nPRETTY_NAME=\"{}\"\nVERSION_ID=12\n", self.system);
+                bed.root.set_os_release(&text);
             }
-            16 => agent.signal(Signal::HUP),
-            _ if others < AT_ONCE || start.elapsed() > QUARREL * (others - AT_ONCE + 1) => {
-                others += 1;
-                let home = bed.guest.home();
-                let nodes = ["attr/vif/0", "attr/vif/1/name", "attr/PVAddons/MajorVersion", "attr/vif"];
-                let node = nodes[usize::try_from(dice.below(4)).unwrap()];
-                // It may not be there: an interface that is down has no address.
-                bed.dom0.remove(format!("{home}/{node}")).ok();
+            16 => self.agent.signal(Signal::HUP),
+            17 if self.removals < AT_ONCE || self.start.elapsed() > QUARREL * (self.removals - AT_ONCE + 1) => {
+                self.removals += 1;
+                bed.dom0.remove(format!("{}/{}", bed.guest.home(), dice.one_of(&REMOVED))).ok();
             }
             _ => {}
         }
-        deeds += 1;
-        sleep(Duration::from_millis(dice.below(500)));
-        if dice.below(4) == 0 {
-            let nodes = bed.await_truth();
-            bed.await_nodes(|nodes| lasting(nodes.clone()) == before);
-            checks += 1;
-            // These are looked at every five seconds.
-            if checks % 10 == 0 {
-                bed.await_nodes(|nodes| {
-                    let free = nodes.get("data/meminfo_free").and_then(|free| free.parse().ok());
-                    let is_right = free.is_some_and(|free: u64| free.abs_diff(available) < 1024 * 1024 / 100);
-                    is_right && nodes.get("data/os_name") == Some(&system)
-                });
-            }
-            assert!(nodes.len() < 700, "{} nodes", nodes.len());
-            assert!(agent.is_running(), "{}", agent.log());
+    }
+
+    /// Waits until all is right.
+    fn check(&mut self) {
+        let nodes = self.bed.await_truth();
+        self.bed.await_nodes(|nodes| lasting(nodes.clone()) == self.lasting);
+        // These are looked at every five seconds.
+        if self.checks % 10 == 0 {
+            self.bed.await_nodes(|nodes| {
+                let free = nodes.get("data/meminfo_free").and_then(|free| free.parse().ok());
+                free.is_some_and(|free: u64| free.abs_diff(self.available) < MEMORY / 100)
+                    && nodes.get("data/os_name") == Some(&self.system)
+            });
         }
-        let now = figures(&agent);
+        assert!(nodes.len() < 700, "{} nodes", nodes.len());
+        assert!(self.agent.is_running(), "{}", self.agent.log());
+        self.checks += 1;
+    }
+
+    /// Private memory in KiB, and open descriptors.
+    fn figures(&self) -> (u64, usize) {
+        let rollup = self.agent.proc("smaps_rollup");
+        // Not Private_Dirty, which has the pages of a binary, too, as long as they are not on disk.
+        let mut own = rollup.lines().filter_map(|line| line.strip_prefix("Anonymous:")?.strip_suffix("kB"));
+        let descriptors = Path::new("/proc").join(self.agent.id().to_string()).join("fd");
+        (own.next().unwrap().trim().parse().unwrap(), fs::read_dir(descriptors).unwrap().count())
+    }
+}
+
+/// What stays as it is all the time.
+fn lasting(mut nodes: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let fleeting = ["data/meminfo_free", "data/os_name", "data/updated", "unique-domain-id"];
+    nodes.retain(|path, _| !path.starts_with("attr/vif/") && !fleeting.contains(&path.as_str()));
+    nodes
+}
+
+#[test]
+#[ignore = "needs root and xenstored, takes an hour"]
+fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
+    let length = Duration::from_secs(number("SOAK_SECONDS", 3600));
+    let seed = number("SOAK_SEED", 1);
+    println!("SOAK_SEED={seed}");
+    let mut soak = Soak::begin(seed);
+    let (mut deeds, mut first, mut most) = (0, None, (0, 0));
+    while soak.start.elapsed() < length {
+        // At first each of them twice, so that what is allocated once is.
+        let kind = if deeds < 2 * KINDS { deeds % KINDS } else { soak.dice.below(KINDS) };
+        soak.act(kind);
+        deeds += 1;
+        sleep(Duration::from_millis(soak.dice.below(500)));
+        if soak.dice.below(4) == 0 {
+            soak.check();
+        }
+        let now = soak.figures();
         most = (most.0.max(now.0), most.1.max(now.1));
-        // What is allocated once has been by then.
-        if first.is_none() && start.elapsed() > length / 3 {
+        if first.is_none() && soak.start.elapsed() > length / 3 {
             first = Some(most);
         }
     }
-    bed.await_truth();
-    bed.await_nodes(|nodes| lasting(nodes.clone()) == before);
-    let requests = bed.guest.requests().total();
-    let (first, last) = (first.expect("a third of the time passed"), figures(&agent));
+    soak.check();
+    let (first, last) = (first.expect("a third of the time passed"), soak.figures());
     println!(
-        "{deeds} deeds in {} s, {losses} of them a broken connection; {checks} checks, {requests} requests; private memory {} KiB \
-         at most in the first third, {} in all, {} in the end; descriptors {}, {}, {}",
-        start.elapsed().as_secs(),
+        "{deeds} deeds in {} s, {} of them a broken connection; {} checks, {} requests; private memory {} KiB at most in the \
+         first third, {} in all, {} in the end; descriptors {}, {}, {}",
+        soak.start.elapsed().as_secs(),
+        soak.losses,
+        soak.checks,
+        soak.bed.guest.requests().total(),
         first.0,
         most.0,
         last.0,
@@ -166,7 +212,7 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
         last.1
     );
     assert!(most.0 <= first.0 + GROWTH && most.1 <= first.1, "it grows");
-    let log = agent.stop();
+    let log = soak.agent.stop();
     let expected = ["was resumed", "trying again until it works", "connected to Xenstore", "settings were read"];
     let is_expected = |line: &&str| expected.iter().any(|text| line.contains(text));
     let unexpected: Vec<_> = log.lines().filter(|line| !is_expected(line)).collect();
