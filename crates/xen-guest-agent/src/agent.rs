@@ -19,8 +19,9 @@ const BURST: u32 = 20;
 /// After a burst, there is a publication more in each such time.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The first and the longest time between attempts to connect.
-const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The time between two attempts to connect, which doubles with each that fails.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A server on a socket that owes a reply and says nothing for so long has lost it.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -51,7 +52,9 @@ pub struct Agent {
     is_seeded: bool,
     /// Whether the next publication is one that is not delayed.
     is_urgent: bool,
-    reconnect: (Duration, Duration),
+    /// When to connect, and how long to wait after that if it fails.
+    next_attempt: Duration,
+    pause: Duration,
     /// Since when the server owes a reply and has said nothing.
     silent_since: Option<Duration>,
     /// Told of each change that is sent.
@@ -76,7 +79,8 @@ impl Agent {
             is_network_known: true,
             is_seeded: false,
             is_urgent: true,
-            reconnect: (Duration::ZERO, RECONNECT.0),
+            next_attempt: Duration::ZERO,
+            pause: FIRST_PAUSE,
             silent_since: None,
             observer,
             events: 0,
@@ -92,7 +96,7 @@ impl Agent {
 
     /// Whether it is time to connect, and [`connect`](Self::connect) should be called.
     pub fn wants_connection(&self, now: Duration) -> bool {
-        self.connection.is_none() && self.reconnect.0 <= now
+        self.connection.is_none() && self.next_attempt <= now
     }
 
     /// Takes a connection, or that there is none to be had now.
@@ -112,7 +116,7 @@ impl Agent {
 
     /// Whether the connection was lost, and all is not yet published on another.
     fn is_reconnecting(&self) -> bool {
-        self.reconnect.1 != RECONNECT.0
+        self.pause != FIRST_PAUSE
     }
 
     fn on_loss(&mut self, error: &Error, now: Duration) {
@@ -123,7 +127,8 @@ impl Agent {
         self.events += 1;
         self.problem = Some(error.to_string());
         self.silent_since = None;
-        self.reconnect = (now + self.reconnect.1, (self.reconnect.1 * 2).min(RECONNECT.1));
+        self.next_attempt = now + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
     /// The guest changed.
@@ -293,74 +298,86 @@ impl Agent {
     }
 
     fn try_advance(&mut self, now: Duration, date: SystemTime) -> Result<(), Error> {
-        let is_reconnecting = self.is_reconnecting();
         let Some(connection) = &mut self.connection else { return Ok(()) };
         connection.flush()?;
         self.domain.advance(connection)?;
-        let is_allowed = self.is_urgent || self.limiter.next() <= now;
         self.publisher.expire(now);
-        if is_allowed && self.publisher.next_survey().is_some_and(|time| time <= now) {
-            self.publisher.survey(connection, now)?;
-            if !self.is_urgent {
-                self.limiter.take(now);
-            }
-        }
-        let can_publish = self.domain.is_settled() && !self.publisher.is_busy();
         // What flaps is not even looked at more often.
-        let (Some(news), true) = (self.news, can_publish && is_allowed) else { return Ok(()) };
-        if !self.is_seeded {
-            self.schema.seed(self.publisher.known());
-            // Addresses that are not known yet must find their indices.
-            self.is_seeded = self.is_network_known;
+        if !self.is_urgent && self.limiter.next() > now {
+            return Ok(());
         }
-        let is_all = news == News::All || self.publisher.is_short() || !self.is_network_known;
-        let changes = if is_all {
-            self.guest.date = date;
-            self.publisher.own(Schema::owned(&self.guest));
-            let mut wanted = self.schema.render(&self.guest);
-            if !self.is_network_known {
-                wanted.retain(|path, _| !LAYOUT.is_network(path));
-                let there = self.publisher.known().filter(|(path, _)| LAYOUT.is_network(path));
-                wanted.extend(there.map(|(path, value)| (path.clone(), value.to_owned())));
-            }
-            self.publisher.plan(&wanted, None)
-        } else {
-            self.publisher.plan(&self.schema.render_network(&self.guest), Some(LAYOUT.networks))
-        };
-        if !is_all && self.publisher.is_short() {
-            self.news = Some(News::All);
-            return self.try_advance(now, date);
+        if self.publisher.next_survey().is_some_and(|time| time <= now) {
+            self.publisher.survey(connection, now)?;
+            self.count(now);
         }
+        match self.news {
+            Some(news) if self.can_publish() => self.publish(news, now, date),
+            _ => Ok(()),
+        }
+    }
+
+    fn can_publish(&self) -> bool {
+        self.domain.is_settled() && !self.publisher.is_busy()
+    }
+
+    /// Counts something that others feel.
+    fn count(&mut self, now: Duration) {
+        if !self.is_urgent {
+            self.limiter.take(now);
+        }
+    }
+
+    fn publish(&mut self, news: News, now: Duration, date: SystemTime) -> Result<(), Error> {
+        let (changes, is_reconnecting) = (self.plan(news, date), self.is_reconnecting());
+        self.news = None;
+        let Some(connection) = &mut self.connection else { return Ok(()) };
         if !changes.is_empty() {
-            if !self.is_urgent {
-                self.limiter.take(now);
-            }
             if let Some(observer) = self.observer {
                 changes.iter().for_each(observer);
             }
             self.publisher.publish(changes, connection)?;
             self.events += 1;
-            self.is_urgent = false;
             // After a loss it is looked again, whether all has arrived.
             self.news = is_reconnecting.then_some(News::All);
-            return Ok(());
-        }
-        if is_reconnecting {
+            self.count(now);
+        } else if is_reconnecting {
             info!("connected to Xenstore at {}", connection.transport().name());
-            self.reconnect.1 = RECONNECT.0;
+            self.pause = FIRST_PAUSE;
         }
         self.is_urgent = false;
-        self.news = None;
         Ok(())
+    }
+
+    /// What there is to change.
+    fn plan(&mut self, news: News, date: SystemTime) -> Vec<Change> {
+        if !self.is_seeded {
+            self.schema.seed(self.publisher.known());
+            // Addresses that are not known yet must find their indices.
+            self.is_seeded = self.is_network_known;
+        }
+        if news == News::Network && self.is_network_known && !self.publisher.is_short() {
+            let changes = self.publisher.plan(&self.schema.render_network(&self.guest), Some(LAYOUT.networks));
+            if !self.publisher.is_short() {
+                return changes;
+            }
+        }
+        self.guest.date = date;
+        self.publisher.own(Schema::owned(&self.guest));
+        let mut wanted = self.schema.render(&self.guest);
+        if !self.is_network_known {
+            wanted.retain(|path, _| !LAYOUT.is_network(path));
+            let there = self.publisher.known().filter(|(path, _)| LAYOUT.is_network(path));
+            wanted.extend(there.map(|(path, value)| (path.clone(), value.to_owned())));
+        }
+        self.publisher.plan(&wanted, None)
     }
 
     /// When [`advance`](Self::advance) has something to do though nothing happens, at the earliest.
     pub fn deadline(&self) -> Option<Duration> {
         if self.connection.is_none() {
-            return Some(self.reconnect.0);
+            return Some(self.next_attempt);
         }
-        let can_publish = self.domain.is_settled() && !self.publisher.is_busy();
-        let news = (self.news.is_some() && can_publish).then_some(Duration::ZERO);
+        let news = (self.news.is_some() && self.can_publish()).then_some(Duration::ZERO);
         let work = [self.publisher.next_survey(), news].into_iter().flatten().min();
         let allowed = work.map(|time| time.max(self.limiter.next()));
         let silence = self.silent_since.map(|since| since + SILENCE);

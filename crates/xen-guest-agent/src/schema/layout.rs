@@ -20,37 +20,31 @@ pub(super) const INTERFACES: &str = "data/net";
 /// The nodes that the agent owns. They are the same for all schemas: to switch is to want others of them.
 pub const LAYOUT: Layout = Layout {
     claims: &[
-        cached("os_distro"),
-        cached("os_name"),
-        cached("os_majorver"),
-        cached("os_minorver"),
-        cached("os_uname"),
-        cached("host_name_dns"),
-        cached("domain"),
-        Claim { kept: Kept::Rewritten, removes_stale: false, ..cached("meminfo_total") },
-        Claim { kept: Kept::Rewritten, removes_stale: false, ..cached("meminfo_free") },
-        Claim { removes_stale: false, ..cached("updated") },
-        Claim { parent: "attr", child: "PVAddons", is_tree: true, removes_stale: true, kept: Kept::Watched },
-        Claim { parent: "attr", child: "vif", is_tree: true, removes_stale: true, kept: Kept::Watched },
+        node("data", "os_distro"),
+        node("data", "os_name"),
+        node("data", "os_majorver"),
+        node("data", "os_minorver"),
+        node("data", "os_uname"),
+        node("data", "host_name_dns"),
+        node("data", "domain"),
+        Claim { kept: Kept::Rewritten, removes_stale: false, ..node("data", "meminfo_total") },
+        Claim { kept: Kept::Rewritten, removes_stale: false, ..node("data", "meminfo_free") },
+        Claim { removes_stale: false, ..node("data", "updated") },
+        Claim { kept: Kept::Watched, ..tree("attr", "PVAddons") },
+        Claim { kept: Kept::Watched, ..tree("attr", "vif") },
         // The Go agent's, before `attr/vif`.
-        Claim { parent: "attr", child: "eth*", is_tree: true, removes_stale: true, kept: Kept::Watched },
-        Claim {
-            parent: "xenserver/attr",
-            child: "net-sriov-vf",
-            is_tree: true,
-            removes_stale: true,
-            kept: Kept::Watched,
-        },
-        Claim { parent: "feature/hotplug", child: "vif", removes_stale: false, ..cached("") },
-        Claim { parent: "feature/hotplug", child: "vbd", removes_stale: false, ..cached("") },
-        Claim { parent: "control", child: "feature-balloon", ..cached("") },
+        Claim { kept: Kept::Watched, ..tree("attr", "eth*") },
+        Claim { kept: Kept::Watched, ..tree("xenserver/attr", "net-sriov-vf") },
+        Claim { removes_stale: false, ..node("feature/hotplug", "vif") },
+        Claim { removes_stale: false, ..node("feature/hotplug", "vbd") },
+        node("control", "feature-balloon"),
         // The Go agent's, read by nobody today.
-        Claim { is_tree: true, ..cached("volumes") },
+        tree("data", "volumes"),
         // The earlier agent in Rust wrote its version in parts below it.
-        Claim { is_tree: true, ..cached("xen-guest-agent") },
-        Claim { is_tree: true, ..cached("os") },
-        Claim { is_tree: true, kept: Kept::Watched, ..cached("net") },
-        Claim { is_tree: true, ..cached("memory") },
+        tree("data", "xen-guest-agent"),
+        tree("data", "os"),
+        Claim { kept: Kept::Watched, ..tree("data", "net") },
+        tree("data", "memory"),
     ],
     watches: &["data/os_name", INTERFACES, "attr", VIRTUAL_FUNCTIONS],
     resume: DOMAIN_ID,
@@ -59,8 +53,14 @@ pub const LAYOUT: Layout = Layout {
     rank,
 };
 
-const fn cached(child: &'static str) -> Claim {
-    Claim { parent: "data", child, is_tree: false, removes_stale: true, kept: Kept::Compared }
+/// A node that goes when it should not be there, and is compared from time to time.
+const fn node(parent: &'static str, child: &'static str) -> Claim {
+    Claim { parent, child, is_tree: false, removes_stale: true, kept: Kept::Compared }
+}
+
+/// The same with all below it.
+const fn tree(parent: &'static str, child: &'static str) -> Claim {
+    Claim { is_tree: true, ..node(parent, child) }
 }
 
 /// What an address is worth.
