@@ -6,6 +6,7 @@ mod burden;
 mod disputes;
 mod faults;
 mod left_out;
+mod lies;
 mod log;
 mod pace;
 mod restart;
