@@ -26,7 +26,7 @@ pub use room::NODE_BUDGET;
 use survey::{Scope, Survey};
 
 use crate::schema::Tree;
-use crate::schema::layout::Layout;
+use crate::schema::layout::{Layout, is_at_or_below};
 
 /// What is known of the store, and what is under way to change it.
 ///
@@ -207,7 +207,7 @@ impl Publisher {
     }
 
     fn is_watched(&self, path: &Path) -> bool {
-        self.layout.watches.iter().any(|watch| is_below(path, watch) && !self.unwatched.contains(watch))
+        self.layout.watches.iter().any(|watch| is_at_or_below(path, watch) && !self.unwatched.contains(watch))
     }
 
     /// Takes what came from the store.
@@ -362,8 +362,4 @@ impl Publisher {
     pub fn deadline(&self) -> Option<Duration> {
         self.echoes.deadline()
     }
-}
-
-fn is_below(path: &str, top: &str) -> bool {
-    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

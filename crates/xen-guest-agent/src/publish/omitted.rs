@@ -1,17 +1,12 @@
 //! What is left out of what should be in Xenstore: what it does not take, and what there is no room for.
 
-use std::fmt::Display;
-
 use xenstore::{Error, ErrorCode, Path};
 
 use super::change::{Change, Known};
 use super::refusals::Refusals;
 use super::room::Room;
 use crate::schema::Tree;
-use crate::schema::layout::Layout;
-
-/// So many nodes are named in one line of the log.
-const NAMED: usize = 3;
+use crate::schema::layout::{Layout, is_at_or_below};
 
 /// What is left out, until when, and what was said of it.
 #[derive(Debug, Default)]
@@ -63,7 +58,7 @@ impl Omitted {
     /// and below those nodes, and all else stays as it is.
     pub(super) fn choose(&mut self, layout: &Layout, known: &Known, wanted: &Tree, scope: Option<&[&str]>) {
         let possible: Vec<_> = wanted.keys().filter(|path| !self.refusals.contains(path)).collect();
-        let is_elsewhere = |path: &Path| scope.is_some_and(|scope| !scope.iter().any(|top| super::is_below(path, top)));
+        let is_elsewhere = |path: &Path| scope.is_some_and(|scope| !scope.iter().any(|top| is_at_or_below(path, top)));
         self.room.choose(layout, known, &possible, is_elsewhere);
         if scope.is_none() {
             self.refusals.judge(layout, wanted);
@@ -119,11 +114,4 @@ impl Omitted {
     pub(super) fn end_round(&mut self, count: impl FnOnce() -> usize) -> bool {
         self.room.end_round(count)
     }
-}
-
-/// The first few, and how many more there are.
-pub(super) fn some(all: impl ExactSizeIterator<Item = impl Display>) -> String {
-    let more = all.len().saturating_sub(NAMED);
-    let named = all.take(NAMED).map(|one| one.to_string()).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{named} and {more} more") } else { named }
 }

@@ -6,7 +6,7 @@ use log::{error, warn};
 use xenstore::{Error, ErrorCode, Path};
 
 use super::change::Change;
-use super::omitted::some;
+use crate::log::few;
 use crate::schema::Tree;
 use crate::schema::layout::Layout;
 
@@ -117,7 +117,7 @@ impl Refusals {
                  whoever built the domain must let it write its nodes `data` and `attr`. Trying again every ten minutes: \
                  {first}"
             ),
-            Some(_) => warn!("left out, since Xenstore does not take it: {}", some(untold.iter())),
+            Some(_) => warn!("left out, since Xenstore does not take it: {}", few(untold.iter())),
             None => {}
         }
     }

@@ -6,8 +6,8 @@ use log::warn;
 use xenstore::Path;
 
 use super::change::Known;
-use super::omitted::some;
 use super::worth::{self, DEPTH};
+use crate::log::few;
 use crate::schema::layout::Layout;
 
 /// Nodes that the agent makes at most, those above others included. A guest's quota is 1000, and some 50 are its
@@ -144,7 +144,7 @@ impl Room {
     pub(super) fn tell(&mut self) {
         if !self.surplus.is_empty() && self.is_news() {
             let why = if self.known < self.budget { "Xenstore has room for" } else { "the agent may make" };
-            let (room, names) = (self.known, some(self.surplus.iter()));
+            let (room, names) = (self.known, few(self.surplus.iter()));
             warn!("{why} {room} nodes, so these are left out until there is room: {names}");
         }
     }

@@ -165,8 +165,7 @@ pub enum Role {
 impl Layout {
     /// Whether the node tells of the network.
     pub fn is_network(&self, path: &Path) -> bool {
-        let below = |top| path.strip_prefix(top);
-        self.networks.iter().any(|top| below(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        self.networks.iter().any(|top| is_at_or_below(path, top))
     }
 }
 
@@ -190,10 +189,13 @@ impl Claim {
 
     /// Whether what is claimed may have changed when the node did: it is claimed, or stands above what is.
     pub fn concerns(&self, path: &Path) -> bool {
-        let is_above =
-            self.parent.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        is_above || self.owns(path)
+        is_at_or_below(self.parent, path) || self.owns(path)
     }
+}
+
+/// Whether a node is `top`, or stands below it.
+pub(crate) fn is_at_or_below(path: &str, top: &str) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
