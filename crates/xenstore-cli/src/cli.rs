@@ -142,14 +142,12 @@ pub(crate) enum Command {
     },
 }
 
-/// The arguments with the sub-command in them, where `program` is a link that names one.
-pub(crate) fn expand_link(program: &str, mut arguments: Vec<OsString>) -> Vec<OsString> {
-    if let Some(name) = program.strip_prefix("xenstore-") {
-        if Cli::command().find_subcommand(name).is_some() {
-            arguments.insert(1, name.into());
-        }
-    }
-    arguments
+/// The command line of the command itself, where `program` is a link that names a sub-command: what is printed as usage is
+/// made of it.
+pub(crate) fn expand_link(program: &str, arguments: Vec<OsString>) -> Vec<OsString> {
+    let link = program.strip_prefix("xenstore-").filter(|name| Cli::command().find_subcommand(name).is_some());
+    let Some(name) = link else { return arguments };
+    ["xenstore".into(), name.into()].into_iter().chain(arguments.into_iter().skip(1)).collect()
 }
 
 #[cfg(test)]
@@ -168,8 +166,8 @@ mod tests {
             let expanded = expand_link(program, arguments);
             expanded.iter().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(expanded("xenstore-read"), "xenstore-read read x");
-        assert_eq!(expanded("xenstore-ls"), "xenstore-ls ls x");
+        assert_eq!(expanded("xenstore-read"), "xenstore read x");
+        assert_eq!(expanded("xenstore-ls"), "xenstore ls x");
         assert_eq!(expanded("xenstore"), "xenstore x");
         assert_eq!(expanded("xenstore-1"), "xenstore-1 x");
         assert_eq!(expanded("read"), "read x");
