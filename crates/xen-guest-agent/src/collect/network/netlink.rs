@@ -84,6 +84,8 @@ pub(super) struct Netlink {
 struct Dump {
     request: u16,
     sequence: u32,
+    /// Whether some of it came.
+    has_begun: bool,
 }
 
 impl Netlink {
@@ -149,8 +151,9 @@ impl Netlink {
         for _ in 0..MOST_AT_ONCE {
             match rustix::net::recv(&self.socket, buffer.spare_capacity_mut(), RecvFlags::TRUNC) {
                 Ok(((datagram, _), len)) if len <= datagram.len() => changed |= self.on_datagram(datagram, interfaces),
-                // What was cut off is lost. So is what did not find room in the socket's buffer (ENOBUFS); a dump may
-                // have been in it.
+                // What did not find room in the socket's buffer is lost. Not so a dump that has begun: it waits for room.
+                Err(Errno::NOBUFS) if self.dump.is_some_and(|dump| dump.has_begun) => self.is_lost = true,
+                // What was cut off is lost, too.
                 Ok(_) | Err(Errno::NOBUFS) => self.lose(),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
@@ -209,17 +212,19 @@ impl Netlink {
         packet.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
         packet.set_sequence_number(self.sequence);
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
-        self.dump = Some(Dump { request, sequence: self.sequence });
+        self.dump = Some(Dump { request, sequence: self.sequence, has_begun: false });
         Ok(())
     }
 
     fn on_datagram(&mut self, mut rest: &[u8], interfaces: &mut BTreeMap<u32, Interface>) -> bool {
         let mut changed = false;
         while let Ok(packet) = NetlinkBuffer::new_checked(rest) {
-            let dump = self.dump.filter(|dump| dump.sequence == packet.sequence_number());
-            if dump.is_some() && packet.flags() & NLM_F_DUMP_INTR != 0 {
-                self.is_lost = true;
-            }
+            let dump = self.dump.as_mut().filter(|dump| dump.sequence == packet.sequence_number());
+            let dump = dump.map(|dump| {
+                dump.has_begun = true;
+                self.is_lost |= packet.flags() & NLM_F_DUMP_INTR != 0;
+                *dump
+            });
             match (packet.message_type(), dump) {
                 // Both begin with an error number, negative; 0 is success.
                 (NLMSG_DONE | NLMSG_ERROR, Some(_)) if status(packet.payload()) < 0 => {
