@@ -194,10 +194,10 @@ impl Agent {
         self.publisher.compare();
     }
 
-    /// Publishes by this schema from now on, and tries again what the host refused.
+    /// Publishes by this schema from now on.
     pub fn set_schema(&mut self, name: schema::Name, filter: Filter) {
         (self.schema.name, self.schema.filter) = (name, filter);
-        self.retry_refused();
+        self.on_news(News::All);
     }
 
     /// Tries again what the host refused, and what there was no room for.
@@ -331,7 +331,16 @@ impl Agent {
         let (changes, is_reconnecting) = (self.plan(news, date), self.is_reconnecting());
         self.news = None;
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        if !changes.is_empty() {
+        if changes.is_empty() {
+            if is_reconnecting {
+                info!("connected to Xenstore at {}", connection.transport().name());
+                self.pause = FIRST_PAUSE;
+            }
+            // To choose who stays takes long.
+            if self.publisher.is_short() {
+                self.count(now);
+            }
+        } else {
             if let Some(observer) = self.observer {
                 changes.iter().for_each(observer);
             }
@@ -340,9 +349,6 @@ impl Agent {
             // After a loss it is looked again, whether all has arrived.
             self.news = is_reconnecting.then_some(News::All);
             self.count(now);
-        } else if is_reconnecting {
-            info!("connected to Xenstore at {}", connection.transport().name());
-            self.pause = FIRST_PAUSE;
         }
         self.is_urgent = false;
         Ok(())

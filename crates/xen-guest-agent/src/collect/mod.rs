@@ -124,7 +124,8 @@ impl Collectors {
         self.period.min(FULL_PERIOD)
     }
 
-    /// Has looks from this moment on.
+    /// Has looks from this moment on, which is the first. Of a period over ten minutes that is a look at all; the first of the
+    /// period's own comes after it.
     fn begin(&mut self, first: Duration) {
         self.next_look = first + self.period.saturating_sub(FULL_PERIOD);
         self.next_full = first + FULL_PERIOD.saturating_sub(self.period);

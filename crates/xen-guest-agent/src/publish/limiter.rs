@@ -34,7 +34,7 @@ impl Limiter {
         let earned = now.saturating_sub(self.counted).as_nanos() / self.pause.as_nanos().max(1);
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
         let left = self.left.saturating_add(earned);
-        let is_rested = left >= self.burst;
+        let is_rested = self.is_rested(now);
         self.counted = if is_rested { now } else { self.counted + self.pause * earned };
         self.left = left.min(self.burst).saturating_sub(1);
         let was_exhausted = !is_rested && self.is_exhausted;

@@ -26,7 +26,7 @@ pub use room::NODE_BUDGET;
 use survey::{Scope, Survey};
 
 use crate::schema::Tree;
-use crate::schema::layout::{Layout, is_at_or_below};
+use crate::schema::layout::{Layout, Role, is_at_or_below};
 
 /// What is known of the store, and what is under way to change it.
 ///
@@ -54,6 +54,8 @@ pub struct Publisher {
     has_more: bool,
     /// Whether announcements are written even where nothing else changes: the domain is a new one.
     is_new: bool,
+    /// An announcement that could not be written.
+    unannounced: Option<Path>,
     /// Watches that the server has not confirmed yet.
     watches_asked: BTreeMap<RequestId, &'static str>,
 }
@@ -92,6 +94,7 @@ impl Publisher {
             unwatched: Vec::new(),
             has_more: false,
             is_new: false,
+            unannounced: None,
             watches_asked: BTreeMap::new(),
         }
     }
@@ -104,7 +107,7 @@ impl Publisher {
         let old = std::mem::replace(self, Publisher::new(self.layout));
         // What was being changed when the last connection broke may be there, and not have been announced.
         self.is_new = old.is_new || matches!(old.state, State::Changing(_));
-        (self.owned, self.known) = (old.owned, old.known);
+        (self.owned, self.known, self.unannounced) = (old.owned, old.known, old.unannounced);
         self.quarrels = old.quarrels;
         self.omitted = old.omitted;
         self.omitted.on_new_store();
@@ -172,7 +175,8 @@ impl Publisher {
     /// What should be done for the store to equal `wanted`; with a `scope`, at and below those nodes.
     pub fn plan(&mut self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
         self.omitted.choose(self.layout, &self.known, wanted, scope);
-        diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &self.omitted, self.is_new)
+        let announce = self.is_new || self.unannounced.as_ref().is_some_and(|path| !self.omitted.contains(path));
+        diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &self.omitted, announce)
     }
 
     /// Sends `changes`, which come from [`plan`](Self::plan).
@@ -292,6 +296,7 @@ impl Publisher {
 
     fn on_success(&mut self, change: Change, now: Duration) {
         self.echoes.confirm(change.path(), now);
+        self.unannounced.take_if(|path| path == change.path());
         self.has_more |= self.omitted.on_success(self.layout, change.path());
         change.apply(&mut self.known);
     }
@@ -299,6 +304,9 @@ impl Publisher {
     fn on_failure(&mut self, change: Change, error: Error) {
         self.has_more = true;
         debug!("left out: {error}");
+        if matches!(&change, Change::Write(path, _) if (self.layout.rank)(path).role == Role::Announcement) {
+            self.unannounced = Some(change.path().clone());
+        }
         match (&change, error.code()) {
             // Somebody else removed what is above it.
             (Change::Remove(_), Some(ErrorCode::ENOENT)) => change.apply(&mut self.known),

@@ -1,6 +1,7 @@
 //! What Xenstore does not let be done, and what was said of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use log::{error, warn};
 use xenstore::{Error, ErrorCode, Path};
@@ -72,8 +73,16 @@ impl Refusals {
         self.put_off.iter().chain(self.stuck.iter().filter(|(_, is_refused)| !**is_refused).map(|(path, _)| path))
     }
 
-    /// Looks whether anything that matters of `wanted`, which is all, can be written.
+    /// Looks whether anything that matters of `wanted`, which is all, can be written. What is not wanted any more is forgotten.
     pub(super) fn judge(&mut self, layout: &Layout, wanted: &Tree) {
+        let is_wanted = |path: &Path| {
+            let nodes = wanted.range::<str, _>((Bound::Included(path.as_str()), Bound::Unbounded));
+            nodes
+                .map(|(node, _)| node)
+                .take_while(|node| node.starts_with(path.as_str()))
+                .any(|node| node.is_at_or_below(path))
+        };
+        self.refused.retain(is_wanted);
         let mut nodes = wanted.keys().filter(|path| matters(layout, path));
         self.is_shut_out |= !self.refused.is_empty() && nodes.all(|path| is_at_or_below(path, &self.refused));
     }

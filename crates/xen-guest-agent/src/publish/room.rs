@@ -32,8 +32,8 @@ pub(super) struct Room {
     is_trying: bool,
     /// Nodes that the last choice left out, since there is no room for all.
     surplus: BTreeSet<Path>,
-    /// Whether what is there and what is to come would not fit beside one another.
-    is_tight: bool,
+    /// Whether what is there and what is to come do not fit beside one another.
+    has_overlap: bool,
     is_told: bool,
 }
 
@@ -52,7 +52,7 @@ impl Room {
             is_full: false,
             is_trying: false,
             surplus: BTreeSet::new(),
-            is_tight: false,
+            has_overlap: false,
             is_told: false,
         }
     }
@@ -90,7 +90,7 @@ impl Room {
 
     /// Whether something must go before anything comes.
     pub(super) fn is_tight(&self) -> bool {
-        self.is_tight || self.is_short()
+        self.has_overlap || self.is_short()
     }
 
     /// What there is no room for.
@@ -108,7 +108,7 @@ impl Room {
     ) {
         // Hardly ever are there so many that they must be counted.
         let is_close = (there.len() + wanted.len()) * DEPTH > self.known;
-        self.is_tight = is_close && worth::count(there.keys().chain(wanted.iter().copied())) > self.known;
+        self.has_overlap = is_close && worth::count(there.keys().chain(wanted.iter().copied())) > self.known;
         let others = if is_close { worth::count(there.keys().filter(|path| is_elsewhere(path))) } else { 0 };
         self.surplus = worth::surplus(layout, wanted, self.known.saturating_sub(others));
     }

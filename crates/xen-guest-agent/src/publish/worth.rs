@@ -52,7 +52,9 @@ pub(super) fn surplus(layout: &Layout, wanted: &[&Path], most: usize) -> BTreeSe
     for (.., path) in by_worth {
         let added = add(&mut nodes, path);
         if nodes.len() > most {
-            nodes.retain(|node| !added.contains(node));
+            for node in added {
+                nodes.remove(node);
+            }
             out.insert(path.clone());
         }
     }

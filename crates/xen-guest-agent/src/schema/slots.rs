@@ -1,6 +1,6 @@
 //! Which index an address has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use xenstore::Path;
@@ -62,23 +62,17 @@ impl Slots {
         // The sort is stable: within a class the kernel's order stays.
         wanted.sort_by_key(|address| (class(address.ip), address.is_secondary));
         let taken = self.0.entry((port, family)).or_default();
-        let mut placed = Vec::new();
-        taken.retain(|_, ip| {
-            let stays = wanted.iter().any(|address| address.ip == *ip) && !placed.contains(ip);
-            placed.push(*ip);
-            stays
-        });
-        for address in wanted {
-            if placed.contains(&address.ip) {
-                continue;
+        let mut unplaced: BTreeSet<IpAddr> = wanted.iter().map(|address| address.ip).collect();
+        taken.retain(|_, ip| unplaced.remove(ip));
+        // The index that readers take for the main address is kept for one that others can use: a link-local one is there
+        // seconds before any other, and would have it for good.
+        let (mut lowest, mut lowest_of_passing) = (0, 1);
+        for address in wanted.into_iter().filter(|address| unplaced.remove(&address.ip)) {
+            let slot = if is_passing(address) { &mut lowest_of_passing } else { &mut lowest };
+            while taken.contains_key(slot) {
+                *slot += 1;
             }
-            // The index that readers take for the main address is kept for one that others can use: a link-local one is
-            // there seconds before any other, and would have it for good.
-            let first = u32::from(is_passing(address));
-            if let Some(free) = (first..=u32::MAX).find(|slot| !taken.contains_key(slot)) {
-                taken.insert(free, address.ip);
-                placed.push(address.ip);
-            }
+            taken.insert(*slot, address.ip);
         }
         taken
     }

@@ -237,6 +237,61 @@ fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
 }
 
 #[test]
+fn an_announcement_that_failed_is_made_up_for() {
+    for code in [ErrorCode::EIO, ErrorCode::EACCES] {
+        let mut world = World::new(debian(), Name::Std);
+        world.start();
+        let path = Path::new("attr/PVAddons/Installed").unwrap();
+        let is_announced = |world: &mut World| {
+            let requests = world.take_requests();
+            let place = |path: &str| requests.iter().rposition(|request| *request == (Kind::WRITE, path.to_owned()));
+            (
+                place("data/os_uname").is_some(),
+                place("attr/PVAddons/Installed").is_some(),
+                place("data/updated").is_some(),
+            )
+        };
+        world.server.store_mut().faults.refuse = [Kind::WRITE, Kind::RM]
+            .map(|kind| Refusal { domain: DOMAIN, kind: Some(kind), path: path.clone(), code: code.clone() })
+            .into();
+        world.take_requests();
+        world.agent.guest.kernel = "6.9".to_owned();
+        world.agent.on_news(News::All);
+        world.pass(Duration::from_secs(5));
+        assert_eq!(is_announced(&mut world), (true, true, true));
+        // As long as it fails, nothing is written again for it.
+        world.agent.on_news(News::All);
+        world.pass(Duration::from_secs(5));
+        assert_eq!(is_announced(&mut world), (false, false, false));
+        world.server.store_mut().faults.refuse.clear();
+        world.agent.retry_refused();
+        world.pass(Duration::from_secs(5));
+        assert_eq!(is_announced(&mut world), (false, true, true));
+        world.agent.on_news(News::All);
+        world.pass(Duration::from_secs(5));
+        assert_eq!(is_announced(&mut world), (false, false, false));
+    }
+}
+
+#[test]
+fn a_resume_is_announced_though_the_connection_breaks_before() {
+    let mut losses = 0;
+    for served in 0..10 {
+        let mut world = World::new(debian(), Name::Std);
+        world.start();
+        world.take_requests();
+        world.server.store_mut().resume(DOMAIN);
+        world.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+        world.pass(Duration::from_secs(5));
+        losses += usize::from(world.server.store().faults.drop_after.is_none());
+        let requests = world.take_requests();
+        let writes = requests.iter().filter(|(kind, _)| *kind == Kind::WRITE).map(|(_, path)| path.as_str());
+        assert_eq!(writes.collect::<Vec<_>>(), ["attr/PVAddons/Installed", "data/updated"], "after {served}");
+    }
+    assert_eq!(losses, 10);
+}
+
+#[test]
 fn what_had_no_room_is_announced_once_it_has() {
     let mut observed = Observed::new(debian(), Name::Std);
     observed.step("first publication", World::start);

@@ -20,7 +20,7 @@ fn refusal(path: &str, code: ErrorCode) -> Refusal {
 fn writes_until_compared(world: &mut World) -> usize {
     let writes = world.requests(Kind::WRITE);
     world.agent.compare();
-    world.settle();
+    world.pass(Duration::from_secs(10));
     world.requests(Kind::WRITE) - writes
 }
 

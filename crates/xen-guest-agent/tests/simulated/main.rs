@@ -152,7 +152,7 @@ fn a_flapping_guest_is_held_back_and_right_in_the_end() {
 }
 
 #[test]
-fn a_refused_node_is_not_asked_for_again_before_a_resume_or_new_settings() {
+fn a_refused_node_is_not_asked_for_again_before_a_resume_or_on_demand() {
     let mut world = World::new(Toolstack::Libxl);
     world.agent.guest.balloon = true;
     world.server.store_mut().keep_requests(true);
@@ -172,7 +172,7 @@ fn a_refused_node_is_not_asked_for_again_before_a_resume_or_new_settings() {
     world.server.process();
     world.settle();
     assert_eq!(asked(&mut world), 1);
-    world.agent.set_schema(Name::Std, Filter::default());
+    world.agent.retry_refused();
     world.settle();
     assert_eq!(asked(&mut world), 1);
 }

@@ -54,7 +54,7 @@ const AF_INET6: u8 = 10;
 const TRIES: u32 = 3;
 
 /// Changes that never end must not keep the agent from everything else.
-const MOST_AT_ONCE: usize = 256;
+const MOST_AT_ONCE: usize = 32;
 
 /// The most that the kernel puts together in one go, whatever a reader has room for. A dump ends, silently, before a link
 /// that its reader has no room for.
@@ -127,7 +127,7 @@ impl Netlink {
     /// Whether everything has been told that can be. A later dump takes nothing back before its end, and need not be waited
     /// for.
     pub(super) fn is_settled(&self) -> bool {
-        self.has_told || self.has_failed
+        self.has_told
     }
 
     /// Has everything told again.
