@@ -39,7 +39,8 @@ fn a_connection_that_breaks_is_made_again(daemon: Daemon) {
         nodes
     };
     let (before, open) = (undated(bed.nodes()), descriptors(&agent));
-    for last in 3..6 {
+    let count = |what: &str| agent.log().lines().filter(|line| line.contains(what)).count();
+    for (last, losses) in (3..6).zip(1..) {
         bed.guest.hang_up();
         bed.network.ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
         let begin = Instant::now();
@@ -48,6 +49,8 @@ fn a_connection_that_breaks_is_made_again(daemon: Daemon) {
         assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
         bed.network.ip(&format!("addr del 10.0.0.{last}/24 dev lan"));
         bed.await_nodes(|nodes| undated(nodes.clone()) == before);
+        // Another loss before that would be one with the first.
+        eventually(|| count("connected to Xenstore") == losses, SOON);
     }
     assert_eq!(descriptors(&agent), open);
     let log = agent.stop();

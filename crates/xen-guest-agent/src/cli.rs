@@ -19,7 +19,7 @@ take their value behind an equals sign: --stderr=false.
 SIGHUP has all settings read again; SIGTERM and SIGINT end the agent.
 
 Exit status: 0 when it was asked to end, 1 when Xenstore or the system do not let it work, 2 when options or settings \
-are wrong, 3 when this is not a Xen guest, 4 when another agent is running.";
+are wrong, 3 when this is not a Xen guest (in one, Xenstore is waited for), 4 when another agent is running.";
 
 /// What stands below the help of `status`.
 const STATUS: &str =

@@ -198,6 +198,11 @@ fn where_no_watch_could_be_set_all_is_compared() {
     world.connect();
     world.pass(Duration::from_secs(10));
     assert!(log::take().iter().all(|line| line.contains("noticed late")));
+    // An event of an own write is not waited for.
+    let reads = world.requests(Kind::READ);
+    world.set_address(7);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.requests(Kind::READ), reads);
     for _ in 0..2 {
         world.remove("attr/vif/0/name");
         world.pass(Duration::from_secs(10));
