@@ -70,7 +70,7 @@ impl Soak {
         let mut bed = Bed::new(Daemon::C, Toolstack::Xapi, Collector::Netlink, &["lan", "wan"]);
         let mut command = bed.command(Profile::Release);
         command.args(["--memory-period", "5"]);
-        // What glibc keeps for itself of freed memory grows for an hour, to some 100 KiB.
+        // What glibc keeps for itself of freed memory grows slowly, and would hide a leak.
         command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
         let agent = Agent::spawn(command, &bed.root.join("log"));
         let lasting = lasting(bed.await_truth());

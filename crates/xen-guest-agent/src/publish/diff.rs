@@ -34,14 +34,14 @@ pub(super) fn diff(
     let mut changes: Vec<Change> =
         wanted_now().filter(|(path, value)| differs(path, value) && !is_said_last(path)).map(write).collect();
     let stale = stale(layout, owned, within(known, scope), wanted, omitted);
-    changes.extend(stale.into_iter().filter(|path| !omitted.is_stuck(path)).map(Change::Remove));
+    changes.extend(stale.into_iter().filter(|path| !omitted.refusals.is_stuck(path)).map(Change::Remove));
     let date = wanted.get_key_value(layout.date).map(|(path, _)| path).filter(|path| !omitted.contains(path));
     let is_cut_off = date.is_some_and(|date| known.get(date).is_none_or(Vec::is_empty));
     let has_cached = changes.iter().any(|change| role(change.path()) == Role::Cached);
     let announce = announce || is_cut_off || has_cached;
     let is_due = |path: &Path, value: &str| announce || (differs(path, value) && path.as_str() != layout.date);
     changes.extend(wanted_now().filter(|(path, value)| is_said_last(path) && is_due(path, value)).map(write));
-    let is_tight = omitted.is_tight();
+    let is_tight = omitted.room.is_tight();
     // New values come before removals of the same order, and a node before what is below it. Where there is not room for
     // both, what goes makes room for what comes.
     changes.sort_by_cached_key(|change| {

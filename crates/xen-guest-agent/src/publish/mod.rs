@@ -131,7 +131,7 @@ impl Publisher {
 
     /// What may not be written or removed.
     pub fn refused(&self) -> impl Iterator<Item = &Path> {
-        self.omitted.refused_by_host()
+        self.omitted.refusals.of_host()
     }
 
     /// What there is no room for, or could not be written for now.
@@ -164,12 +164,12 @@ impl Publisher {
 
     /// Makes `nodes` nodes at most from now on, those above others included.
     pub fn set_budget(&mut self, nodes: usize) {
-        self.omitted.set_budget(nodes);
+        self.omitted.room.set_budget(nodes);
     }
 
     /// Whether nodes are left out since there is no room for all: then only a plan of all can tell who stays.
     pub fn is_short(&self) -> bool {
-        self.omitted.is_short()
+        self.omitted.room.is_short()
     }
 
     /// What should be done for the store to equal `wanted`; with a `scope`, at and below those nodes.
@@ -297,7 +297,7 @@ impl Publisher {
     fn on_success(&mut self, change: Change, now: Duration) {
         self.echoes.confirm(change.path(), now);
         self.unannounced.take_if(|path| path == change.path());
-        self.has_more |= self.omitted.on_success(self.layout, change.path());
+        self.has_more |= self.omitted.refusals.on_success(self.layout, change.path());
         change.apply(&mut self.known);
     }
 
@@ -316,7 +316,7 @@ impl Publisher {
 
     /// Whether there is more to do than was planned.
     fn end_round(&mut self) -> bool {
-        let may_have_room = self.omitted.end_round(|| worth::count(self.known.keys()));
+        let may_have_room = self.omitted.room.end_round(|| worth::count(self.known.keys()));
         std::mem::take(&mut self.has_more) || may_have_room
     }
 

@@ -11,8 +11,10 @@ use crate::schema::layout::{Layout, is_at_or_below};
 /// What is left out, until when, and what was said of it.
 #[derive(Debug, Default)]
 pub(super) struct Omitted {
-    refusals: Refusals,
-    room: Room,
+    /// What Xenstore does not take.
+    pub(super) refusals: Refusals,
+    /// What there is no room for.
+    pub(super) room: Room,
 }
 
 impl Omitted {
@@ -34,24 +36,10 @@ impl Omitted {
         self.room.retry();
     }
 
-    pub(super) fn set_budget(&mut self, nodes: usize) {
-        self.room.set_budget(nodes);
-    }
-
     /// Tries again, with few requests, what may work by now.
     pub(super) fn compare(&mut self) {
         self.refusals.compare();
         self.room.compare();
-    }
-
-    /// Whether there is not room for all.
-    pub(super) fn is_short(&self) -> bool {
-        self.room.is_short()
-    }
-
-    /// Whether something must go before anything comes.
-    pub(super) fn is_tight(&self) -> bool {
-        self.room.is_tight()
     }
 
     /// Chooses what of `wanted` there is room for, and says what is left out. With a `scope`, that is only what should be at
@@ -75,24 +63,9 @@ impl Omitted {
         self.room.surplus().contains(path) || self.refusals.contains(path)
     }
 
-    /// Whether a node cannot be removed.
-    pub(super) fn is_stuck(&self, path: &Path) -> bool {
-        self.refusals.is_stuck(path)
-    }
-
-    /// What the host does not let be written or removed.
-    pub(super) fn refused_by_host(&self) -> impl Iterator<Item = &Path> {
-        self.refusals.of_host()
-    }
-
     /// What there is no room for, and what failed for another reason.
     pub(super) fn left_out(&self) -> impl Iterator<Item = &Path> {
         self.room.surplus().iter().chain(self.refusals.others())
-    }
-
-    /// A node was changed. Whether others may be, too.
-    pub(super) fn on_success(&mut self, layout: &Layout, path: &Path) -> bool {
-        self.refusals.on_success(layout, path)
     }
 
     /// A change failed; `is_new` says that the node was not there before.
@@ -108,10 +81,5 @@ impl Omitted {
             }
             _ => self.refusals.on_failure(change, error),
         }
-    }
-
-    /// All changes of a round were answered, and `count` nodes are there now. Whether more can be tried.
-    pub(super) fn end_round(&mut self, count: impl FnOnce() -> usize) -> bool {
-        self.room.end_round(count)
     }
 }

@@ -14,8 +14,8 @@ use crate::schema::layout::Layout;
 /// Nodes worth less, of which the number is higher, do not make a guest known.
 const MATTERS: u8 = 2;
 
-/// Changes that failed. What the host refuses stays refused until a resume, or until it is tried again on demand; all else
-/// is tried again with the next comparison.
+/// Changes that failed. What the host refuses stays refused until a resume, a new connection, or until it is tried again on
+/// demand; all else is tried again with the next comparison.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// Nodes that the host does not let be written.

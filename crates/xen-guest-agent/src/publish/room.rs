@@ -57,6 +57,7 @@ impl Room {
         }
     }
 
+    /// Makes so many nodes at most from now on, whatever was known of the quota.
     pub(super) fn set_budget(&mut self, nodes: usize) {
         (self.budget, self.known) = (nodes, nodes);
     }
