@@ -364,3 +364,19 @@ fn in_a_guest_that_may_write_nothing_what_works_besides_is_no_sign_that_all_does
     }
     assert_eq!(world.requests(Kind::WRITE) - before, 10);
 }
+
+#[test]
+fn what_was_refused_and_is_not_wanted_any_more_is_forgotten() {
+    let mut world = World::new(Toolstack::Xapi);
+    world.store().faults.refuse = vec![refusal("attr/vif/1", ErrorCode::EACCES)];
+    for _ in 0..3 {
+        world.agent.guest.interfaces.insert(3, interface(Device::Vif(1), &["10.0.7.1"]));
+        world.agent.on_news(News::All);
+        world.pass(Duration::from_secs(1));
+        assert!(world.agent.refused().count() > 0);
+        world.agent.guest.interfaces.remove(&3);
+        world.agent.on_news(News::All);
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.agent.refused().count(), 0);
+    }
+}

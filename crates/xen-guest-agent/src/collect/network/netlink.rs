@@ -551,6 +551,33 @@ mod tests {
         assert!(answer(&kernel, 0, &[]).is_empty(), "after a whole one, no more are needed");
     }
 
+    #[test]
+    fn a_first_dump_that_fails_has_told_nothing() {
+        let (ours, kernel) = UnixDatagram::pair().unwrap();
+        for socket in [&ours, &kernel] {
+            socket.set_nonblocking(true).unwrap();
+        }
+        let (mut netlink, mut interfaces) = (Netlink::new(ours.into(), VifNumbers::Index), BTreeMap::new());
+        netlink.begin_dump().unwrap();
+        kernel.recv(&mut [0; 64]).unwrap();
+        let mut bytes = [0; 20];
+        let mut packet = NetlinkBuffer::new(&mut bytes);
+        packet.set_length(20);
+        packet.set_message_type(NLMSG_ERROR);
+        packet.set_sequence_number(1);
+        packet.payload_mut().copy_from_slice(&(-Errno::NOMEM.raw_os_error()).to_ne_bytes());
+        kernel.send(&bytes).unwrap();
+        netlink.on_readable(&mut interfaces);
+        assert!(!netlink.is_settled() && netlink.take_refusal().is_some());
+        // The next one is whole.
+        netlink.retry();
+        for request in [RTM_GETLINK, RTM_GETADDR] {
+            assert_eq!(answer(&kernel, 0, &[]), [request]);
+            netlink.on_readable(&mut interfaces);
+        }
+        assert!(netlink.is_settled());
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(kind in 15u16..25, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
