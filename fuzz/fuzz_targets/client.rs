@@ -113,7 +113,9 @@ impl Server {
         if bytes.is_empty() {
             return;
         }
-        let Ok(len) = self.socket.write(bytes) else { return };
+        let Ok(len) = self.socket.write(bytes) else {
+            return;
+        };
         self.sent_bytes += len;
         self.sent.extend(&bytes[..len]);
         while let Ok(Some(message)) = self.sent.next_message() {
@@ -148,7 +150,9 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
                 if let Ok(request) = request(&mut script) {
                     match connection.submit(request) {
                         Ok(id) => assert!(books.waiting.insert(id), "an id was given twice"),
-                        Err(error) if !error.is_fatal() => assert!(books.ended.is_none(), "{error} after the end"),
+                        Err(error) if !error.is_fatal() => {
+                            assert!(books.ended.is_none(), "{error} after the end")
+                        }
                         Err(error) => books.note_end(&error),
                     }
                 }
@@ -159,7 +163,9 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
                 let index = usize::from(script.byte());
                 let kind = script.byte();
                 let payload = payload(&mut script);
-                let Some(request) = server.requests.get(index % server.requests.len().max(1)) else { continue };
+                let Some(request) = server.requests.get(index % server.requests.len().max(1)) else {
+                    continue;
+                };
                 let (own, id) = (request.kind, request.request_id);
                 let kind = KINDS.get(usize::from(kind)).copied().unwrap_or(own);
                 server.send_message(kind, id, payload);

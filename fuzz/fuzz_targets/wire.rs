@@ -76,7 +76,9 @@ fn texts(payload: &[u8]) {
         if let Some(permission) = Permission::parse(string) {
             assert_eq!(Permission::parse(permission.to_string().as_bytes()), Some(permission));
         }
-        let Ok(text) = std::str::from_utf8(string) else { continue };
+        let Ok(text) = std::str::from_utf8(string) else {
+            continue;
+        };
         assert_eq!(ErrorCode::from_name(text).name(), text);
         if let Ok(path) = Path::new(text) {
             assert!(path.is_at_or_below(&path));

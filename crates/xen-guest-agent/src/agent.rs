@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 use log::{info, warn};
 use xenstore::{Connection, Error, Path};
 
-use crate::collect::domain::Domain;
+use crate::domain::Domain;
 use crate::guest::Guest;
-use crate::publish::limiter::Limiter;
 use crate::publish::{Change, Progress, Publisher};
+use crate::rate_limit::Limiter;
 use crate::schema::layout::LAYOUT;
-use crate::schema::reach::Filter;
+use crate::schema::topology::Filter;
 use crate::schema::{self, Schema};
 
 /// Publications that may follow one another at once.
@@ -232,7 +232,9 @@ impl Agent {
         let mut has_some = false;
         let mut lost = None;
         while let Some(connection) = &mut self.connection {
-            let Some(event) = connection.next_event() else { break };
+            let Some(event) = connection.next_event() else {
+                break;
+            };
             has_some = true;
             match self.domain.on_event(&event, &mut self.guest.virtual_functions, connection) {
                 Ok(None) => {}
@@ -298,7 +300,9 @@ impl Agent {
     }
 
     fn try_advance(&mut self, now: Duration, date: SystemTime) -> Result<(), Error> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
         connection.flush()?;
         self.domain.advance(connection)?;
         self.publisher.expire(now);
@@ -330,7 +334,9 @@ impl Agent {
     fn publish(&mut self, news: News, now: Duration, date: SystemTime) -> Result<(), Error> {
         let (changes, is_reconnecting) = (self.plan(news, date), self.is_reconnecting());
         self.news = None;
-        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
         if changes.is_empty() {
             if is_reconnecting {
                 info!("connected to Xenstore at {}", connection.transport().name());

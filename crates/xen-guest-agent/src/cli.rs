@@ -126,7 +126,9 @@ fn with_options(command: Command) -> Command {
 }
 
 fn argument(setting: &'static Setting, defaults: &Settings) -> Arg {
-    let note = |name, value: &str| if value.is_empty() { String::new() } else { format!(" [{name}: {value}]") };
+    let note = |name, value: &str| {
+        if value.is_empty() { String::new() } else { format!(" [{name}: {value}]") }
+    };
     let default = note("default", &setting.words(defaults));
     let environment = note("environment", setting.environment.unwrap_or_default());
     let argument = Arg::new(setting.key)

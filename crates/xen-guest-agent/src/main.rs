@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use xen_guest_agent::cli::{Action, Cli};
-use xen_guest_agent::collect::root::Root;
-use xen_guest_agent::run::{self, Signals};
+use xen_guest_agent::daemon::{self, Signals};
+use xen_guest_agent::root::Root;
 use xen_guest_agent::settings::Settings;
-use xen_guest_agent::{log as logging, show, status};
+use xen_guest_agent::{logging, show, status};
 
 fn main() -> ExitCode {
     let Cli { action, sources } = Cli::parse();
@@ -23,7 +23,8 @@ fn main() -> ExitCode {
         Action::Run => {
             // Before all that takes its time: a signal that is not caught ends the process.
             let signals = Signals::catch();
-            load(run::start_log).map(|loaded| signals.and_then(|signals| run::run(loaded.settings, &sources, &signals)))
+            load(daemon::start_log)
+                .map(|loaded| signals.and_then(|signals| daemon::run(loaded.settings, &sources, &signals)))
         }
         Action::Config => load(log_to_stderr).map(|loaded| show::print(&loaded.to_toml())),
         Action::Show(format) => load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format)),

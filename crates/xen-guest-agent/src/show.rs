@@ -7,10 +7,10 @@ use std::time::SystemTime;
 use log::warn;
 use rustix::event::{PollFd, PollFlags};
 
-use crate::collect::root::Root;
 use crate::collect::{Collectors, clock, services};
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::guest::{Device, Guest};
+use crate::root::Root;
 use crate::schema::{Name, Schema, Tree};
 use crate::settings::{Place, Settings, quote};
 

@@ -12,9 +12,9 @@ use sd_notify::NotifyState;
 use xenstore::Path;
 
 use crate::agent::Agent;
-use crate::collect::root::Root;
 use crate::collect::{Collectors, host};
-use crate::run_directory;
+use crate::root::Root;
+use crate::runtime_dir;
 use crate::settings::{name, quote};
 use crate::show;
 
@@ -88,7 +88,9 @@ impl Status {
     pub fn update(&mut self, agent: &Agent, collectors: &Collectors, now: Duration, date: SystemTime) {
         let is_at_rest = agent.is_published() || agent.connection().is_none();
         self.busy = if is_at_rest { None } else { Some(self.busy.unwrap_or(now)) };
-        let Some(state) = self.state(agent, now) else { return };
+        let Some(state) = self.state(agent, now) else {
+            return;
+        };
         if !self.is_stale && self.told == Some((agent.events(), state)) {
             return;
         }
@@ -103,7 +105,7 @@ impl Status {
             _ => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(state.words())]),
         };
         let written = match &self.file {
-            Some(file) => run_directory::write(file, &self.text(state, agent, collectors, date)),
+            Some(file) => runtime_dir::write(file, &self.text(state, agent, collectors, date)),
             None => Ok(()),
         };
         (self.told, self.is_stale) = (Some((agent.events(), state)), false);
@@ -186,7 +188,7 @@ fn date(time: SystemTime) -> String {
 /// Prints what the running agent says of itself. As LSB has it for services, the status is 0 where all is well and 3 where
 /// there is no agent; it is 1 where an agent cannot publish all, or cannot be asked.
 pub fn print(root: &Root) -> ExitCode {
-    let Some(file) = run_directory::path(root).map(|directory| directory.join(FILE)) else {
+    let Some(file) = runtime_dir::path(root).map(|directory| directory.join(FILE)) else {
         error!("this system has no /run, where an agent would tell how it is");
         return ExitCode::FAILURE;
     };

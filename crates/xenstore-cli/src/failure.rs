@@ -44,7 +44,9 @@ impl Failure {
             }
             Failure::Silent => Ok(()),
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(error),
-            Failure::Output(error) => writeln!(stderr, "{program}: write to standard output: {error}"),
+            Failure::Output(error) => {
+                writeln!(stderr, "{program}: write to standard output: {error}")
+            }
         };
         // Nobody reads any more. C programs end by the signal, which a Rust program ignores, so that is what shells and
         // scripts know. Any other failure to say why this failed cannot be said.

@@ -70,7 +70,9 @@ pub(crate) fn above(path: &str) -> &str {
 
 /// Whether a node is there that has neither a value nor nodes below.
 fn is_empty(store: &mut dyn Store, path: &str) -> Result<bool> {
-    let unless_fatal = |error: Error| if error.is_fatal() { Err(error) } else { Ok(false) };
+    let unless_fatal = |error: Error| {
+        if error.is_fatal() { Err(error) } else { Ok(false) }
+    };
     if path.is_empty() {
         return Ok(false);
     }

@@ -160,7 +160,9 @@ impl Connection {
     /// A device takes one message a write(2), whole (Linux drops a second one), and only when none is under way.
     fn send_one(&mut self) -> Result<()> {
         while self.in_flight.is_empty() {
-            let Some(pending) = self.queue.pop_front() else { break };
+            let Some(pending) = self.queue.pop_front() else {
+                break;
+            };
             self.output.clear();
             if !self.encode(&pending) {
                 continue;
@@ -210,7 +212,9 @@ impl Connection {
     fn receive(&mut self) -> Result<()> {
         let mut buffer = [0; wire::HEADER_LEN + wire::PAYLOAD_MAX];
         match self.transport.receive(&mut buffer) {
-            Ok(0) => return Err(Error::Closed { transport: self.transport.name().into() }),
+            Ok(0) => {
+                return Err(Error::Closed { transport: self.transport.name().into() });
+            }
             Ok(len) => self.decoder.extend(buffer.get(..len).unwrap_or_default()),
             Err(Errno::AGAIN) => return Ok(()),
             Err(error) => return Err(self.transport.failed("read from", error)),

@@ -89,7 +89,9 @@ impl Request {
         let reason = match kind {
             Kind::TRANSACTION_START | Kind::TRANSACTION_END => "transactions are the client's own matter",
             Kind::WATCH_EVENT | Kind::ERROR => "only a server sends this",
-            _ => return Ok(Request { kind, payload: payload.into(), transaction: None }),
+            _ => {
+                return Ok(Request { kind, payload: payload.into(), transaction: None });
+            }
         };
         Err(Error::InvalidRequest { operation: kind, path: None, reason: reason.to_owned() })
     }

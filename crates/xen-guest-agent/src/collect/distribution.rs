@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::collect::os_release;
-use crate::collect::root::Root;
+use crate::root::Root;
 
 /// The most bytes of a release file; real ones have less than 2 KiB.
 const FILE_MAX: usize = 64 * 1024;

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::RawDir;
 
 use crate::collect::distribution::{self, Distribution, ascii};
-use crate::collect::root::Root;
+use crate::root::Root;
 
 /// The kernel's release, as `uname -r` has it.
 pub fn kernel() -> String {
@@ -71,7 +71,9 @@ pub fn former_agent(root: &Root) -> Option<u32> {
     let mut buffer = [MaybeUninit::uninit(); 1024];
     let mut entries = RawDir::new(processes, &mut buffer);
     while let Some(Ok(entry)) = entries.next() {
-        let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
+        let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         if root.text(&format!("/proc/{number}/comm")).is_ok_and(|name| name == "xe-daemon") {
             return Some(number);
         }

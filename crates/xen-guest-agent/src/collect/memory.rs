@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::collect::root::Root;
 use crate::guest::Memory;
+use crate::root::Root;
 
 const PATH: &str = "/proc/meminfo";
 

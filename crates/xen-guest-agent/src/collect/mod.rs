@@ -2,12 +2,10 @@
 
 pub mod clock;
 pub mod distribution;
-pub mod domain;
 pub mod host;
 pub mod memory;
 pub mod network;
 pub mod os_release;
-pub mod root;
 pub mod services;
 pub mod volumes;
 
@@ -21,10 +19,10 @@ use std::time::Duration;
 use log::{error, warn};
 
 use crate::guest::{Guest, Memory};
+use crate::root::Root;
 use host::HostName;
 use memory::Meminfo;
 use network::{Network, VifNumbers};
-use root::Root;
 
 /// How often memory is looked at, and with it what nothing reports by itself, where no setting says otherwise.
 pub const PERIOD: Duration = Duration::from_secs(60);
@@ -187,7 +185,9 @@ impl Collectors {
     }
 
     fn look_at_memory(&self, guest: &mut Guest, is_full: bool) -> bool {
-        let Some(memory) = self.meminfo.as_ref().and_then(|meminfo| told(meminfo.read())) else { return false };
+        let Some(memory) = self.meminfo.as_ref().and_then(|meminfo| told(meminfo.read())) else {
+            return false;
+        };
         let is_news = is_full || guest.memory.is_none_or(|old| has_moved(old, memory));
         if is_news {
             guest.memory = Some(memory);

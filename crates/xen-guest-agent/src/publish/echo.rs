@@ -42,7 +42,9 @@ impl Echoes {
 
     /// The event will not come: what should have caused it failed. Or it is here: then whether it was expected.
     pub(super) fn take(&mut self, path: &Path) -> bool {
-        let Some(expected) = self.0.get_mut(path) else { return false };
+        let Some(expected) = self.0.get_mut(path) else {
+            return false;
+        };
         expected.count -= 1;
         if expected.count == 0 {
             self.0.remove(path);

@@ -3,7 +3,6 @@
 mod change;
 mod diff;
 mod echo;
-pub(crate) mod limiter;
 mod omitted;
 mod quarrel;
 mod refusals;
@@ -275,7 +274,9 @@ impl Publisher {
                 Ok(Progress::Found)
             }
             State::Changing(under_way) => {
-                let Some(change) = under_way.remove(&id) else { return Ok(Progress::None) };
+                let Some(change) = under_way.remove(&id) else {
+                    return Ok(Progress::None);
+                };
                 let is_last = under_way.is_empty();
                 match result {
                     Ok(_) => self.on_success(change, now),

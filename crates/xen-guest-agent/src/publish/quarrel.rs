@@ -6,7 +6,7 @@ use std::time::Duration;
 use log::warn;
 use xenstore::Path;
 
-use super::limiter::Limiter;
+use crate::rate_limit::Limiter;
 
 /// So often at once, and then once in each such time, a node is put right.
 const LIMIT: (u32, Duration) = (10, Duration::from_secs(120));

@@ -7,7 +7,7 @@ use log::{error, warn};
 use xenstore::{Error, ErrorCode, Path};
 
 use super::change::Change;
-use crate::log::few;
+use crate::logging::few;
 use crate::schema::Tree;
 use crate::schema::layout::Layout;
 
@@ -144,7 +144,9 @@ fn is_at_or_below(path: &str, set: &BTreeSet<Path>) -> bool {
         if set.contains(node) {
             return true;
         }
-        let Some((above, _)) = node.rsplit_once('/') else { break };
+        let Some((above, _)) = node.rsplit_once('/') else {
+            break;
+        };
         node = above;
     }
     false

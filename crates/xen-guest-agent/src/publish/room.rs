@@ -7,7 +7,7 @@ use xenstore::Path;
 
 use super::change::Known;
 use super::worth::{self, DEPTH};
-use crate::log::few;
+use crate::logging::few;
 use crate::schema::layout::Layout;
 
 /// Nodes that the agent makes at most, those above others included. A guest's quota is 1000, and some 50 are its

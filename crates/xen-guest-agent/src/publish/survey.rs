@@ -81,7 +81,9 @@ impl Survey {
         result: &Result<Vec<u8>, Error>,
         connection: &mut Connection,
     ) -> Result<(), Error> {
-        let Some(asked) = self.asked.remove(&id) else { return Ok(()) };
+        let Some(asked) = self.asked.remove(&id) else {
+            return Ok(());
+        };
         let Ok(payload) = result else { return Ok(()) };
         let names = || wire::strings(payload).filter_map(|name| std::str::from_utf8(name).ok());
         match asked {
@@ -104,7 +106,9 @@ impl Survey {
 
     fn look(&mut self, path: String, is_tree: bool, connection: &mut Connection) -> Result<(), Error> {
         // A name that is no path cannot be asked for.
-        let Ok(path) = Path::new(path) else { return Ok(()) };
+        let Ok(path) = Path::new(path) else {
+            return Ok(());
+        };
         self.ask(Request::read(&path)?, Asked::Value(path.clone()), connection)?;
         if is_tree {
             self.ask(Request::list(&path)?, Asked::Below(path), connection)?;

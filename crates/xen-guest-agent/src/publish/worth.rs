@@ -65,7 +65,9 @@ pub(super) fn surplus(layout: &Layout, wanted: &[&Path], most: usize) -> BTreeSe
 fn firsts<'a>(paths: &[&'a Path]) -> BTreeSet<&'a str> {
     let mut firsts: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
     for path in paths {
-        let Some((above, name)) = path.rsplit_once('/') else { continue };
+        let Some((above, name)) = path.rsplit_once('/') else {
+            continue;
+        };
         let this = (name.parse().unwrap_or(0), path.as_str());
         let first = firsts.entry(above).or_insert(this);
         *first = this.min(*first);

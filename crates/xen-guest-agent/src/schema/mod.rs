@@ -1,13 +1,13 @@
 //! Schemas: what should be in Xenstore, as a function of what is known of the guest.
 
 pub mod layout;
-pub mod reach;
 mod rfc;
 mod services;
 pub mod slots;
 mod std;
 #[cfg(test)]
 mod tests;
+pub mod topology;
 mod volumes;
 
 use ::std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +16,8 @@ use ::std::fmt::Display;
 use xenstore::Path;
 
 use crate::guest::Guest;
-use reach::Filter;
 use slots::Slots;
+use topology::Filter;
 
 /// Nodes of the domain, path to value. Paths are relative to the domain's home.
 pub type Tree = BTreeMap<Path, String>;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::Nodes;
 use super::layout::INTERFACES;
-use super::reach::Filter;
+use super::topology::Filter;
 use crate::guest::Guest;
 
 /// The version of the layout, by the rules of semantic versioning.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use xenstore::Path;
 
 use super::layout::{VIFS, VIRTUAL_FUNCTIONS};
-use super::reach::Port;
+use super::topology::Port;
 use crate::guest::Address;
 
 /// The indices of all addresses, kept as long as an address lives.
@@ -48,8 +48,12 @@ impl Slots {
         };
         let mut parts = rest.split('/');
         let mut next = || parts.next();
-        let (Some(id), Some(family), Some(slot), None) = (next(), next(), next(), next()) else { return };
-        let (Ok(id), Ok(slot), Ok(ip)) = (id.parse(), slot.parse(), value.parse()) else { return };
+        let (Some(id), Some(family), Some(slot), None) = (next(), next(), next(), next()) else {
+            return;
+        };
+        let (Ok(id), Ok(slot), Ok(ip)) = (id.parse(), slot.parse(), value.parse()) else {
+            return;
+        };
         if Family::of(ip).name() == family {
             self.0.entry((port(id), Family::of(ip))).or_default().insert(slot, ip);
         }

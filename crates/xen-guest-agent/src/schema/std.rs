@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use super::Nodes;
 use super::layout::{VIFS, VIRTUAL_FUNCTIONS};
-use super::reach::{Filter, Port};
 use super::slots::{Family, Slots};
+use super::topology::{Filter, Port};
 use crate::guest::{Address, Guest};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

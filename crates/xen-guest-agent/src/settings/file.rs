@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::definitions::nearest;
 use super::value::Form;
 use super::{Given, Origin, SETTINGS, Wrong, cannot_read, cut};
-use crate::collect::root::Root;
+use crate::root::Root;
 
 /// The most bytes that a file has.
 const SIZE_MAX: usize = 1024 * 1024;

@@ -17,12 +17,12 @@ use value::Form;
 pub(crate) use value::{name, quote};
 
 use crate::collect::network::VifNumbers;
-use crate::collect::root::Root;
 use crate::collect::{self, network, services};
-use crate::log::Levels;
+use crate::logging::Levels;
 use crate::publish;
+use crate::root::Root;
 use crate::schema;
-use crate::schema::reach::Filter;
+use crate::schema::topology::Filter;
 
 /// Where the files are. They are the agent's own, not the guest's: `root` says nothing of them.
 pub const DIRECTORY: &str = "/etc/xen-guest-agent";
@@ -180,7 +180,9 @@ fn cut(whole: &str) -> String {
 
 /// It in one line: names of files, for example, may have control characters in them.
 fn visible(text: &str) -> String {
-    let escape = |char: char| if char.is_control() { char.escape_unicode().to_string() } else { char.to_string() };
+    let escape = |char: char| {
+        if char.is_control() { char.escape_unicode().to_string() } else { char.to_string() }
+    };
     text.chars().map(escape).collect()
 }
 
@@ -254,7 +256,9 @@ impl Sources {
             given.extend(file::read(path)?);
         }
         for setting in &SETTINGS {
-            let Some(name) = setting.environment else { continue };
+            let Some(name) = setting.environment else {
+                continue;
+            };
             let origin = Origin::Environment(name);
             if let Some(word) = environment(name).filter(|word| !word.is_empty()) {
                 let word = word.into_string().map_err(|_| Wrong::new(&format!("{origin}: not UTF-8")))?;

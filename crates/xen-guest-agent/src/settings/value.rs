@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::Place;
 use crate::collect::network;
-use crate::log::Levels;
+use crate::logging::Levels;
 use crate::schema;
 
 /// Looking takes some time itself, and a day is as good as never.

@@ -10,7 +10,7 @@ use xen_guest_agent::schema::Name;
 use xen_guest_agent::schema::layout::{Kept, LAYOUT};
 
 use crate::guests;
-use crate::world::World;
+use crate::harness::Harness;
 
 /// A row of a table of nodes.
 #[derive(Debug)]
@@ -92,10 +92,10 @@ fn documented(schema: Name) -> Vec<Row> {
 fn published(schema: Name) -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::<String, BTreeSet<String>>::new();
     for sample in guests::all() {
-        let mut world = World::new(sample.guest, schema);
-        let before = world.nodes();
-        world.start();
-        for (path, value) in world.nodes().into_iter().filter(|(path, _)| !before.contains_key(path)) {
+        let mut harness = Harness::new(sample.guest, schema);
+        let before = harness.nodes();
+        harness.start();
+        for (path, value) in harness.nodes().into_iter().filter(|(path, _)| !before.contains_key(path)) {
             all.entry(path).or_default().insert(value);
         }
     }
@@ -201,9 +201,9 @@ fn all_that_is_claimed_is_published_or_a_leftover() {
 #[test]
 fn the_watches() {
     // By what the agent asks for, its collectors' watches included.
-    let mut world = World::new(guests::all().remove(0).guest, Name::Std);
-    world.start();
-    let watches = world.take_requests().into_iter().filter(|(kind, _)| *kind == xenstore::wire::Kind::WATCH);
+    let mut harness = Harness::new(guests::all().remove(0).guest, Name::Std);
+    harness.start();
+    let watches = harness.take_requests().into_iter().filter(|(kind, _)| *kind == xenstore::wire::Kind::WATCH);
     let set: BTreeSet<_> = watches.map(|(_, path)| path).collect();
     let std = document("schema-std.md");
     let (first, _) = section(&std, "Watches").split_once(", where").unwrap();

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use xen_guest_agent::collect::distribution::{self, Distribution};
-use xen_guest_agent::collect::root::Root;
 use xen_guest_agent::collect::services::Services;
 use xen_guest_agent::collect::volumes::Volume;
 use xen_guest_agent::guest::Device::{Physical, Vif, Virtual};
 use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
+use xen_guest_agent::root::Root;
 
 /// A guest by its name, with the address that a user is shown as the guest's.
 pub(crate) struct Sample {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use xen_guest_agent::schema::Name;
 
 use crate::guests::{self, Sample};
-use crate::world::{Nodes, World};
+use crate::harness::{Harness, Nodes};
 
 type Values = &'static [(&'static str, &'static str)];
 
@@ -169,26 +169,26 @@ fn of_former_agents_nothing_is_left_and_of_others_nothing_is_lost() {
     for Sample { guest, .. } in guests::all().into_iter().filter(is_meant) {
         for (name, nodes) in AGENTS {
             for schema in [Name::Std, Name::Rfc] {
-                let [mut fresh, mut world] = [(); 2].map(|()| World::new(guest.clone(), schema));
-                for world in [&mut fresh, &mut world] {
+                let [mut fresh, mut harness] = [(); 2].map(|()| Harness::new(guest.clone(), schema));
+                for harness in [&mut fresh, &mut harness] {
                     for (path, value) in OTHERS {
-                        world.write(path, value);
+                        harness.write(path, value);
                     }
                 }
                 fresh.start();
                 for (path, value) in nodes {
-                    world.write(path, value);
+                    harness.write(path, value);
                 }
-                world.start();
-                check(&format!("{name}, {schema:?}"), schema, &world, &fresh);
+                harness.start();
+                check(&format!("{name}, {schema:?}"), schema, &harness, &fresh);
             }
         }
     }
 }
 
 /// Whether there is what would be there without the former agent.
-fn check(what: &str, schema: Name, world: &World, fresh: &World) {
-    let (found, expected) = (without_indices(world.tree()), without_indices(fresh.tree()));
+fn check(what: &str, schema: Name, harness: &Harness, fresh: &Harness) {
+    let (found, expected) = (without_indices(harness.tree()), without_indices(fresh.tree()));
     let differing: Vec<_> = found.symmetric_difference(&expected).collect();
     // Dates and figures of memory stay until there are others: a guest may have no figures.
     let stays = |node: &&&String| {
@@ -196,7 +196,7 @@ fn check(what: &str, schema: Name, world: &World, fresh: &World) {
         is_date || (node.starts_with("data/meminfo_") && !expected.iter().any(|own| own.starts_with("data/meminfo_")))
     };
     assert!(differing.iter().all(|node| stays(&node)), "{what}: {differing:?}");
-    let empty = world.empty_nodes();
+    let empty = harness.empty_nodes();
     assert_eq!(empty, fresh.empty_nodes(), "{what}");
     assert!(empty.iter().all(|path| !path.starts_with("attr/vif/") && !path.starts_with("data/net")), "{empty:?}");
 }

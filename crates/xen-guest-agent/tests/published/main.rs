@@ -5,8 +5,8 @@
 
 mod documented;
 mod guests;
+mod harness;
 mod leftovers;
 mod order;
 mod readers;
 mod trees;
-mod world;

@@ -8,15 +8,15 @@ use proptest::prelude::*;
 use xen_guest_agent::agent::News;
 use xen_guest_agent::guest::{Device, Guest};
 use xen_guest_agent::schema::Name;
-use xen_guest_agent::schema::reach::Filter;
+use xen_guest_agent::schema::topology::Filter;
 use xenstore::embedded::Refusal;
 use xenstore::wire::Kind;
 use xenstore::{Access, ErrorCode, Path, Permission};
 
 use crate::guests::{self, address, distribution, interface};
+use crate::harness::{DOMAIN, Harness};
 use crate::leftovers;
 use crate::readers::GuestMetrics;
-use crate::world::{DOMAIN, World};
 
 /// What xapi has copies of, and no watch on.
 const COPIED: [&str; 7] = [
@@ -31,25 +31,25 @@ const COPIED: [&str; 7] = [
 
 const WATCHED: [&str; 4] = ["attr/", "control/", "feature/", "xenserver/attr/"];
 
-/// A world that is told of what happens in it, and looks at the requests of each step.
+/// A harness that is told of what happens in it, and looks at the requests of each step.
 struct Observed {
-    world: World,
+    harness: Harness,
     /// Whether a copied node changed, and nothing watched was written since.
     is_unannounced: bool,
 }
 
 impl Observed {
     fn new(guest: Guest, schema: Name) -> Self {
-        Observed { world: World::new(guest, schema), is_unannounced: false }
+        Observed { harness: Harness::new(guest, schema), is_unannounced: false }
     }
 
     /// Does something, and lets it be published. How many changes of copied nodes that made.
-    fn step(&mut self, what: &str, act: impl FnOnce(&mut World)) -> usize {
-        let mut there: BTreeSet<String> = self.world.tree().into_keys().collect();
-        act(&mut self.world);
-        self.world.pass(Duration::from_secs(5));
+    fn step(&mut self, what: &str, act: impl FnOnce(&mut Harness)) -> usize {
+        let mut there: BTreeSet<String> = self.harness.tree().into_keys().collect();
+        act(&mut self.harness);
+        self.harness.pass(Duration::from_secs(5));
         let mut changes = 0;
-        let requests = self.world.take_requests();
+        let requests = self.harness.take_requests();
         for (kind, path) in &requests {
             let is_copied = COPIED.contains(&path.as_str());
             match *kind {
@@ -78,9 +78,9 @@ impl Observed {
     }
 
     fn change(&mut self, what: &str, act: impl FnOnce(&mut Guest)) -> usize {
-        self.step(what, |world| {
-            act(&mut world.agent.guest);
-            world.agent.on_news(News::All);
+        self.step(what, |harness| {
+            act(&mut harness.agent.guest);
+            harness.agent.on_news(News::All);
         })
     }
 }
@@ -98,9 +98,9 @@ fn debian() -> Guest {
 #[test]
 fn at_the_first_publication_all_is_there_before_the_last_watched_write() {
     for sample in guests::all() {
-        let mut world = World::new(sample.guest, Name::Std);
-        world.start();
-        let writes = world.take_requests().into_iter().filter(|(kind, _)| *kind == Kind::WRITE);
+        let mut harness = Harness::new(sample.guest, Name::Std);
+        harness.start();
+        let writes = harness.take_requests().into_iter().filter(|(kind, _)| *kind == Kind::WRITE);
         let paths: Vec<_> = writes.map(|(_, path)| path).collect();
         let first_watched = paths.iter().position(|path| !path.starts_with("data/")).unwrap();
         // Services and the date are watched themselves, and nobody waits for volumes.
@@ -116,7 +116,7 @@ type Alter = fn(&mut Guest);
 #[test]
 fn whatever_changes_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
-    assert_eq!(observed.step("first publication", World::start), 7);
+    assert_eq!(observed.step("first publication", Harness::start), 7);
     let changes: [(&str, usize, Alter); 14] = [
         ("kernel", 1, |guest| guest.kernel = "6.1.0-19-amd64".to_owned()),
         ("minor", 2, |guest| {
@@ -150,37 +150,37 @@ fn whatever_changes_is_announced() {
 #[test]
 fn what_is_put_right_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
-    observed.step("first publication", World::start);
-    let changed = observed.step("somebody changed a node", |world| world.write("data/os_name", "x"));
+    observed.step("first publication", Harness::start);
+    let changed = observed.step("somebody changed a node", |harness| harness.write("data/os_name", "x"));
     assert_eq!(changed, 1);
     for path in ["data/host_name_dns", "data/os_uname", "data/os_minorver"] {
-        let changed = observed.step(path, |world| {
-            world.remove(path);
-            world.agent.compare();
+        let changed = observed.step(path, |harness| {
+            harness.remove(path);
+            harness.agent.compare();
         });
         assert_eq!(changed, 1, "{path}");
     }
-    let changed = observed.step("resume into an empty tree", |world| {
+    let changed = observed.step("resume into an empty tree", |harness| {
         for path in ["data", "attr", "feature", "control"] {
-            world.remove(path);
+            harness.remove(path);
         }
-        world.server.store_mut().introduce_guest(DOMAIN, xenstore::embedded::Toolstack::Xapi);
-        world.server.store_mut().resume(DOMAIN);
+        harness.server.store_mut().introduce_guest(DOMAIN, xenstore::embedded::Toolstack::Xapi);
+        harness.server.store_mut().resume(DOMAIN);
     });
     assert_eq!(changed, 7);
-    let changed = observed.step("resume", |world| world.server.store_mut().resume(DOMAIN));
+    let changed = observed.step("resume", |harness| harness.server.store_mut().resume(DOMAIN));
     assert_eq!(changed, 0);
 }
 
 #[test]
 fn a_resume_is_announced_though_nothing_changed() {
     // xapi has forgotten all, and the first event may come before it looks: the date and a watched node are written.
-    let mut world = World::new(debian(), Name::Std);
-    world.start();
-    world.take_requests();
-    world.server.store_mut().resume(DOMAIN);
-    world.pass(Duration::from_secs(5));
-    let requests = world.take_requests().into_iter().filter(|(kind, _)| *kind == Kind::WRITE);
+    let mut harness = Harness::new(debian(), Name::Std);
+    harness.start();
+    harness.take_requests();
+    harness.server.store_mut().resume(DOMAIN);
+    harness.pass(Duration::from_secs(5));
+    let requests = harness.take_requests().into_iter().filter(|(kind, _)| *kind == Kind::WRITE);
     let paths: Vec<_> = requests.map(|(_, path)| path).collect();
     assert_eq!(paths, ["attr/PVAddons/Installed", "data/updated"]);
 }
@@ -188,12 +188,12 @@ fn a_resume_is_announced_though_nothing_changed() {
 #[test]
 fn a_switch_of_the_schema_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
-    observed.step("first publication", World::start);
-    assert_eq!(observed.step("rfc", |world| world.restart(Name::Rfc)), 7);
-    assert_eq!(observed.step("std", |world| world.restart(Name::Std)), 7);
-    assert_eq!(observed.step("std again", |world| world.restart(Name::Std)), 0);
+    observed.step("first publication", Harness::start);
+    assert_eq!(observed.step("rfc", |harness| harness.restart(Name::Rfc)), 7);
+    assert_eq!(observed.step("std", |harness| harness.restart(Name::Std)), 7);
+    assert_eq!(observed.step("std again", |harness| harness.restart(Name::Std)), 0);
     for schema in [Name::Rfc, Name::Std] {
-        let set = |world: &mut World| world.agent.set_schema(schema, Filter::default());
+        let set = |harness: &mut Harness| harness.agent.set_schema(schema, Filter::default());
         assert_eq!(observed.step("without a restart", set), 7, "{schema:?}");
     }
 }
@@ -204,9 +204,9 @@ fn what_other_agents_left_is_put_right_and_announced() {
         for schema in [Name::Std, Name::Rfc] {
             let mut observed = Observed::new(debian(), schema);
             for (path, value) in nodes {
-                observed.world.write(path, value);
+                observed.harness.write(path, value);
             }
-            let changed = observed.step(name, World::start);
+            let changed = observed.step(name, Harness::start);
             assert!(changed > 0 || schema == Name::Rfc, "{name}");
         }
     }
@@ -218,17 +218,17 @@ fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
         let mut losses = 0;
         for served in 0..30 {
             let mut observed = Observed::new(debian(), Name::Std);
-            observed.step("first publication", World::start);
-            observed.world.server.store_mut().faults.drop_after = Some((DOMAIN, served));
-            observed.step("host name", |world| {
-                world.agent.guest.host_name = Some("other".to_owned());
-                world.agent.guest.kernel = "6.9".to_owned();
-                world.agent.on_news(News::All);
-                world.settle();
-                losses += usize::from(world.server.store().faults.drop_after.is_none());
+            observed.step("first publication", Harness::start);
+            observed.harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+            observed.step("host name", |harness| {
+                harness.agent.guest.host_name = Some("other".to_owned());
+                harness.agent.guest.kernel = "6.9".to_owned();
+                harness.agent.on_news(News::All);
+                harness.settle();
+                losses += usize::from(harness.server.store().faults.drop_after.is_none());
                 if is_killed {
-                    world.server.store_mut().faults.drop_after = None;
-                    world.restart(Name::Std);
+                    harness.server.store_mut().faults.drop_after = None;
+                    harness.restart(Name::Std);
                 }
             });
         }
@@ -239,11 +239,11 @@ fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
 #[test]
 fn an_announcement_that_failed_is_made_up_for() {
     for code in [ErrorCode::EIO, ErrorCode::EACCES] {
-        let mut world = World::new(debian(), Name::Std);
-        world.start();
+        let mut harness = Harness::new(debian(), Name::Std);
+        harness.start();
         let path = Path::new("attr/PVAddons/Installed").unwrap();
-        let is_announced = |world: &mut World| {
-            let requests = world.take_requests();
+        let is_announced = |harness: &mut Harness| {
+            let requests = harness.take_requests();
             let place = |path: &str| requests.iter().rposition(|request| *request == (Kind::WRITE, path.to_owned()));
             (
                 place("data/os_uname").is_some(),
@@ -251,25 +251,25 @@ fn an_announcement_that_failed_is_made_up_for() {
                 place("data/updated").is_some(),
             )
         };
-        world.server.store_mut().faults.refuse = [Kind::WRITE, Kind::RM]
+        harness.server.store_mut().faults.refuse = [Kind::WRITE, Kind::RM]
             .map(|kind| Refusal { domain: DOMAIN, kind: Some(kind), path: path.clone(), code: code.clone() })
             .into();
-        world.take_requests();
-        world.agent.guest.kernel = "6.9".to_owned();
-        world.agent.on_news(News::All);
-        world.pass(Duration::from_secs(5));
-        assert_eq!(is_announced(&mut world), (true, true, true));
+        harness.take_requests();
+        harness.agent.guest.kernel = "6.9".to_owned();
+        harness.agent.on_news(News::All);
+        harness.pass(Duration::from_secs(5));
+        assert_eq!(is_announced(&mut harness), (true, true, true));
         // As long as it fails, nothing is written again for it.
-        world.agent.on_news(News::All);
-        world.pass(Duration::from_secs(5));
-        assert_eq!(is_announced(&mut world), (false, false, false));
-        world.server.store_mut().faults.refuse.clear();
-        world.agent.retry_refused();
-        world.pass(Duration::from_secs(5));
-        assert_eq!(is_announced(&mut world), (false, true, true));
-        world.agent.on_news(News::All);
-        world.pass(Duration::from_secs(5));
-        assert_eq!(is_announced(&mut world), (false, false, false));
+        harness.agent.on_news(News::All);
+        harness.pass(Duration::from_secs(5));
+        assert_eq!(is_announced(&mut harness), (false, false, false));
+        harness.server.store_mut().faults.refuse.clear();
+        harness.agent.retry_refused();
+        harness.pass(Duration::from_secs(5));
+        assert_eq!(is_announced(&mut harness), (false, true, true));
+        harness.agent.on_news(News::All);
+        harness.pass(Duration::from_secs(5));
+        assert_eq!(is_announced(&mut harness), (false, false, false));
     }
 }
 
@@ -277,14 +277,14 @@ fn an_announcement_that_failed_is_made_up_for() {
 fn a_resume_is_announced_though_the_connection_breaks_before() {
     let mut losses = 0;
     for served in 0..10 {
-        let mut world = World::new(debian(), Name::Std);
-        world.start();
-        world.take_requests();
-        world.server.store_mut().resume(DOMAIN);
-        world.server.store_mut().faults.drop_after = Some((DOMAIN, served));
-        world.pass(Duration::from_secs(5));
-        losses += usize::from(world.server.store().faults.drop_after.is_none());
-        let requests = world.take_requests();
+        let mut harness = Harness::new(debian(), Name::Std);
+        harness.start();
+        harness.take_requests();
+        harness.server.store_mut().resume(DOMAIN);
+        harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+        harness.pass(Duration::from_secs(5));
+        losses += usize::from(harness.server.store().faults.drop_after.is_none());
+        let requests = harness.take_requests();
         let writes = requests.iter().filter(|(kind, _)| *kind == Kind::WRITE).map(|(_, path)| path.as_str());
         assert_eq!(writes.collect::<Vec<_>>(), ["attr/PVAddons/Installed", "data/updated"], "after {served}");
     }
@@ -294,8 +294,8 @@ fn a_resume_is_announced_though_the_connection_breaks_before() {
 #[test]
 fn what_had_no_room_is_announced_once_it_has() {
     let mut observed = Observed::new(debian(), Name::Std);
-    observed.step("first publication", World::start);
-    refuse(&mut observed.world, "data/os_name");
+    observed.step("first publication", Harness::start);
+    refuse(&mut observed.harness, "data/os_name");
     observed.change("two facts, room for one", |guest| {
         guest.distribution = Some(distribution("rocky-9"));
         guest.kernel = "5.14.0".to_owned();
@@ -303,30 +303,30 @@ fn what_had_no_room_is_announced_once_it_has() {
     // The order is another while room is short.
     let one_more = |guest: &mut Guest| guest.host_name = Some("short.example.org".to_owned());
     assert_eq!(observed.change("a fact while room is short", one_more), 1);
-    observed.world.server.store_mut().faults.refuse.clear();
-    assert_eq!(observed.step("room again", |world| world.agent.compare()), 1);
-    assert_eq!(observed.world.nodes()["data/os_name"], "Rocky Linux 9.3 (Blue Onyx)");
+    observed.harness.server.store_mut().faults.refuse.clear();
+    assert_eq!(observed.step("room again", |harness| harness.agent.compare()), 1);
+    assert_eq!(observed.harness.nodes()["data/os_name"], "Rocky Linux 9.3 (Blue Onyx)");
 }
 
 #[test]
 fn what_may_not_be_removed_is_announced_no_more_than_once() {
-    let mut world = World::new(Guest { distribution: Some(distribution("arch")), ..debian() }, Name::Std);
-    world.write("data/os_minorver", "1");
+    let mut harness = Harness::new(Guest { distribution: Some(distribution("arch")), ..debian() }, Name::Std);
+    harness.write("data/os_minorver", "1");
     let of_the_host = [Permission { domain: 0, access: Access::Read }];
     let path = format!("/local/domain/{DOMAIN}/data/os_minorver");
-    world.server.store_mut().set_permissions(path, &of_the_host).unwrap();
-    world.start();
-    world.pass(Duration::from_secs(5));
-    world.take_requests();
-    world.agent.on_news(News::All);
-    world.pass(Duration::from_secs(5));
-    assert_eq!(world.take_requests(), []);
+    harness.server.store_mut().set_permissions(path, &of_the_host).unwrap();
+    harness.start();
+    harness.pass(Duration::from_secs(5));
+    harness.take_requests();
+    harness.agent.on_news(News::All);
+    harness.pass(Duration::from_secs(5));
+    assert_eq!(harness.take_requests(), []);
 }
 
-fn refuse(world: &mut World, path: &str) {
+fn refuse(harness: &mut Harness, path: &str) {
     let path = Path::new(path).unwrap();
     let refusal = Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path, code: ErrorCode::ENOSPC };
-    world.server.store_mut().faults.refuse = vec![refusal];
+    harness.server.store_mut().faults.refuse = vec![refusal];
 }
 
 /// Something that happens to a guest.
@@ -381,8 +381,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn take(world: &mut World, step: &Step) {
-    let guest = &mut world.agent.guest;
+fn take(harness: &mut Harness, step: &Step) {
+    let guest = &mut harness.agent.guest;
     match *step {
         Step::Distribution(system) => guest.distribution = system.map(distribution),
         Step::Kernel(release) => release.clone_into(&mut guest.kernel),
@@ -406,25 +406,25 @@ fn take(world: &mut World, step: &Step) {
         }
         Step::Gone(index) => drop(guest.interfaces.remove(&index)),
         Step::Memory(part) => guest.memory.as_mut().unwrap().available = 1000 * part,
-        Step::Removed(path) => world.remove(path),
-        Step::Written(path) => world.write(path, "somebody's"),
-        Step::Compare => world.agent.compare(),
-        Step::Resume => world.server.store_mut().resume(DOMAIN),
-        Step::Restart(schema) => world.restart(schema),
-        Step::Loss(served) => world.server.store_mut().faults.drop_after = Some((DOMAIN, served)),
+        Step::Removed(path) => harness.remove(path),
+        Step::Written(path) => harness.write(path, "somebody's"),
+        Step::Compare => harness.agent.compare(),
+        Step::Resume => harness.server.store_mut().resume(DOMAIN),
+        Step::Restart(schema) => harness.restart(schema),
+        Step::Loss(served) => harness.server.store_mut().faults.drop_after = Some((DOMAIN, served)),
         Step::Killed(served, host_name) => {
             guest.host_name = Some(host_name.to_owned());
-            world.agent.on_news(News::All);
-            world.server.store_mut().faults.drop_after = Some((DOMAIN, served));
-            world.settle();
-            world.server.store_mut().faults.drop_after = None;
-            world.restart(Name::Std);
+            harness.agent.on_news(News::All);
+            harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+            harness.settle();
+            harness.server.store_mut().faults.drop_after = None;
+            harness.restart(Name::Std);
         }
-        Step::NoRoom(Some(path)) => refuse(world, path),
-        Step::NoRoom(None) => world.server.store_mut().faults.refuse.clear(),
-        Step::Time(seconds) => world.pass(Duration::from_secs(seconds)),
+        Step::NoRoom(Some(path)) => refuse(harness, path),
+        Step::NoRoom(None) => harness.server.store_mut().faults.refuse.clear(),
+        Step::Time(seconds) => harness.pass(Duration::from_secs(seconds)),
     }
-    world.agent.on_news(News::All);
+    harness.agent.on_news(News::All);
 }
 
 proptest! {
@@ -433,26 +433,26 @@ proptest! {
     #[test]
     fn whatever_happens_is_announced_and_true_in_the_end(steps in prop::collection::vec(step(), 1..25)) {
         let mut observed = Observed::new(debian(), Name::Std);
-        observed.step("first publication", World::start);
+        observed.step("first publication", Harness::start);
         for step in steps {
             let what = format!("{step:?}");
-            observed.step(&what, |world| take(world, &step));
+            observed.step(&what, |harness| take(harness, &step));
         }
-        observed.step("all is well", |world| {
-            world.server.store_mut().faults = xenstore::embedded::Faults::default();
-            world.restart(Name::Std);
+        observed.step("all is well", |harness| {
+            harness.server.store_mut().faults = xenstore::embedded::Faults::default();
+            harness.restart(Name::Std);
         });
-        let mut fresh = World::new(observed.world.agent.guest.clone(), Name::Std);
+        let mut fresh = Harness::new(observed.harness.agent.guest.clone(), Name::Std);
         fresh.start();
         // An address may have another index: that is the memory of what was.
-        let read = |world: &World| {
-            let mut read = GuestMetrics::read(&world.tree());
+        let read = |harness: &Harness| {
+            let mut read = GuestMetrics::read(&harness.tree());
             let networks = std::mem::take(&mut read.networks);
             let device = |key: &str| key.split('/').next().unwrap().to_owned();
             let addresses: BTreeSet<_> = networks.into_iter().map(|(key, value)| (device(&key), value)).collect();
             (read, addresses)
         };
-        prop_assert_eq!(read(&observed.world), read(&fresh));
-        prop_assert_eq!(observed.step("nothing happens", |world| world.agent.compare()), 0);
+        prop_assert_eq!(read(&observed.harness), read(&fresh));
+        prop_assert_eq!(observed.step("nothing happens", |harness| harness.agent.compare()), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::world::Nodes;
+use crate::harness::Nodes;
 
 type Map = BTreeMap<String, String>;
 
@@ -156,7 +156,9 @@ fn networks(tree: &Nodes, home: &str) -> Map {
             }
             numbered.sort();
             for (place, (_, slot)) in numbered.iter().enumerate() {
-                let Some(value) = tree.get(&format!("{device}/{family}/{slot}")) else { continue };
+                let Some(value) = tree.get(&format!("{device}/{family}/{slot}")) else {
+                    continue;
+                };
                 if family == "ipv4" && place == 0 {
                     found.insert(format!("{id}/ip"), value.clone());
                 }

@@ -5,22 +5,22 @@ use std::fmt::Write as _;
 use xen_guest_agent::schema::Name;
 
 use crate::guests;
+use crate::harness::Harness;
 use crate::readers::GuestMetrics;
-use crate::world::World;
 
 #[test]
 fn of_all_guests() {
     for sample in guests::all() {
         let mut shown = String::new();
         for (schema, name) in [(Name::Std, "std"), (Name::Rfc, "rfc")] {
-            let mut world = World::new(sample.guest.clone(), schema);
-            let before = world.nodes();
-            world.start();
+            let mut harness = Harness::new(sample.guest.clone(), schema);
+            let before = harness.nodes();
+            harness.start();
             writeln!(shown, "# {name}").unwrap();
-            for (path, value) in world.nodes().iter().filter(|(path, _)| !before.contains_key(*path)) {
+            for (path, value) in harness.nodes().iter().filter(|(path, _)| !before.contains_key(*path)) {
                 writeln!(shown, "{path} = {value}").unwrap();
             }
-            let read = GuestMetrics::read(&world.tree());
+            let read = GuestMetrics::read(&harness.tree());
             writeln!(shown, "\n# {name}, as it is read\n{read}").unwrap();
             assert_eq!(read.drivers().as_deref(), Some("1.1.0-1"), "{}", sample.name);
             let expected = sample.main_address.filter(|_| schema == Name::Std);

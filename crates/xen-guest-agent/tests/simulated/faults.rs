@@ -13,8 +13,8 @@ use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{ErrorCode, Path};
 
+use crate::harness::{Harness, address, guest, interface, meaning};
 use crate::log;
-use crate::world::{World, address, guest, interface, meaning};
 
 /// Plans of one run.
 const PLANS: u64 = 2000;
@@ -88,7 +88,7 @@ impl Dice {
 
 struct Plan {
     dice: Dice,
-    world: World,
+    harness: Harness,
     toolstack: Toolstack,
     functions: BTreeMap<u32, Mac>,
     foreign: BTreeSet<&'static str>,
@@ -107,13 +107,13 @@ impl Plan {
         function.mac = Some(mac(0));
         guest.interfaces.insert(4, function);
         guest.balloon = dice.one_in(2);
-        let mut world = World::unconnected(toolstack, guest);
-        world.is_device = dice.one_in(2);
-        world.comparison = Some(world.now + Duration::from_secs(60));
-        world.store().quotas.nodes_full = dice.of(&[ErrorCode::ENOSPC, ErrorCode::EQUOTA]);
-        world.store().faults.watch_replies_without_id = world.is_device;
+        let mut harness = Harness::unconnected(toolstack, guest);
+        harness.is_device = dice.one_in(2);
+        harness.comparison = Some(harness.now + Duration::from_secs(60));
+        harness.store().quotas.nodes_full = dice.of(&[ErrorCode::ENOSPC, ErrorCode::EQUOTA]);
+        harness.store().faults.watch_replies_without_id = harness.is_device;
         let (functions, foreign) = (BTreeMap::new(), BTreeSet::new());
-        let mut plan = Plan { dice, world, toolstack, functions, foreign, is_loud, was_refused: false };
+        let mut plan = Plan { dice, harness, toolstack, functions, foreign, is_loud, was_refused: false };
         // Libxl's guests may not write it.
         plan.was_refused |= toolstack == Toolstack::Libxl;
         plan
@@ -121,12 +121,12 @@ impl Plan {
 
     fn say(&self, what: impl FnOnce() -> String) {
         if self.is_loud {
-            eprintln!("{:>10.3} {}", self.world.now.as_secs_f64(), what());
+            eprintln!("{:>10.3} {}", self.harness.now.as_secs_f64(), what());
         }
     }
 
     fn guest(&mut self) -> &mut Guest {
-        &mut self.world.agent.guest
+        &mut self.harness.agent.guest
     }
 
     /// Something happens in the guest.
@@ -136,12 +136,12 @@ impl Plan {
             0 => {
                 let name = self.dice.of(&[None, Some("web1"), Some("web2.example.org")]);
                 self.guest().host_name = name.map(str::to_owned);
-                self.world.agent.on_news(News::All);
+                self.harness.agent.on_news(News::All);
             }
             1 => {
                 let available = u64::from(self.dice.below(1000));
                 self.guest().memory = Some(Memory { total: 1000, available });
-                self.world.agent.on_news(News::All);
+                self.harness.agent.on_news(News::All);
             }
             2 => {
                 let os = Distribution {
@@ -152,7 +152,7 @@ impl Plan {
                     version: None,
                 };
                 self.guest().distribution = self.dice.of(&[None, Some(os.clone()), Some(os)]);
-                self.world.agent.on_news(News::All);
+                self.harness.agent.on_news(News::All);
             }
             _ => {
                 let mut addresses = ADDRESSES.to_vec();
@@ -162,7 +162,7 @@ impl Plan {
                     interface.addresses = addresses.iter().map(|ip| address(ip)).collect();
                     interface.is_up = is_up;
                 }
-                self.world.agent.on_news(News::Network);
+                self.harness.agent.on_news(News::Network);
             }
         }
         self.say(|| format!("the guest changes ({dice_of_five}, {index})"));
@@ -174,25 +174,25 @@ impl Plan {
             0 | 1 => {
                 let node = self.dice.of(&NODES);
                 self.say(|| format!("somebody removes {node}"));
-                self.world.remove(node);
+                self.harness.remove(node);
             }
             2 | 3 => {
                 let node = self.dice.of(&NODES);
                 self.say(|| format!("somebody writes {node}"));
-                self.world.write(node, "nonsense");
-                let path = format!("{}/{node}", self.world.home());
+                self.harness.write(node, "nonsense");
+                let path = format!("{}/{node}", self.harness.home());
                 // Whose they are must not matter where it is the toolstack's doing alone.
-                let owner = xenstore::Permission { domain: self.world.domain, access: xenstore::Access::None };
+                let owner = xenstore::Permission { domain: self.harness.domain, access: xenstore::Access::None };
                 let mut path = path.as_str();
-                while path.len() > self.world.home().len() && !self.is_the_toolstacks(path) {
-                    self.world.store().set_permissions(path, &[owner]).unwrap();
+                while path.len() > self.harness.home().len() && !self.is_the_toolstacks(path) {
+                    self.harness.store().set_permissions(path, &[owner]).unwrap();
                     path = path.rsplit_once('/').unwrap().0;
                 }
             }
             4 => {
                 let node = self.dice.of(&FOREIGN);
                 self.say(|| format!("somebody writes {node} of their own"));
-                self.world.write(node, "theirs");
+                self.harness.write(node, "theirs");
                 self.foreign.insert(node);
             }
             _ => {
@@ -210,20 +210,20 @@ impl Plan {
 
     /// Nodes that a toolstack makes stay whose they are.
     fn is_the_toolstacks(&self, path: &str) -> bool {
-        let node = &path[self.world.home().len() + 1..];
+        let node = &path[self.harness.home().len() + 1..];
         !node.contains('/') || node == "xenserver/attr"
     }
 
     fn write_functions(&mut self) {
-        self.world.remove("xenserver/device/net-sriov-vf");
+        self.harness.remove("xenserver/device/net-sriov-vf");
         for (id, mac) in self.functions.clone() {
-            self.world.write(&format!("xenserver/device/net-sriov-vf/{id}/mac"), &mac.to_string());
+            self.harness.write(&format!("xenserver/device/net-sriov-vf/{id}/mac"), &mac.to_string());
         }
     }
 
     /// Something goes wrong, or ceases to.
     fn disturb(&mut self) {
-        let domain = self.world.domain;
+        let domain = self.harness.domain;
         match self.dice.below(9) {
             0 | 1 => {
                 let kind = self.dice.of(&[
@@ -242,53 +242,53 @@ impl Plan {
                 self.was_refused |= matches!(code, ErrorCode::EACCES | ErrorCode::EPERM);
                 self.say(|| format!("{kind:?} {path} is {code}"));
                 let path = Path::new(path).unwrap();
-                self.world.store().faults.refuse.push(Refusal { domain, kind, path, code });
+                self.harness.store().faults.refuse.push(Refusal { domain, kind, path, code });
             }
             2 | 3 => {
                 self.say(|| "nothing is refused".to_owned());
-                self.world.store().faults.refuse.clear();
+                self.harness.store().faults.refuse.clear();
             }
             4 => {
-                let is_full = !self.world.store().faults.nodes_full;
+                let is_full = !self.harness.store().faults.nodes_full;
                 self.say(|| format!("quota full: {is_full}"));
-                self.world.store().faults.nodes_full = is_full;
+                self.harness.store().faults.nodes_full = is_full;
             }
             5 => {
                 let nodes = self.dice.of(&[20, 40, 60, 1000]);
                 self.say(|| format!("quota {nodes}"));
-                self.world.store().quotas.nodes = nodes;
+                self.harness.store().quotas.nodes = nodes;
             }
             6 => {
                 let after = usize::try_from(self.dice.below(80)).unwrap();
                 self.say(|| format!("the connection is lost after {after} requests"));
-                self.world.store().faults.drop_after = Some((domain, after));
+                self.harness.store().faults.drop_after = Some((domain, after));
             }
             _ => {
-                let hold = !self.world.store().faults.hold_replies;
+                let hold = !self.harness.store().faults.hold_replies;
                 self.say(|| format!("replies are held: {hold}"));
-                self.world.store().faults.hold_replies = hold;
+                self.harness.store().faults.hold_replies = hold;
             }
         }
     }
 
     /// The domain moves, and has a tree of its own again.
     fn move_domain(&mut self) {
-        let (from, to) = (self.world.domain, self.dice.of(&[self.world.domain, self.world.domain % 60_000 + 1]));
+        let (from, to) = (self.harness.domain, self.dice.of(&[self.harness.domain, self.harness.domain % 60_000 + 1]));
         self.say(|| format!("domain {from} becomes {to}"));
-        self.world.store().introduce_guest(to, self.toolstack);
-        self.world.domain = to;
+        self.harness.store().introduce_guest(to, self.toolstack);
+        self.harness.domain = to;
         self.write_functions();
         self.foreign.clear();
         if from == to {
-            self.world.store().resume(to);
+            self.harness.store().resume(to);
         } else {
-            self.world.server.migrate(from, to);
-            self.world.store().destroy_guest(from);
+            self.harness.server.migrate(from, to);
+            self.harness.store().destroy_guest(from);
         }
-        for refusal in &mut self.world.store().faults.refuse {
+        for refusal in &mut self.harness.store().faults.refuse {
             refusal.domain = to;
         }
-        self.world.store().faults.drop_after = None;
+        self.harness.store().faults.drop_after = None;
     }
 
     fn step(&mut self) {
@@ -299,31 +299,31 @@ impl Plan {
             14 if self.dice.one_in(3) => self.move_domain(),
             15 if self.dice.one_in(3) => {
                 self.say(|| "the agent is restarted".to_owned());
-                self.world.restart();
+                self.harness.restart();
             }
             _ => {}
         }
-        let now = self.world.now;
+        let now = self.harness.now;
         match self.dice.below(8) {
             0 => {}
-            1 => self.world.server.process(),
-            2 => self.world.agent.on_readable(now),
-            3 => self.world.agent.advance(now, std::time::SystemTime::UNIX_EPOCH + now),
-            4 => self.world.settle(),
+            1 => self.harness.server.process(),
+            2 => self.harness.agent.on_readable(now),
+            3 => self.harness.agent.advance(now, std::time::SystemTime::UNIX_EPOCH + now),
+            4 => self.harness.settle(),
             5 | 6 => {
                 let time = Duration::from_millis(self.dice.throw() % 3000);
-                self.world.pass(time);
+                self.harness.pass(time);
             }
             _ => {
                 let time = Duration::from_millis(self.dice.throw() % 300_000);
-                self.world.pass(time);
+                self.harness.pass(time);
             }
         }
     }
 
     fn run(mut self) {
         log::take();
-        self.world.connect();
+        self.harness.connect();
         let steps = 5 + self.dice.below(30);
         for _ in 0..steps {
             self.step();
@@ -331,7 +331,7 @@ impl Plan {
         self.say(|| "the end begins".to_owned());
         let remaining = self.remain();
         // Two comparisons, and what a dispute holds back.
-        self.world.pass(Duration::from_secs(1300));
+        self.harness.pass(Duration::from_secs(1300));
         self.check(&remaining);
         let lines = log::take();
         let most = usize::try_from(steps).unwrap() * 6 + 12;
@@ -341,13 +341,13 @@ impl Plan {
     /// Ends the faults, but for some refusals. Returns what those are about.
     fn remain(&mut self) -> Vec<&'static str> {
         let keeps = self.dice.one_in(3);
-        let domain = self.world.domain;
-        let faults = &mut self.world.store().faults;
+        let domain = self.harness.domain;
+        let faults = &mut self.harness.store().faults;
         *faults = xenstore::embedded::Faults {
             watch_replies_without_id: faults.watch_replies_without_id,
             ..Default::default()
         };
-        self.world.store().quotas.nodes = 1000;
+        self.harness.store().quotas.nodes = 1000;
         let mut remaining = Vec::new();
         if keeps {
             remaining = vec![self.dice.of(&REFUSED), self.dice.of(&REFUSED)];
@@ -355,7 +355,7 @@ impl Plan {
                 let (kind, path) = (Some(Kind::WRITE), Path::new(*path).unwrap());
                 Refusal { domain, kind, path, code: ErrorCode::EACCES }
             };
-            self.world.store().faults.refuse = remaining.iter().map(refusal).collect();
+            self.harness.store().faults.refuse = remaining.iter().map(refusal).collect();
             self.was_refused = true;
         }
         self.say(|| format!("refused for ever: {remaining:?}"));
@@ -363,9 +363,9 @@ impl Plan {
             remaining.extend(["control", "xenserver"]);
         }
         if self.was_refused {
-            self.world.settle();
-            self.world.agent.retry_refused();
-            self.world.agent.compare();
+            self.harness.settle();
+            self.harness.agent.retry_refused();
+            self.harness.agent.compare();
         }
         remaining
     }
@@ -376,19 +376,19 @@ impl Plan {
                 .iter()
                 .any(|top| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
         };
-        let (mut truth, mut published) = (self.world.truth(&self.functions), self.world.published());
+        let (mut truth, mut published) = (self.harness.truth(&self.functions), self.harness.published());
         for nodes in [&mut truth, &mut published] {
             nodes.retain(|path, _| !is_refused(path));
         }
         assert_eq!(meaning(&published), meaning(&truth));
         for node in &self.foreign {
-            assert_eq!(self.world.read(node).as_deref(), Some("theirs"), "{node}");
+            assert_eq!(self.harness.read(node).as_deref(), Some("theirs"), "{node}");
         }
         // Nothing more is asked until the next comparison.
-        self.world.comparison = None;
-        let requests = self.world.all_requests();
-        self.world.pass(Duration::from_secs(500));
-        assert_eq!(self.world.all_requests(), requests, "requests of a quiet guest");
+        self.harness.comparison = None;
+        let requests = self.harness.all_requests();
+        self.harness.pass(Duration::from_secs(500));
+        assert_eq!(self.harness.all_requests(), requests, "requests of a quiet guest");
     }
 }
 

@@ -183,7 +183,9 @@ impl Server {
         for listener in &self.listeners {
             while self.clients.len() + accepted.len() < CLIENTS_MAX {
                 // Whatever the error is, it is that client's or will be there at the next call.
-                let Ok((socket, _)) = listener.socket.accept() else { break };
+                let Ok((socket, _)) = listener.socket.accept() else {
+                    break;
+                };
                 accepted.push((socket, listener.domain));
             }
         }
@@ -252,7 +254,9 @@ impl Client {
         loop {
             // What is left in the store may still be found to be there already when the same event comes again.
             while self.output.len() < READ_AT_ONCE {
-                let Some(message) = store.next_output(id) else { break };
+                let Some(message) = store.next_output(id) else {
+                    break;
+                };
                 message.encode(&mut self.output).map_err(|_| Gone)?;
             }
             if self.output.is_empty() {

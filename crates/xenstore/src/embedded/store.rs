@@ -152,7 +152,9 @@ impl Store {
         let mut reply = Message { kind, request_id, transaction_id, payload };
         #[cfg(feature = "faults")]
         self.faults.alter_reply(&mut reply);
-        let Some(connection) = self.connections.get_mut(&connection) else { return };
+        let Some(connection) = self.connections.get_mut(&connection) else {
+            return;
+        };
         #[cfg(feature = "faults")]
         if self.faults.hold_replies {
             connection.held.push(reply);

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use log::warn;
 
-use super::root::Root;
 use crate::guest::Interface;
+use crate::root::Root;
 use netlink::Netlink;
 use poll::Poll;
 pub use vif::VifNumbers;
@@ -168,7 +168,9 @@ impl Network {
 
 /// The first moment after `now`, in whole periods from `last`, so that looks stay where they are in the minute.
 pub(super) fn next_after(last: Duration, period: Duration, now: Duration) -> Duration {
-    let Some(since) = now.checked_sub(last) else { return last };
+    let Some(since) = now.checked_sub(last) else {
+        return last;
+    };
     let into_period = since.as_nanos() % period.as_nanos().max(1);
     (now + period).saturating_sub(Duration::from_nanos(u64::try_from(into_period).unwrap_or(0)))
 }

@@ -466,7 +466,9 @@ mod tests {
         ];
         for (attributes, parent) in cases {
             match parse(RTM_NEWLINK, &link(7, 0, attributes)) {
-                Some(Message::Link { link, .. }) => assert_eq!(link.parent, parent, "{attributes:?}"),
+                Some(Message::Link { link, .. }) => {
+                    assert_eq!(link.parent, parent, "{attributes:?}")
+                }
                 other => panic!("{other:?}"),
             }
         }

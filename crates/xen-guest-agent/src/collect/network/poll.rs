@@ -12,8 +12,8 @@ use nix::sys::socket::SockaddrStorage;
 
 use super::address_state;
 use super::vif::VifNumbers;
-use crate::collect::root::Root;
 use crate::guest::{Address, Device, Interface, Mac};
+use crate::root::Root;
 
 /// The most that is read of the kernel's table of IPv6 addresses; a line has 54 bytes and the interface's name.
 const IF_INET6_MAX: usize = 4 << 20;
@@ -65,10 +65,14 @@ impl Poll {
             let name = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
             if !found.contains_key(&name) {
                 // It may be gone by now.
-                let Ok(index) = if_nametoindex(name.as_str()) else { continue };
+                let Ok(index) = if_nametoindex(name.as_str()) else {
+                    continue;
+                };
                 found.insert(name.clone(), (index, self.interface(index, &name)));
             }
-            let Some((index, interface)) = found.get_mut(&name) else { continue };
+            let Some((index, interface)) = found.get_mut(&name) else {
+                continue;
+            };
             interface.is_up = entry.flags.contains(InterfaceFlags::IFF_UP);
             if let Some(link) = entry.address.as_ref().and_then(SockaddrStorage::as_link_addr) {
                 interface.mac = link.addr().filter(|_| link.halen() == 6).map(Mac);
@@ -90,7 +94,9 @@ impl Poll {
         let relations: Vec<_> = found.keys().map(|name| (name.clone(), self.relations(name, index_of))).collect();
         let mut is_port = BTreeSet::new();
         for (name, (master, _)) in &relations {
-            let Some((index, interface)) = found.get_mut(name) else { continue };
+            let Some((index, interface)) = found.get_mut(name) else {
+                continue;
+            };
             interface.master = *master;
             is_port.extend(master.map(|master| (*index, master)));
             if master.is_some() && interface.device == Device::Physical {
@@ -98,14 +104,18 @@ impl Poll {
             }
         }
         for (name, (_, lowers)) in relations {
-            let Some((index, interface)) = found.get_mut(&name) else { continue };
+            let Some((index, interface)) = found.get_mut(&name) else {
+                continue;
+            };
             interface.parent = lowers.into_iter().find(|lower| !is_port.contains(&(*lower, *index)));
         }
     }
 
     /// The master of an interface, and all that it is above of.
     fn relations(&self, name: &str, index_of: impl Fn(&str) -> Option<u32>) -> (Option<u32>, Vec<u32>) {
-        let Ok(directory) = self.root.path(&format!("/sys/class/net/{name}")) else { return (None, Vec::new()) };
+        let Ok(directory) = self.root.path(&format!("/sys/class/net/{name}")) else {
+            return (None, Vec::new());
+        };
         let master = fs::read_link(directory.join("master")).ok();
         let master = master.and_then(|target| target.file_name()?.to_str().and_then(&index_of));
         let lower = |entry: fs::DirEntry| index_of(entry.file_name().to_str()?.strip_prefix("lower_")?);

@@ -70,7 +70,9 @@ impl Table {
 
     /// The dump has ended: what it did not tell of is gone. Whether that changed something.
     pub(super) fn end(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
-        let Some(seen) = self.seen.take() else { return false };
+        let Some(seen) = self.seen.take() else {
+            return false;
+        };
         let is_seen = |index: u32, address: &Address| seen.addresses.contains(&(index, address.ip, address.prefix));
         let mut changed = false;
         interfaces.retain(|index, interface| {
@@ -119,7 +121,9 @@ impl Table {
                 }
                 let interface = interfaces.get_mut(&index).map(|interface| &mut interface.addresses);
                 let is_shown = interface.is_some();
-                let Some(addresses) = interface.or_else(|| self.early.get_mut(&index)) else { return false };
+                let Some(addresses) = interface.or_else(|| self.early.get_mut(&index)) else {
+                    return false;
+                };
                 let before = addresses.len();
                 addresses.retain(|address| (address.ip, address.prefix) != (ip, prefix));
                 is_shown && addresses.len() != before

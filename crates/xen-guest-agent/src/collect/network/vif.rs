@@ -2,8 +2,8 @@
 
 use std::num::ParseIntError;
 
-use crate::collect::root::Root;
 use crate::guest::{Device, Mac};
+use crate::root::Root;
 
 /// How an interface gets its VIF number.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use log::warn;
 
-use crate::collect::root::Root;
+use crate::root::Root;
 use format::is_name;
 use state::State;
 use watch::Watch;
@@ -158,7 +158,9 @@ impl Directory {
         for entry in entries {
             let name = entry?.file_name();
             // Editors and package managers put files of other endings there, or hidden ones.
-            let Some(name) = name.as_encoded_bytes().strip_suffix(ENDING.as_bytes()) else { continue };
+            let Some(name) = name.as_encoded_bytes().strip_suffix(ENDING.as_bytes()) else {
+                continue;
+            };
             match std::str::from_utf8(name) {
                 Ok(name) if is_name(name) => drop(names.insert(name.to_owned())),
                 _ if name.is_empty() || name.starts_with(b".") => {}

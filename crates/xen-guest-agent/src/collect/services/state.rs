@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use log::warn;
 
 use super::format::is_name;
-use crate::run_directory;
+use crate::runtime_dir;
 
 /// The most bytes that are read of the file.
 const SIZE_MAX: u64 = 64 * 1024;
@@ -54,8 +54,10 @@ impl State {
     }
 
     fn write(&self) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
         let text: String = self.names.iter().flat_map(|name| [name, "\n"]).collect();
-        run_directory::write(file, &text)
+        runtime_dir::write(file, &text)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
-use crate::run_directory;
+use crate::runtime_dir;
 
 /// A directory for services in a temporary one, and what is known of it.
 struct Bed {
@@ -85,7 +85,7 @@ impl Bed {
 fn open(directory: &tempfile::TempDir) -> Directory {
     fs::create_dir_all(directory.path().join("run")).unwrap();
     let root = Root::new(directory.path());
-    let state = run_directory::path(&root).map(|directory| directory.join(STATE));
+    let state = runtime_dir::path(&root).map(|directory| directory.join(STATE));
     assert_eq!(state, Some(directory.path().join("run/xen-guest-agent/services")));
     Directory::open(root, "/etc/agent/services.d", state)
 }
@@ -304,10 +304,10 @@ fn nothing_is_written_where_there_is_nothing_to_remember() {
     // A system with the older place, and one with none.
     fs::rename(bed.at("run"), bed.at("var-run")).unwrap();
     let root = Root::new(bed.directory.path());
-    assert_eq!(run_directory::path(&root), None);
+    assert_eq!(runtime_dir::path(&root), None);
     bed.make("var");
     symlink("/var-run", bed.at("var/run")).unwrap();
-    assert_eq!(run_directory::path(&root), Some(bed.at("var-run/xen-guest-agent")));
+    assert_eq!(runtime_dir::path(&root), Some(bed.at("var-run/xen-guest-agent")));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-use crate::collect::root::Root;
+use crate::root::Root;
 
 /// Readable when something changed in a directory, or the directory itself came, went or was replaced.
 ///

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use super::printable;
-use crate::collect::root::Root;
+use crate::root::Root;
 
 /// Unit of `size` in sysfs, whatever the disk's own sectors are. (The Go agent takes the disk's: eight times too much on
 /// one of 4 KiB.)

@@ -8,7 +8,7 @@ use std::io;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::collect::root::Root;
+use crate::root::Root;
 use devices::Device;
 use mounts::Mounted;
 

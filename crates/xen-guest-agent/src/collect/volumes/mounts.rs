@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::QUICK;
 use super::devices::{Device, Number, names};
-use crate::collect::root::Root;
+use crate::root::Root;
 
 /// File systems besides [`QUICK`] ones that a path can lead through without waiting for anybody.
 const LOCAL: [&str; 6] = ["devtmpfs", "erofs", "ramfs", "rootfs", "squashfs", "tmpfs"];
@@ -152,7 +152,9 @@ fn is_at_or_below(path: &[u8], above: &[u8]) -> bool {
 fn is_reachable(wanted: &Mount, mounts: &[Mount]) -> bool {
     let mut roots = mounts.iter().filter(|mount| mount.point == b"/");
     // Of several mounts there, which one paths begin in depends on the process.
-    let (Some(mut here), None) = (roots.next(), roots.next()) else { return false };
+    let (Some(mut here), None) = (roots.next(), roots.next()) else {
+        return false;
+    };
     let is_local = |mount: &Mount| QUICK.contains(&mount.kind.as_str()) || LOCAL.contains(&mount.kind.as_str());
     let ends = (1..=wanted.point.len()).filter(|end| wanted.point.get(*end).is_none_or(|byte| *byte == b'/'));
     for point in ends.filter_map(|end| wanted.point.get(..end)) {
@@ -170,7 +172,9 @@ fn is_reachable(wanted: &Mount, mounts: &[Mount]) -> bool {
 
 /// The devices of a btrfs that is mounted from `source`, the one that it is mounted from if all else fails.
 fn members(root: &Root, source: &[u8], devices: &[Device]) -> Vec<Number> {
-    let Some(own) = device_of(root, source, devices) else { return Vec::new() };
+    let Some(own) = device_of(root, source, devices) else {
+        return Vec::new();
+    };
     let mut systems = names(root, "/sys/fs/btrfs").unwrap_or_default().into_iter();
     let member = systems.find_map(|id| {
         let names = names(root, &format!("/sys/fs/btrfs/{id}/devices")).ok()?;

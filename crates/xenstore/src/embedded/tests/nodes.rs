@@ -114,7 +114,9 @@ fn who_may_what() {
         let id = store.connect(5);
         store.write("/node", "value").unwrap();
         store.set_permissions("/node", &permissions(entries)).unwrap();
-        let refused = |allowed: bool| if allowed { None } else { Some("EACCES".to_owned()) };
+        let refused = |allowed: bool| {
+            if allowed { None } else { Some("EACCES".to_owned()) }
+        };
         let code = |reply: Reply| reply.err();
         assert_eq!(code(ask(&mut store, id, Kind::READ, "/node\0")), refused(read), "{entries}");
         assert_eq!(code(ask(&mut store, id, Kind::DIRECTORY, "/node\0")), refused(read), "{entries}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::collect::root::Root;
+use crate::root::Root;
 
 /// The second is the older place.
 const RUN: [&str; 2] = ["/run", "/var/run"];
@@ -49,7 +49,9 @@ pub fn write(file: &Path, text: &str) -> io::Result<()> {
 }
 
 fn make_above(file: &Path) -> io::Result<()> {
-    let Some(directory) = file.parent() else { return Ok(()) };
+    let Some(directory) = file.parent() else {
+        return Ok(());
+    };
     match fs::create_dir(directory) {
         // Whatever the umask is.
         Ok(()) => fs::set_permissions(directory, Permissions::from_mode(0o755)),

@@ -51,7 +51,7 @@ pub(crate) fn guest() -> Guest {
     }
 }
 
-pub(crate) struct World {
+pub(crate) struct Harness {
     pub(crate) server: Server,
     pub(crate) agent: Agent,
     pub(crate) now: Duration,
@@ -62,17 +62,17 @@ pub(crate) struct World {
     pub(crate) comparison: Option<Duration>,
 }
 
-impl World {
+impl Harness {
     pub(crate) fn new(toolstack: Toolstack) -> Self {
-        let mut world = World::unconnected(toolstack, guest());
-        world.connect();
-        world
+        let mut harness = Harness::unconnected(toolstack, guest());
+        harness.connect();
+        harness
     }
 
     pub(crate) fn unconnected(toolstack: Toolstack, guest: Guest) -> Self {
         let mut store = Store::new();
         store.introduce_guest(DOMAIN, toolstack);
-        World {
+        Harness {
             server: Server::new(store),
             agent: Agent::new(guest, Schema::default(), None),
             now: Duration::from_secs(100),

@@ -41,7 +41,9 @@ pub(crate) fn expected(network: &Network, vifs: &BTreeMap<String, String>) -> BT
     let links = links.as_array().expect("a list");
     let mut truth = BTreeSet::new();
     for link in links {
-        let Some(vif) = vifs.get(text(link, "ifname")) else { continue };
+        let Some(vif) = vifs.get(text(link, "ifname")) else {
+            continue;
+        };
         truth.insert(format!("{vif} name {}", text(link, "ifname")));
         truth.insert(format!("{vif} mac {}", text(link, "address")));
         let mut prefixes: BTreeMap<&str, u64> = BTreeMap::new();

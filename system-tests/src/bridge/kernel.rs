@@ -164,7 +164,9 @@ impl Kernel {
     /// Stands still until told to go on. False where the owner has gone.
     fn suspended(&mut self) -> bool {
         self.done(Order::Suspend);
-        let Some(order) = self.order() else { return false };
+        let Some(order) = self.order() else {
+            return false;
+        };
         if order == Order::Resume {
             self.ring = self.next_ring.lock().unwrap().take().expect("a ring to resume with");
             self.responses = Decoder::default();
@@ -207,7 +209,9 @@ impl Kernel {
     }
 
     fn serve(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
         match client.receive() {
             Ok(requests) => requests.into_iter().for_each(|request| self.request(id, request)),
             Err(ClientGone) => self.forget(id),
@@ -215,11 +219,15 @@ impl Kernel {
     }
 
     fn request(&mut self, id: ClientId, mut request: Message) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
         if !client.answers_transaction(&request) {
             if matches!(request.kind, Kind::WATCH | Kind::UNWATCH) {
                 match mark(&request.payload, id) {
-                    Some(marked) if marked.len() > PAYLOAD_MAX => return client.refuse(&request, "E2BIG"),
+                    Some(marked) if marked.len() > PAYLOAD_MAX => {
+                        return client.refuse(&request, "E2BIG");
+                    }
                     Some(marked) => request.payload = marked,
                     // The store says what is wrong with it.
                     None => {}
@@ -253,7 +261,9 @@ impl Kernel {
             return;
         }
         let asked = self.under_way.remove(&message.request_id).expect("the daemon answers what was asked");
-        let Some((id, request_id)) = asked.client else { return };
+        let Some((id, request_id)) = asked.client else {
+            return;
+        };
         message.request_id = request_id;
         let is_refused = message.kind == Kind::ERROR;
         if let Some(client) = self.clients.get_mut(&id) {
@@ -275,7 +285,9 @@ impl Kernel {
 
     /// Ends what the store keeps for a client.
     fn forget(&mut self, id: ClientId) {
-        let Some(client) = self.clients.remove(&id) else { return };
+        let Some(client) = self.clients.remove(&id) else {
+            return;
+        };
         for payload in client.watches {
             self.ask(Kind::UNWATCH, 0, payload);
         }

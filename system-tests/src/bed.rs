@@ -140,7 +140,9 @@ impl Bed {
 
     /// The numbers of the VIFs by their names.
     fn vifs(&self) -> BTreeMap<String, String> {
-        let Ok(interfaces) = fs::read_dir(self.root.join("sys/class/net")) else { return BTreeMap::new() };
+        let Ok(interfaces) = fs::read_dir(self.root.join("sys/class/net")) else {
+            return BTreeMap::new();
+        };
         let vif = |entry: fs::DirEntry| {
             let node = fs::read_to_string(entry.path().join("device/nodename")).ok()?;
             Some((entry.file_name().into_string().ok()?, node.trim().strip_prefix("device/vif/")?.to_owned()))

@@ -90,7 +90,9 @@ fn change(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) 
     dom0.watch(format!("{home}/attr/vif/0/ipv4/1"), "address").unwrap();
     dom0.watch(format!("{home}/data/bench"), "bare").unwrap();
     std::thread::sleep(Duration::from_millis(500));
-    let settle = |dom0: &mut Client| while dom0.next_watch_event(Some(Duration::from_millis(5))).unwrap().is_some() {};
+    let settle = |dom0: &mut Client| {
+        while dom0.next_watch_event(Some(Duration::from_millis(5))).unwrap().is_some() {}
+    };
     settle(&mut dom0);
     let mut addresses = Addresses::open(network, "lan");
     for (state, rest) in [("after a rest", 1), ("one after the other", BURST)] {

@@ -13,12 +13,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use xenstore::{Connection, Error, Transport};
 
 use crate::agent::{Agent, News};
-use crate::collect::root::Root;
 use crate::collect::{Collectors, clock, host, services};
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::guest::Guest;
 use crate::publish::Change;
-use crate::run_directory;
+use crate::root::Root;
+use crate::runtime_dir;
 use crate::schema::Schema;
 use crate::settings::{Place, Settings, Sources};
 use crate::status::Status;
@@ -58,7 +58,7 @@ impl Signals {
 
 /// Starts the log as the settings have it. A try-out is watched on a terminal.
 pub fn start_log(settings: &Settings) {
-    crate::log::start(&settings.loglevel, settings.stderr || settings.xenstore == Place::Embedded);
+    crate::logging::start(&settings.loglevel, settings.stderr || settings.xenstore == Place::Embedded);
 }
 
 /// Runs the agent until it is asked to stop. `sources` is where its settings are found again.
@@ -73,7 +73,7 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
     };
     let connection = unless_hopeless(connect(&settings.xenstore, try_out.as_mut()), &root)?;
     // A try-out's store is its own.
-    let directory = if try_out.is_some() { None } else { run_directory::path(&root) };
+    let directory = if try_out.is_some() { None } else { runtime_dir::path(&root) };
     // Kept as long as the agent runs.
     let _lock = match &directory {
         Some(directory) => lock(directory)?,
@@ -199,7 +199,7 @@ fn unless_hopeless(connection: Result<Connection, Error>, root: &Root) -> Result
 }
 
 fn lock(directory: &Path) -> Result<Option<File>, Failure> {
-    match run_directory::lock(directory) {
+    match runtime_dir::lock(directory) {
         Ok(None) => Err(Failure::Running(directory.to_owned())),
         Ok(lock) => Ok(lock),
         Err(error) => {
@@ -241,7 +241,9 @@ fn wait(
     let timeout = Timespec::try_from(timeout).ok();
     match rustix::event::poll(&mut fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
-        Err(error) => return Err(Failure::System { action: "wait", source: error.into() }),
+        Err(error) => {
+            return Err(Failure::System { action: "wait", source: error.into() });
+        }
     }
     let mut found = fds.iter().map(PollFd::revents);
     let mut next = |is_there: bool| if is_there { found.next() } else { None }.unwrap_or(PollFlags::empty());

@@ -13,7 +13,7 @@ use xenstore::embedded::{Server, Toolstack};
 use xenstore::wire::{Decoder, HEADER_LEN, Kind, Message, PAYLOAD_MAX};
 use xenstore::{Connection, Transport};
 
-use crate::world::{World, meaning};
+use crate::harness::{Harness, meaning};
 use crate::{FUNCTION, log, with_function};
 
 /// More than any exchange takes without time passing.
@@ -91,14 +91,14 @@ struct Liar {
 }
 
 impl Liar {
-    fn connect(world: &mut World) -> Self {
+    fn connect(harness: &mut Harness) -> Self {
         let (agent, ours) = UnixStream::pair().unwrap();
-        let server = world.server.connect(world.domain).unwrap();
+        let server = harness.server.connect(harness.domain).unwrap();
         for socket in [&agent, &ours, &server] {
             socket.set_nonblocking(true).unwrap();
         }
-        let transport = if world.is_device { Transport::from_device(agent.into(), "a device") } else { agent.into() };
-        world.agent.connect(Ok(Connection::new(transport)), world.now);
+        let transport = if harness.is_device { Transport::from_device(agent.into(), "a device") } else { agent.into() };
+        harness.agent.connect(Ok(Connection::new(transport)), harness.now);
         Liar { agent: ours, server, replies: Decoder::default() }
     }
 
@@ -161,31 +161,35 @@ fn told(mut message: Message, lie: Option<Lie>) -> Vec<u8> {
     bytes
 }
 
-fn is_readable(world: &World) -> bool {
-    let Some(connection) = world.agent.connection() else { return false };
+fn is_readable(harness: &Harness) -> bool {
+    let Some(connection) = harness.agent.connection() else {
+        return false;
+    };
     let mut fds = [PollFd::new(connection, PollFlags::IN)];
     rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
 }
 
 /// Lets the agent talk to a liar for a while. It neither spins nor asks for a moment that is past.
-fn lie_to(world: &mut World, lies: &mut VecDeque<(usize, Lie)>, time: Duration) {
-    let end = world.now + time;
-    let mut liar = Liar::connect(world);
+fn lie_to(harness: &mut Harness, lies: &mut VecDeque<(usize, Lie)>, time: Duration) {
+    let end = harness.now + time;
+    let mut liar = Liar::connect(harness);
     for wake_up in 0.. {
         for turn in 0.. {
             assert!(turn < TURNS, "the agent talks and talks");
-            world.agent.advance(world.now, SystemTime::UNIX_EPOCH + world.now);
-            liar.carry(&mut world.server, lies);
-            if !is_readable(world) {
+            harness.agent.advance(harness.now, SystemTime::UNIX_EPOCH + harness.now);
+            liar.carry(&mut harness.server, lies);
+            if !is_readable(harness) {
                 break;
             }
-            world.agent.on_readable(world.now);
+            harness.agent.on_readable(harness.now);
         }
-        let Some(next) = world.agent.deadline().filter(|next| *next <= end) else { return };
-        assert!(next > world.now && wake_up < WAKE_UPS, "the agent spins: {wake_up} times, {next:?}");
-        world.now = next;
-        if world.agent.wants_connection(world.now) {
-            liar = Liar::connect(world);
+        let Some(next) = harness.agent.deadline().filter(|next| *next <= end) else {
+            return;
+        };
+        assert!(next > harness.now && wake_up < WAKE_UPS, "the agent spins: {wake_up} times, {next:?}");
+        harness.now = next;
+        if harness.agent.wants_connection(harness.now) {
+            liar = Liar::connect(harness);
         }
     }
 }
@@ -199,18 +203,18 @@ proptest! {
         is_device in any::<bool>(),
     ) {
         log::take();
-        let mut world = with_function(Toolstack::Xapi);
-        world.is_device = is_device;
-        world.store().write(format!("{FUNCTION}/mac"), "02:00:00:00:00:09").unwrap();
-        world.write("attr/vif/0/ipv4/3", "10.0.0.2");
-        lie_to(&mut world, &mut lies.into(), Duration::from_secs(300));
+        let mut harness = with_function(Toolstack::Xapi);
+        harness.is_device = is_device;
+        harness.store().write(format!("{FUNCTION}/mac"), "02:00:00:00:00:09").unwrap();
+        harness.write("attr/vif/0/ipv4/3", "10.0.0.2");
+        lie_to(&mut harness, &mut lies.into(), Duration::from_secs(300));
         // The liar is gone by now. What was said to be refused is tried again when somebody says so.
-        world.pass(Duration::from_secs(120));
-        world.agent.retry_refused();
-        world.comparison = Some(world.now + Duration::from_secs(60));
-        world.pass(Duration::from_secs(1300));
+        harness.pass(Duration::from_secs(120));
+        harness.agent.retry_refused();
+        harness.comparison = Some(harness.now + Duration::from_secs(60));
+        harness.pass(Duration::from_secs(1300));
         let functions = BTreeMap::from([(4, Mac([2, 0, 0, 0, 0, 9]))]);
-        prop_assert_eq!(meaning(&world.published()), meaning(&world.truth(&functions)));
+        prop_assert_eq!(meaning(&harness.published()), meaning(&harness.truth(&functions)));
         let lines = log::take();
         prop_assert!(lines.len() <= 12 * 3, "{} lines of the log: {lines:#?}", lines.len());
     }

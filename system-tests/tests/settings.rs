@@ -199,7 +199,9 @@ fn what_is_shown_is_what_is_published() {
         assert_eq!((code, said.as_str()), (Some(0), ""));
         let mut count = 0;
         for line in shown.lines().filter(|line| !line.contains("data/updated")) {
-            let Some((path, value)) = line.trim().trim_end_matches(',').split_once(": ") else { continue };
+            let Some((path, value)) = line.trim().trim_end_matches(',').split_once(": ") else {
+                continue;
+            };
             assert_eq!(
                 published.get(path.trim_matches('"')).map(String::as_str),
                 Some(value.trim_matches('"')),

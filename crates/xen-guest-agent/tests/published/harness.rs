@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use xen_guest_agent::agent::Agent;
 use xen_guest_agent::guest::Guest;
-use xen_guest_agent::schema::reach::Filter;
+use xen_guest_agent::schema::topology::Filter;
 use xen_guest_agent::schema::{Name, Schema};
 use xenstore::Connection;
 use xenstore::embedded::{Server, Store, Toolstack};
@@ -16,13 +16,13 @@ const HOME: &str = "/local/domain/5";
 /// Nodes by their paths below the domain's home.
 pub(crate) type Nodes = BTreeMap<String, String>;
 
-pub(crate) struct World {
+pub(crate) struct Harness {
     pub(crate) server: Server,
     pub(crate) agent: Agent,
     now: Duration,
 }
 
-impl World {
+impl Harness {
     /// A guest of xapi's with an agent that does not run yet: see [`start`](Self::start).
     pub(crate) fn new(guest: Guest, schema: Name) -> Self {
         let mut store = Store::new();
@@ -31,7 +31,7 @@ impl World {
             store.write(format!("{HOME}/xenserver/device/net-sriov-vf/{id}/mac"), mac.to_string()).unwrap();
         }
         store.keep_requests(true);
-        World { server: Server::new(store), agent: agent(guest, schema), now: Duration::from_secs(100) }
+        Harness { server: Server::new(store), agent: agent(guest, schema), now: Duration::from_secs(100) }
     }
 
     /// Has the agent connect, for the first time or again, and publish.

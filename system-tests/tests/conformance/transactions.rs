@@ -188,7 +188,9 @@ pub(crate) fn a_pipeline_within_it(bed: &Bed) {
 pub(crate) fn transactions_are_limited_for_guests(bed: &Bed) {
     /// Opens a transaction in a transaction, each by a client of its own; returns how many could be had.
     fn nest(clients: &mut [Client]) -> (usize, Option<ErrorCode>) {
-        let Some((client, rest)) = clients.split_first_mut() else { return (0, None) };
+        let Some((client, rest)) = clients.split_first_mut() else {
+            return (0, None);
+        };
         let nested = client.transaction(|_| Ok(nest(rest)));
         nested.map_or_else(|error| (0, error.code().cloned()), |(count, code)| (count + 1, code))
     }

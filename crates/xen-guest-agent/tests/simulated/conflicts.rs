@@ -1,0 +1,314 @@
+//! What others do to the agent's nodes.
+
+use std::time::Duration;
+
+use xen_guest_agent::agent::News;
+use xen_guest_agent::guest::Device;
+use xenstore::embedded::{Refusal, Toolstack};
+use xenstore::wire::Kind;
+use xenstore::{ErrorCode, Path};
+
+use crate::harness::{DOMAIN, Harness, guest, interface};
+use crate::log;
+
+fn published_with_os(harness: &mut Harness) {
+    harness.agent.on_news(News::All);
+    harness.pass(Duration::from_secs(60));
+}
+
+#[test]
+fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    published_with_os(&mut harness);
+    let published = |harness: &Harness| {
+        let mut nodes = harness.published();
+        // A date is as good as any other.
+        if let Some(date) = nodes.get_mut("data/updated").filter(|date| date.ends_with(" 1970")) {
+            date.replace_range(.., "a date");
+        }
+        nodes
+    };
+    let truth = published(&harness);
+    for node in truth.keys().map(String::as_str).chain(["attr/vif", "attr/PVAddons", "attr"]) {
+        for remove in [true, false] {
+            // What only stands above others has no value to be put right.
+            if node == "attr" || (!remove && !truth.contains_key(node)) {
+                continue;
+            }
+            if remove {
+                harness.remove(node);
+            } else {
+                harness.write(node, "nonsense");
+            }
+            harness.server.process();
+            harness.agent.on_readable(harness.now);
+            harness.pass(Duration::from_secs(2));
+            let is_back = published(&harness) == truth;
+            assert!(is_back || !node.starts_with("attr"), "{node}, removed: {remove}");
+            if !is_back {
+                harness.agent.on_news(News::All);
+                harness.agent.compare();
+                harness.pass(Duration::from_secs(1));
+                assert_eq!(published(&harness), truth, "{node}, removed: {remove}");
+            }
+            // Long enough for this not to be a quarrel.
+            harness.pass(Duration::from_secs(1200));
+        }
+    }
+}
+
+#[test]
+fn a_write_hidden_by_the_agents_own_event_is_found_with_the_next_comparison() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(10));
+    harness.set_address(7);
+    harness.agent.advance(harness.now, std::time::SystemTime::UNIX_EPOCH);
+    harness.server.process();
+    // Of two events that are equal, C xenstored makes one if it was not read before the other.
+    harness.store().faults.drop_events = true;
+    harness.write("attr/vif/0/ipv4/0", "10.9.9.9");
+    harness.store().faults.drop_events = false;
+    harness.settle();
+    harness.pass(Duration::from_secs(10));
+    assert_eq!(harness.read("attr/vif/0/ipv4/0").as_deref(), Some("10.9.9.9"));
+    harness.agent.compare();
+    harness.settle();
+    assert_eq!(harness.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.7"));
+}
+
+#[test]
+fn a_quarrel_is_given_up_for_minutes_and_said_once() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(60));
+    log::take();
+    let requests = harness.all_requests();
+    let mut longest = 0;
+    for second in 0..3600 {
+        harness.write("attr/vif/0/name", "theirs");
+        let before = harness.requests(Kind::WRITE);
+        harness.pass(Duration::from_secs(1));
+        if harness.requests(Kind::WRITE) > before {
+            longest = second;
+        }
+    }
+    assert!(longest > 3000, "it goes on, seldom: {longest}");
+    let requests = harness.all_requests() - requests;
+    assert!(requests < 2500, "{requests} requests in an hour");
+    let lines = log::take();
+    assert!(
+        lines.len() == 1 && lines[0].contains("keeps changing") && lines[0].contains("attr/vif/0/name"),
+        "{lines:?}"
+    );
+    // What the guest itself tells is not held back meanwhile.
+    harness.set_address(9);
+    harness.pass(Duration::from_millis(10));
+    assert_eq!(harness.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.9"));
+    // After some quiet, all is as before.
+    harness.pass(Duration::from_secs(1800));
+    assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
+    harness.remove("attr/vif/0/name");
+    harness.pass(Duration::from_millis(10));
+    assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
+    assert_eq!(log::take(), [""; 0]);
+}
+
+#[test]
+fn a_quarrel_goes_on_over_a_new_connection() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(60));
+    let is_put_right = |harness: &mut Harness| {
+        harness.write("attr/vif/0/name", "theirs");
+        harness.server.process();
+        harness.settle();
+        harness.read("attr/vif/0/name").as_deref() == Some("eth0")
+    };
+    for _ in 0..10 {
+        assert!(is_put_right(&mut harness));
+        harness.pass(Duration::from_secs(1));
+    }
+    log::take();
+    harness.store().faults.drop_after = Some((DOMAIN, 0));
+    harness.agent.compare();
+    harness.pass(Duration::from_secs(2));
+    assert_eq!(log::take().len(), 2, "lost and connected");
+    assert!(!is_put_right(&mut harness));
+    assert_eq!(log::take(), [""; 0]);
+    // A comparison that does not look there does not end it.
+    harness.agent.compare();
+    harness.settle();
+    harness.pass(Duration::from_secs(1));
+    harness.agent.compare();
+    harness.settle();
+    assert!(!is_put_right(&mut harness));
+    harness.agent.compare();
+    harness.settle();
+    assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("theirs"));
+    harness.pass(Duration::from_secs(120));
+    assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
+}
+
+#[test]
+fn what_somebody_changed_is_all_that_is_written() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(60));
+    let writes = harness.requests(Kind::WRITE);
+    harness.write("attr/vif/0/name", "theirs");
+    harness.settle();
+    assert_eq!(harness.requests(Kind::WRITE) - writes, 1);
+}
+
+#[test]
+fn an_event_after_a_failed_write_is_somebody_elses() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    let path = Path::new("attr/vif/0/name").unwrap();
+    harness.store().faults.refuse =
+        vec![Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path, code: ErrorCode::EACCES }];
+    harness.remove("attr/vif/0/name");
+    harness.settle();
+    assert_eq!(harness.agent.refused().count(), 1);
+    // What may not be written is not there.
+    harness.write("attr/vif/0/name", "theirs");
+    harness.settle();
+    assert_eq!(harness.read("attr/vif/0/name"), None);
+}
+
+#[test]
+fn what_went_with_a_node_above_it_needs_no_removal() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.store().faults.drop_events = true;
+    harness.remove("attr/vif/0/ipv4");
+    harness.store().faults.drop_events = false;
+    let first = harness.agent.guest.interfaces[&2].addresses[0];
+    harness.set_addresses(vec![first]);
+    harness.settle();
+    assert_eq!((harness.requests(Kind::RM), harness.agent.left_out().count()), (1, 0));
+}
+
+#[test]
+fn where_no_watch_could_be_set_all_is_compared() {
+    log::take();
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    let refusals = ["attr", "data/os_name", "data/net", "xenserver/attr/net-sriov-vf"].map(|path| Refusal {
+        domain: DOMAIN,
+        kind: Some(Kind::WATCH),
+        path: Path::new(path).unwrap(),
+        code: ErrorCode::E2BIG,
+    });
+    harness.store().faults.refuse = refusals.into();
+    harness.connect();
+    harness.pass(Duration::from_secs(10));
+    assert!(log::take().iter().all(|line| line.contains("noticed late")));
+    // An event of an own write is not waited for.
+    let reads = harness.requests(Kind::READ);
+    harness.set_address(7);
+    harness.pass(Duration::from_secs(10));
+    assert_eq!(harness.requests(Kind::READ), reads);
+    for _ in 0..2 {
+        harness.remove("attr/vif/0/name");
+        harness.pass(Duration::from_secs(10));
+        assert_eq!(harness.read("attr/vif/0/name"), None);
+        harness.agent.compare();
+        harness.settle();
+        assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
+        harness.pass(Duration::from_secs(10));
+        harness.agent.compare();
+        harness.settle();
+    }
+    // A resume is known by another watch.
+    harness.remove("attr/vif");
+    let domain = harness.domain;
+    harness.store().resume(domain);
+    harness.settle();
+    assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
+}
+
+#[test]
+fn what_others_do_beside_the_agents_nodes_costs_nothing() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(60));
+    let requests = harness.all_requests();
+    for number in 0..1000 {
+        harness.write("attr/os/hotfixes", &number.to_string());
+        harness.pass(Duration::from_millis(10));
+    }
+    assert_eq!(harness.all_requests(), requests);
+}
+
+#[test]
+fn a_domain_that_is_resumed_often_has_no_quarrel() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(60));
+    log::take();
+    for _ in 0..15 {
+        harness.remove("attr/vif");
+        harness.settle();
+        let domain = harness.domain;
+        harness.store().resume(domain);
+        harness.server.process();
+        harness.settle();
+    }
+    let lines = log::take();
+    assert!(lines.len() == 15 && lines.iter().all(|line| line.contains("resumed")), "{lines:?}");
+}
+
+/// Two VIFs, and what is published of them below `attr`.
+fn two_vifs() -> (Harness, Vec<(String, String)>) {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.agent.guest.interfaces.insert(3, interface(Device::Vif(1), &["10.0.7.1", "2001:db8::7"]));
+    harness.agent.on_news(News::All);
+    harness.pass(Duration::from_secs(60));
+    let nodes: Vec<_> = harness.published().into_iter().filter(|(node, _)| node.starts_with("attr/")).collect();
+    assert!(nodes.len() > 11, "{nodes:?}");
+    (harness, nodes)
+}
+
+#[test]
+fn many_nodes_each_changed_once_are_no_quarrel() {
+    let (mut harness, nodes) = two_vifs();
+    log::take();
+    for (node, value) in nodes {
+        harness.write(&node, "nonsense");
+        harness.server.process();
+        harness.agent.on_readable(harness.now);
+        harness.pass(Duration::from_secs(2));
+        assert_eq!(harness.read(&node), Some(value), "{node}");
+    }
+    assert_eq!(log::take(), [] as [String; 0]);
+}
+
+#[test]
+fn a_quarrel_over_one_node_holds_back_no_other() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(60));
+    for _ in 0..60 {
+        harness.write("attr/vif/0/name", "theirs");
+        harness.pass(Duration::from_secs(1));
+    }
+    assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("theirs"));
+    harness.remove("attr/PVAddons/MajorVersion");
+    harness.pass(Duration::from_secs(2));
+    assert!(harness.read("attr/PVAddons/MajorVersion").is_some());
+}
+
+#[test]
+fn a_quarrel_over_hundreds_of_nodes_is_one() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(60));
+    let disturb = |harness: &mut Harness, number: u32| {
+        let before = harness.requests(Kind::RM);
+        harness.write(&format!("attr/vif/{}/name", 100 + number % 900), "theirs");
+        harness.pass(Duration::from_secs(1));
+        usize::from(harness.requests(Kind::RM) > before)
+    };
+    for per_second in [1, 10] {
+        let mut rounds = 0;
+        for second in 0..1200 {
+            for other in 1..per_second {
+                harness.write(&format!("attr/vif/{}/name", 100 + (second * per_second + other) % 900), "theirs");
+            }
+            rounds += disturb(&mut harness, second * per_second);
+        }
+        // 32 nodes that are told apart, all others ten times, and from then on every two minutes.
+        assert!((8..=32 + 10 + 10).contains(&rounds), "put right {rounds} times in twenty minutes");
+    }
+}

@@ -1,0 +1,98 @@
+//! What the agent tells of itself.
+
+use std::io::Write;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::{Duration, SystemTime};
+
+use xen_guest_agent::agent::News;
+use xenstore::embedded::Toolstack;
+use xenstore::wire::{self, Kind};
+use xenstore::{Connection, Transport};
+
+use crate::harness::{DOMAIN, Harness, guest};
+
+#[test]
+fn what_happens_is_counted() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    let start = harness.agent.events();
+    assert!(start > 0 && harness.agent.is_published());
+    assert_eq!((harness.agent.problem(), harness.agent.domain_id()), (None, Some(DOMAIN)));
+    harness.set_address(7);
+    harness.settle();
+    assert_eq!(harness.agent.events(), start + 1);
+    harness.agent.compare();
+    assert!(!harness.agent.is_published(), "about to look");
+    harness.settle();
+    assert!(harness.agent.is_published());
+    let before = harness.agent.events();
+    harness.store().faults.drop_after = Some((DOMAIN, 0));
+    harness.agent.compare();
+    harness.settle();
+    assert_eq!(harness.agent.events(), before + 1);
+    assert!(harness.agent.problem().is_some() && !harness.agent.is_published());
+    harness.pass(Duration::from_secs(1));
+    assert!(harness.agent.is_published());
+    // The pauses begin anew.
+    harness.store().faults.drop_after = Some((DOMAIN, 0));
+    harness.agent.compare();
+    harness.settle();
+    assert_eq!(harness.agent.deadline(), Some(harness.now + Duration::from_secs(1)));
+}
+
+#[test]
+fn a_domain_that_moved_has_another_number() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.store().introduce_guest(DOMAIN + 1, Toolstack::Xapi);
+    harness.server.migrate(DOMAIN, DOMAIN + 1);
+    harness.domain += 1;
+    harness.settle();
+    assert_eq!((harness.agent.resumes(), harness.agent.domain_id()), (1, Some(DOMAIN + 1)));
+}
+
+#[test]
+fn a_system_that_takes_no_request_is_left_in_peace() {
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    // Sending anything on it fails, and ends nothing.
+    let device = Transport::from_device(UnixDatagram::unbound().unwrap().into(), "a device");
+    harness.agent.connect(Ok(Connection::new(device)), harness.now);
+    harness.agent.advance(harness.now, SystemTime::UNIX_EPOCH);
+    assert!(harness.agent.connection().is_some());
+    assert!(harness.agent.left_out().count() > 10 && harness.agent.is_published());
+    assert_eq!(harness.agent.deadline(), None);
+}
+
+#[test]
+fn one_end_is_one_loss() {
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    let (stream, mut server) = UnixStream::pair().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    harness.agent.connect(Ok(Connection::new(stream.into())), harness.now);
+    // A resume, which asks for an answer, and what no server says.
+    let mut bytes = Vec::new();
+    for _ in 0..2 {
+        wire::encode(Kind::WATCH_EVENT, 0, 0, b"domid\0domid\0", &mut bytes).unwrap();
+    }
+    bytes.extend([0xff; 16]);
+    server.write_all(&bytes).unwrap();
+    harness.agent.on_readable(harness.now);
+    assert_eq!((harness.agent.events(), harness.agent.resumes()), (1, 1));
+    assert_eq!(harness.agent.deadline(), Some(harness.now + Duration::from_secs(1)));
+}
+
+#[test]
+fn an_announcement_is_not_forgotten_over_two_losses() {
+    for second in 0..30 {
+        let mut harness = Harness::new(Toolstack::Xapi);
+        harness.agent.guest.kernel = "6.2.0".to_owned();
+        harness.agent.on_news(News::All);
+        // The system is written, and that it was is not.
+        harness.store().faults.drop_after = Some((DOMAIN, 1));
+        harness.settle();
+        harness.store().faults.drop_after = Some((DOMAIN, second));
+        harness.pass(Duration::from_secs(1));
+        harness.store().faults.drop_after = None;
+        harness.pass(Duration::from_secs(5));
+        assert_eq!(harness.read("data/os_uname").as_deref(), Some("6.2.0"));
+        assert_ne!(harness.read("data/updated").as_deref(), Some("Thu Jan  1 00:01:40 1970"), "{second}");
+    }
+}
