@@ -15,10 +15,19 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use xenstore::wire::{self, Decoder, HEADER_LEN, Kind, Message, PAYLOAD_MAX};
-use xenstore::{Access, Client, Connection, Error, Event, Permission, Request, RequestId, Transport};
+use xenstore::{
+    Access, Client, Connection, Error, Event, Permission, Request, RequestId, Transport,
+};
 use xenstore_fuzz::Script;
 
-const PATHS: [&str; 6] = ["data", "/local/domain/0", "/", "a/b", "@releaseDomain", "no path"];
+const PATHS: [&str; 6] = [
+    "data",
+    "/local/domain/0",
+    "/",
+    "a/b",
+    "@releaseDomain",
+    "no path",
+];
 const KINDS: [Kind; 14] = [
     Kind::ERROR,
     Kind::WATCH_EVENT,
@@ -55,15 +64,24 @@ fuzz_target!(|input: &[u8]| {
     let mut script = Script::new(input);
     let choice = script.byte() % 3;
     // The calls that wait get one message at a time, as if the server had answered each in turn.
-    let kind = if choice == 2 { SocketType::SEQPACKET } else { SocketType::STREAM };
+    let kind = if choice == 2 {
+        SocketType::SEQPACKET
+    } else {
+        SocketType::STREAM
+    };
     let pair = rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
     let (ours, theirs) = pair.expect("make a socket pair");
     let (ours, server) = (UnixStream::from(ours), Server::new(theirs.into()));
     match choice {
         0 => core(script, Connection::new(ours.into()), server),
         1 => {
-            ours.set_nonblocking(true).expect("make a socket non-blocking");
-            core(script, Connection::new(Transport::from_device(ours.into(), "a device")), server);
+            ours.set_nonblocking(true)
+                .expect("make a socket non-blocking");
+            core(
+                script,
+                Connection::new(Transport::from_device(ours.into(), "a device")),
+                server,
+            );
         }
         _ => blocking(script, Client::new(ours.into()), server),
     }
@@ -82,7 +100,9 @@ struct Server {
 
 impl Server {
     fn new(socket: UnixStream) -> Self {
-        socket.set_nonblocking(true).expect("make a socket non-blocking");
+        socket
+            .set_nonblocking(true)
+            .expect("make a socket non-blocking");
         Server {
             socket,
             received: Decoder::default(),
@@ -100,8 +120,15 @@ impl Server {
         while let Ok(len @ 1..) = self.socket.read(&mut buffer) {
             self.received.extend(&buffer[..len]);
         }
-        while let Some(request) = self.received.next_message().expect("a client sends messages") {
-            assert!(request.kind.name().is_some() && !matches!(request.kind, Kind::ERROR | Kind::WATCH_EVENT));
+        while let Some(request) = self
+            .received
+            .next_message()
+            .expect("a client sends messages")
+        {
+            assert!(
+                request.kind.name().is_some()
+                    && !matches!(request.kind, Kind::ERROR | Kind::WATCH_EVENT)
+            );
             assert_ne!(request.request_id, 0, "a kernel's own replies have this id");
             self.requests.push(request);
         }
@@ -126,7 +153,8 @@ impl Server {
     fn send_message(&mut self, kind: Kind, request_id: u32, payload: &[u8]) {
         let mut bytes = Vec::new();
         let payload = &payload[..payload.len().min(PAYLOAD_MAX)];
-        wire::encode(kind, request_id, 0, payload, &mut bytes).expect("a payload that was cut fits");
+        wire::encode(kind, request_id, 0, payload, &mut bytes)
+            .expect("a payload that was cut fits");
         self.send(&bytes);
     }
 
@@ -138,7 +166,10 @@ impl Server {
 
 fn payload<'a>(script: &mut Script<'a>) -> &'a [u8] {
     let choice = usize::from(script.byte());
-    PAYLOADS.get(choice).copied().unwrap_or_else(|| script.bytes())
+    PAYLOADS
+        .get(choice)
+        .copied()
+        .unwrap_or_else(|| script.bytes())
 }
 
 /// Steps of the client and of the server, in any order.
@@ -163,7 +194,8 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
                 let index = usize::from(script.byte());
                 let kind = script.byte();
                 let payload = payload(&mut script);
-                let Some(request) = server.requests.get(index % server.requests.len().max(1)) else {
+                let Some(request) = server.requests.get(index % server.requests.len().max(1))
+                else {
                     continue;
                 };
                 let (own, id) = (request.kind, request.request_id);
@@ -182,7 +214,10 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
         server.receive();
         books.take_events(&mut connection, &server);
         if connection.transport().is_device() {
-            assert!(server.requests.len() <= server.replies + 1, "a second request before the reply to the first");
+            assert!(
+                server.requests.len() <= server.replies + 1,
+                "a second request before the reply to the first"
+            );
         }
     }
     server.hang_up();
@@ -216,14 +251,20 @@ impl Books {
     /// The first cause is named for ever.
     fn note_end(&mut self, error: &Error) {
         assert!(error.is_fatal(), "{error}");
-        assert_eq!(self.ended.get_or_insert(error.to_string()), &error.to_string());
+        assert_eq!(
+            self.ended.get_or_insert(error.to_string()),
+            &error.to_string()
+        );
     }
 
     fn take_events(&mut self, connection: &mut Connection, server: &Server) {
         while let Some(event) = connection.next_event() {
             match event {
                 Event::Reply { id, result } => {
-                    assert!(self.waiting.remove(&id), "a reply to no request, or the second to one");
+                    assert!(
+                        self.waiting.remove(&id),
+                        "a reply to no request, or the second to one"
+                    );
                     match result {
                         Ok(payload) => self.given_out += payload.len(),
                         Err(error) => assert!(!error.is_fatal(), "{error}"),
@@ -232,11 +273,21 @@ impl Books {
                 Event::Watch(event) => self.given_out += event.path.len() + event.token.len(),
             }
         }
-        assert!(self.given_out <= server.sent_bytes, "more was given out than came");
+        assert!(
+            self.given_out <= server.sent_bytes,
+            "more was given out than came"
+        );
         // The error that ends a connection is the answer to all requests that wait.
         let is_waiting = self.ended.is_none() && !self.waiting.is_empty();
-        assert_eq!(connection.is_waiting(), is_waiting, "a request was forgotten, or nobody's is waited for");
-        assert!(self.ended.is_none() || !connection.wants_write(), "it has nothing more to say");
+        assert_eq!(
+            connection.is_waiting(),
+            is_waiting,
+            "a request was forgotten, or nobody's is waited for"
+        );
+        assert!(
+            self.ended.is_none() || !connection.wants_write(),
+            "it has nothing more to say"
+        );
     }
 }
 
@@ -253,7 +304,13 @@ fn request(script: &mut Script<'_>) -> Result<Request, Error> {
         7 => Request::permissions(path)?,
         8 => {
             let domain = u16::from(script.byte());
-            Request::set_permissions(path, &[Permission { domain, access: Access::Both }])?
+            Request::set_permissions(
+                path,
+                &[Permission {
+                    domain,
+                    access: Access::Both,
+                }],
+            )?
         }
         9 => Request::domain_path(u16::from(script.byte())),
         _ => Request::remove(path)?,
@@ -304,7 +361,11 @@ fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
             // It can be told, and told as the standard library's.
             let text = error.to_string();
             if error.is_fatal() {
-                assert_eq!(ended.get_or_insert_with(|| text.clone()), &text, "not the first cause");
+                assert_eq!(
+                    ended.get_or_insert_with(|| text.clone()),
+                    &text,
+                    "not the first cause"
+                );
             }
             assert_eq!(io::Error::from(error).to_string(), text);
         }
@@ -314,11 +375,17 @@ fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
     for _ in 0..=server.sent_bytes / HEADER_LEN {
         let _ = client.next_watch_event(None);
     }
-    assert!(client.next_watch_event(None).is_err_and(|error| error.is_fatal()));
+    assert!(
+        client
+            .next_watch_event(None)
+            .is_err_and(|error| error.is_fatal())
+    );
 }
 
 fn pipeline(client: &mut Client, script: &mut Script<'_>) -> Result<(), Error> {
-    let requests = (0..script.byte() % 8).map(|_| request(script)).collect::<Result<Vec<_>, _>>()?;
+    let requests = (0..script.byte() % 8)
+        .map(|_| request(script))
+        .collect::<Result<Vec<_>, _>>()?;
     let count = requests.len();
     let replies = client.pipeline(requests)?;
     assert_eq!(replies.len(), count);
@@ -335,7 +402,9 @@ fn transaction(client: &mut Client, script: &mut Script<'_>) -> Result<(), Error
                 2 => transaction.list(path).map(drop)?,
                 3 => transaction.remove(path)?,
                 4 => transaction.set_permissions(path, &[])?,
-                _ => transaction.pipeline([Request::read("a")?, Request::list("b")?]).map(drop)?,
+                _ => transaction
+                    .pipeline([Request::read("a")?, Request::list("b")?])
+                    .map(drop)?,
             }
         }
         Ok(())

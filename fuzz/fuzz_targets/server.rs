@@ -75,7 +75,9 @@ fuzz_target!(|input: &[u8]| {
     let mut server = Server::new(store);
     let mut others = Others::new(&mut server);
     let before = nodes_of_others(server.store());
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Hostile::connect(&mut server)).collect();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| Hostile::connect(&mut server))
+        .collect();
 
     let mut script = Script::new(input);
     while !script.is_over() {
@@ -110,24 +112,49 @@ fuzz_target!(|input: &[u8]| {
     }
     others.are_served(&mut server);
     nodes_are_within_quotas(server.store());
-    assert_eq!(nodes_of_others(server.store()), before, "somebody else's node changed");
+    assert_eq!(
+        nodes_of_others(server.store()),
+        before,
+        "somebody else's node changed"
+    );
     drop(clients);
     server.process();
     assert_eq!(server.clients(), 2, "who has gone is still there");
-    assert_eq!((server.store().watches(HOSTILE), server.store().transactions(HOSTILE)), (0, 0));
+    assert_eq!(
+        (
+            server.store().watches(HOSTILE),
+            server.store().transactions(HOSTILE)
+        ),
+        (0, 0)
+    );
 });
 
 /// A guest with few nodes, since they are made for each input: two that it owns, in a home that it may read.
 fn make_guest(store: &mut Store, domain: u16) {
     let home = format!("/local/domain/{domain}");
-    let none = |domain| Permission { domain, access: Access::None };
+    let none = |domain| Permission {
+        domain,
+        access: Access::None,
+    };
     for (path, permissions) in [
-        (home.clone(), [none(0), Permission { domain, access: Access::Read }].as_slice()),
+        (
+            home.clone(),
+            [
+                none(0),
+                Permission {
+                    domain,
+                    access: Access::Read,
+                },
+            ]
+            .as_slice(),
+        ),
         (format!("{home}/data"), &[none(domain)]),
         (format!("{home}/attr"), &[none(domain)]),
     ] {
         store.write(&path, "").expect("a node");
-        store.set_permissions(&path, permissions).expect("permissions");
+        store
+            .set_permissions(&path, permissions)
+            .expect("permissions");
     }
     store.introduce(domain);
 }
@@ -136,18 +163,29 @@ fn counts_are_within_quotas(store: &Store) {
     let quotas = quotas();
     assert!(store.owned_nodes(HOSTILE) <= quotas.nodes, "too many nodes");
     // As C xenstored has it, these two can be gone over by one.
-    assert!(store.watches(HOSTILE) <= quotas.watches + 1, "too many watches");
-    assert!(store.transactions(HOSTILE) <= quotas.transactions + 1, "too many transactions");
+    assert!(
+        store.watches(HOSTILE) <= quotas.watches + 1,
+        "too many watches"
+    );
+    assert!(
+        store.transactions(HOSTILE) <= quotas.transactions + 1,
+        "too many transactions"
+    );
 }
 
 fn nodes_are_within_quotas(store: &Store) {
     let (quotas, mut owned) = (quotas(), 0);
     for (path, value) in store.walk("/") {
-        let permissions = store.permissions(path).expect("a node that is walked over is there");
+        let permissions = store
+            .permissions(path)
+            .expect("a node that is walked over is there");
         if permissions[0].domain == HOSTILE {
             owned += 1;
             assert!(value.len() < quotas.node_size, "a value too long at {path}");
-            assert!(permissions.len() <= quotas.permissions, "too many permissions at {path}");
+            assert!(
+                permissions.len() <= quotas.permissions,
+                "too many permissions at {path}"
+            );
             assert!(path.starts_with("/local/domain/5/"), "a node at {path}");
         }
     }
@@ -160,7 +198,9 @@ type Nodes = BTreeMap<String, (Vec<u8>, Vec<Permission>)>;
 fn nodes_of_others(store: &Store) -> Nodes {
     let mut nodes = Nodes::new();
     for (path, value) in store.walk("/") {
-        let permissions = store.permissions(path).expect("a node that is walked over is there");
+        let permissions = store
+            .permissions(path)
+            .expect("a node that is walked over is there");
         if permissions[0].domain != HOSTILE && path != "/local/domain/6/data/turn" {
             nodes.insert(path.to_owned(), (value.to_vec(), permissions.to_vec()));
         }
@@ -179,8 +219,13 @@ impl Others {
     fn new(server: &mut Server) -> Self {
         let mut connect = |domain| Connection::new(server.connect(domain).expect("connect").into());
         let (guest, mut dom0) = (connect(OTHER), connect(0));
-        dom0.submit(Request::watch("/", "all").expect("a watch")).expect("a request");
-        let mut others = Others { guest, dom0, turn: 0 };
+        dom0.submit(Request::watch("/", "all").expect("a watch"))
+            .expect("a request");
+        let mut others = Others {
+            guest,
+            dom0,
+            turn: 0,
+        };
         assert_eq!(ask(server, &mut others.dom0).0, [b"OK\0"]);
         others.are_served(server);
         others
@@ -192,7 +237,9 @@ impl Others {
         let value = self.turn.to_string();
         let path = "data/turn";
         for request in [Request::write(path, &value), Request::read(path)] {
-            self.guest.submit(request.expect("a request")).expect("a request");
+            self.guest
+                .submit(request.expect("a request"))
+                .expect("a request");
         }
         let (replies, events) = ask(server, &mut self.guest);
         assert_eq!(replies, [b"OK\0".as_slice(), value.as_bytes()]);
@@ -200,7 +247,12 @@ impl Others {
         let (replies, events) = ask(server, &mut self.dom0);
         assert!(replies.is_empty());
         assert!(events.iter().all(|event| event.token == "all"));
-        assert!(events.iter().any(|event| &*event.path == "/local/domain/6/data/turn"), "an event was lost");
+        assert!(
+            events
+                .iter()
+                .any(|event| &*event.path == "/local/domain/6/data/turn"),
+            "an event was lost"
+        );
     }
 }
 
@@ -234,8 +286,13 @@ struct Hostile {
 impl Hostile {
     fn connect(server: &mut Server) -> Self {
         let socket = server.connect(HOSTILE).expect("connect");
-        socket.set_nonblocking(true).expect("make a socket non-blocking");
-        Hostile { socket, received: Decoder::default() }
+        socket
+            .set_nonblocking(true)
+            .expect("make a socket non-blocking");
+        Hostile {
+            socket,
+            received: Decoder::default(),
+        }
     }
 
     /// What the server does not take, because it closed the socket or its buffer is full, is lost.
@@ -255,12 +312,21 @@ impl Hostile {
             self.received.extend(&buffer[..len]);
             received += len;
         }
-        while let Some(message) = self.received.next_message().expect("a server sends messages") {
+        while let Some(message) = self
+            .received
+            .next_message()
+            .expect("a server sends messages")
+        {
             assert!(message.kind.name().is_some());
             if message.kind == Kind::ERROR {
                 let name = String::from_utf8(message.payload).expect("an error's name is text");
-                let name = name.strip_suffix('\0').expect("an error's name ends in a NUL");
-                assert!(!matches!(ErrorCode::from_name(name), ErrorCode::Other(_)), "no error: {name}");
+                let name = name
+                    .strip_suffix('\0')
+                    .expect("an error's name ends in a NUL");
+                assert!(
+                    !matches!(ErrorCode::from_name(name), ErrorCode::Other(_)),
+                    "no error: {name}"
+                );
             }
         }
         received
@@ -279,12 +345,24 @@ impl<'a> Burst<'a> {
     fn new(script: &mut Script<'a>) -> Self {
         let kind = Kind(u32::from(script.byte()));
         let transaction = u32::from(script.byte());
-        let path = PATHS.get(usize::from(script.byte())).copied().unwrap_or_else(|| script.bytes());
+        let path = PATHS
+            .get(usize::from(script.byte()))
+            .copied()
+            .unwrap_or_else(|| script.bytes());
         let rest = match script.byte() {
             255 => vec![b'v'; usize::from(script.byte()) * 16],
-            choice => RESTS.get(usize::from(choice)).copied().unwrap_or_else(|| script.bytes()).to_vec(),
+            choice => RESTS
+                .get(usize::from(choice))
+                .copied()
+                .unwrap_or_else(|| script.bytes())
+                .to_vec(),
         };
-        Burst { kind, transaction, path, rest }
+        Burst {
+            kind,
+            transaction,
+            path,
+            rest,
+        }
     }
 
     fn send(&self, client: &mut Hostile, number: u8) {
@@ -298,7 +376,14 @@ impl<'a> Burst<'a> {
         payload.extend_from_slice(&self.rest);
         payload.truncate(wire::PAYLOAD_MAX);
         let mut bytes = Vec::new();
-        wire::encode(self.kind, u32::from(number), self.transaction, &payload, &mut bytes).expect("it fits");
+        wire::encode(
+            self.kind,
+            u32::from(number),
+            self.transaction,
+            &payload,
+            &mut bytes,
+        )
+        .expect("it fits");
         client.send(&bytes);
     }
 }

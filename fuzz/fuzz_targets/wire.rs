@@ -13,14 +13,23 @@ const SIZES: usize = 8;
 fuzz_target!(|input: &[u8]| {
     let (sizes, stream) = input.split_at(SIZES.min(input.len()));
     let (whole, end) = decode([stream].into_iter());
-    assert_eq!(decode(pieces(sizes, stream)), (whole.clone(), end), "another result in pieces");
+    assert_eq!(
+        decode(pieces(sizes, stream)),
+        (whole.clone(), end),
+        "another result in pieces"
+    );
     let mut again = Vec::new();
     for message in &whole {
         assert!(message.payload.len() <= PAYLOAD_MAX);
-        message.encode(&mut again).expect("what was decoded can be encoded");
+        message
+            .encode(&mut again)
+            .expect("what was decoded can be encoded");
         texts(&message.payload);
     }
-    assert!(stream.starts_with(&again), "a message is not what was received");
+    assert!(
+        stream.starts_with(&again),
+        "a message is not what was received"
+    );
     match end {
         Ok(is_mid_message) => {
             let left = stream.len() - again.len();
@@ -43,7 +52,11 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Result<b
                 Ok(None) => break,
                 Err(error) => {
                     decoder.extend(b"more");
-                    assert_eq!(decoder.next_message(), Err(error), "another end of the same stream");
+                    assert_eq!(
+                        decoder.next_message(),
+                        Err(error),
+                        "another end of the same stream"
+                    );
                     return (messages, Err(error));
                 }
             }
@@ -70,11 +83,17 @@ fn texts(payload: &[u8]) {
     let strings: Vec<_> = wire::strings(payload).collect();
     if !strings.is_empty() {
         let joined = strings.join(&0);
-        assert!(payload == joined || payload.strip_suffix(b"\0") == Some(&joined), "a string was lost");
+        assert!(
+            payload == joined || payload.strip_suffix(b"\0") == Some(&joined),
+            "a string was lost"
+        );
     }
     for string in strings {
         if let Some(permission) = Permission::parse(string) {
-            assert_eq!(Permission::parse(permission.to_string().as_bytes()), Some(permission));
+            assert_eq!(
+                Permission::parse(permission.to_string().as_bytes()),
+                Some(permission)
+            );
         }
         let Ok(text) = std::str::from_utf8(string) else {
             continue;

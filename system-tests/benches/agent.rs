@@ -1,7 +1,12 @@
 //! How fast the agent is, beside what the same machine and the same xenstored need for less: run it with
 //! `cargo bench -p system-tests --bench agent`, as root. It prints medians and ratios, and judges nothing.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark is test code"
+)]
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
@@ -40,7 +45,9 @@ fn main() {
 fn agent(guest: &Guest, root: &FakeRoot, network: &Network) -> Command {
     let mut command = network.command(build("xen-guest-agent", Profile::Release));
     command.arg("--stderr").arg("--root").arg(root.path());
-    command.arg("--xenstore").arg(format!("socket={}", guest.socket().display()));
+    command
+        .arg("--xenstore")
+        .arg(format!("socket={}", guest.socket().display()));
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
@@ -68,30 +75,52 @@ fn start(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) {
         nothing.push(begin.elapsed());
         let begin = Instant::now();
         let process = agent(guest, root, network).spawn().unwrap();
-        dom0.next_watch_event(Some(Duration::from_secs(5))).unwrap().expect("the publication");
+        dom0.next_watch_event(Some(Duration::from_secs(5)))
+            .unwrap()
+            .expect("the publication");
         ours.push(begin.elapsed());
         end(process);
-        for node in
-            ["attr/PVAddons", "attr/vif", "feature/hotplug", "data/os_name", "data/updated", "data/meminfo_free"]
-        {
+        for node in [
+            "attr/PVAddons",
+            "attr/vif",
+            "feature/hotplug",
+            "data/os_name",
+            "data/updated",
+            "data/meminfo_free",
+        ] {
             dom0.remove(format!("{home}/{node}")).unwrap();
         }
-        while dom0.next_watch_event(Some(Duration::from_millis(20))).unwrap().is_some() {}
+        while dom0
+            .next_watch_event(Some(Duration::from_millis(20)))
+            .unwrap()
+            .is_some()
+        {}
     }
     dom0.unwatch(&last, "last").unwrap();
-    report("process start to first full publication", ours, "start and end of `true`", nothing);
+    report(
+        "process start to first full publication",
+        ours,
+        "start and end of `true`",
+        nothing,
+    );
 }
 
 /// From the request to the kernel for a new address to the event of its node, beside a bare write by another client of
 /// the same domain to its event: after a rest, when caches are cold and processors sleep, and one after the other.
 fn change(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) {
     let process = agent(guest, root, network).spawn().unwrap();
-    let (mut dom0, mut writer, home) = (client(store.socket()), client(guest.socket()), guest.home());
-    dom0.watch(format!("{home}/attr/vif/0/ipv4/1"), "address").unwrap();
+    let (mut dom0, mut writer, home) =
+        (client(store.socket()), client(guest.socket()), guest.home());
+    dom0.watch(format!("{home}/attr/vif/0/ipv4/1"), "address")
+        .unwrap();
     dom0.watch(format!("{home}/data/bench"), "bare").unwrap();
     std::thread::sleep(Duration::from_millis(500));
     let settle = |dom0: &mut Client| {
-        while dom0.next_watch_event(Some(Duration::from_millis(5))).unwrap().is_some() {}
+        while dom0
+            .next_watch_event(Some(Duration::from_millis(5)))
+            .unwrap()
+            .is_some()
+        {}
     };
     settle(&mut dom0);
     let mut addresses = Addresses::open(network, "lan");
@@ -118,7 +147,12 @@ fn change(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) 
             bare.push(begin.elapsed());
             settle(&mut dom0);
         }
-        report(&format!("new address to its event, {state}"), ours, "bare write to its event", bare);
+        report(
+            &format!("new address to its event, {state}"),
+            ours,
+            "bare write to its event",
+            bare,
+        );
     }
     end(process);
 }
@@ -129,7 +163,10 @@ fn report(name: &str, ours: Vec<Duration>, beside: &str, base: Vec<Duration>) {
         times[times.len() / 2]
     };
     let (ours, base) = (median(ours), median(base));
-    println!("  {name}: {ours:?}; {beside}: {base:?}; ratio {:.2}", ours.as_secs_f64() / base.as_secs_f64());
+    println!(
+        "  {name}: {ours:?}; {beside}: {base:?}; ratio {:.2}",
+        ours.as_secs_f64() / base.as_secs_f64()
+    );
 }
 
 const RTM_NEWADDR: u16 = 20;
@@ -148,13 +185,25 @@ impl Addresses {
         let index = index.split(':').next().unwrap().parse().unwrap();
         let namespace = std::fs::File::open(network.namespace()).unwrap();
         let socket = std::thread::spawn(move || {
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network)).unwrap();
-            let socket =
-                rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None).unwrap();
+            move_into_link_name_space(
+                std::os::fd::AsFd::as_fd(&namespace),
+                Some(LinkNameSpaceType::Network),
+            )
+            .unwrap();
+            let socket = rustix::net::socket_with(
+                AddressFamily::NETLINK,
+                SocketType::RAW,
+                SocketFlags::CLOEXEC,
+                None,
+            )
+            .unwrap();
             rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 0)).unwrap();
             socket
         });
-        Addresses { socket: socket.join().unwrap(), index }
+        Addresses {
+            socket: socket.join().unwrap(),
+            index,
+        }
     }
 
     fn change(&mut self, kind: u16, address: Ipv4Addr) {
@@ -176,6 +225,10 @@ impl Addresses {
         rustix::net::send(&self.socket, &message, SendFlags::empty()).unwrap();
         let mut answer = [0; 128];
         let (len, _) = rustix::net::recv(&self.socket, &mut answer, RecvFlags::empty()).unwrap();
-        assert!(len >= 20 && answer[16..20] == [0; 4], "the kernel refused: {:?}", &answer[..len]);
+        assert!(
+            len >= 20 && answer[16..20] == [0; 4],
+            "the kernel refused: {:?}",
+            &answer[..len]
+        );
     }
 }

@@ -5,7 +5,12 @@
 //! On one processor what is measured is the work of the client and of the server. On all of them, with others busy on the
 //! machine, whole series of either side were seen to take five times as long: there only several runs tell anything.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark is test code"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -30,14 +35,22 @@ const WORKLOADS: [(&str, Workload, &str); 5] = [
     ("100 writes", writes, "write"),
     ("100 writes, ours pipelined", pipelined, "write"),
     ("a transaction of 100 writes", transaction, "transaction"),
-    ("a transaction of 100 writes, ours pipelined", pipelined_transaction, "transaction"),
+    (
+        "a transaction of 100 writes, ours pipelined",
+        pipelined_transaction,
+        "transaction",
+    ),
 ];
 
 fn main() {
     let (directory, program) = libxenstore();
     let all = sched_getaffinity(None).unwrap();
     let mut one = CpuSet::new();
-    one.set((0..CpuSet::MAX_CPU).find(|number| all.is_set(*number)).unwrap());
+    one.set(
+        (0..CpuSet::MAX_CPU)
+            .find(|number| all.is_set(*number))
+            .unwrap(),
+    );
     for (processors, set) in [("one processor", one), ("all processors", all)] {
         // What is started from here on inherits it.
         sched_setaffinity(None, &set).unwrap();
@@ -45,7 +58,12 @@ fn main() {
             let store = Xenstored::start(daemon);
             println!("{daemon:?}, {processors}");
             for (name, ours, theirs) in WORKLOADS {
-                compare(&store, name, ours, Theirs::start(&program, store.socket(), theirs));
+                compare(
+                    &store,
+                    name,
+                    ours,
+                    Theirs::start(&program, store.socket(), theirs),
+                );
             }
         }
     }
@@ -72,11 +90,19 @@ fn compare(store: &Xenstored, name: &str, workload: Workload, mut theirs: Theirs
         };
         pairs.push(pair);
     }
-    let ratio = median(pairs.iter().map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64()));
+    let ratio = median(
+        pairs
+            .iter()
+            .map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64()),
+    );
     let time = |side: fn(&(Duration, Duration)) -> Duration| {
         Duration::from_secs_f64(median(pairs.iter().map(|pair| side(pair).as_secs_f64())))
     };
-    println!("  {name}: {:.1?}; libxenstore: {:.1?}; ratio {ratio:.2}", time(|pair| pair.0), time(|pair| pair.1));
+    println!(
+        "  {name}: {:.1?}; libxenstore: {:.1?}; ratio {ratio:.2}",
+        time(|pair| pair.0),
+        time(|pair| pair.1)
+    );
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -106,7 +132,11 @@ fn requests() -> impl Iterator<Item = Request> {
 }
 
 fn pipelined(client: &mut Client) {
-    client.pipeline(requests()).unwrap().into_iter().for_each(|reply| drop(reply.unwrap()));
+    client
+        .pipeline(requests())
+        .unwrap()
+        .into_iter()
+        .for_each(|reply| drop(reply.unwrap()));
 }
 
 fn transaction(client: &mut Client) {
@@ -118,7 +148,10 @@ fn transaction(client: &mut Client) {
 
 fn pipelined_transaction(client: &mut Client) {
     let write_all = |transaction: &mut xenstore::Transaction<'_>| {
-        transaction.pipeline(requests())?.into_iter().try_for_each(|reply| reply.map(drop))
+        transaction
+            .pipeline(requests())?
+            .into_iter()
+            .try_for_each(|reply| reply.map(drop))
     };
     client.transaction(write_all).unwrap();
 }
@@ -135,7 +168,10 @@ fn libxenstore() -> (TempDir, PathBuf) {
         .output()
         .unwrap_or_else(|error| panic!("cc: {error}: install a C compiler (gcc, libc6-dev)"));
     let complaints = String::from_utf8_lossy(&compiled.stderr);
-    assert!(compiled.status.success(), "cc cannot compile {source} (is libxen-dev installed?):\n{complaints}");
+    assert!(
+        compiled.status.success(),
+        "cc cannot compile {source} (is libxen-dev installed?):\n{complaints}"
+    );
     (directory, program)
 }
 
@@ -155,12 +191,21 @@ impl Theirs {
             .stdout(Stdio::piped())
             .spawn()
             .expect("start the program");
-        let (input, output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-        Theirs { process, input, output: BufReader::new(output) }
+        let (input, output) = (
+            process.stdin.take().unwrap(),
+            process.stdout.take().unwrap(),
+        );
+        Theirs {
+            process,
+            input,
+            output: BufReader::new(output),
+        }
     }
 
     fn repeat(&mut self) -> Duration {
-        self.input.write_all(b"\n").expect("libxenstore's program goes on");
+        self.input
+            .write_all(b"\n")
+            .expect("libxenstore's program goes on");
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         Duration::from_nanos(line.trim().parse().expect("nanoseconds"))

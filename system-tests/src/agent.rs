@@ -22,8 +22,16 @@ impl Agent {
     /// Starts `command`, with what it says on standard error in the file `log`.
     pub fn spawn(mut command: Command, log: &Path) -> Self {
         let file = fs::File::create(log).unwrap();
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        Agent { process, log: log.to_owned() }
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Agent {
+            process,
+            log: log.to_owned(),
+        }
     }
 
     /// Its process.

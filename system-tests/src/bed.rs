@@ -63,14 +63,24 @@ impl Bed {
             network.add_interface(name);
             root.add_vif(name, id);
         }
-        Bed { root, network, guest, dom0, store, collector, shown: String::new() }
+        Bed {
+            root,
+            network,
+            guest,
+            dom0,
+            store,
+            collector,
+            shown: String::new(),
+        }
     }
 
     /// The agent's command line.
     pub fn command(&self, profile: Profile) -> Command {
         let mut command = self.network.command(build("xen-guest-agent", profile));
         command.arg("--stderr").arg("--root").arg(self.root.path());
-        command.arg("--xenstore").arg(format!("socket={}", self.guest.socket().display()));
+        command
+            .arg("--xenstore")
+            .arg(format!("socket={}", self.guest.socket().display()));
         if self.collector == Collector::Poll {
             command.args(["--network-mode", "poll", "--network-poll-period", "0.05"]);
         }
@@ -110,7 +120,10 @@ impl Bed {
 
     /// Waits until the nodes are as they should be, and returns them.
     #[track_caller]
-    pub fn await_nodes(&mut self, is_right: impl Fn(&BTreeMap<String, String>) -> bool) -> BTreeMap<String, String> {
+    pub fn await_nodes(
+        &mut self,
+        is_right: impl Fn(&BTreeMap<String, String>) -> bool,
+    ) -> BTreeMap<String, String> {
         let deadline = Instant::now() + SOON;
         loop {
             self.show_network();
@@ -133,7 +146,11 @@ impl Bed {
             if published(&nodes) == truth {
                 return nodes;
             }
-            assert!(Instant::now() < deadline, "published: {:#?}\nthe truth: {truth:#?}", published(&nodes));
+            assert!(
+                Instant::now() < deadline,
+                "published: {:#?}\nthe truth: {truth:#?}",
+                published(&nodes)
+            );
             sleep(Duration::from_millis(5));
         }
     }
@@ -145,21 +162,39 @@ impl Bed {
         };
         let vif = |entry: fs::DirEntry| {
             let node = fs::read_to_string(entry.path().join("device/nodename")).ok()?;
-            Some((entry.file_name().into_string().ok()?, node.trim().strip_prefix("device/vif/")?.to_owned()))
+            Some((
+                entry.file_name().into_string().ok()?,
+                node.trim().strip_prefix("device/vif/")?.to_owned(),
+            ))
         };
         interfaces.filter_map(|entry| vif(entry.ok()?)).collect()
     }
 
     /// Requests since the last call of this, by kind, once no more come.
     pub fn requests_during(&mut self, act: impl FnOnce(&mut Self)) -> BTreeMap<&'static str, u64> {
-        let kinds = [Kind::WRITE, Kind::RM, Kind::READ, Kind::DIRECTORY, Kind::WATCH, Kind::MKDIR];
+        let kinds = [
+            Kind::WRITE,
+            Kind::RM,
+            Kind::READ,
+            Kind::DIRECTORY,
+            Kind::WATCH,
+            Kind::MKDIR,
+        ];
         let before = self.guest.requests();
         act(self);
         sleep(MOMENT);
         let after = self.guest.requests();
         let count = |kind: Kind| (kind.name().unwrap(), after.of(kind) - before.of(kind));
-        let counts: BTreeMap<_, _> = kinds.into_iter().map(count).filter(|(_, count)| *count > 0).collect();
-        assert_eq!(counts.values().sum::<u64>(), after.total() - before.total(), "other kinds of requests");
+        let counts: BTreeMap<_, _> = kinds
+            .into_iter()
+            .map(count)
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(
+            counts.values().sum::<u64>(),
+            after.total() - before.total(),
+            "other kinds of requests"
+        );
         counts
     }
 
@@ -171,16 +206,34 @@ impl Bed {
         let script = "mount -t sysfs none /sys && cat /proc/net/if_inet6 && echo && cd /sys/class/net && \
             for link in */lower_* */master; do [ -e $link ] && echo $link $(basename $(readlink $link)); done; \
             grep -H DEVTYPE= */uevent; true";
-        let output = self.network.command("unshare").args(["--mount", "sh", "-c", script]).output().unwrap();
+        let output = self
+            .network
+            .command("unshare")
+            .args(["--mount", "sh", "-c", script])
+            .output()
+            .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         if text == self.shown {
             return;
         }
         let (addresses, links) = text.split_once("\n\n").unwrap_or(("", text.trim_start()));
         self.root.write("proc/net/if_inet6", addresses);
-        let file = |line: &str| self.root.join("sys/class/net").join(line.split([' ', ':']).next().unwrap());
-        for line in self.shown.split_once("\n\n").map_or("", |(_, links)| links).lines() {
+        let file = |line: &str| {
+            self.root
+                .join("sys/class/net")
+                .join(line.split([' ', ':']).next().unwrap())
+        };
+        for line in self
+            .shown
+            .split_once("\n\n")
+            .map_or("", |(_, links)| links)
+            .lines()
+        {
             fs::remove_file(file(line)).unwrap();
         }
         for line in links.lines() {

@@ -19,7 +19,9 @@ pub struct FakeRoot {
 impl FakeRoot {
     /// Makes the directory.
     pub fn new() -> Self {
-        let root = FakeRoot { directory: tempfile::tempdir().expect("make a temporary directory") };
+        let root = FakeRoot {
+            directory: tempfile::tempdir().expect("make a temporary directory"),
+        };
         root.set_os_release(
             "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n",
         );
@@ -48,8 +50,13 @@ impl FakeRoot {
             "MemTotal:       {total:>8} kB\nMemFree:        {free:>8} kB\nMemAvailable:   {available:>8} kB\n\
              Buffers:              64 kB\nCached:              128 kB\nSwapTotal:             0 kB\n"
         );
-        match OpenOptions::new().write(true).open(self.join("proc/meminfo")) {
-            Ok(file) => file.write_all_at(text.as_bytes(), 0).expect("write proc/meminfo"),
+        match OpenOptions::new()
+            .write(true)
+            .open(self.join("proc/meminfo"))
+        {
+            Ok(file) => file
+                .write_all_at(text.as_bytes(), 0)
+                .expect("write proc/meminfo"),
             Err(_) => self.write("proc/meminfo", &text),
         }
     }
@@ -63,7 +70,9 @@ impl FakeRoot {
 
     /// Makes or removes what the kernel's balloon driver shows.
     pub fn set_balloon_driver(&self, there: bool) {
-        let driver = self.path().join("sys/devices/system/xen_memory/xen_memory0");
+        let driver = self
+            .path()
+            .join("sys/devices/system/xen_memory/xen_memory0");
         if there {
             fs::create_dir_all(driver).expect("make a directory");
         } else {
@@ -79,21 +88,31 @@ impl FakeRoot {
         // As in sysfs: the device is elsewhere, and a renamed interface is another link to it.
         let interface = self.path().join("sys/class/net").join(name);
         fs::create_dir_all(&interface).expect("make a directory");
-        symlink(format!("../../../devices/vif-{id}"), interface.join("device")).expect("make a link");
+        symlink(
+            format!("../../../devices/vif-{id}"),
+            interface.join("device"),
+        )
+        .expect("make a link");
     }
 
     /// Takes network interface `name` away.
     pub fn remove_interface(&self, name: &str) {
-        fs::remove_dir_all(self.path().join("sys/class/net").join(name)).expect("remove a directory");
+        fs::remove_dir_all(self.path().join("sys/class/net").join(name))
+            .expect("remove a directory");
     }
 
     /// Sets the content of any file, in place of what was there.
     pub fn write(&self, file: &str, content: &str) {
         static WRITTEN: AtomicU32 = AtomicU32::new(0);
         let path = self.path().join(file);
-        fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("make a directory");
-        let new = self.path().join(format!(".new-{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
-        fs::write(&new, content).and_then(|()| fs::rename(new, path)).expect("write a file");
+        fs::create_dir_all(path.parent().expect("a file is in a directory"))
+            .expect("make a directory");
+        let new = self
+            .path()
+            .join(format!(".new-{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
+        fs::write(&new, content)
+            .and_then(|()| fs::rename(new, path))
+            .expect("write a file");
     }
 
     /// Removes a file.

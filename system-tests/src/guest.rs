@@ -24,13 +24,21 @@ impl Guest {
     pub(crate) fn create(store: &Xenstored, domid: u16, toolstack: Toolstack) -> Self {
         let directory = store.directory().to_owned();
         Ring::make_page(&directory, domid).expect("make the domain's page");
-        let mut dom0 = Dom0::new(UnixStream::connect(store.socket()).expect("connect to the daemon"));
+        let mut dom0 =
+            Dom0::new(UnixStream::connect(store.socket()).expect("connect to the daemon"));
         let ring = build(&mut dom0, &directory, domid, toolstack);
         let socket = directory.join(format!("{domid}.socket"));
         // A domain of this number may have been here before.
         fs::remove_file(&socket).ok();
         let bridge = Bridge::start(ring, &socket);
-        Guest { domid, toolstack, directory, socket, dom0, bridge }
+        Guest {
+            domid,
+            toolstack,
+            directory,
+            socket,
+            dom0,
+            bridge,
+        }
     }
 
     /// The Unix socket that stands for the guest's `/dev/xen/xenbus`.
@@ -60,7 +68,9 @@ impl Guest {
     pub fn resume(&mut self) {
         self.bridge.suspend();
         self.dom0.release(self.domid).expect("release the domain");
-        self.dom0.remove(&home(self.domid)).expect("remove the domain's tree");
+        self.dom0
+            .remove(&home(self.domid))
+            .expect("remove the domain's tree");
         let ring = build(&mut self.dom0, &self.directory, self.domid, self.toolstack);
         self.bridge.resume(ring);
     }

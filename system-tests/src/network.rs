@@ -25,12 +25,22 @@ impl Network {
             .spawn()
             .unwrap_or_else(|error| panic!("unshare: {error}: install util-linux"));
         // Once it echoes, it is in its namespace.
-        let echo = holder.stdin.as_mut().expect("a pipe").write_all(b"ready\n").and_then(|()| {
-            let mut line = String::new();
-            BufReader::new(holder.stdout.as_mut().expect("a pipe")).read_line(&mut line).map(|_| line)
-        });
+        let echo = holder
+            .stdin
+            .as_mut()
+            .expect("a pipe")
+            .write_all(b"ready\n")
+            .and_then(|()| {
+                let mut line = String::new();
+                BufReader::new(holder.stdout.as_mut().expect("a pipe"))
+                    .read_line(&mut line)
+                    .map(|_| line)
+            });
         let network = Network { holder };
-        assert!(echo.is_ok_and(|line| line == "ready\n"), "unshare --net failed: it needs root");
+        assert!(
+            echo.is_ok_and(|line| line == "ready\n"),
+            "unshare --net failed: it needs root"
+        );
         network
     }
 
@@ -39,7 +49,10 @@ impl Network {
     /// Only the network is another: `/sys/class/net` still shows the machine's interfaces.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.namespace())).arg("--").arg(program);
+        command
+            .arg(format!("--net={}", self.namespace()))
+            .arg("--")
+            .arg(program);
         command
     }
 

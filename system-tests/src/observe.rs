@@ -55,14 +55,25 @@ pub fn tree(client: &mut Client, path: &str) -> BTreeMap<String, String> {
     let mut nodes = BTreeMap::new();
     let mut to_visit = vec![String::new()];
     while let Some(node) = to_visit.pop() {
-        let full = [path, &node].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
-        let (value, children) = match client.read(&full).and_then(|value| Ok((value, client.list(&full)?))) {
+        let full = [path, &node]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("/");
+        let (value, children) = match client
+            .read(&full)
+            .and_then(|value| Ok((value, client.list(&full)?)))
+        {
             Ok(found) => found,
             Err(error) if error.code() == Some(&ErrorCode::ENOENT) => continue,
             Err(error) => panic!("{error}"),
         };
         for child in children {
-            to_visit.push(if node.is_empty() { child } else { format!("{node}/{child}") });
+            to_visit.push(if node.is_empty() {
+                child
+            } else {
+                format!("{node}/{child}")
+            });
         }
         nodes.insert(node, String::from_utf8_lossy(&value).into_owned());
     }

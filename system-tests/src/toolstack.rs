@@ -66,7 +66,11 @@ impl Toolstack {
         if self == Toolstack::Xapi {
             dom0.write(&format!("{home}/unique-domain-id"), &unique_domain_id());
         }
-        for node in if self == Toolstack::Xapi { XAPI_OWN } else { LIBXL_OWN } {
+        for node in if self == Toolstack::Xapi {
+            XAPI_OWN
+        } else {
+            LIBXL_OWN
+        } {
             dom0.write(&format!("{home}/{node}"), "");
             dom0.set_permissions(&format!("{home}/{node}"), &own);
         }
@@ -95,7 +99,10 @@ pub(crate) fn home(domid: u16) -> String {
 /// Another at each call, in the form of a UUID.
 fn unique_domain_id() -> String {
     static BUILT: AtomicU32 = AtomicU32::new(1);
-    format!("9a7c1c52-0d53-4f0e-8f3a-{:012x}", BUILT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "9a7c1c52-0d53-4f0e-8f3a-{:012x}",
+        BUILT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// A connection as domain 0. It stands on the wire format alone, not on the client that the tests are there to test.
@@ -106,19 +113,43 @@ pub(crate) struct Dom0 {
 
 impl Dom0 {
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Dom0 { stream, received: Decoder::default() }
+        Dom0 {
+            stream,
+            received: Decoder::default(),
+        }
     }
 
     /// Sends a request and returns the reply's payload, or what went wrong.
     pub(crate) fn request(&mut self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
-        let request = Message { kind, request_id: 1, transaction_id: 0, payload: payload.to_vec() };
-        request.encode(&mut bytes).map_err(|error| error.to_string())?;
-        self.stream.write_all(&bytes).map_err(|error| error.to_string())?;
+        let request = Message {
+            kind,
+            request_id: 1,
+            transaction_id: 0,
+            payload: payload.to_vec(),
+        };
+        request
+            .encode(&mut bytes)
+            .map_err(|error| error.to_string())?;
+        self.stream
+            .write_all(&bytes)
+            .map_err(|error| error.to_string())?;
         loop {
-            if let Some(reply) = self.received.next_message().map_err(|error| error.to_string())? {
-                let text = || String::from_utf8_lossy(&reply.payload).trim_end_matches('\0').to_owned();
-                return if reply.kind == Kind::ERROR { Err(text()) } else { Ok(reply.payload) };
+            if let Some(reply) = self
+                .received
+                .next_message()
+                .map_err(|error| error.to_string())?
+            {
+                let text = || {
+                    String::from_utf8_lossy(&reply.payload)
+                        .trim_end_matches('\0')
+                        .to_owned()
+                };
+                return if reply.kind == Kind::ERROR {
+                    Err(text())
+                } else {
+                    Ok(reply.payload)
+                };
             }
             let mut bytes = [0; 4096];
             match self.stream.read(&mut bytes) {
@@ -163,6 +194,7 @@ impl Dom0 {
     }
 
     pub(crate) fn release(&mut self, domid: u16) -> Result<(), String> {
-        self.request(Kind::RELEASE, format!("{domid}\0").as_bytes()).map(drop)
+        self.request(Kind::RELEASE, format!("{domid}\0").as_bytes())
+            .map(drop)
     }
 }

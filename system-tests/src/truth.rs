@@ -11,7 +11,10 @@ use crate::network::Network;
 pub(crate) fn published(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
     let is_above = |path: &str| {
         let below = format!("{path}/");
-        nodes.range(below.clone()..).next().is_some_and(|(next, _)| next.starts_with(&below))
+        nodes
+            .range(below.clone()..)
+            .next()
+            .is_some_and(|(next, _)| next.starts_with(&below))
     };
     let one = |(path, value): (&String, &String)| {
         let rest = path.strip_prefix("attr/vif/")?;
@@ -19,7 +22,9 @@ pub(crate) fn published(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
             [vif, "name"] => Some(format!("{vif} name {value}")),
             [vif, "mac", "0"] => Some(format!("{vif} mac {value}")),
             [vif, "ipv4" | "ipv6", slot] if slot.parse::<u32>().is_ok() => {
-                let prefix = nodes.get(&format!("{path}/prefix")).map_or("none", String::as_str);
+                let prefix = nodes
+                    .get(&format!("{path}/prefix"))
+                    .map_or("none", String::as_str);
                 Some(format!("{vif} {value}/{prefix}"))
             }
             [_, "ipv4" | "ipv6", _, "prefix"] if is_address(nodes, path) => None,
@@ -31,13 +36,16 @@ pub(crate) fn published(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
 }
 
 fn is_address(nodes: &BTreeMap<String, String>, prefix: &str) -> bool {
-    let address = prefix.rsplit_once('/').and_then(|(above, _)| nodes.get(above));
+    let address = prefix
+        .rsplit_once('/')
+        .and_then(|(above, _)| nodes.get(above));
     address.is_some_and(|address| !address.is_empty())
 }
 
 /// What should stand there, by `ip -j -d addr`, for VIFs that are known by name.
 pub(crate) fn expected(network: &Network, vifs: &BTreeMap<String, String>) -> BTreeSet<String> {
-    let links: Value = serde_json::from_str(&network.ip("-j -d addr show")).expect("ip prints JSON");
+    let links: Value =
+        serde_json::from_str(&network.ip("-j -d addr show")).expect("ip prints JSON");
     let links = links.as_array().expect("a list");
     let mut truth = BTreeSet::new();
     for link in links {
@@ -51,10 +59,17 @@ pub(crate) fn expected(network: &Network, vifs: &BTreeMap<String, String>) -> BT
             let addresses = carried["addr_info"].as_array().into_iter().flatten();
             for address in addresses.filter(|address| is_up(carried) && is_usable(address)) {
                 let prefix = prefixes.entry(text(address, "local")).or_default();
-                *prefix = address["prefixlen"].as_u64().expect("a prefix").max(*prefix);
+                *prefix = address["prefixlen"]
+                    .as_u64()
+                    .expect("a prefix")
+                    .max(*prefix);
             }
         }
-        truth.extend(prefixes.iter().map(|(ip, prefix)| format!("{vif} {ip}/{prefix}")));
+        truth.extend(
+            prefixes
+                .iter()
+                .map(|(ip, prefix)| format!("{vif} {ip}/{prefix}")),
+        );
     }
     truth
 }
@@ -64,7 +79,9 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 }
 
 fn is_up(link: &Value) -> bool {
-    link["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "UP"))
+    link["flags"]
+        .as_array()
+        .is_some_and(|flags| flags.iter().any(|flag| flag == "UP"))
 }
 
 fn is_usable(address: &Value) -> bool {
@@ -85,7 +102,11 @@ fn carried<'a>(links: &'a [Value], link: &'a Value) -> Vec<&'a Value> {
         };
         for upper in links.iter().filter(|_| is_up(below)) {
             let is_master = below["master"] == upper["ifname"];
-            if (is_master || sits_on(upper)) && !carried.iter().any(|known| known["ifname"] == upper["ifname"]) {
+            if (is_master || sits_on(upper))
+                && !carried
+                    .iter()
+                    .any(|known| known["ifname"] == upper["ifname"])
+            {
                 carried.push(upper);
             }
         }

@@ -55,7 +55,12 @@ impl Xenstored {
         );
         let directory = tempfile::tempdir().expect("make a temporary directory");
         let child = spawn(daemon, directory.path());
-        let mut xenstored = Xenstored { daemon, child, socket: directory.path().join("socket"), directory };
+        let mut xenstored = Xenstored {
+            daemon,
+            child,
+            socket: directory.path().join("socket"),
+            directory,
+        };
         xenstored.wait_until_it_answers();
         xenstored
     }
@@ -81,7 +86,9 @@ impl Xenstored {
                 ended.is_none() && Instant::now() < deadline,
                 "{} {}:\n{}",
                 self.daemon.program(),
-                ended.map_or("does not answer".to_owned(), |status| format!("ended with {status}")),
+                ended.map_or("does not answer".to_owned(), |status| format!(
+                    "ended with {status}"
+                )),
                 self.output()
             );
             sleep(Duration::from_millis(2));
@@ -132,7 +139,9 @@ fn spawn(daemon: Daemon, directory: &Path) -> Child {
     let at = |name: &str| directory.join(name);
     fs::write(at("shim.so"), shim()).expect("write the shim");
     fs::write(at("xsd_port"), "3").expect("write xsd_port");
-    File::create(at("xsd_kva")).and_then(|file| file.set_len(4096)).expect("make xsd_kva");
+    File::create(at("xsd_kva"))
+        .and_then(|file| file.set_len(4096))
+        .expect("make xsd_kva");
     let output = File::create(at("output")).expect("make a file for the daemon's output");
 
     let mut command = match daemon {

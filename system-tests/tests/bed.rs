@@ -1,6 +1,11 @@
 //! Tests of the bed itself: what the other tests take for granted about it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use system_tests::{Daemon, FakeRoot, Guest, Network, Toolstack, Xenstored, eventually, on_both_daemons, tree};
+use system_tests::{
+    Daemon, FakeRoot, Guest, Network, Toolstack, Xenstored, eventually, on_both_daemons, tree,
+};
 use xenstore::wire::{Decoder, Kind, Message};
 use xenstore::{Client, ErrorCode, Request, Transport};
 
@@ -39,13 +46,20 @@ fn connect(socket: &Path) -> Client {
 }
 
 fn code<T: std::fmt::Debug>(result: xenstore::Result<T>) -> ErrorCode {
-    result.unwrap_err().code().expect("the server's error").clone()
+    result
+        .unwrap_err()
+        .code()
+        .expect("the server's error")
+        .clone()
 }
 
 /// Takes the next event, which must be of `token`.
 #[track_caller]
 fn expect_event(client: &mut Client, token: &str) {
-    let event = client.next_watch_event(Some(SOON)).unwrap().expect("an event");
+    let event = client
+        .next_watch_event(Some(SOON))
+        .unwrap()
+        .expect("an event");
     assert_eq!(event.token, token);
 }
 
@@ -56,20 +70,44 @@ fn trees_are_those_of_the_toolstacks(daemon: Daemon) {
     let bare = store.guest(7, Toolstack::None);
     let may_write = |guest: &Guest| {
         let mut client = connect(guest.socket());
-        let candidates =
-            ["data/x", "attr/x", "control/x", "control/shutdown", "xenserver/attr/x", "device/vif/0/x", "x", "name"];
-        candidates.into_iter().filter(|path| client.write(path, "1").is_ok()).collect::<BTreeSet<_>>()
+        let candidates = [
+            "data/x",
+            "attr/x",
+            "control/x",
+            "control/shutdown",
+            "xenserver/attr/x",
+            "device/vif/0/x",
+            "x",
+            "name",
+        ];
+        candidates
+            .into_iter()
+            .filter(|path| client.write(path, "1").is_ok())
+            .collect::<BTreeSet<_>>()
     };
-    let xapi_writes = ["data/x", "attr/x", "control/x", "control/shutdown", "xenserver/attr/x", "device/vif/0/x"];
+    let xapi_writes = [
+        "data/x",
+        "attr/x",
+        "control/x",
+        "control/shutdown",
+        "xenserver/attr/x",
+        "device/vif/0/x",
+    ];
     assert_eq!(may_write(&xapi), BTreeSet::from(xapi_writes));
-    assert_eq!(may_write(&libxl), BTreeSet::from(["data/x", "attr/x", "control/shutdown", "device/vif/0/x"]));
+    assert_eq!(
+        may_write(&libxl),
+        BTreeSet::from(["data/x", "attr/x", "control/shutdown", "device/vif/0/x"])
+    );
     assert_eq!(may_write(&bare), BTreeSet::new());
 
     let mut client = connect(xapi.socket());
     assert_eq!(client.read("domid").unwrap(), b"5");
     assert_eq!(client.domain_path(5).unwrap().as_str(), xapi.home());
     assert!(client.read("unique-domain-id").is_ok());
-    assert_eq!(code(connect(libxl.socket()).read("unique-domain-id")), ErrorCode::ENOENT);
+    assert_eq!(
+        code(connect(libxl.socket()).read("unique-domain-id")),
+        ErrorCode::ENOENT
+    );
     assert_eq!(code(client.read(libxl.home())), ErrorCode::EACCES);
 }
 
@@ -110,7 +148,12 @@ fn leave_much_behind(socket: &Path) -> bool {
             0..9 => (Kind::TRANSACTION_START, "\0".to_owned()),
             _ => (Kind::WATCH, format!("data\0{n}\0")),
         };
-        let message = Message { kind, request_id: n, transaction_id: 0, payload: payload.into() };
+        let message = Message {
+            kind,
+            request_id: n,
+            transaction_id: 0,
+            payload: payload.into(),
+        };
         message.encode(&mut bytes).unwrap();
     }
     stream.write_all(&bytes).unwrap();
@@ -142,7 +185,9 @@ fn a_resumed_domain_has_a_new_tree_and_all_its_watches(daemon: Daemon) {
     let id = one.read("unique-domain-id").unwrap();
 
     guest.resume();
-    let tokens: BTreeSet<_> = (0..2).map(|_| one.next_watch_event(Some(SOON)).unwrap().unwrap().token).collect();
+    let tokens: BTreeSet<_> = (0..2)
+        .map(|_| one.next_watch_event(Some(SOON)).unwrap().unwrap().token)
+        .collect();
     assert_eq!(tokens, BTreeSet::from(["1".to_owned(), "2".to_owned()]));
     expect_event(&mut other, "3");
     assert_eq!(one.next_watch_event(Some(MOMENT)).unwrap(), None);
@@ -199,7 +244,11 @@ fn requests_wait_while_a_domain_is_resumed(daemon: Daemon) {
             let mut rounds = 0;
             while !is_over.load(Ordering::Relaxed) {
                 let writes = (0..50).map(|n| Request::write("data/x", n.to_string()).unwrap());
-                client.pipeline(writes).unwrap().into_iter().for_each(|reply| drop(reply.unwrap()));
+                client
+                    .pipeline(writes)
+                    .unwrap()
+                    .into_iter()
+                    .for_each(|reply| drop(reply.unwrap()));
                 rounds += 1;
             }
             rounds
@@ -219,8 +268,14 @@ fn more_than_the_ring_holds_goes_through_it(daemon: Daemon) {
     let value = |n: usize| vec![b'a' + u8::try_from(n % 26).unwrap(); 1900];
     let path = |n: usize| format!("data/{n}");
     let writes = (0..100).map(|n| Request::write(path(n), value(n)).unwrap());
-    client.pipeline(writes).unwrap().into_iter().for_each(|reply| drop(reply.unwrap()));
-    let reads = client.pipeline((0..100).map(|n| Request::read(path(n)).unwrap())).unwrap();
+    client
+        .pipeline(writes)
+        .unwrap()
+        .into_iter()
+        .for_each(|reply| drop(reply.unwrap()));
+    let reads = client
+        .pipeline((0..100).map(|n| Request::read(path(n)).unwrap()))
+        .unwrap();
     for (n, read) in reads.into_iter().enumerate() {
         assert_eq!(read.unwrap(), value(n), "{n}");
     }
@@ -238,7 +293,12 @@ fn requests_are_counted(daemon: Daemon) {
     guest.resume();
     let requests = guest.requests();
     assert_eq!(
-        (requests.total(), requests.of(Kind::WRITE), requests.of(Kind::WATCH), requests.of(Kind::READ)),
+        (
+            requests.total(),
+            requests.of(Kind::WRITE),
+            requests.of(Kind::WATCH),
+            requests.of(Kind::READ)
+        ),
         (3, 2, 1, 0)
     );
 }
@@ -249,10 +309,14 @@ fn guests_come_and_go(daemon: Daemon) {
     dom0.watch("@releaseDomain", "released").unwrap();
     expect_event(&mut dom0, "released");
     for _ in 0..3 {
-        let guests: Vec<_> = (5..15).map(|domid| store.guest(domid, Toolstack::Xapi)).collect();
+        let guests: Vec<_> = (5..15)
+            .map(|domid| store.guest(domid, Toolstack::Xapi))
+            .collect();
         for guest in &guests {
             let mut client = connect(guest.socket());
-            client.write("data/domid", guest.domid().to_string()).unwrap();
+            client
+                .write("data/domid", guest.domid().to_string())
+                .unwrap();
             assert_eq!(
                 dom0.read(format!("{}/data/domid", guest.home())).unwrap(),
                 guest.domid().to_string().as_bytes()
@@ -261,7 +325,10 @@ fn guests_come_and_go(daemon: Daemon) {
         let mut client = connect(guests[0].socket());
         client.read("domid").unwrap();
         drop(guests);
-        assert!(client.read("domid").unwrap_err().is_fatal(), "the connection ends with the domain");
+        assert!(
+            client.read("domid").unwrap_err().is_fatal(),
+            "the connection ends with the domain"
+        );
         for _ in 5..15 {
             expect_event(&mut dom0, "released");
         }
@@ -278,12 +345,26 @@ fn xens_own_tools_are_served(daemon: Daemon) {
             .env("XENSTORED_PATH", socket)
             .output()
             .unwrap_or_else(|error| panic!("{program}: {error}: install xenstore-utils"));
-        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{program}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
-    run(guest.socket(), "xenstore-write", &["data/x", "hello", "data/y", "there"]);
-    assert_eq!(run(store.socket(), "xenstore-read", &["/local/domain/5/data/x"]), "hello\n");
-    assert_eq!(run(guest.socket(), "xenstore-ls", &["data"]), "x = \"hello\"\ny = \"there\"\n");
+    run(
+        guest.socket(),
+        "xenstore-write",
+        &["data/x", "hello", "data/y", "there"],
+    );
+    assert_eq!(
+        run(store.socket(), "xenstore-read", &["/local/domain/5/data/x"]),
+        "hello\n"
+    );
+    assert_eq!(
+        run(guest.socket(), "xenstore-ls", &["data"]),
+        "x = \"hello\"\ny = \"there\"\n"
+    );
 }
 
 #[test]
@@ -292,14 +373,26 @@ fn a_network_is_its_owners_alone() {
     let (one, other) = (Network::new(), Network::new());
     one.add_interface("eth0");
     one.ip("address add 192.0.2.1/24 dev eth0");
-    assert!(one.ip("-o -4 address show dev eth0").contains("192.0.2.1/24"));
+    assert!(
+        one.ip("-o -4 address show dev eth0")
+            .contains("192.0.2.1/24")
+    );
     assert!(!other.ip("-o link").contains("eth0"));
     let inode = |network: &Network| {
-        let output = network.command("readlink").arg("/proc/self/ns/net").output().unwrap();
+        let output = network
+            .command("readlink")
+            .arg("/proc/self/ns/net")
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_ne!(inode(&one), inode(&other));
-    assert_ne!(inode(&one), fs::read_link("/proc/self/ns/net").unwrap().to_string_lossy());
+    assert_ne!(
+        inode(&one),
+        fs::read_link("/proc/self/ns/net")
+            .unwrap()
+            .to_string_lossy()
+    );
 }
 
 #[test]
@@ -312,7 +405,11 @@ fn a_fake_root_has_what_a_guest_has() {
     assert_eq!(read("sys/class/net/eth0/device/nodename"), "device/vif/3\n");
     assert_eq!(read("sys/class/net/eth0/device/devtype"), "vif\n");
     assert!(read("proc/meminfo").contains("MemAvailable:       1024 kB\n"));
-    assert!(root.path().join("sys/devices/system/xen_memory/xen_memory0").is_dir());
+    assert!(
+        root.path()
+            .join("sys/devices/system/xen_memory/xen_memory0")
+            .is_dir()
+    );
     root.remove_interface("eth0");
     root.set_balloon_driver(false);
     assert!(!root.path().join("sys/class/net/eth0").exists());

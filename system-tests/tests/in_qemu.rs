@@ -12,7 +12,12 @@ fn the_network_on_debians_kernel() {
 #[test]
 #[ignore = "needs Debian's packages, and runs QEMU"]
 fn the_agent_on_debians_kernel() {
-    let skipped = ["it_is_small", "it_sleeps", "signals_end_it", "a_network_that_never_rests"];
+    let skipped = [
+        "it_is_small",
+        "it_sleeps",
+        "signals_end_it",
+        "a_network_that_never_rests",
+    ];
     Machine::debian().run_tests("agent", &skipped.map(|test| ["--skip", test]).concat());
 }
 

@@ -2,7 +2,12 @@
 //!
 //! What the tests below [`stacked`] make takes a kernel with bonds, teams, VLANs, VRFs and ipvlans.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,7 +17,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use system_tests::{Agent, Bed, Collector, Daemon, MOMENT, Network, Profile, Toolstack, with_both_collectors};
+use system_tests::{
+    Agent, Bed, Collector, Daemon, MOMENT, Network, Profile, Toolstack, with_both_collectors,
+};
 
 with_both_collectors! {
     bursts_of_changes_end_in_the_truth
@@ -48,14 +55,17 @@ fn bed(collector: Collector) -> Bed {
 #[track_caller]
 fn batch(bed: &Bed, lines: &str) {
     bed.root.write("batch", lines);
-    bed.network.ip(&format!("-batch {}", bed.root.join("batch").display()));
+    bed.network
+        .ip(&format!("-batch {}", bed.root.join("batch").display()));
 }
 
 /// The same for many things of which some may be impossible, so that it is waited for.
 fn storm(bed: &Bed, lines: &str) -> Child {
     bed.root.write("storm", lines);
     let mut ip = bed.network.command("ip");
-    ip.args(["-force", "-batch"]).arg(bed.root.join("storm")).stderr(Stdio::null());
+    ip.args(["-force", "-batch"])
+        .arg(bed.root.join("storm"))
+        .stderr(Stdio::null());
     ip.spawn().unwrap()
 }
 
@@ -70,7 +80,10 @@ fn bursts_of_changes_end_in_the_truth(collector: Collector) {
     for round in 0..30 {
         let mut lines = String::new();
         for number in 0..1000 {
-            let (verb, device) = (["add", "add", "del"][number % 3], ["lan", "wan"][number % 2]);
+            let (verb, device) = (
+                ["add", "add", "del"][number % 3],
+                ["lan", "wan"][number % 2],
+            );
             let host = number * (round + 7) % 90;
             writeln!(lines, "addr {verb} 10.3.0.{host}/24 dev {device}").unwrap();
             if number % 50 == 0 {
@@ -127,11 +140,24 @@ fn a_buffer_that_overflowed_is_made_up_for() {
 
 /// How many messages of the kernel the agent has lost.
 fn drops(bed: &Bed, agent: &Agent) -> u64 {
-    let output = bed.network.command("cat").arg("/proc/net/netlink").output().unwrap();
-    let (table, id) = (String::from_utf8(output.stdout).unwrap(), agent.id().to_string());
+    let output = bed
+        .network
+        .command("cat")
+        .arg("/proc/net/netlink")
+        .output()
+        .unwrap();
+    let (table, id) = (
+        String::from_utf8(output.stdout).unwrap(),
+        agent.id().to_string(),
+    );
     // Address in memory, protocol, port (the process, for its first socket), ..., drops, inode.
-    let sockets = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    sockets.filter(|socket| socket[2] == id).map(|socket| socket[8].parse::<u64>().unwrap()).sum()
+    let sockets = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    sockets
+        .filter(|socket| socket[2] == id)
+        .map(|socket| socket[8].parse::<u64>().unwrap())
+        .sum()
 }
 
 fn links_are_renamed_and_moved_and_made_again_in_a_blink(collector: Collector) {
@@ -141,7 +167,10 @@ fn links_are_renamed_and_moved_and_made_again_in_a_blink(collector: Collector) {
     bed.network.ip("addr add 10.0.0.1/24 dev lan");
     bed.await_truth();
     bed.root.add_vif("lan7", 0);
-    batch(&bed, "link set lan down\nlink set lan name lan7\nlink set lan7 up\n");
+    batch(
+        &bed,
+        "link set lan down\nlink set lan name lan7\nlink set lan7 up\n",
+    );
     assert_eq!(address(&bed.await_truth(), "attr/vif/0/name"), Some("lan7"));
     let pid = elsewhere.namespace().split('/').nth(2).unwrap().to_owned();
     bed.network.ip(&format!("link set lan7 netns {pid}"));
@@ -157,7 +186,8 @@ fn links_are_renamed_and_moved_and_made_again_in_a_blink(collector: Collector) {
         assert_eq!(address(&nodes, "attr/vif/1/ipv4/0"), Some("10.0.2.1"));
     }
     // The same index again, for another link.
-    bed.network.ip("link add index 77 lan type veth peer name lan-peer7");
+    bed.network
+        .ip("link add index 77 lan type veth peer name lan-peer7");
     bed.network.ip("link set lan up");
     bed.network.ip("addr add 10.0.3.1/24 dev lan");
     bed.await_truth();
@@ -167,7 +197,10 @@ fn links_are_renamed_and_moved_and_made_again_in_a_blink(collector: Collector) {
          addr add 10.0.4.1/24 dev other\n",
     );
     let nodes = bed.await_truth();
-    assert!(!nodes.values().any(|value| value == "10.0.4.1"), "{nodes:#?}");
+    assert!(
+        !nodes.values().any(|value| value == "10.0.4.1"),
+        "{nodes:#?}"
+    );
 }
 
 fn a_link_becomes_a_vif_when_it_gets_its_name(collector: Collector) {
@@ -178,15 +211,24 @@ fn a_link_becomes_a_vif_when_it_gets_its_name(collector: Collector) {
     bed.network.ip("addr add 10.0.0.1/24 dev eth0");
     bed.await_truth();
     bed.root.add_vif("enX2", 2);
-    batch(&bed, "link set eth0 down\nlink set eth0 name enX2\nlink set enX2 up\n");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/2/ipv4/0"), Some("10.0.0.1"));
+    batch(
+        &bed,
+        "link set eth0 down\nlink set eth0 name enX2\nlink set enX2 up\n",
+    );
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/2/ipv4/0"),
+        Some("10.0.0.1")
+    );
 }
 
 fn the_own_address_of_a_point_to_point_link(collector: Collector) {
     let mut bed = bed(collector);
     let _agent = bed.start();
     bed.network.ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lan");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        Some("10.0.0.1")
+    );
 }
 
 fn one_own_address_with_two_peers(collector: Collector) {
@@ -194,10 +236,16 @@ fn one_own_address_with_two_peers(collector: Collector) {
     let _agent = bed.start();
     bed.network.ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lan");
     bed.network.ip("addr add 10.0.0.1 peer 10.0.0.3/32 dev lan");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        Some("10.0.0.1")
+    );
     bed.network.ip("addr del 10.0.0.1 peer 10.0.0.3/32 dev lan");
     sleep(MOMENT);
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        Some("10.0.0.1")
+    );
     bed.network.ip("addr del 10.0.0.1 peer 10.0.0.2/32 dev lan");
     assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);
 }
@@ -206,15 +254,26 @@ fn the_first_index_waits_for_an_address_that_others_can_use(collector: Collector
     let mut bed = bed(collector);
     let _agent = bed.start();
     let nodes = bed.await_truth();
-    assert!(address(&nodes, "attr/vif/0/ipv6/1").unwrap().starts_with("fe80::"), "{nodes:#?}");
+    assert!(
+        address(&nodes, "attr/vif/0/ipv6/1")
+            .unwrap()
+            .starts_with("fe80::"),
+        "{nodes:#?}"
+    );
     bed.network.ip("addr add 2001:db8::1/64 dev lan nodad");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv6/0"), Some("2001:db8::1"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/0/ipv6/0"),
+        Some("2001:db8::1")
+    );
 }
 
 fn an_address_with_two_prefixes_is_there_until_the_last_is_gone(collector: Collector) {
     let mut bed = bed(collector);
     let _agent = bed.start();
-    batch(&bed, "addr add 10.0.0.1/8 dev lan\naddr add 10.0.0.1/24 dev lan\n");
+    batch(
+        &bed,
+        "addr add 10.0.0.1/8 dev lan\naddr add 10.0.0.1/24 dev lan\n",
+    );
     let nodes = bed.await_truth();
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0/prefix"), Some("24"));
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/1"), None);
@@ -231,16 +290,27 @@ fn labels_change_nothing(collector: Collector) {
     let _agent = bed.start();
     bed.network.ip("addr add 10.0.0.1/24 dev lan label lan:1");
     bed.network.ip("addr add 10.0.0.2/24 dev lan label lan:2");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/1"), Some("10.0.0.2"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/0/ipv4/1"),
+        Some("10.0.0.2")
+    );
 }
 
 fn addresses_are_published_once_they_are_usable(collector: Collector) {
     let mut bed = bed(collector);
     let sysctl = "echo 1 > /proc/sys/net/ipv6/conf/all/accept_dad";
-    assert!(bed.network.command("sh").args(["-c", sysctl]).status().unwrap().success());
+    assert!(
+        bed.network
+            .command("sh")
+            .args(["-c", sysctl])
+            .status()
+            .unwrap()
+            .success()
+    );
     let _agent = bed.start();
     // The peer has it already.
-    bed.network.ip("addr add 2001:db8::bad/64 dev lan-peer nodad");
+    bed.network
+        .ip("addr add 2001:db8::bad/64 dev lan-peer nodad");
     bed.network.ip("addr add 2001:db8::bad/64 dev lan");
     bed.network.ip("addr add 2001:db8::1/64 dev wan");
     let has = |nodes: &BTreeMap<String, String>, ip: &str| nodes.values().any(|value| value == ip);
@@ -248,35 +318,57 @@ fn addresses_are_published_once_they_are_usable(collector: Collector) {
         let tentative = bed.network.ip("-6 addr show dev wan tentative");
         let nodes = bed.nodes();
         // Looked at in this order, it was not usable yet when the nodes were read, or has become so meanwhile.
-        let is_tentative = bed.network.ip("-6 addr show dev wan tentative").contains("2001:db8::1/");
-        assert!(!(is_tentative && has(&nodes, "2001:db8::1")), "it is published too early");
+        let is_tentative = bed
+            .network
+            .ip("-6 addr show dev wan tentative")
+            .contains("2001:db8::1/");
+        assert!(
+            !(is_tentative && has(&nodes, "2001:db8::1")),
+            "it is published too early"
+        );
         if !tentative.contains("2001:db8::1/") {
             break;
         }
     }
     let nodes = bed.await_truth();
     assert!(has(&nodes, "2001:db8::1"), "{nodes:#?}");
-    assert!(bed.network.ip("-6 addr show dev lan").contains("dadfailed"), "nobody answered for it");
+    assert!(
+        bed.network.ip("-6 addr show dev lan").contains("dadfailed"),
+        "nobody answered for it"
+    );
     assert!(!has(&nodes, "2001:db8::bad"), "{nodes:#?}");
 }
 
 fn what_is_down_is_not_published_and_loopback_never(collector: Collector) {
     let mut bed = bed(collector);
     let _agent = bed.start();
-    batch(&bed, "link set lo up\naddr add 10.9.0.1/32 dev lo\naddr add 10.0.0.1/24 dev lan\nlink set wan down\n");
+    batch(
+        &bed,
+        "link set lo up\naddr add 10.9.0.1/32 dev lo\naddr add 10.0.0.1/24 dev lan\nlink set wan down\n",
+    );
     bed.network.ip("addr add 10.0.1.1/24 dev wan");
     bed.network.ip("addr add 127.0.0.9/8 dev lan");
     let nodes = bed.await_truth();
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
     assert_eq!(address(&nodes, "attr/vif/1/ipv4/0"), None);
-    assert!(!nodes.values().any(|value| value.starts_with("127.") || value == "10.9.0.1"));
+    assert!(
+        !nodes
+            .values()
+            .any(|value| value.starts_with("127.") || value == "10.9.0.1")
+    );
     bed.network.ip("link set wan up");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/1/ipv4/0"), Some("10.0.1.1"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/1/ipv4/0"),
+        Some("10.0.1.1")
+    );
 }
 
 fn a_bridge_over_a_vif(collector: Collector) {
     let mut bed = bed(collector);
-    batch(&bed, "addr add 10.0.0.1/24 dev lan\nlink add br0 type bridge\nlink set lan master br0\nlink set br0 up\n");
+    batch(
+        &bed,
+        "addr add 10.0.0.1/24 dev lan\nlink add br0 type bridge\nlink set lan master br0\nlink set br0 up\n",
+    );
     bed.network.ip("addr add 10.1.0.1/24 dev br0");
     let _agent = bed.start();
     let nodes = bed.await_truth();
@@ -294,13 +386,22 @@ fn a_bridge_over_a_vif(collector: Collector) {
 fn changes_of_what_carries_what_are_followed(collector: Collector) {
     let mut bed = bed(collector);
     let _agent = bed.start();
-    batch(&bed, "link add br0 type bridge\nlink set br0 up\naddr add 10.0.0.1/24 dev br0\n");
+    batch(
+        &bed,
+        "link add br0 type bridge\nlink set br0 up\naddr add 10.0.0.1/24 dev br0\n",
+    );
     assert!(!bed.await_truth().values().any(|value| value == "10.0.0.1"));
     for _ in 0..5 {
         bed.network.ip("link set lan master br0");
-        assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+        assert_eq!(
+            address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+            Some("10.0.0.1")
+        );
         bed.network.ip("link set wan master br0");
-        assert_eq!(address(&bed.await_truth(), "attr/vif/1/ipv4/0"), Some("10.0.0.1"));
+        assert_eq!(
+            address(&bed.await_truth(), "attr/vif/1/ipv4/0"),
+            Some("10.0.0.1")
+        );
         bed.network.ip("link set lan nomaster");
         assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);
         bed.network.ip("link set wan nomaster");
@@ -311,10 +412,14 @@ fn changes_of_what_carries_what_are_followed(collector: Collector) {
     bed.network.ip("link del br0");
     bed.await_truth();
     // A macvlan sits on its link for good.
-    bed.network.ip("link add link lan name mac0 type macvlan mode bridge");
+    bed.network
+        .ip("link add link lan name mac0 type macvlan mode bridge");
     bed.network.ip("link set mac0 up");
     bed.network.ip("addr add 10.5.0.1/24 dev mac0");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), Some("10.5.0.1"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        Some("10.5.0.1")
+    );
     bed.network.ip("link del mac0");
     assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);
 }
@@ -336,7 +441,10 @@ fn what_containers_have_of_their_own_stays_out(collector: Collector) {
     );
     let _agent = bed.start();
     let nodes = bed.await_truth();
-    assert!(!nodes.values().any(|value| value.starts_with("172.")), "{nodes:#?}");
+    assert!(
+        !nodes.values().any(|value| value.starts_with("172.")),
+        "{nodes:#?}"
+    );
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
     // The other end of a VIF's namesake in a container has the index of a link here.
     container.ip("link set inside up");
@@ -347,7 +455,10 @@ fn what_containers_have_of_their_own_stays_out(collector: Collector) {
 
 fn stacked_links_can_be_left_out(collector: Collector) {
     let mut bed = bed(collector);
-    batch(&bed, "addr add 10.0.0.1/24 dev lan\nlink add br0 type bridge\nlink set lan master br0\nlink set br0 up\n");
+    batch(
+        &bed,
+        "addr add 10.0.0.1/24 dev lan\nlink add br0 type bridge\nlink set lan master br0\nlink set br0 up\n",
+    );
     bed.network.ip("addr add 10.1.0.1/24 dev br0");
     let _agent = bed.start_with(&["--network-stacked-links=false"]);
     let nodes = bed.await_nodes(|nodes| address(nodes, "attr/vif/0/ipv4/0") == Some("10.0.0.1"));
@@ -360,26 +471,54 @@ fn virtual_functions(collector: Collector) {
     bed.network.add_interface("ens5");
     bed.network.ip("link set ens5 address 02:00:00:00:00:05");
     bed.network.ip("addr add 10.0.0.5/24 dev ens5");
-    bed.root.write("sys/class/net/ens5/device/vendor", "0x8086\n");
-    bed.dom0.write(format!("{home}/xenserver/device/net-sriov-vf/3/mac"), "02:00:00:00:00:05").unwrap();
+    bed.root
+        .write("sys/class/net/ens5/device/vendor", "0x8086\n");
+    bed.dom0
+        .write(
+            format!("{home}/xenserver/device/net-sriov-vf/3/mac"),
+            "02:00:00:00:00:05",
+        )
+        .unwrap();
     let function = "xenserver/attr/net-sriov-vf/3";
     let is_there = |nodes: &BTreeMap<String, String>| {
-        nodes.get(&format!("{function}/ipv4/0")).is_some_and(|value| value == "10.0.0.5")
+        nodes
+            .get(&format!("{function}/ipv4/0"))
+            .is_some_and(|value| value == "10.0.0.5")
     };
     let agent = bed.start();
     let mut before = bed.await_nodes(is_there);
-    assert!(!before.keys().any(|path| path.starts_with(&format!("{function}/name"))), "that is for VIFs");
+    assert!(
+        !before
+            .keys()
+            .any(|path| path.starts_with(&format!("{function}/name"))),
+        "that is for VIFs"
+    );
     agent.stop();
     let mut second = None;
     let requests = bed.requests_during(|bed| {
         second = Some(bed.start());
     });
-    assert!(!requests.contains_key("WRITE") && !requests.contains_key("RM"), "{requests:?}");
+    assert!(
+        !requests.contains_key("WRITE") && !requests.contains_key("RM"),
+        "{requests:?}"
+    );
     // The toolstack takes it away, gives it back, and changes its mind on the way.
-    bed.dom0.remove(format!("{home}/xenserver/device/net-sriov-vf/3")).unwrap();
+    bed.dom0
+        .remove(format!("{home}/xenserver/device/net-sriov-vf/3"))
+        .unwrap();
     bed.await_nodes(|nodes| !nodes.keys().any(|path| path.starts_with(function)));
-    bed.dom0.write(format!("{home}/xenserver/device/net-sriov-vf/3/mac"), "02:00:00:00:00:06").unwrap();
-    bed.dom0.write(format!("{home}/xenserver/device/net-sriov-vf/3/mac"), "02:00:00:00:00:05").unwrap();
+    bed.dom0
+        .write(
+            format!("{home}/xenserver/device/net-sriov-vf/3/mac"),
+            "02:00:00:00:00:06",
+        )
+        .unwrap();
+    bed.dom0
+        .write(
+            format!("{home}/xenserver/device/net-sriov-vf/3/mac"),
+            "02:00:00:00:00:05",
+        )
+        .unwrap();
     bed.await_nodes(is_there);
     bed.network.ip("link del ens5");
     let after = bed.await_nodes(|nodes| !nodes.keys().any(|path| path.starts_with(function)));
@@ -389,7 +528,10 @@ fn virtual_functions(collector: Collector) {
 
 fn indices_stay_over_a_restart_and_are_used_again(collector: Collector) {
     let mut bed = bed(collector);
-    batch(&bed, "addr add 10.0.0.1/32 dev lan\naddr add 10.0.0.2/32 dev lan\naddr add 10.0.0.3/32 dev lan\n");
+    batch(
+        &bed,
+        "addr add 10.0.0.1/32 dev lan\naddr add 10.0.0.2/32 dev lan\naddr add 10.0.0.3/32 dev lan\n",
+    );
     let agent = bed.start();
     bed.network.ip("addr del 10.0.0.1/32 dev lan");
     let nodes = bed.await_truth();
@@ -399,9 +541,15 @@ fn indices_stay_over_a_restart_and_are_used_again(collector: Collector) {
     );
     agent.stop();
     let _agent = bed.start();
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/2"), Some("10.0.0.3"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/0/ipv4/2"),
+        Some("10.0.0.3")
+    );
     bed.network.ip("addr add 10.0.0.4/32 dev lan");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), Some("10.0.0.4"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        Some("10.0.0.4")
+    );
 }
 
 fn the_most_important_address_is_first(collector: Collector) {
@@ -416,19 +564,32 @@ fn the_most_important_address_is_first(collector: Collector) {
     let v4 = [0, 1, 2].map(|slot| address(&nodes, &format!("attr/vif/0/ipv4/{slot}")).unwrap());
     assert_eq!(v4, ["10.0.0.1", "10.1.0.1", "10.0.0.2"]);
     let v6 = [0, 1, 2].map(|slot| address(&nodes, &format!("attr/vif/0/ipv6/{slot}")).unwrap());
-    assert!(v6[0] == "2001:db8::1" && v6[1] == "fd00::1" && v6[2].starts_with("fe80::"), "{v6:?}");
+    assert!(
+        v6[0] == "2001:db8::1" && v6[1] == "fd00::1" && v6[2].starts_with("fe80::"),
+        "{v6:?}"
+    );
 }
 
 fn more_addresses_than_any_fixed_number(collector: Collector) {
     let mut bed = bed(collector);
     let mut lines = String::new();
     for host in 0..140 {
-        writeln!(lines, "addr add 10.0.0.{host}/32 dev lan\naddr add 2001:db8::{host}/64 dev wan nodad").unwrap();
+        writeln!(
+            lines,
+            "addr add 10.0.0.{host}/32 dev lan\naddr add 2001:db8::{host}/64 dev wan nodad"
+        )
+        .unwrap();
     }
     batch(&bed, &lines);
     let _agent = bed.start();
     assert!(address(&bed.await_truth(), "attr/vif/0/ipv4/139").is_some());
-    batch(&bed, &lines.replace("add 10.0", "del 10.0").replace(" nodad", "").replace("add 2001", "del 2001"));
+    batch(
+        &bed,
+        &lines
+            .replace("add 10.0", "del 10.0")
+            .replace(" nodad", "")
+            .replace("add 2001", "del 2001"),
+    );
     bed.await_truth();
 }
 
@@ -436,12 +597,18 @@ fn names_and_hardware_addresses_follow(collector: Collector) {
     let mut bed = bed(collector);
     let _agent = bed.start();
     bed.network.ip("link set lan address 00:16:3e:0a:0b:0c");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/mac/0"), Some("00:16:3e:0a:0b:0c"));
+    assert_eq!(
+        address(&bed.await_truth(), "attr/vif/0/mac/0"),
+        Some("00:16:3e:0a:0b:0c")
+    );
 }
 
 fn what_the_settings_leave_out(collector: Collector) {
     let mut bed = bed(collector);
-    batch(&bed, "addr add 10.0.0.1/24 dev lan\naddr add 10.1.0.1/24 dev lan\naddr add 10.0.0.9/24 dev wan\n");
+    batch(
+        &bed,
+        "addr add 10.0.0.1/24 dev lan\naddr add 10.1.0.1/24 dev lan\naddr add 10.0.0.9/24 dev wan\n",
+    );
     let _agent = bed.start_with(&[
         "--network-leave-out-interfaces",
         "w*",
@@ -451,19 +618,44 @@ fn what_the_settings_leave_out(collector: Collector) {
     let nodes = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0/prefix"));
     sleep(MOMENT);
     assert_eq!(bed.nodes(), nodes);
-    let paths: Vec<_> = nodes.keys().filter_map(|path| path.strip_prefix("attr/vif/")).collect();
-    assert_eq!(paths, ["0", "0/ipv4", "0/ipv4/0", "0/ipv4/0/prefix", "0/mac", "0/mac/0", "0/name"]);
+    let paths: Vec<_> = nodes
+        .keys()
+        .filter_map(|path| path.strip_prefix("attr/vif/"))
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "0",
+            "0/ipv4",
+            "0/ipv4/0",
+            "0/ipv4/0/prefix",
+            "0/mac",
+            "0/mac/0",
+            "0/name"
+        ]
+    );
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
 }
 
 fn temporary_addresses(collector: Collector) {
     let mut bed = bed(collector);
     let sysctl = "echo 2 > /proc/sys/net/ipv6/conf/lan/use_tempaddr";
-    assert!(bed.network.command("sh").args(["-c", sysctl]).status().unwrap().success());
-    bed.network.ip("addr add 2001:db8::1/64 dev lan nodad mngtmpaddr");
+    assert!(
+        bed.network
+            .command("sh")
+            .args(["-c", sysctl])
+            .status()
+            .unwrap()
+            .success()
+    );
+    bed.network
+        .ip("addr add 2001:db8::1/64 dev lan nodad mngtmpaddr");
     while bed.network.ip("-6 addr show dev lan").contains("tentative") {}
     let temporary = bed.network.ip("-6 addr show dev lan temporary");
-    let temporary = temporary.split_whitespace().find(|word| word.starts_with("2001:")).unwrap();
+    let temporary = temporary
+        .split_whitespace()
+        .find(|word| word.starts_with("2001:"))
+        .unwrap();
     let (temporary, _) = temporary.split_once('/').unwrap();
     let agent = bed.start();
     let nodes = bed.await_truth();
@@ -490,13 +682,20 @@ fn what_flaps_is_no_burden_and_is_right_in_the_end() {
         bed.network.ip("addr add 10.0.0.2/24 dev lan");
         let end = Instant::now();
         let nodes = bed.await_truth();
-        assert!(end.elapsed() < Duration::from_secs(1), "right after {:?}", end.elapsed());
+        assert!(
+            end.elapsed() < Duration::from_secs(1),
+            "right after {:?}",
+            end.elapsed()
+        );
         assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.2"));
     });
     assert!(flaps >= 10_000, "only {flaps} changes");
     // To add an address takes two writes.
     let publications = requests["WRITE"] / 2 + requests.get("RM").unwrap_or(&0);
-    assert!((10..=100).contains(&publications), "{publications} publications");
+    assert!(
+        (10..=100).contains(&publications),
+        "{publications} publications"
+    );
     assert_eq!(agent.stop(), "");
 }
 
@@ -517,7 +716,15 @@ fn without_netlink_it_looks_from_time_to_time_and_says_so_once() {
     let mut bed = bed(Collector::Netlink);
     let without_netlink = bed.root.join("without-netlink");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/shim/without-netlink.c");
-    assert!(Command::new("cc").arg("-o").arg(&without_netlink).arg(source).status().unwrap().success());
+    assert!(
+        Command::new("cc")
+            .arg("-o")
+            .arg(&without_netlink)
+            .arg(source)
+            .status()
+            .unwrap()
+            .success()
+    );
     let agent = |bed: &Bed, mode: &str| {
         let whole = bed.command(Profile::Debug);
         let mut command = bed.network.command(&without_netlink);
@@ -529,13 +736,22 @@ fn without_netlink_it_looks_from_time_to_time_and_says_so_once() {
     };
     let mut refused = agent(&bed, "netlink");
     assert_eq!(refused.wait().code(), Some(1));
-    assert!(refused.log().contains("see the network: rtnetlink: open a socket: "), "{}", refused.log());
+    assert!(
+        refused
+            .log()
+            .contains("see the network: rtnetlink: open a socket: "),
+        "{}",
+        refused.log()
+    );
     let fallen_back = agent(&bed, "auto");
     bed.await_truth();
     bed.network.ip("addr add 10.0.0.1/24 dev lan");
     bed.await_truth();
     let log = fallen_back.stop();
-    assert!(log.lines().count() == 1 && log.contains("looking at the network every 0.05 s instead"), "{log}");
+    assert!(
+        log.lines().count() == 1 && log.contains("looking at the network every 0.05 s instead"),
+        "{log}"
+    );
 }
 
 /// Links of kinds that not every kernel is built with.
@@ -566,7 +782,10 @@ mod stacked {
         bed.network.ip("link del lan.5");
         bed.network.ip("link set wan nomaster");
         let nodes = bed.await_truth();
-        assert!(address(&nodes, "attr/vif/0/ipv4/0").is_none() && address(&nodes, "attr/vif/1/ipv4/0").is_none());
+        assert!(
+            address(&nodes, "attr/vif/0/ipv4/0").is_none()
+                && address(&nodes, "attr/vif/1/ipv4/0").is_none()
+        );
     }
 
     fn over_both(collector: Collector, lines: &str, master: &str) {
@@ -574,10 +793,15 @@ mod stacked {
         let _agent = bed.start();
         batch(&bed, lines);
         for port in ["lan", "wan"] {
-            let lines = format!("link set {port} down\nlink set {port} master {master}\nlink set {port} up\n");
+            let lines = format!(
+                "link set {port} down\nlink set {port} master {master}\nlink set {port} up\n"
+            );
             batch(&bed, &lines);
         }
-        batch(&bed, &format!("link set {master} up\naddr add 10.0.0.1/24 dev {master}\n"));
+        batch(
+            &bed,
+            &format!("link set {master} up\naddr add 10.0.0.1/24 dev {master}\n"),
+        );
         let nodes = bed.await_truth();
         assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
         assert_eq!(address(&nodes, "attr/vif/1/ipv4/0"), Some("10.0.0.1"));
@@ -586,7 +810,11 @@ mod stacked {
     }
 
     fn a_bond_over_two_vifs(collector: Collector) {
-        over_both(collector, "link add bond0 type bond mode active-backup miimon 100\n", "bond0");
+        over_both(
+            collector,
+            "link add bond0 type bond mode active-backup miimon 100\n",
+            "bond0",
+        );
     }
 
     fn a_team_over_two_vifs(collector: Collector) {
@@ -638,8 +866,14 @@ mod stacked {
         let _agent = bed.start();
         let nodes = bed.await_truth();
         for vif in [0, 1] {
-            assert_eq!(address(&nodes, &format!("attr/vif/{vif}/ipv4/0")), Some("10.7.0.1"));
-            assert_eq!(address(&nodes, &format!("attr/vif/{vif}/ipv4/1")), Some("10.8.0.1"));
+            assert_eq!(
+                address(&nodes, &format!("attr/vif/{vif}/ipv4/0")),
+                Some("10.7.0.1")
+            );
+            assert_eq!(
+                address(&nodes, &format!("attr/vif/{vif}/ipv4/1")),
+                Some("10.8.0.1")
+            );
         }
         bed.network.ip("link set bond0.7 nomaster");
         assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);

@@ -1,6 +1,10 @@
 //! Settings of the agent as a process: what it makes of files, of SIGHUP, and what it would publish with them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,14 +38,27 @@ impl Bed {
         server.listen(root.join("socket"), DOMAIN).unwrap();
         let server = server.spawn().unwrap();
         let log = fs::File::create(root.join("log")).unwrap();
-        command.arg("--stderr").arg("--config").arg(root.join("config.toml"));
-        command.arg("--xenstore").arg(format!("socket={}", root.join("socket").display()));
+        command
+            .arg("--stderr")
+            .arg("--config")
+            .arg(root.join("config.toml"));
+        command
+            .arg("--xenstore")
+            .arg(format!("socket={}", root.join("socket").display()));
         let process = command.env_remove("RUST_LOG").stderr(log).spawn().unwrap();
-        Bed { root, server, process }
+        Bed {
+            root,
+            server,
+            process,
+        }
     }
 
     fn log(&self) -> Vec<String> {
-        fs::read_to_string(self.root.join("log")).unwrap().lines().map(str::to_owned).collect()
+        fs::read_to_string(self.root.join("log"))
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn nodes(&self) -> BTreeMap<String, String> {
@@ -50,7 +67,10 @@ impl Bed {
     }
 
     #[track_caller]
-    fn await_nodes(&self, is_right: impl Fn(&BTreeMap<String, String>) -> bool) -> BTreeMap<String, String> {
+    fn await_nodes(
+        &self,
+        is_right: impl Fn(&BTreeMap<String, String>) -> bool,
+    ) -> BTreeMap<String, String> {
         eventually(|| Some(self.nodes()).filter(|nodes| is_right(nodes)), SOON)
     }
 
@@ -65,9 +85,14 @@ impl Bed {
             || {
                 let said: Vec<_> = self.log()[before..]
                     .iter()
-                    .map(|line| line.trim_start_matches("xen-guest-agent: ").replace(&file, "FILE"))
+                    .map(|line| {
+                        line.trim_start_matches("xen-guest-agent: ")
+                            .replace(&file, "FILE")
+                    })
                     .collect();
-                said.last().is_some_and(|line| line.contains(last)).then_some(said)
+                said.last()
+                    .is_some_and(|line| line.contains(last))
+                    .then_some(said)
             },
             SOON,
         )
@@ -83,7 +108,11 @@ impl Drop for Bed {
 
 /// Writes the file of settings: `root` is in the first line if it is not among the others.
 fn write(root: &FakeRoot, settings: &str) {
-    let first = if settings.contains("root") { String::new() } else { format!("root = \"{}\"", root.path().display()) };
+    let first = if settings.contains("root") {
+        String::new()
+    } else {
+        format!("root = \"{}\"", root.path().display())
+    };
     root.write("config.toml", &format!("{first}\n{settings}"));
 }
 
@@ -92,21 +121,50 @@ fn agent() -> Command {
 }
 
 fn run(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = command.env_remove("RUST_LOG").output().unwrap();
-    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.env_remove("RUST_LOG").output().unwrap();
+    (
+        status.code(),
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    )
 }
 
 #[test]
 fn on_sighup_good_settings_take_effect() {
     let bed = Bed::start("network.mode = \"off\"\n", agent());
-    bed.await_nodes(|nodes| nodes.contains_key("data/updated") && nodes.contains_key("data/os_name"));
-    let said = bed.reload("schema = \"rfc\"\nloglevel = \"debug\"\nnetwork.mode = \"off\"", "read again");
+    bed.await_nodes(|nodes| {
+        nodes.contains_key("data/updated") && nodes.contains_key("data/os_name")
+    });
+    let said = bed.reload(
+        "schema = \"rfc\"\nloglevel = \"debug\"\nnetwork.mode = \"off\"",
+        "read again",
+    );
     assert_eq!(said, ["info: settings were read again"]);
-    let nodes = bed.await_nodes(|nodes| nodes.contains_key("data/os/name") && !nodes.contains_key("data/os_name"));
-    assert!(nodes.contains_key("data/meminfo_free") && nodes.contains_key("attr/PVAddons/MajorVersion"));
+    let nodes = bed.await_nodes(|nodes| {
+        nodes.contains_key("data/os/name") && !nodes.contains_key("data/os_name")
+    });
+    assert!(
+        nodes.contains_key("data/meminfo_free") && nodes.contains_key("attr/PVAddons/MajorVersion")
+    );
     // The new level is in force: this is said for debugging only.
-    bed.server.with(|server| server.store_mut().write(format!("/local/domain/{DOMAIN}/data/os_name"), "x").unwrap());
-    eventually(|| bed.log().iter().any(|line| line.contains("debug: somebody changed data/os_name")), SOON);
+    bed.server.with(|server| {
+        server
+            .store_mut()
+            .write(format!("/local/domain/{DOMAIN}/data/os_name"), "x")
+            .unwrap()
+    });
+    eventually(
+        || {
+            bed.log()
+                .iter()
+                .any(|line| line.contains("debug: somebody changed data/os_name"))
+        },
+        SOON,
+    );
     bed.reload("network.mode = \"off\"\n", "read again");
     bed.await_nodes(|nodes| nodes.contains_key("data/os_name") && !nodes.contains_key("data/os"));
 }
@@ -114,10 +172,18 @@ fn on_sighup_good_settings_take_effect() {
 #[test]
 fn on_sighup_wrong_settings_change_nothing() {
     let bed = Bed::start("network.mode = \"off\"\n", agent());
-    let is_whole = |nodes: &BTreeMap<_, _>| nodes.get("data/updated").is_some_and(|date: &String| !date.is_empty());
-    let before = bed.await_nodes(|nodes| is_whole(nodes) && nodes.contains_key("attr/PVAddons/Installed"));
+    let is_whole = |nodes: &BTreeMap<_, _>| {
+        nodes
+            .get("data/updated")
+            .is_some_and(|date: &String| !date.is_empty())
+    };
+    let before =
+        bed.await_nodes(|nodes| is_whole(nodes) && nodes.contains_key("attr/PVAddons/Installed"));
     let said = bed.reload("loglevel = \"debug\"\nschema = \"x\"", "settings stay");
-    assert_eq!(said, ["error: settings stay as they were: FILE:3: schema is \"x\"; allowed: std or rfc"]);
+    assert_eq!(
+        said,
+        ["error: settings stay as they were: FILE:3: schema is \"x\"; allowed: std or rfc"]
+    );
     assert_eq!(bed.nodes(), before);
     // The level was not taken over either.
     let said = bed.reload("network.mode = \"off\"", "read again");
@@ -128,15 +194,34 @@ fn on_sighup_wrong_settings_change_nothing() {
 fn on_sighup_what_was_refused_is_tried_again_whatever_the_settings_are() {
     let bed = Bed::start("network.mode = \"off\"\n", agent());
     let before = bed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
-    for (settings, said) in [("network.mode = \"off\"", "read again"), ("schema = \"x\"", "settings stay")] {
+    for (settings, said) in [
+        ("network.mode = \"off\"", "read again"),
+        ("schema = \"x\"", "settings stay"),
+    ] {
         bed.server.with(|server| {
             let path = Path::new("data/os_name").unwrap();
-            let refusal = Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path, code: ErrorCode::EACCES };
+            let refusal = Refusal {
+                domain: DOMAIN,
+                kind: Some(Kind::WRITE),
+                path,
+                code: ErrorCode::EACCES,
+            };
             server.store_mut().faults.refuse.push(refusal);
-            server.store_mut().write(format!("/local/domain/{DOMAIN}/data/os_name"), "theirs").unwrap();
+            server
+                .store_mut()
+                .write(format!("/local/domain/{DOMAIN}/data/os_name"), "theirs")
+                .unwrap();
         });
-        eventually(|| bed.log().last().is_some_and(|line| line.contains("WRITE data/os_name: EACCES")), SOON);
-        bed.server.with(|server| server.store_mut().faults.refuse.clear());
+        eventually(
+            || {
+                bed.log()
+                    .last()
+                    .is_some_and(|line| line.contains("WRITE data/os_name: EACCES"))
+            },
+            SOON,
+        );
+        bed.server
+            .with(|server| server.store_mut().faults.refuse.clear());
         bed.reload(settings, said);
         bed.await_nodes(|nodes| nodes.get("data/os_name") == before.get("data/os_name"));
     }
@@ -147,16 +232,41 @@ fn on_sighup_what_needs_a_restart_is_said() {
     let bed = Bed::start("network.mode = \"off\"\n", agent());
     bed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
     // The command line has another xenstore, and goes before the file.
-    let said = bed.reload("root = \"/x\"\nxenstore = \"auto\"\nnetwork.mode = \"off\"\nschema = \"rfc\"", "read again");
-    assert_eq!(said, ["warning: root = \"/x\" takes effect after a restart", "info: settings were read again"]);
+    let said = bed.reload(
+        "root = \"/x\"\nxenstore = \"auto\"\nnetwork.mode = \"off\"\nschema = \"rfc\"",
+        "read again",
+    );
+    assert_eq!(
+        said,
+        [
+            "warning: root = \"/x\" takes effect after a restart",
+            "info: settings were read again"
+        ]
+    );
     let nodes = bed.await_nodes(|nodes| nodes.contains_key("data/os/name"));
     // It is so until there is one.
-    assert_eq!(bed.reload("root = \"/x\"\nnetwork.mode = \"off\"", "read again").len(), 2);
-    let volumes = ["warning: volumes.enabled = true takes effect after a restart", "info: settings were read again"];
+    assert_eq!(
+        bed.reload("root = \"/x\"\nnetwork.mode = \"off\"", "read again")
+            .len(),
+        2
+    );
+    let volumes = [
+        "warning: volumes.enabled = true takes effect after a restart",
+        "info: settings were read again",
+    ];
     for _ in 0..2 {
-        assert_eq!(bed.reload("volumes.enabled = true\nnetwork.mode = \"off\"", "read again"), volumes);
+        assert_eq!(
+            bed.reload(
+                "volumes.enabled = true\nnetwork.mode = \"off\"",
+                "read again"
+            ),
+            volumes
+        );
     }
-    assert_eq!(bed.reload("network.mode = \"off\"", "read again"), ["info: settings were read again"]);
+    assert_eq!(
+        bed.reload("network.mode = \"off\"", "read again"),
+        ["info: settings were read again"]
+    );
     assert_eq!(nodes["data/os/name"], "Debian GNU/Linux 12 (bookworm)");
 }
 
@@ -167,14 +277,25 @@ fn on_sighup_the_network_is_looked_at_in_another_way() {
     network.add_interface("lan");
     network.ip("addr add 10.0.0.2/24 dev lan");
     network.ip("addr add 10.1.0.2/24 dev lan");
-    let bed = Bed::start("", network.command(build("xen-guest-agent", Profile::Debug)));
-    let has = |nodes: &BTreeMap<String, String>, address: &str| nodes.values().any(|value| value == address);
+    let bed = Bed::start(
+        "",
+        network.command(build("xen-guest-agent", Profile::Debug)),
+    );
+    let has = |nodes: &BTreeMap<String, String>, address: &str| {
+        nodes.values().any(|value| value == address)
+    };
     bed.await_nodes(|nodes| has(nodes, "10.0.0.2") && has(nodes, "10.1.0.2"));
-    bed.reload("network.leave-out-addresses = [\"10.1.0.0/16\"]", "read again");
+    bed.reload(
+        "network.leave-out-addresses = [\"10.1.0.0/16\"]",
+        "read again",
+    );
     bed.await_nodes(|nodes| has(nodes, "10.0.0.2") && !has(nodes, "10.1.0.2"));
     bed.reload("network.mode = \"off\"", "read again");
     bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0"));
-    bed.reload("[network]\nmode = \"poll\"\npoll-period = 0.05", "read again");
+    bed.reload(
+        "[network]\nmode = \"poll\"\npoll-period = 0.05",
+        "read again",
+    );
     bed.await_nodes(|nodes| has(nodes, "10.1.0.2"));
     network.ip("addr add 10.2.0.2/24 dev lan");
     bed.await_nodes(|nodes| has(nodes, "10.2.0.2"));
@@ -189,12 +310,17 @@ fn what_is_shown_is_what_is_published() {
     let network = Network::new();
     network.add_interface("lan");
     network.ip("addr add 10.0.0.2/24 dev lan");
-    let bed = Bed::start("", network.command(build("xen-guest-agent", Profile::Debug)));
+    let bed = Bed::start(
+        "",
+        network.command(build("xen-guest-agent", Profile::Debug)),
+    );
     // The link's own address comes last.
     let published = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
     for mode in ["netlink", "poll"] {
         let mut command = network.command(build("xen-guest-agent", Profile::Debug));
-        command.args(["show", "--format", "json", "--network-mode", mode, "--root"]).arg(bed.root.path());
+        command
+            .args(["show", "--format", "json", "--network-mode", mode, "--root"])
+            .arg(bed.root.path());
         let (code, shown, said) = run(&mut command);
         assert_eq!((code, said.as_str()), (Some(0), ""));
         let mut count = 0;
@@ -216,17 +342,27 @@ fn what_is_shown_is_what_is_published() {
 #[test]
 fn show_needs_no_xen() {
     let root = FakeRoot::new();
-    let (code, shown, said) = run(agent().args(["show", "--network-mode=off", "--root"]).arg(root.path()));
+    let (code, shown, said) = run(agent()
+        .args(["show", "--network-mode=off", "--root"])
+        .arg(root.path()));
     assert_eq!(code, Some(0));
-    let hint =
-        "xen-guest-agent: warning: no network interface here is a VIF; with --xenstore embedded each counts as one\n";
+    let hint = "xen-guest-agent: warning: no network interface here is a VIF; with --xenstore embedded each counts as one\n";
     assert_eq!(said, hint);
-    for line in ["attr = \"\"\n PVAddons = \"\"\n", "\n meminfo_total = \"1048576\"\n", "\n os_minorver = \"5\"\n"] {
+    for line in [
+        "attr = \"\"\n PVAddons = \"\"\n",
+        "\n meminfo_total = \"1048576\"\n",
+        "\n os_minorver = \"5\"\n",
+    ] {
         assert!(shown.contains(line), "{line} is not in {shown}");
     }
-    let (code, shown, said) = run(agent().args(["show", "--schema=rfc", "--format=json", "--root"]).arg(root.path()));
+    let (code, shown, said) = run(agent()
+        .args(["show", "--schema=rfc", "--format=json", "--root"])
+        .arg(root.path()));
     assert_eq!((code, said.as_str()), (Some(0), ""));
-    assert!(shown.contains("\n  \"data/os/version\": \"12.5\",\n"), "{shown}");
+    assert!(
+        shown.contains("\n  \"data/os/version\": \"12.5\",\n"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -234,29 +370,53 @@ fn settings_are_shown_and_what_is_wrong_with_them() {
     let root = FakeRoot::new();
     root.write("config.toml", "\n[memory]\nperiod = 5\n");
     let file = root.join("config.toml");
-    let (code, shown, said) =
-        run(agent().env("XENSTORE_SCHEMA", "rfc").args(["config", "-l", "warn", "--config"]).arg(&file));
+    let (code, shown, said) = run(agent()
+        .env("XENSTORE_SCHEMA", "rfc")
+        .args(["config", "-l", "warn", "--config"])
+        .arg(&file));
     assert_eq!((code, said.as_str()), (Some(0), ""));
     let origin = format!("period = 5  # {}:3\n", file.display());
-    for line in ["loglevel = \"warn\"  # command line\n", "schema = \"rfc\"  # environment XENSTORE_SCHEMA\n", &origin]
-    {
+    for line in [
+        "loglevel = \"warn\"  # command line\n",
+        "schema = \"rfc\"  # environment XENSTORE_SCHEMA\n",
+        &origin,
+    ] {
         assert!(shown.contains(line), "{line} is not in {shown}");
     }
     root.write("config.toml", "[memory]\nperoid = 5\n");
     for action in [&["config"][..], &["show"], &[]] {
         let (code, shown, said) = run(agent().args(action).arg("--config").arg(&file));
-        let expected =
-            format!("{}:2: there is no setting memory.peroid; the nearest is memory.period\n", file.display());
-        assert_eq!((code, shown, said), (Some(2), String::new(), format!("xen-guest-agent: {expected}")));
+        let expected = format!(
+            "{}:2: there is no setting memory.peroid; the nearest is memory.period\n",
+            file.display()
+        );
+        assert_eq!(
+            (code, shown, said),
+            (
+                Some(2),
+                String::new(),
+                format!("xen-guest-agent: {expected}")
+            )
+        );
     }
 }
 
 #[test]
 fn a_try_out_ends_with_its_terminal() {
-    let mut process =
-        agent().args(["--xenstore=embedded", "--network-mode=off"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut process = agent()
+        .args(["--xenstore=embedded", "--network-mode=off"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(process.stdout.take().unwrap()), &mut line).unwrap();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(process.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
     kill_process(Pid::from_child(&process), Signal::HUP).unwrap();
-    assert_eq!(eventually(|| process.try_wait().unwrap(), SOON).code(), Some(0));
+    assert_eq!(
+        eventually(|| process.try_wait().unwrap(), SOON).code(),
+        Some(0)
+    );
 }

@@ -1,6 +1,11 @@
 //! The agent in a guest whose quota of nodes is used up by others, on both daemons.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 use rustix::process::Signal;
 use system_tests::{Bed, Collector, Daemon, Profile, Toolstack, on_both_daemons};
@@ -16,22 +21,38 @@ const LEFT: usize = 30;
 fn what_is_worth_most_is_there_and_the_rest_comes_when_there_is_room(daemon: Daemon) {
     let mut bed = Bed::new(daemon, Toolstack::Xapi, Collector::Netlink, &["lan", "wan"]);
     for last in 1..10 {
-        bed.network.ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
+        bed.network
+            .ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
     }
     let mut others = Client::new(Transport::connect(bed.guest.socket()).unwrap());
     // C xenstored stops at some 530 below one node.
     let mut names = (0..2000).map(|number| format!("vm-data/{}/{number}", number / 200));
-    let mut filled: Vec<_> = names.by_ref().take_while(|name| others.write(name, "").is_ok()).collect();
-    assert!((500..1100).contains(&filled.len()), "{} nodes", filled.len());
+    let mut filled: Vec<_> = names
+        .by_ref()
+        .take_while(|name| others.write(name, "").is_ok())
+        .collect();
+    assert!(
+        (500..1100).contains(&filled.len()),
+        "{} nodes",
+        filled.len()
+    );
     for name in filled.drain(filled.len() - LEFT..) {
         others.remove(name).unwrap();
     }
     let mut agent = bed.start_as(Profile::Debug);
     let nodes = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0"));
-    for node in ["attr/PVAddons/MajorVersion", "attr/PVAddons/BuildVersion", "data/os_distro", "data/os_name"] {
+    for node in [
+        "attr/PVAddons/MajorVersion",
+        "attr/PVAddons/BuildVersion",
+        "data/os_distro",
+        "data/os_name",
+    ] {
         assert!(nodes.contains_key(node), "{node} of {nodes:#?}");
     }
-    assert!(!nodes.contains_key("attr/vif/0/ipv4/8/prefix"), "there was room for all");
+    assert!(
+        !nodes.contains_key("attr/vif/0/ipv4/8/prefix"),
+        "there was room for all"
+    );
     // When there is room, it is used at the next comparison, or when the agent is told to.
     for name in filled {
         others.remove(name).unwrap();
@@ -40,6 +61,12 @@ fn what_is_worth_most_is_there_and_the_rest_comes_when_there_is_room(daemon: Dae
     bed.await_truth();
     assert!(agent.is_running());
     let log = agent.stop();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("left out")).collect();
-    assert!(lines.len() == 1 && lines[0].contains("until there is room"), "{log}");
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("left out"))
+        .collect();
+    assert!(
+        lines.len() == 1 && lines[0].contains("until there is room"),
+        "{log}"
+    );
 }

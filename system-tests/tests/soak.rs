@@ -4,7 +4,12 @@
 //! connections break, xenstored stands still, and the agent is told to read its settings from time to time. Throughout, what
 //! is published is soon the truth, and memory and descriptors stay as they are.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +34,12 @@ const AT_ONCE: u32 = 9;
 const QUARREL: Duration = Duration::from_secs(125);
 
 /// Nodes that dom0 removes. Some may not be there: an interface that is down has no address.
-const REMOVED: [&str; 4] = ["attr/vif/0", "attr/vif/1/name", "attr/PVAddons/MajorVersion", "attr/vif"];
+const REMOVED: [&str; 4] = [
+    "attr/vif/0",
+    "attr/vif/1/name",
+    "attr/PVAddons/MajorVersion",
+    "attr/vif",
+];
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect(name))
@@ -67,7 +77,12 @@ struct Soak {
 
 impl Soak {
     fn begin(seed: u64) -> Self {
-        let mut bed = Bed::new(Daemon::C, Toolstack::Xapi, Collector::Netlink, &["lan", "wan"]);
+        let mut bed = Bed::new(
+            Daemon::C,
+            Toolstack::Xapi,
+            Collector::Netlink,
+            &["lan", "wan"],
+        );
         let mut command = bed.command(Profile::Release);
         command.args(["--memory-period", "5"]);
         // What glibc keeps for itself of freed memory grows slowly, and would hide a leak.
@@ -93,9 +108,18 @@ impl Soak {
         let link = dice.one_of(&["lan", "wan"]);
         let address = format!("10.{}.0.{}/24", dice.below(3), dice.below(8) + 1);
         match kind {
-            0..=4 => drop(bed.network.ip(&format!("addr replace {address} dev {link}"))),
-            5..=7 => drop(bed.network.ip(&format!("addr flush dev {link} to {address}"))),
-            8 => drop(bed.network.ip(&format!("addr replace 2001:db8::{}/64 dev {link} nodad", dice.below(20)))),
+            0..=4 => drop(
+                bed.network
+                    .ip(&format!("addr replace {address} dev {link}")),
+            ),
+            5..=7 => drop(
+                bed.network
+                    .ip(&format!("addr flush dev {link} to {address}")),
+            ),
+            8 => drop(bed.network.ip(&format!(
+                "addr replace 2001:db8::{}/64 dev {link} nodad",
+                dice.below(20)
+            ))),
             9 => {
                 bed.network.ip(&format!("link set {link} down"));
                 bed.network.ip(&format!("link set {link} up"));
@@ -107,7 +131,8 @@ impl Soak {
             11 => {
                 let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
                 kill_process(server, Signal::STOP).unwrap();
-                bed.network.ip(&format!("addr replace {address} dev {link}"));
+                bed.network
+                    .ip(&format!("addr replace {address} dev {link}"));
                 sleep(Duration::from_millis(dice.below(400)));
                 kill_process(server, Signal::CONT).unwrap();
             }
@@ -115,10 +140,14 @@ impl Soak {
             // An address in a hundred ways, and then as it was.
             13 => {
                 let batch: String = (1..=50)
-                    .flat_map(|last| ["add", "del"].map(|verb| format!("addr {verb} 10.9.0.{last}/32 dev {link}\n")))
+                    .flat_map(|last| {
+                        ["add", "del"]
+                            .map(|verb| format!("addr {verb} 10.9.0.{last}/32 dev {link}\n"))
+                    })
                     .collect();
                 bed.root.write("batch", &batch);
-                bed.network.ip(&format!("-batch {}", bed.root.join("batch").display()));
+                bed.network
+                    .ip(&format!("-batch {}", bed.root.join("batch").display()));
             }
             14 => {
                 bed.guest.hang_up();
@@ -126,13 +155,20 @@ impl Soak {
             }
             15 => {
                 self.system = format!("System {}", dice.below(5));
-                let text = format!("ID=debian\nPRETTY_NAME=\"{}\"\nVERSION_ID=12\n", self.system);
+                let text = format!(
+                    "ID=debian\nPRETTY_NAME=\"{}\"\nVERSION_ID=12\n",
+                    self.system
+                );
                 bed.root.set_os_release(&text);
             }
             16 => self.agent.signal(Signal::HUP),
-            17 if self.removals < AT_ONCE || self.start.elapsed() > QUARREL * (self.removals - AT_ONCE + 1) => {
+            17 if self.removals < AT_ONCE
+                || self.start.elapsed() > QUARREL * (self.removals - AT_ONCE + 1) =>
+            {
                 self.removals += 1;
-                bed.dom0.remove(format!("{}/{}", bed.guest.home(), dice.one_of(&REMOVED))).ok();
+                bed.dom0
+                    .remove(format!("{}/{}", bed.guest.home(), dice.one_of(&REMOVED)))
+                    .ok();
             }
             _ => {}
         }
@@ -141,11 +177,14 @@ impl Soak {
     /// Waits until all is right.
     fn check(&mut self) {
         let nodes = self.bed.await_truth();
-        self.bed.await_nodes(|nodes| lasting(nodes.clone()) == self.lasting);
+        self.bed
+            .await_nodes(|nodes| lasting(nodes.clone()) == self.lasting);
         // These are looked at every five seconds.
         if self.checks % 10 == 0 {
             self.bed.await_nodes(|nodes| {
-                let free = nodes.get("data/meminfo_free").and_then(|free| free.parse().ok());
+                let free = nodes
+                    .get("data/meminfo_free")
+                    .and_then(|free| free.parse().ok());
                 free.is_some_and(|free: u64| free.abs_diff(self.available) < MEMORY / 100)
                     && nodes.get("data/os_name") == Some(&self.system)
             });
@@ -159,15 +198,27 @@ impl Soak {
     fn figures(&self) -> (u64, usize) {
         let rollup = self.agent.proc("smaps_rollup");
         // Not Private_Dirty, which has the pages of a binary, too, as long as they are not on disk.
-        let mut own = rollup.lines().filter_map(|line| line.strip_prefix("Anonymous:")?.strip_suffix("kB"));
-        let descriptors = Path::new("/proc").join(self.agent.id().to_string()).join("fd");
-        (own.next().unwrap().trim().parse().unwrap(), fs::read_dir(descriptors).unwrap().count())
+        let mut own = rollup
+            .lines()
+            .filter_map(|line| line.strip_prefix("Anonymous:")?.strip_suffix("kB"));
+        let descriptors = Path::new("/proc")
+            .join(self.agent.id().to_string())
+            .join("fd");
+        (
+            own.next().unwrap().trim().parse().unwrap(),
+            fs::read_dir(descriptors).unwrap().count(),
+        )
     }
 }
 
 /// What stays as it is all the time.
 fn lasting(mut nodes: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let fleeting = ["data/meminfo_free", "data/os_name", "data/updated", "unique-domain-id"];
+    let fleeting = [
+        "data/meminfo_free",
+        "data/os_name",
+        "data/updated",
+        "unique-domain-id",
+    ];
     nodes.retain(|path, _| !path.starts_with("attr/vif/") && !fleeting.contains(&path.as_str()));
     nodes
 }
@@ -182,7 +233,11 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
     let (mut deeds, mut first, mut most) = (0, None, (0, 0));
     while soak.start.elapsed() < length {
         // At first each of them twice, so that what is allocated once is.
-        let kind = if deeds < 2 * KINDS { deeds % KINDS } else { soak.dice.below(KINDS) };
+        let kind = if deeds < 2 * KINDS {
+            deeds % KINDS
+        } else {
+            soak.dice.below(KINDS)
+        };
         soak.act(kind);
         deeds += 1;
         sleep(Duration::from_millis(soak.dice.below(500)));
@@ -213,7 +268,12 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
     );
     assert!(most.0 <= first.0 + GROWTH && most.1 <= first.1, "it grows");
     let log = soak.agent.stop();
-    let expected = ["was resumed", "trying again until it works", "connected to Xenstore", "settings were read"];
+    let expected = [
+        "was resumed",
+        "trying again until it works",
+        "connected to Xenstore",
+        "settings were read",
+    ];
     let is_expected = |line: &&str| expected.iter().any(|text| line.contains(text));
     let unexpected: Vec<_> = log.lines().filter(|line| !is_expected(line)).collect();
     assert!(unexpected.is_empty(), "{unexpected:?}");

@@ -1,6 +1,11 @@
 //! The agent as a process, while Xenstore is not as it should be. None of this needs root.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 use std::fs;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -14,8 +19,12 @@ use xenstore::embedded::{Server, Store, Toolstack};
 /// The agent in a system of its own, without a network.
 fn command(root: &FakeRoot) -> Command {
     let mut command = Command::new(build("xen-guest-agent", Profile::Debug));
-    command.args(["--stderr", "--network-mode", "off", "--root"]).arg(root.path());
-    command.env_remove("XENSTORED_PATH").env("XENSTORED_RUNDIR", root.join("run/xenstored"));
+    command
+        .args(["--stderr", "--network-mode", "off", "--root"])
+        .arg(root.path());
+    command
+        .env_remove("XENSTORED_PATH")
+        .env("XENSTORED_RUNDIR", root.join("run/xenstored"));
     command.env("NOTIFY_SOCKET", root.join("notify"));
     command
 }
@@ -53,17 +62,30 @@ fn what_is_not_there_yet_is_waited_for_in_a_guest_and_nowhere_else() {
             Agent::spawn(command, &root.join("log"))
         };
         root.write("sys/hypervisor/type", "kvm\n");
-        assert!([Some(1), Some(3)].contains(&start().wait().code()), "{option:?} {path:?}");
+        assert!(
+            [Some(1), Some(3)].contains(&start().wait().code()),
+            "{option:?} {path:?}"
+        );
         root.write("sys/hypervisor/type", "xen\n");
         let agent = start();
         let mut said = [0; 256];
         let len = manager.recv(&mut said).unwrap();
-        assert_eq!(String::from_utf8_lossy(&said[..len]).trim(), "READY=1\nSTATUS=waiting for Xenstore");
+        assert_eq!(
+            String::from_utf8_lossy(&said[..len]).trim(),
+            "READY=1\nSTATUS=waiting for Xenstore"
+        );
         fs::create_dir(root.join("run/xenstored")).unwrap();
         server.listen(root.join(socket), 5).unwrap();
-        serve(&mut server, |store| store.read("/local/domain/5/attr/PVAddons/Installed").is_some());
+        serve(&mut server, |store| {
+            store
+                .read("/local/domain/5/attr/PVAddons/Installed")
+                .is_some()
+        });
         let log = agent.stop();
-        assert!(log.contains("trying again until it works") && log.contains("connected to Xenstore"), "{log}");
+        assert!(
+            log.contains("trying again until it works") && log.contains("connected to Xenstore"),
+            "{log}"
+        );
     }
 }
 
@@ -80,23 +102,46 @@ fn a_silent_server_costs_nothing_though_nobody_can_be_told() {
             root.write("run/xen-guest-agent", "");
         }
         let listener = UnixListener::bind(root.join("socket")).unwrap();
-        command.arg("--xenstore").arg(format!("socket={}", root.join("socket").display()));
+        command
+            .arg("--xenstore")
+            .arg(format!("socket={}", root.join("socket").display()));
         (Agent::spawn(command, &root.join("log")), listener)
     });
     for (agent, _) in &agents {
-        eventually(|| agent.log().contains("cannot tell how the agent is"), SOON);
+        eventually(
+            || agent.log().contains("cannot tell how the agent is"),
+            SOON,
+        );
     }
     let status = roots[1].join("run/xen-guest-agent/status");
     assert!(eventually(|| fs::read_to_string(&status).ok(), SOON).contains("\"publishing\""));
     let used = || {
         // In nanoseconds.
-        agents.each_ref().map(|(agent, _)| agent.proc("schedstat").split(' ').next().unwrap().parse::<u64>().unwrap())
+        agents.each_ref().map(|(agent, _)| {
+            agent
+                .proc("schedstat")
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        })
     };
     let before = used();
     sleep(Duration::from_secs(1));
-    let used: Vec<_> = used().iter().zip(before).map(|(after, before)| after - before).collect();
-    assert!(used.iter().all(|used| *used < 10_000_000), "{used:?} ns of a second");
-    assert!(status.exists(), "the file is right, whoever else could not be told");
+    let used: Vec<_> = used()
+        .iter()
+        .zip(before)
+        .map(|(after, before)| after - before)
+        .collect();
+    assert!(
+        used.iter().all(|used| *used < 10_000_000),
+        "{used:?} ns of a second"
+    );
+    assert!(
+        status.exists(),
+        "the file is right, whoever else could not be told"
+    );
     for (agent, _) in agents {
         let log = agent.stop();
         assert_eq!(log.matches("cannot tell").count(), 1, "{log}");

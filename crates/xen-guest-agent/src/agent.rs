@@ -105,7 +105,10 @@ impl Agent {
             Ok(connection) => {
                 let connection = self.connection.insert(connection);
                 self.publisher.own(Schema::owned(&self.guest));
-                let begun = self.domain.connect(connection).and_then(|()| self.publisher.connect(connection));
+                let begun = self
+                    .domain
+                    .connect(connection)
+                    .and_then(|()| self.publisher.connect(connection));
                 if let Err(error) = begun {
                     self.on_loss(&error, now);
                 }
@@ -145,7 +148,10 @@ impl Agent {
 
     /// Whether the store is as it should be, as far as is known.
     pub fn is_published(&self) -> bool {
-        self.connection.is_some() && self.is_network_known && self.news.is_none() && !self.publisher.is_busy()
+        self.connection.is_some()
+            && self.is_network_known
+            && self.news.is_none()
+            && !self.publisher.is_busy()
     }
 
     /// How often something happened that [`Status`](crate::status::Status) tells of.
@@ -236,7 +242,10 @@ impl Agent {
                 break;
             };
             has_some = true;
-            match self.domain.on_event(&event, &mut self.guest.virtual_functions, connection) {
+            match self
+                .domain
+                .on_event(&event, &mut self.guest.virtual_functions, connection)
+            {
                 Ok(None) => {}
                 Ok(Some(has_news)) => {
                     self.news = self.news.max(has_news.then_some(News::Network));
@@ -288,14 +297,25 @@ impl Agent {
     /// Ends a connection whose server seems to have lost a request, so that another can be made. On a device there is
     /// nothing to win: another open file would wait in the same queue.
     fn notice_silence(&mut self, now: Duration) {
-        let owing = self.connection.as_ref().filter(|connection| connection.is_waiting());
-        let Some(connection) = owing.filter(|connection| !connection.transport().is_device()) else {
+        let owing = self
+            .connection
+            .as_ref()
+            .filter(|connection| connection.is_waiting());
+        let Some(connection) = owing.filter(|connection| !connection.transport().is_device())
+        else {
             return;
         };
         if now >= *self.silent_since.get_or_insert(now) + SILENCE {
             let source = std::io::ErrorKind::TimedOut.into();
             let transport = connection.transport().name().into();
-            self.on_loss(&Error::Io { action: "wait for", transport, source }, now);
+            self.on_loss(
+                &Error::Io {
+                    action: "wait for",
+                    transport,
+                    source,
+                },
+                now,
+            );
         }
     }
 
@@ -368,7 +388,10 @@ impl Agent {
             self.is_seeded = self.is_network_known;
         }
         if news == News::Network && self.is_network_known && !self.publisher.is_short() {
-            let changes = self.publisher.plan(&self.schema.render_network(&self.guest), Some(LAYOUT.networks));
+            let changes = self.publisher.plan(
+                &self.schema.render_network(&self.guest),
+                Some(LAYOUT.networks),
+            );
             if !self.publisher.is_short() {
                 return changes;
             }
@@ -378,7 +401,10 @@ impl Agent {
         let mut wanted = self.schema.render(&self.guest);
         if !self.is_network_known {
             wanted.retain(|path, _| !LAYOUT.is_network(path));
-            let there = self.publisher.known().filter(|(path, _)| LAYOUT.is_network(path));
+            let there = self
+                .publisher
+                .known()
+                .filter(|(path, _)| LAYOUT.is_network(path));
             wanted.extend(there.map(|(path, value)| (path.clone(), value.to_owned())));
         }
         self.publisher.plan(&wanted, None)
@@ -390,9 +416,15 @@ impl Agent {
             return Some(self.next_attempt);
         }
         let news = (self.news.is_some() && self.can_publish()).then_some(Duration::ZERO);
-        let work = [self.publisher.next_survey(), news].into_iter().flatten().min();
+        let work = [self.publisher.next_survey(), news]
+            .into_iter()
+            .flatten()
+            .min();
         let allowed = work.map(|time| time.max(self.limiter.next()));
         let silence = self.silent_since.map(|since| since + SILENCE);
-        [allowed, silence, self.publisher.deadline()].into_iter().flatten().min()
+        [allowed, silence, self.publisher.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

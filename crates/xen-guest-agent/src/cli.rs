@@ -22,8 +22,7 @@ Exit status: 0 when it was asked to end, 1 when Xenstore or the system do not le
 are wrong, 3 when this is not a Xen guest (in one, Xenstore is waited for), 4 when another agent is running.";
 
 /// What stands below the help of `status`.
-const STATUS: &str =
-    "Exit status: 0 when all is published that the host allows, 1 when it is not, 3 when no agent is running.";
+const STATUS: &str = "Exit status: 0 when all is published that the host allows, 1 when it is not, 3 when no agent is running.";
 
 /// What the command line says.
 #[derive(Debug)]
@@ -57,8 +56,13 @@ impl Cli {
         // Options may stand before and behind the name of a sub-command, which may have not all of them.
         let (action, behind) = match matches.subcommand() {
             Some(("show", behind)) => {
-                let is_json = behind.get_one::<String>(FORMAT).is_some_and(|format| format == "json");
-                (Action::Show(if is_json { Format::Json } else { Format::Tree }), behind)
+                let is_json = behind
+                    .get_one::<String>(FORMAT)
+                    .is_some_and(|format| format == "json");
+                (
+                    Action::Show(if is_json { Format::Json } else { Format::Tree }),
+                    behind,
+                )
             }
             Some(("status", behind)) => (Action::Status, behind),
             Some((_, behind)) => (Action::Config, behind),
@@ -68,12 +72,23 @@ impl Cli {
             let words = [behind, matches]
                 .into_iter()
                 .find_map(|matches| matches.try_get_many::<String>(setting.key).ok()?)?;
-            Some((setting, words.filter(|word| !setting.is_list() || !word.is_empty()).cloned().collect()))
+            Some((
+                setting,
+                words
+                    .filter(|word| !setting.is_list() || !word.is_empty())
+                    .cloned()
+                    .collect(),
+            ))
         };
-        let file = [behind, matches].into_iter().find_map(|matches| matches.try_get_one::<PathBuf>(CONFIG).ok()?);
+        let file = [behind, matches]
+            .into_iter()
+            .find_map(|matches| matches.try_get_one::<PathBuf>(CONFIG).ok()?);
         Cli {
             action,
-            sources: Sources { file: file.cloned(), command_line: SETTINGS.iter().filter_map(words).collect() },
+            sources: Sources {
+                file: file.cloned(),
+                command_line: SETTINGS.iter().filter_map(words).collect(),
+            },
         }
     }
 }
@@ -122,12 +137,18 @@ fn with_options(command: Command) -> Command {
         Arg::new(CONFIG).long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).help(format!(
             "Read this file of settings instead of {DIRECTORY}/config.toml and {DIRECTORY}/conf.d/*.toml"
         ));
-    command.args(SETTINGS.iter().map(|setting| argument(setting, &defaults))).arg(config)
+    command
+        .args(SETTINGS.iter().map(|setting| argument(setting, &defaults)))
+        .arg(config)
 }
 
 fn argument(setting: &'static Setting, defaults: &Settings) -> Arg {
     let note = |name, value: &str| {
-        if value.is_empty() { String::new() } else { format!(" [{name}: {value}]") }
+        if value.is_empty() {
+            String::new()
+        } else {
+            format!(" [{name}: {value}]")
+        }
     };
     let default = note("default", &setting.words(defaults));
     let environment = note("environment", setting.environment.unwrap_or_default());
@@ -135,15 +156,24 @@ fn argument(setting: &'static Setting, defaults: &Settings) -> Arg {
         .long(setting.option())
         .value_name(setting.placeholder)
         .value_parser(ValueParser::string())
-        .help(format!("{}: {}{default}{environment}", setting.doc, setting.allowed_word()));
+        .help(format!(
+            "{}: {}{default}{environment}",
+            setting.doc,
+            setting.allowed_word()
+        ));
     let argument = setting.short.into_iter().fold(argument, Arg::short);
     let choices = setting.choices();
     if !choices.is_empty() {
         // For completion; help has them already.
-        return argument.value_parser(PossibleValuesParser::new(choices)).hide_possible_values(true);
+        return argument
+            .value_parser(PossibleValuesParser::new(choices))
+            .hide_possible_values(true);
     }
     if setting.is_switch() {
-        argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+        argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
     } else if setting.is_list() {
         argument.action(ArgAction::Append).value_delimiter(',')
     } else {
@@ -157,10 +187,18 @@ mod tests {
 
     /// What the arguments set, as `key=value` with bars between the values of a list.
     fn parsed(arguments: &str) -> Result<(Action, String), String> {
-        let arguments = ["xen-guest-agent"].into_iter().chain(arguments.split_whitespace());
-        let matches = command().try_get_matches_from(arguments).map_err(|error| error.to_string())?;
+        let arguments = ["xen-guest-agent"]
+            .into_iter()
+            .chain(arguments.split_whitespace());
+        let matches = command()
+            .try_get_matches_from(arguments)
+            .map_err(|error| error.to_string())?;
         let cli = Cli::from_matches(&matches);
-        let file = cli.sources.file.iter().map(|file| format!("file={}", file.display()));
+        let file = cli
+            .sources
+            .file
+            .iter()
+            .map(|file| format!("file={}", file.display()));
         let words = cli.sources.command_line.iter();
         let words = words.map(|(setting, words)| format!("{}={}", setting.key, words.join("|")));
         Ok((cli.action, file.chain(words).collect::<Vec<_>>().join(" ")))
@@ -177,29 +215,68 @@ mod tests {
         for (arguments, action, words) in [
             ("", Action::Run, ""),
             ("-s -l debug", Action::Run, "stderr=true loglevel=debug"),
-            ("--stderr=false --loglevel=off", Action::Run, "stderr=false loglevel=off"),
-            ("--network-stacked-links=false", Action::Run, "network.stacked-links=false"),
+            (
+                "--stderr=false --loglevel=off",
+                Action::Run,
+                "stderr=false loglevel=off",
+            ),
+            (
+                "--network-stacked-links=false",
+                Action::Run,
+                "network.stacked-links=false",
+            ),
             ("--config x --root /y", Action::Run, "file=x root=/y"),
-            ("--root /a --schema std show --root /b", tree, "schema=std root=/b"),
-            ("--config x config --schema rfc", Action::Config, "file=x schema=rfc"),
+            (
+                "--root /a --schema std show --root /b",
+                tree,
+                "schema=std root=/b",
+            ),
+            (
+                "--config x config --schema rfc",
+                Action::Config,
+                "file=x schema=rfc",
+            ),
             ("show", tree, ""),
-            ("--schema rfc status --root /x", Action::Status, "schema=rfc root=/x"),
-            ("--root /y show --format json", Action::Show(Format::Json), "root=/y"),
-            ("--network-leave-out-interfaces a,b", Action::Run, "network.leave-out-interfaces=a|b"),
+            (
+                "--schema rfc status --root /x",
+                Action::Status,
+                "schema=rfc root=/x",
+            ),
+            (
+                "--root /y show --format json",
+                Action::Show(Format::Json),
+                "root=/y",
+            ),
+            (
+                "--network-leave-out-interfaces a,b",
+                Action::Run,
+                "network.leave-out-interfaces=a|b",
+            ),
             (
                 "--network-leave-out-interfaces a --network-leave-out-interfaces b",
                 Action::Run,
                 "network.leave-out-interfaces=a|b",
             ),
-            ("--network-leave-out-interfaces=", Action::Run, "network.leave-out-interfaces="),
+            (
+                "--network-leave-out-interfaces=",
+                Action::Run,
+                "network.leave-out-interfaces=",
+            ),
         ] {
-            assert_eq!(parsed(arguments), Ok((action, words.to_owned())), "{arguments}");
+            assert_eq!(
+                parsed(arguments),
+                Ok((action, words.to_owned())),
+                "{arguments}"
+            );
         }
     }
 
     #[test]
     fn names_are_known_for_completion() {
-        for (option, names) in [("--schema", "std, rfc"), ("--network-mode", "auto, netlink, poll, off")] {
+        for (option, names) in [
+            ("--schema", "std, rfc"),
+            ("--network-mode", "auto, netlink, poll, off"),
+        ] {
             let said = parsed(&format!("{option}=x")).unwrap_err();
             assert!(said.contains(names), "{said}");
         }

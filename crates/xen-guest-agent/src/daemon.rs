@@ -52,13 +52,19 @@ impl Signals {
         };
         let failed = Failure::system("wait for signals");
         let stop = catch(&[SIGTERM, SIGINT]).map_err(&failed)?;
-        Ok(Signals { stop, reload: catch(&[SIGHUP]).map_err(&failed)? })
+        Ok(Signals {
+            stop,
+            reload: catch(&[SIGHUP]).map_err(&failed)?,
+        })
     }
 }
 
 /// Starts the log as the settings have it. A try-out is watched on a terminal.
 pub fn start_log(settings: &Settings) {
-    crate::logging::start(&settings.loglevel, settings.stderr || settings.xenstore == Place::Embedded);
+    crate::logging::start(
+        &settings.loglevel,
+        settings.stderr || settings.xenstore == Place::Embedded,
+    );
 }
 
 /// Runs the agent until it is asked to stop. `sources` is where its settings are found again.
@@ -68,12 +74,18 @@ pub fn start_log(settings: &Settings) {
 pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Result<(), Failure> {
     let root = Root::new(&settings.root);
     let mut try_out = match settings.xenstore {
-        Place::Embedded => Some(TryOut::open().map_err(Failure::system("open the embedded store"))?),
+        Place::Embedded => {
+            Some(TryOut::open().map_err(Failure::system("open the embedded store"))?)
+        }
         _ => None,
     };
     let connection = unless_hopeless(connect(&settings.xenstore, try_out.as_mut()), &root)?;
     // A try-out's store is its own.
-    let directory = if try_out.is_some() { None } else { runtime_dir::path(&root) };
+    let directory = if try_out.is_some() {
+        None
+    } else {
+        runtime_dir::path(&root)
+    };
     // Kept as long as the agent runs.
     let _lock = match &directory {
         Some(directory) => lock(directory)?,
@@ -112,9 +124,22 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
             collectors.spread(domain_id, now);
             spread_for = Some(domain_id);
         }
-        let next = if is_waiting { Some(network_due) } else { agent.deadline() };
-        let deadline = [next, status.deadline()].into_iter().flatten().fold(collectors.deadline(), Duration::min);
-        let ready = wait(signals, &agent, &collectors, try_out.as_ref(), deadline.saturating_sub(now))?;
+        let next = if is_waiting {
+            Some(network_due)
+        } else {
+            agent.deadline()
+        };
+        let deadline = [next, status.deadline()]
+            .into_iter()
+            .flatten()
+            .fold(collectors.deadline(), Duration::min);
+        let ready = wait(
+            signals,
+            &agent,
+            &collectors,
+            try_out.as_ref(),
+            deadline.saturating_sub(now),
+        )?;
         let now = clock::now();
         if !ready.stop.is_empty() {
             return Ok(());
@@ -125,7 +150,10 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
                 return Ok(());
             }
             // However many signals there were, one reading is for all of them.
-            while (&signals.reload).read(&mut [0; 64]).is_ok_and(|len| len > 0) {}
+            while (&signals.reload)
+                .read(&mut [0; 64])
+                .is_ok_and(|len| len > 0)
+            {}
             // Whatever the settings are.
             agent.retry_refused();
             if let Some(new) = reload(sources, &settings) {
@@ -175,25 +203,42 @@ fn open_collectors(
     guest: &mut Guest,
 ) -> Result<Collectors, Failure> {
     let (numbers, network) = (settings.vif_numbers(), settings.network);
-    let mut collectors = Collectors::open(root.clone(), numbers, network, settings.memory_period, guest, clock::now())
-        .map_err(Failure::system("see the network"))?;
+    let mut collectors = Collectors::open(
+        root.clone(),
+        numbers,
+        network,
+        settings.memory_period,
+        guest,
+        clock::now(),
+    )
+    .map_err(Failure::system("see the network"))?;
     if settings.volumes {
         collectors.add_volumes(guest);
     }
     let state = directory.map(|directory| directory.join(services::STATE));
-    collectors.add_services(services::Directory::open(root, &settings.services.to_string_lossy(), state), guest);
+    collectors.add_services(
+        services::Directory::open(root, &settings.services.to_string_lossy(), state),
+        guest,
+    );
     Ok(collectors)
 }
 
 /// The connection, or none for now: in a Xen guest the device or the socket may come later in the boot, and a server may be
 /// about to start. What can never work is a failure.
-fn unless_hopeless(connection: Result<Connection, Error>, root: &Root) -> Result<Result<Connection, Error>, Failure> {
+fn unless_hopeless(
+    connection: Result<Connection, Error>,
+    root: &Root,
+) -> Result<Result<Connection, Error>, Failure> {
     match connection {
-        Err(error) if error.io_kind() == io::ErrorKind::PermissionDenied => Err(Failure::Xenstore(error)),
-        Err(error) if error.io_kind() == io::ErrorKind::NotFound && !host::is_xen(root) => Err(match error {
-            Error::NotFound(_) => Failure::NotXen(error),
-            _ => Failure::Xenstore(error),
-        }),
+        Err(error) if error.io_kind() == io::ErrorKind::PermissionDenied => {
+            Err(Failure::Xenstore(error))
+        }
+        Err(error) if error.io_kind() == io::ErrorKind::NotFound && !host::is_xen(root) => {
+            Err(match error {
+                Error::NotFound(_) => Failure::NotXen(error),
+                _ => Failure::Xenstore(error),
+            })
+        }
         Ok(_) | Err(_) => Ok(connection),
     }
 }
@@ -227,26 +272,45 @@ fn wait(
     try_out: Option<&TryOut>,
     timeout: Duration,
 ) -> Result<Ready, Failure> {
-    let mut fds = vec![PollFd::new(&signals.stop, PollFlags::IN), PollFd::new(&signals.reload, PollFlags::IN)];
+    let mut fds = vec![
+        PollFd::new(&signals.stop, PollFlags::IN),
+        PollFd::new(&signals.reload, PollFlags::IN),
+    ];
     if let Some(connection) = agent.connection() {
         let mut interest = PollFlags::IN;
         interest.set(PollFlags::OUT, connection.wants_write());
         fds.push(PollFd::new(connection, interest));
     }
-    fds.extend(collectors.network().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-    fds.extend(collectors.host_name().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
-    fds.extend(collectors.services().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    fds.extend(
+        collectors
+            .network()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+    );
+    fds.extend(
+        collectors
+            .host_name()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)),
+    );
+    fds.extend(
+        collectors
+            .services()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+    );
     fds.extend(try_out.into_iter().flat_map(TryOut::poll_fds));
 
     let timeout = Timespec::try_from(timeout).ok();
     match rustix::event::poll(&mut fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => {
-            return Err(Failure::System { action: "wait", source: error.into() });
+            return Err(Failure::System {
+                action: "wait",
+                source: error.into(),
+            });
         }
     }
     let mut found = fds.iter().map(PollFd::revents);
-    let mut next = |is_there: bool| if is_there { found.next() } else { None }.unwrap_or(PollFlags::empty());
+    let mut next =
+        |is_there: bool| if is_there { found.next() } else { None }.unwrap_or(PollFlags::empty());
     Ok(Ready {
         stop: next(true),
         reload: next(true),

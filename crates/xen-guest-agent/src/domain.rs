@@ -36,8 +36,15 @@ impl Domain {
     /// # Errors
     /// Those that end the connection.
     pub fn connect(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        *self = Domain { id: self.id, ..Domain::default() };
-        self.ask(Request::watch(GIVEN_FUNCTIONS, GIVEN_FUNCTIONS)?, Asked::Watch, connection)?;
+        *self = Domain {
+            id: self.id,
+            ..Domain::default()
+        };
+        self.ask(
+            Request::watch(GIVEN_FUNCTIONS, GIVEN_FUNCTIONS)?,
+            Asked::Watch,
+            connection,
+        )?;
         self.ask(Request::read(DOMAIN_ID)?, Asked::Id, connection)
     }
 
@@ -61,7 +68,11 @@ impl Domain {
     /// # Errors
     /// Those that end the connection.
     pub fn advance(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        if self.is_doubtful && !self.is_known { self.read_functions(connection) } else { Ok(()) }
+        if self.is_doubtful && !self.is_known {
+            self.read_functions(connection)
+        } else {
+            Ok(())
+        }
     }
 
     /// The number of this domain, once it is known.
@@ -75,10 +86,17 @@ impl Domain {
     }
 
     fn is_reading(&self) -> bool {
-        self.asked.values().any(|asked| matches!(asked, Asked::Functions | Asked::Mac(_)))
+        self.asked
+            .values()
+            .any(|asked| matches!(asked, Asked::Functions | Asked::Mac(_)))
     }
 
-    fn ask(&mut self, request: Request, asked: Asked, connection: &mut Connection) -> Result<(), Error> {
+    fn ask(
+        &mut self,
+        request: Request,
+        asked: Asked,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
         let id = connection.submit(request)?;
         self.asked.insert(id, asked);
         Ok(())
@@ -109,7 +127,12 @@ impl Domain {
         let is_failure = |error: &Error| error.code() != Some(&ErrorCode::ENOENT);
         self.is_unwatched |= asked == Asked::Watch && result.is_err();
         self.is_doubtful |= asked != Asked::Id && result.as_ref().is_err_and(is_failure);
-        let text = || result.as_ref().ok().and_then(|value| std::str::from_utf8(value).ok());
+        let text = || {
+            result
+                .as_ref()
+                .ok()
+                .and_then(|value| std::str::from_utf8(value).ok())
+        };
         match asked {
             Asked::Id => self.id = text().and_then(|text| text.parse().ok()),
             Asked::Watch => {
@@ -120,14 +143,22 @@ impl Domain {
                 }
             }
             // Without the node there are none; any other answer tells nothing of them.
-            Asked::Functions if result.as_ref().is_err_and(|error| error.code() != Some(&ErrorCode::ENOENT)) => {
+            Asked::Functions
+                if result
+                    .as_ref()
+                    .is_err_and(|error| error.code() != Some(&ErrorCode::ENOENT)) =>
+            {
                 self.found.clone_from(functions);
             }
             Asked::Functions => {
                 let names = result.as_ref().map(Vec::as_slice).unwrap_or_default();
                 for name in wire::strings(names).filter_map(|name| std::str::from_utf8(name).ok()) {
                     // Not +1, or 01.
-                    if let Some(number) = name.parse::<u32>().ok().filter(|number| number.to_string() == name) {
+                    if let Some(number) = name
+                        .parse::<u32>()
+                        .ok()
+                        .filter(|number| number.to_string() == name)
+                    {
                         let mac = Request::read(format!("{GIVEN_FUNCTIONS}/{name}/mac"))?;
                         self.ask(mac, Asked::Mac(number), connection)?;
                     }
@@ -159,6 +190,10 @@ impl Domain {
         self.found.clear();
         self.is_doubtful = self.is_unwatched;
         self.is_known = true;
-        self.ask(Request::list(GIVEN_FUNCTIONS)?, Asked::Functions, connection)
+        self.ask(
+            Request::list(GIVEN_FUNCTIONS)?,
+            Asked::Functions,
+            connection,
+        )
     }
 }

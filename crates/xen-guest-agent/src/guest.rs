@@ -140,7 +140,13 @@ mod tests {
         let mac = Mac([0, 0x16, 0x3e, 0xab, 2, 3]);
         assert_eq!(mac.to_string(), "00:16:3e:ab:02:03");
         assert_eq!(Mac::parse("00:16:3E:aB:2:03"), Some(mac));
-        for broken in ["", "00:16:3e:ab:02", "00:16:3e:ab:02:03:04", "00:16:3e:ab:02:100", "00:16:3e:ab:02:x"] {
+        for broken in [
+            "",
+            "00:16:3e:ab:02",
+            "00:16:3e:ab:02:03:04",
+            "00:16:3e:ab:02:100",
+            "00:16:3e:ab:02:x",
+        ] {
             assert_eq!(Mac::parse(broken), None, "{broken}");
         }
     }

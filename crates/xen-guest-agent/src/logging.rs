@@ -26,7 +26,10 @@ pub struct Levels {
 
 impl Default for Levels {
     fn default() -> Self {
-        Levels { level: LevelFilter::Info, modules: Vec::new() }
+        Levels {
+            level: LevelFilter::Info,
+            modules: Vec::new(),
+        }
     }
 }
 
@@ -36,7 +39,11 @@ impl FromStr for Levels {
     /// Takes what `env_logger` takes in `RUST_LOG`, but for a module without a level: that may be a misspelt level.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut levels = Levels::default();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
             match part.split_once('=') {
                 Some((module, level)) => levels.modules.push((module.to_owned(), level.parse()?)),
                 None => levels.level = part.parse()?,
@@ -90,19 +97,31 @@ pub fn start(levels: &Levels, to_stderr: bool) {
     for (module, level) in &levels.modules {
         builder.filter_module(module, *level);
     }
-    let syslog = if to_stderr || is_journal() { None } else { Syslog::connect().ok() };
+    let syslog = if to_stderr || is_journal() {
+        None
+    } else {
+        Syslog::connect().ok()
+    };
     if to_stderr || (syslog.is_none() && !is_journal()) {
-        builder.format(|out, record| writeln!(out, "{NAME}: {}: {}", name(record.level()), record.args()));
+        builder.format(|out, record| {
+            writeln!(out, "{NAME}: {}: {}", name(record.level()), record.args())
+        });
     } else if let Some(syslog) = syslog {
         let id = std::process::id();
         builder.format(move |out, record| {
             // One datagram, without a date: the receiver has a clock.
-            write!(out, "<{}>{NAME}[{id}]: {}", FACILITY | severity(record.level()), record.args())
+            write!(
+                out,
+                "<{}>{NAME}[{id}]: {}",
+                FACILITY | severity(record.level()),
+                record.args()
+            )
         });
         builder.target(Target::Pipe(Box::new(syslog)));
     } else {
         // As sd-daemon(3) has it: the journal takes the priority from the line.
-        builder.format(|out, record| writeln!(out, "<{}>{}", severity(record.level()), record.args()));
+        builder
+            .format(|out, record| writeln!(out, "<{}>{}", severity(record.level()), record.args()));
     }
     let logger = builder.build();
     log::set_max_level(logger.filter());
@@ -116,7 +135,8 @@ pub fn start(levels: &Levels, to_stderr: bool) {
 /// Whether standard error is the journal's, as systemd.exec(5) says it can be told.
 fn is_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    rustix::fs::fstat(io::stderr()).is_ok_and(|status| stream == format!("{}:{}", status.st_dev, status.st_ino))
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|status| stream == format!("{}:{}", status.st_dev, status.st_ino))
 }
 
 fn severity(level: Level) -> u8 {
@@ -169,8 +189,16 @@ impl Write for Syslog {
 /// The first few, and how many more there are, to name in one line.
 pub(crate) fn few(all: impl ExactSizeIterator<Item = impl Display>) -> String {
     let more = all.len().saturating_sub(NAMED);
-    let named = all.take(NAMED).map(|one| one.to_string()).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{named} and {more} more") } else { named }
+    let named = all
+        .take(NAMED)
+        .map(|one| one.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    if more > 0 {
+        format!("{named} and {more} more")
+    } else {
+        named
+    }
 }
 
 #[cfg(test)]
@@ -190,7 +218,14 @@ mod tests {
             ("info/x", None),
             ("a=b", None),
         ] {
-            assert_eq!(text.parse().ok().map(|levels: Levels| levels.to_string()).as_deref(), shown, "{text}");
+            assert_eq!(
+                text.parse()
+                    .ok()
+                    .map(|levels: Levels| levels.to_string())
+                    .as_deref(),
+                shown,
+                "{text}"
+            );
         }
     }
 }

@@ -23,11 +23,14 @@ fn main() -> ExitCode {
         Action::Run => {
             // Before all that takes its time: a signal that is not caught ends the process.
             let signals = Signals::catch();
-            load(daemon::start_log)
-                .map(|loaded| signals.and_then(|signals| daemon::run(loaded.settings, &sources, &signals)))
+            load(daemon::start_log).map(|loaded| {
+                signals.and_then(|signals| daemon::run(loaded.settings, &sources, &signals))
+            })
         }
         Action::Config => load(log_to_stderr).map(|loaded| show::print(&loaded.to_toml())),
-        Action::Show(format) => load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format)),
+        Action::Show(format) => {
+            load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format))
+        }
         Action::Status => {
             log_to_stderr(&Settings::default());
             return status::print(&Root::new(sources.root()));

@@ -40,7 +40,8 @@ impl Root {
     /// The system's, and `InvalidInput` where something else than a file stands there: a FIFO would never end, and only
     /// to open some devices changes them.
     pub fn open(&self, path: &str) -> io::Result<File> {
-        self.open_resolved(path).map_err(|error| self.at(path, &error))
+        self.open_resolved(path)
+            .map_err(|error| self.at(path, &error))
     }
 
     /// The contents of a regular file.
@@ -52,7 +53,9 @@ impl Root {
             let mut bytes = Vec::new();
             // The size that stat tells is 0 for files in /proc and 4096 for those in /sys: only reading tells.
             let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-            self.open_resolved(path)?.take(most).read_to_end(&mut bytes)?;
+            self.open_resolved(path)?
+                .take(most)
+                .read_to_end(&mut bytes)?;
             if bytes.len() > limit {
                 let reason = format!("larger than {limit} bytes");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
@@ -67,8 +70,12 @@ impl Root {
     /// # Errors
     /// Those of [`Root::read`], and `InvalidData` where it is not UTF-8.
     pub fn text(&self, path: &str) -> io::Result<String> {
-        let mut text = String::from_utf8(self.read(path, TEXT_MAX)?)
-            .map_err(|_| self.at(path, &io::Error::new(io::ErrorKind::InvalidData, "not UTF-8")))?;
+        let mut text = String::from_utf8(self.read(path, TEXT_MAX)?).map_err(|_| {
+            self.at(
+                path,
+                &io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"),
+            )
+        })?;
         text.truncate(text.trim_end_matches('\n').len());
         Ok(text)
     }
@@ -95,7 +102,9 @@ impl Root {
             // All links are resolved.
             flags |= OFlags::NOFOLLOW;
         }
-        let file = File::from(rustix::io::retry_on_intr(|| rustix::fs::open(&path, flags, Mode::empty()))?);
+        let file = File::from(rustix::io::retry_on_intr(|| {
+            rustix::fs::open(&path, flags, Mode::empty())
+        })?);
         // It may be another one by now.
         regular(&file.metadata()?)?;
         Ok(file)
@@ -148,7 +157,10 @@ impl Root {
     }
 
     fn at(&self, path: &str, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{}: {error}", self.join(path).display()))
+        io::Error::new(
+            error.kind(),
+            format!("{}: {error}", self.join(path).display()),
+        )
     }
 }
 
@@ -165,7 +177,14 @@ fn push(left: &mut Vec<OsString>, found: &mut Vec<OsString>, path: &Path) {
 }
 
 fn regular(metadata: &fs::Metadata) -> io::Result<()> {
-    if metadata.is_file() { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")) }
+    if metadata.is_file() {
+        Ok(())
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +254,10 @@ mod tests {
             let error = root.read(name, 10).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         }
-        assert_eq!(Root::default().read("/dev/null", 10).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            Root::default().read("/dev/null", 10).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
     }
 
     #[test]
@@ -244,11 +266,20 @@ mod tests {
         let at = |path: &str| directory.path().join(path);
         fs::write(at("ten"), "0123456789").unwrap();
         assert_eq!(root.read("ten", 10).unwrap(), b"0123456789");
-        assert_eq!(root.read("ten", 9).unwrap_err().kind(), ErrorKind::InvalidData);
+        assert_eq!(
+            root.read("ten", 9).unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
         File::create(at("huge")).unwrap().set_len(1 << 30).unwrap();
         let error = root.read("/huge", 4096).unwrap_err();
-        assert_eq!(error.to_string(), format!("{}: larger than 4096 bytes", at("huge").display()));
-        assert_eq!(root.text("/huge").unwrap_err().kind(), ErrorKind::InvalidData);
+        assert_eq!(
+            error.to_string(),
+            format!("{}: larger than 4096 bytes", at("huge").display())
+        );
+        assert_eq!(
+            root.text("/huge").unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
     }
 
     #[test]
@@ -270,7 +301,12 @@ mod tests {
         ] {
             let error = root.open(path).unwrap_err();
             assert_eq!(error.kind(), io::Error::from(errno).kind(), "{error}");
-            assert!(error.to_string().starts_with(&format!("{}: ", at(&path[1..]).display())), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("{}: ", at(&path[1..]).display())),
+                "{error}"
+            );
             assert!(!root.exists(path), "{path}");
         }
     }
@@ -290,14 +326,21 @@ mod tests {
     #[test]
     fn text_is_lossless() {
         let (directory, root) = root();
-        for (bytes, text) in
-            [(&b"vif\n"[..], "vif"), (b"vif", "vif"), (b"", ""), (b" a \n\n", " a "), ("n\u{e4}".as_bytes(), "n\u{e4}")]
-        {
+        for (bytes, text) in [
+            (&b"vif\n"[..], "vif"),
+            (b"vif", "vif"),
+            (b"", ""),
+            (b" a \n\n", " a "),
+            ("n\u{e4}".as_bytes(), "n\u{e4}"),
+        ] {
             fs::write(directory.path().join("file"), bytes).unwrap();
             assert_eq!(root.text("/file").unwrap(), text);
         }
         fs::write(directory.path().join("file"), b"\xff\n").unwrap();
-        assert_eq!(root.text("/file").unwrap_err().kind(), ErrorKind::InvalidData);
+        assert_eq!(
+            root.text("/file").unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
     }
 
     #[test]
@@ -307,9 +350,16 @@ mod tests {
         let file = directory.path().join("file");
         fs::write(&file, "here").unwrap();
         symlink(&file, directory.path().join("link")).unwrap();
-        assert_eq!(root.text(directory.path().join("link").to_str().unwrap()).unwrap(), "here");
+        assert_eq!(
+            root.text(directory.path().join("link").to_str().unwrap())
+                .unwrap(),
+            "here"
+        );
         let missing = root.open("/nonexistent/file").unwrap_err();
-        assert!(missing.to_string().starts_with("/nonexistent/file: "), "{missing}");
+        assert!(
+            missing.to_string().starts_with("/nonexistent/file: "),
+            "{missing}"
+        );
         assert!(root.exists("/"));
     }
 }

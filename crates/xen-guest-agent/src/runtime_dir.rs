@@ -18,7 +18,9 @@ const LOCK: &str = "lock";
 
 /// The directory, where the system has a place for it. It need not be there yet.
 pub fn path(root: &Root) -> Option<PathBuf> {
-    let run = RUN.iter().find_map(|run| root.path(run).ok().filter(|run| run.is_dir()));
+    let run = RUN
+        .iter()
+        .find_map(|run| root.path(run).ok().filter(|run| run.is_dir()));
     run.map(|run| run.join("xen-guest-agent"))
 }
 
@@ -67,11 +69,13 @@ fn make_above(file: &Path) -> io::Result<()> {
 /// The system's, with the file.
 pub fn lock(directory: &Path) -> io::Result<Option<File>> {
     let path = directory.join(LOCK);
-    let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let at =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     make_above(&path).map_err(at)?;
     // Only for root to open: whoever can read a file can lock it.
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::open(&path, flags, Mode::from(0o600)).map_err(|error| at(error.into()))?;
+    let file =
+        rustix::fs::open(&path, flags, Mode::from(0o600)).map_err(|error| at(error.into()))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(File::from(file))),
         Err(Errno::WOULDBLOCK) => Ok(None),
@@ -109,10 +113,21 @@ mod tests {
                 barrier.wait();
                 lock(&path)
             };
-            let locks = thread::scope(|scope| [(); 2].map(|()| scope.spawn(start)).map(|agent| agent.join().unwrap()));
+            let locks = thread::scope(|scope| {
+                [(); 2]
+                    .map(|()| scope.spawn(start))
+                    .map(|agent| agent.join().unwrap())
+            });
             let locks = locks.map(Result::unwrap);
-            assert_eq!(locks.iter().flatten().count(), 1, "round {round}: {locks:?}");
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
+            assert_eq!(
+                locks.iter().flatten().count(),
+                1,
+                "round {round}: {locks:?}"
+            );
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o755
+            );
         }
     }
 
@@ -120,16 +135,27 @@ mod tests {
     fn what_stands_in_the_way_of_a_file_goes() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("status");
-        rustix::fs::mkfifoat(rustix::fs::CWD, file.with_extension("new"), Mode::from(0o600)).unwrap();
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            file.with_extension("new"),
+            Mode::from(0o600),
+        )
+        .unwrap();
         write(&file, "text").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "text");
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(
+            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o644
+        );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn errors_name_the_file() {
         let error = write(Path::new("/proc/nothing/status"), "x").unwrap_err();
-        assert!(error.to_string().starts_with("/proc/nothing/status: "), "{error}");
+        assert!(
+            error.to_string().starts_with("/proc/nothing/status: "),
+            "{error}"
+        );
     }
 }

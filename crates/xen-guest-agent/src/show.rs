@@ -31,7 +31,10 @@ pub enum Format {
 pub fn show(settings: &Settings, format: Format) -> Result<(), Failure> {
     let mut guest = look(settings).map_err(Failure::system("see the network"))?;
     guest.date = SystemTime::now();
-    let has_vif = guest.interfaces.values().any(|interface| matches!(interface.device, Device::Vif(_)));
+    let has_vif = guest
+        .interfaces
+        .values()
+        .any(|interface| matches!(interface.device, Device::Vif(_)));
     if settings.schema == Name::Std && !has_vif && settings.xenstore != Place::Embedded {
         warn!("no network interface here is a VIF; with --xenstore embedded each counts as one");
     }
@@ -68,9 +71,15 @@ fn look(settings: &Settings) -> io::Result<Guest> {
         collectors.add_volumes(&mut guest);
     }
     let directory = settings.services.to_string_lossy();
-    collectors.add_services(services::Directory::open(Root::new(&settings.root), &directory, None), &mut guest);
+    collectors.add_services(
+        services::Directory::open(Root::new(&settings.root), &directory, None),
+        &mut guest,
+    );
     while let (false, Some(network)) = (collectors.is_settled(), collectors.network()) {
-        match rustix::event::poll(&mut [PollFd::from_borrowed_fd(network, PollFlags::IN)], None) {
+        match rustix::event::poll(
+            &mut [PollFd::from_borrowed_fd(network, PollFlags::IN)],
+            None,
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -81,12 +90,18 @@ fn look(settings: &Settings) -> io::Result<Guest> {
 
 fn as_tree(tree: &Tree) -> String {
     // By names and not by characters, of which some sort before the slash.
-    let mut nodes: Vec<(Vec<&str>, &str)> =
-        tree.iter().map(|(path, value)| (path.split('/').collect(), value.as_str())).collect();
+    let mut nodes: Vec<(Vec<&str>, &str)> = tree
+        .iter()
+        .map(|(path, value)| (path.split('/').collect(), value.as_str()))
+        .collect();
     nodes.sort();
     let (mut text, mut above): (String, &[&str]) = (String::new(), &[]);
     for (names, value) in &nodes {
-        let known = names.iter().zip(above).take_while(|(name, above)| name == above).count();
+        let known = names
+            .iter()
+            .zip(above)
+            .take_while(|(name, above)| name == above)
+            .count();
         for (depth, name) in names.iter().enumerate().skip(known) {
             let value = if depth + 1 == names.len() { value } else { "" };
             // Nothing fails that writes to a string.
@@ -98,7 +113,10 @@ fn as_tree(tree: &Tree) -> String {
 }
 
 fn as_json(tree: &Tree) -> String {
-    let members: Vec<_> = tree.iter().map(|(path, value)| format!("\n  {}: {}", quote(path), quote(value))).collect();
+    let members: Vec<_> = tree
+        .iter()
+        .map(|(path, value)| format!("\n  {}: {}", quote(path), quote(value)))
+        .collect();
     format!("{{{}\n}}\n", members.join(","))
 }
 
@@ -108,22 +126,31 @@ mod tests {
     use xenstore::Path;
 
     fn tree() -> Tree {
-        let nodes = [("a/b-c", "1"), ("a/b/c", "2"), ("a/b", "x \"y\" \\"), ("d/e/f", "3"), ("d/g", "ä")];
-        nodes.map(|(path, value)| (Path::new(path).unwrap(), value.to_owned())).into()
+        let nodes = [
+            ("a/b-c", "1"),
+            ("a/b/c", "2"),
+            ("a/b", "x \"y\" \\"),
+            ("d/e/f", "3"),
+            ("d/g", "ä"),
+        ];
+        nodes
+            .map(|(path, value)| (Path::new(path).unwrap(), value.to_owned()))
+            .into()
     }
 
     #[test]
     fn a_node_without_a_value_of_its_own_is_empty() {
-        let expected =
-            "a = \"\"\n b = \"x \"y\" \\\"\n  c = \"2\"\n b-c = \"1\"\nd = \"\"\n e = \"\"\n  f = \"3\"\n g = \"ä\"\n";
+        let expected = "a = \"\"\n b = \"x \"y\" \\\"\n  c = \"2\"\n b-c = \"1\"\nd = \"\"\n e = \"\"\n  f = \"3\"\n g = \"ä\"\n";
         assert_eq!(as_tree(&tree()), expected);
     }
 
     #[test]
     fn one_object() {
-        let expected: serde_json::Value =
-            serde_json::json!({"a/b-c": "1", "a/b/c": "2", "a/b": "x \"y\" \\", "d/e/f": "3", "d/g": "ä"});
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&as_json(&tree())).unwrap(), expected);
+        let expected: serde_json::Value = serde_json::json!({"a/b-c": "1", "a/b/c": "2", "a/b": "x \"y\" \\", "d/e/f": "3", "d/g": "ä"});
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&as_json(&tree())).unwrap(),
+            expected
+        );
         assert_eq!(as_json(&Tree::new()), "{\n}\n");
     }
 }

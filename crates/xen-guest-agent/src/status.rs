@@ -70,7 +70,15 @@ impl Status {
     /// Begins to keep the file in `directory`, if there is one.
     pub fn new(directory: Option<PathBuf>, date: SystemTime) -> Self {
         let file = directory.map(|directory| directory.join(FILE));
-        Status { file, started: date, told: None, is_stale: false, has_failed: false, busy: None, resumed: None }
+        Status {
+            file,
+            started: date,
+            told: None,
+            is_stale: false,
+            has_failed: false,
+            busy: None,
+            resumed: None,
+        }
     }
 
     /// Has the file written anew though nothing happened that is counted.
@@ -80,14 +88,26 @@ impl Status {
 
     /// When [`update`](Self::update) has something to tell though nothing happens.
     pub fn deadline(&self) -> Option<Duration> {
-        let is_told = self.told.is_some_and(|(_, state)| state == State::Publishing);
+        let is_told = self
+            .told
+            .is_some_and(|(_, state)| state == State::Publishing);
         self.busy.filter(|_| !is_told).map(|busy| busy + PATIENCE)
     }
 
     /// Writes the file, and tells the service manager, if something happened.
-    pub fn update(&mut self, agent: &Agent, collectors: &Collectors, now: Duration, date: SystemTime) {
+    pub fn update(
+        &mut self,
+        agent: &Agent,
+        collectors: &Collectors,
+        now: Duration,
+        date: SystemTime,
+    ) {
         let is_at_rest = agent.is_published() || agent.connection().is_none();
-        self.busy = if is_at_rest { None } else { Some(self.busy.unwrap_or(now)) };
+        self.busy = if is_at_rest {
+            None
+        } else {
+            Some(self.busy.unwrap_or(now))
+        };
         let Some(state) = self.state(agent, now) else {
             return;
         };
@@ -136,7 +156,13 @@ impl Status {
         }
     }
 
-    fn text(&self, state: State, agent: &Agent, collectors: &Collectors, now: SystemTime) -> String {
+    fn text(
+        &self,
+        state: State,
+        agent: &Agent,
+        collectors: &Collectors,
+        now: SystemTime,
+    ) -> String {
         let mut text = String::new();
         let mut put = |key: &str, value: &str| {
             // Nothing fails that writes to a string.
@@ -165,8 +191,9 @@ impl Status {
         put("pending", &list(agent.pending()));
         let _ = writeln!(text, "\n[nodes]");
         // Services may be for the host's eyes only, and this file is for everybody's.
-        for (path, value) in
-            agent.nodes().filter(|(path, value)| !value.is_empty() && !path.starts_with("data/service/"))
+        for (path, value) in agent
+            .nodes()
+            .filter(|(path, value)| !value.is_empty() && !path.starts_with("data/service/"))
         {
             let _ = writeln!(text, "{} = {}", quote(path), quote(value));
         }
@@ -182,7 +209,9 @@ fn list<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
 /// In UTC and whole seconds, as RFC 3339 has it.
 fn date(time: SystemTime) -> String {
     let seconds = Timestamp::try_from(time).map_or(0, Timestamp::as_second);
-    Timestamp::from_second(seconds).unwrap_or_default().to_string()
+    Timestamp::from_second(seconds)
+        .unwrap_or_default()
+        .to_string()
 }
 
 /// Prints what the running agent says of itself. As LSB has it for services, the status is 0 where all is well and 3 where
@@ -211,11 +240,18 @@ pub fn print(root: &Root) -> ExitCode {
         error!("{failure}");
         return ExitCode::FAILURE;
     }
-    let is_well = text.lines().next() == Some(&format!("state = {}", quote(State::Published.words())));
-    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_well =
+        text.lines().next() == Some(&format!("state = {}", quote(State::Published.words())));
+    if is_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Whether the agent that wrote this is still there.
 fn is_running(text: &str) -> bool {
-    text.lines().find_map(|line| line.strip_prefix("process = ")).is_some_and(host::is_agent)
+    text.lines()
+        .find_map(|line| line.strip_prefix("process = "))
+        .is_some_and(host::is_agent)
 }

@@ -28,9 +28,13 @@ impl TryOut {
     pub fn open() -> io::Result<Self> {
         let mut store = Store::new();
         store.introduce_guest(DOMAIN, Toolstack::Xapi);
-        let directory = std::env::temp_dir().join(format!("xen-guest-agent-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("xen-guest-agent-{}", std::process::id()));
         fs::create_dir(&directory)?;
-        let mut try_out = TryOut { server: Server::new(store), directory };
+        let mut try_out = TryOut {
+            server: Server::new(store),
+            directory,
+        };
         let socket = try_out.directory.join("xenstored.sock");
         try_out.server.listen(&socket, 0)?;
         say(format_args!(
@@ -47,7 +51,11 @@ impl TryOut {
     /// The system's.
     pub fn connect(&mut self) -> Result<Transport, Error> {
         let stream = self.server.connect(DOMAIN);
-        let failed = |source| Error::Io { action: "connect to", transport: "the embedded store".into(), source };
+        let failed = |source| Error::Io {
+            action: "connect to",
+            transport: "the embedded store".into(),
+            source,
+        };
         stream.map(Transport::from).map_err(failed)
     }
 

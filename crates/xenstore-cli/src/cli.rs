@@ -145,9 +145,14 @@ pub(crate) enum Command {
 /// The command line of the command itself, where `program` is a link that names a sub-command: what is printed as usage is
 /// made of it.
 pub(crate) fn expand_link(program: &str, arguments: Vec<OsString>) -> Vec<OsString> {
-    let link = program.strip_prefix("xenstore-").filter(|name| Cli::command().find_subcommand(name).is_some());
+    let link = program
+        .strip_prefix("xenstore-")
+        .filter(|name| Cli::command().find_subcommand(name).is_some());
     let Some(name) = link else { return arguments };
-    ["xenstore".into(), name.into()].into_iter().chain(arguments.into_iter().skip(1)).collect()
+    ["xenstore".into(), name.into()]
+        .into_iter()
+        .chain(arguments.into_iter().skip(1))
+        .collect()
 }
 
 #[cfg(test)]
@@ -164,7 +169,11 @@ mod tests {
         let expanded = |program: &str| {
             let arguments = vec![OsString::from(program), "x".into()];
             let expanded = expand_link(program, arguments);
-            expanded.iter().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+            expanded
+                .iter()
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(expanded("xenstore-read"), "xenstore read x");
         assert_eq!(expanded("xenstore-ls"), "xenstore ls x");

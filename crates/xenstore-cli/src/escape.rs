@@ -52,7 +52,9 @@ fn number(text: &[u8], radix: u32, most: usize) -> (u8, &[u8]) {
     let mut value = 0_u32;
     let mut rest = text;
     for _ in 0..most {
-        let Some((digit, after)) = rest.split_first().and_then(|(&byte, after)| Some((digit(byte, radix)?, after)))
+        let Some((digit, after)) = rest
+            .split_first()
+            .and_then(|(&byte, after)| Some((digit(byte, radix)?, after)))
         else {
             break;
         };

@@ -11,7 +11,11 @@ use crate::failure::Failure;
 
 /// Prints the completions of the command, or writes them and those of all links to `directory`, in files by the names
 /// under which the shell finds them.
-pub(crate) fn completions(shell: Shell, directory: Option<&Path>, out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn completions(
+    shell: Shell,
+    directory: Option<&Path>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let command = Cli::command();
     let Some(directory) = directory else {
         return Ok(out.write_all(&script(shell, command, "xenstore"))?);
@@ -19,11 +23,14 @@ pub(crate) fn completions(shell: Shell, directory: Option<&Path>, out: &mut dyn 
     // Built, links have the options of all. The generator panics at a `help` that was built before.
     let mut built = command.clone().disable_help_subcommand(true);
     built.build();
-    let links = built.get_subcommands().map(|link| (format!("xenstore-{}", link.get_name()), link.clone()));
+    let links = built
+        .get_subcommands()
+        .map(|link| (format!("xenstore-{}", link.get_name()), link.clone()));
     let commands = [("xenstore".to_owned(), command)].into_iter().chain(links);
     for (name, command) in commands {
         let file = directory.join(shell.file_name(&name));
-        std::fs::write(&file, script(shell, command, &name)).map_err(|error| not_written(&file, &error))?;
+        std::fs::write(&file, script(shell, command, &name))
+            .map_err(|error| not_written(&file, &error))?;
     }
     Ok(())
 }
@@ -41,7 +48,8 @@ pub(crate) fn man(directory: Option<&Path>, out: &mut dyn Write) -> Result<(), F
     let command = Cli::command().mut_subcommands(|command| command.mut_args(with_dots));
     match directory {
         None => Ok(clap_mangen::Man::new(command).render(out)?),
-        Some(directory) => clap_mangen::generate_to(command, directory).map_err(|error| not_written(directory, &error)),
+        Some(directory) => clap_mangen::generate_to(command, directory)
+            .map_err(|error| not_written(directory, &error)),
     }
 }
 

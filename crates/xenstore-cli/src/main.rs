@@ -41,6 +41,11 @@ fn main() -> ExitCode {
 
 /// The name by which this was called, for messages and for links.
 fn program(arguments: &[OsString]) -> String {
-    let name = arguments.first().and_then(|path| Path::new(path).file_name());
-    name.map_or_else(|| "xenstore".to_owned(), |name| name.to_string_lossy().into_owned())
+    let name = arguments
+        .first()
+        .and_then(|path| Path::new(path).file_name());
+    name.map_or_else(
+        || "xenstore".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }

@@ -35,7 +35,12 @@ pub(crate) fn mkdir(client: &mut Client, keys: &[String]) -> Result<(), Failure>
     .map_err(|error| Failure::of_request(&format!("could not make path {at}"), &error))
 }
 
-pub(crate) fn list(client: &mut Client, keys: &[String], prefix: bool, out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn list(
+    client: &mut Client,
+    keys: &[String],
+    prefix: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let mut at = "";
     let mut text = String::new();
     let done = together(client, keys.len() > 1, |store| {
@@ -59,8 +64,16 @@ pub(crate) fn list(client: &mut Client, keys: &[String], prefix: bool, out: &mut
 }
 
 pub(crate) fn exists(client: &mut Client, keys: &[String]) -> Result<(), Failure> {
-    let found = together(client, keys.len() > 1, |store| keys.iter().try_for_each(|key| store.read(key).map(drop)));
-    found.map_err(|error| if error.is_fatal() { Failure::of_request("", &error) } else { Failure::Silent })
+    let found = together(client, keys.len() > 1, |store| {
+        keys.iter().try_for_each(|key| store.read(key).map(drop))
+    });
+    found.map_err(|error| {
+        if error.is_fatal() {
+            Failure::of_request("", &error)
+        } else {
+            Failure::Silent
+        }
+    })
 }
 
 /// The path of the node above; empty for the root, and for what stands directly below the root or the domain's home.
@@ -71,13 +84,20 @@ pub(crate) fn above(path: &str) -> &str {
 /// Whether a node is there that has neither a value nor nodes below.
 fn is_empty(store: &mut dyn Store, path: &str) -> Result<bool> {
     let unless_fatal = |error: Error| {
-        if error.is_fatal() { Err(error) } else { Ok(false) }
+        if error.is_fatal() {
+            Err(error)
+        } else {
+            Ok(false)
+        }
     };
     if path.is_empty() {
         return Ok(false);
     }
     match store.read(path) {
-        Ok(value) if value.is_empty() => store.list(path).map(|names| names.is_empty()).or_else(unless_fatal),
+        Ok(value) if value.is_empty() => store
+            .list(path)
+            .map(|names| names.is_empty())
+            .or_else(unless_fatal),
         Ok(_) => Ok(false),
         Err(error) => unless_fatal(error),
     }

@@ -15,7 +15,12 @@ pub(crate) struct Reach {
     pub(crate) recurse: bool,
 }
 
-pub(crate) fn chmod(client: &mut Client, key: &str, modes: &[String], reach: Reach) -> Result<(), Failure> {
+pub(crate) fn chmod(
+    client: &mut Client,
+    key: &str,
+    modes: &[String],
+    reach: Reach,
+) -> Result<(), Failure> {
     let permissions = parse(modes)?;
     let mut at = String::new();
     together(client, reach.upto || reach.recurse, |store| {
@@ -31,7 +36,12 @@ pub(crate) fn chmod(client: &mut Client, key: &str, modes: &[String], reach: Rea
         }
         Ok(())
     })
-    .map_err(|error| Failure::of_request(&format!("Error occurred setting permissions on '{at}'"), &error))
+    .map_err(|error| {
+        Failure::of_request(
+            &format!("Error occurred setting permissions on '{at}'"),
+            &error,
+        )
+    })
 }
 
 /// Sets the permissions of all nodes below `at`, which is the node that failed where this fails.
@@ -50,14 +60,25 @@ fn set_below(store: &mut dyn Store, at: &mut String, permissions: &[Permission])
 }
 
 fn parse(modes: &[String]) -> Result<Vec<Permission>, Failure> {
-    let wrong = |mode: &String| Failure::Said(format!("Invalid permission specification: '{mode}'"));
-    modes.iter().map(|mode| Permission::parse(mode.as_bytes()).ok_or_else(|| wrong(mode))).collect()
+    let wrong =
+        |mode: &String| Failure::Said(format!("Invalid permission specification: '{mode}'"));
+    modes
+        .iter()
+        .map(|mode| Permission::parse(mode.as_bytes()).ok_or_else(|| wrong(mode)))
+        .collect()
 }
 
-pub(crate) fn print(client: &mut Client, keys: &[String], prefix: bool, out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn print(
+    client: &mut Client,
+    keys: &[String],
+    prefix: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     for key in keys {
         let what = || format!("could not get permissions of path {key}");
-        let permissions = client.permissions(key).map_err(|error| Failure::of_request(&what(), &error))?;
+        let permissions = client
+            .permissions(key)
+            .map_err(|error| Failure::of_request(&what(), &error))?;
         if prefix {
             write!(out, "{key}: ")?;
         }

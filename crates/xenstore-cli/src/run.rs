@@ -21,17 +21,31 @@ pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Rm { tidy, keys } => nodes::remove(&mut open()?, &keys, tidy),
         Command::Mkdir { keys } => nodes::mkdir(&mut open()?, &keys),
         Command::List { prefix, keys } => nodes::list(&mut open()?, &keys, prefix, out),
-        Command::Ls { flat, permissions, json, paths } => {
-            let form = if json { ls::Form::Json } else { ls::Form::text(flat) };
+        Command::Ls {
+            flat,
+            permissions,
+            json,
+            paths,
+        } => {
+            let form = if json {
+                ls::Form::Json
+            } else {
+                ls::Form::text(flat)
+            };
             ls::ls(&mut open()?, &paths, permissions, form, out)
         }
         Command::Exists { keys } => nodes::exists(&mut open()?, &keys),
-        Command::Chmod { upto, recurse, key, modes } => {
-            permissions::chmod(&mut open()?, &key, &modes, Reach { upto, recurse })
-        }
+        Command::Chmod {
+            upto,
+            recurse,
+            key,
+            modes,
+        } => permissions::chmod(&mut open()?, &key, &modes, Reach { upto, recurse }),
         Command::Perms { prefix, keys } => permissions::print(&mut open()?, &keys, prefix, out),
         Command::Watch { number, keys } => watch::watch(&mut open()?, &keys, number, out),
-        Command::Completions { shell, directory } => generate::completions(shell, directory.as_deref(), out),
+        Command::Completions { shell, directory } => {
+            generate::completions(shell, directory.as_deref(), out)
+        }
         Command::Man { directory } => generate::man(directory.as_deref(), out),
     }
 }
@@ -39,6 +53,12 @@ pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
 fn open(socket_only: bool) -> Result<Client, Failure> {
     // As for Xen's tools, what the environment names is used whatever it is.
     let is_named = std::env::var_os("XENSTORED_PATH").is_some();
-    let transport = if socket_only && !is_named { Transport::open_socket() } else { Transport::open() };
-    transport.map(Client::new).map_err(|error| Failure::Said(error.to_string()))
+    let transport = if socket_only && !is_named {
+        Transport::open_socket()
+    } else {
+        Transport::open()
+    };
+    transport
+        .map(Client::new)
+        .map_err(|error| Failure::Said(error.to_string()))
 }

@@ -46,5 +46,9 @@ pub(crate) fn together(
     is_more_than_one: bool,
     mut body: impl FnMut(&mut dyn Store) -> Result<()>,
 ) -> Result<()> {
-    if is_more_than_one { client.transaction(|transaction| body(transaction)) } else { body(client) }
+    if is_more_than_one {
+        client.transaction(|transaction| body(transaction))
+    } else {
+        body(client)
+    }
 }

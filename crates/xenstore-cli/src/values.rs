@@ -64,7 +64,10 @@ pub(crate) fn pairs(arguments: &[OsString], raw: bool) -> Result<Vec<(String, Ve
         // No path is lost by this: one that is not ASCII is none.
         let key = key.to_string_lossy().into_owned();
         let Some(value) = arguments.next() else {
-            let error = Cli::command().error(ErrorKind::WrongNumberOfValues, format!("{key} has no value"));
+            let error = Cli::command().error(
+                ErrorKind::WrongNumberOfValues,
+                format!("{key} has no value"),
+            );
             return Err(Failure::Usage(error));
         };
         let value = value.as_bytes();

@@ -6,15 +6,24 @@ use xenstore::Client;
 
 use crate::failure::Failure;
 
-pub(crate) fn watch(client: &mut Client, keys: &[String], number: i64, out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn watch(
+    client: &mut Client,
+    keys: &[String],
+    number: i64,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     for key in keys {
         let what = || format!("Unable to add watch on {key}");
-        client.watch(key, key).map_err(|error| Failure::of_request(&what(), &error))?;
+        client
+            .watch(key, key)
+            .map_err(|error| Failure::of_request(&what(), &error))?;
     }
     let mut printed = 0;
     // No other negative number is without end in Xen's tools.
     while number == -1 || printed < number {
-        let event = client.next_watch_event(None).map_err(|error| Failure::of_request("watch", &error))?;
+        let event = client
+            .next_watch_event(None)
+            .map_err(|error| Failure::of_request("watch", &error))?;
         if let Some(event) = event {
             writeln!(out, "{}", event.path)?;
             // Whoever reads wants to know now.

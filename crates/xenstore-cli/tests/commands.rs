@@ -1,6 +1,10 @@
 //! The command as scripts see it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "all of this is test code"
+)]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,7 +14,11 @@ use xenstore::embedded::{Running, Server, Store};
 
 fn run(program: impl AsRef<Path>, socket: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(program.as_ref());
-    command.args(arguments).env("XENSTORED_PATH", socket).output().expect("run the command")
+    command
+        .args(arguments)
+        .env("XENSTORED_PATH", socket)
+        .output()
+        .expect("run the command")
 }
 
 fn ours() -> &'static Path {
@@ -44,7 +52,21 @@ fn each_command_does_what_it_says() {
         (&["rm", "-t", "/m/n"], 0, ""),
         (&["exists", "/m"], 1, ""),
         // Up to the first node that has a value or another below.
-        (&["write", "/t/v/e/f/x", "1", "/t/v", "1", "/t/o/p/x", "1", "/t/o/q", ""], 0, ""),
+        (
+            &[
+                "write",
+                "/t/v/e/f/x",
+                "1",
+                "/t/v",
+                "1",
+                "/t/o/p/x",
+                "1",
+                "/t/o/q",
+                "",
+            ],
+            0,
+            "",
+        ),
         (&["rm", "-t", "/t/v/e/f/x"], 0, ""),
         (&["exists", "/t/v/e"], 1, ""),
         (&["rm", "--tidy", "/t/o/p/x", "/none"], 0, ""),
@@ -64,7 +86,11 @@ fn each_command_does_what_it_says() {
             0,
             "/a/b = \"1\\n\"   (n0,r5)\n/a/c = \"-5\"   (n0,r5)\n/a/r = \"\\\\n\"   (n0,r5)\n",
         ),
-        (&["ls", "--json", "/a"], 0, "{\n  \"/a/b\": \"1\\n\",\n  \"/a/c\": \"-5\",\n  \"/a/r\": \"\\\\n\"\n}\n"),
+        (
+            &["ls", "--json", "/a"],
+            0,
+            "{\n  \"/a/b\": \"1\\n\",\n  \"/a/c\": \"-5\",\n  \"/a/r\": \"\\\\n\"\n}\n",
+        ),
         (&["watch", "-n", "1", "/a"], 0, "/a\n"),
         (&["watch", "-n", "0", "/a"], 0, ""),
         (&["watch", "-n", "-2", "/a"], 0, ""),
@@ -73,8 +99,16 @@ fn each_command_does_what_it_says() {
     ];
     for (arguments, status, stdout) in cases {
         let output = run(ours(), &socket, arguments);
-        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), stdout, "{arguments:?}");
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{arguments:?}: {output:?}"
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            stdout,
+            "{arguments:?}"
+        );
     }
 }
 
@@ -85,5 +119,11 @@ fn a_link_is_its_sub_command() {
     std::os::unix::fs::symlink(ours(), &link).unwrap();
     let output = run(&link, &directory.path().join("socket"), &["/none"]);
     let message = "xenstore-read: couldn't read path /none: No such file or directory\n";
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), message));
+    assert_eq!(
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).as_ref()
+        ),
+        (Some(1), message)
+    );
 }

@@ -1,6 +1,11 @@
 //! Terminals, JSON, and readers that go away.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 use std::fs::File;
 use std::io::Read;
@@ -28,12 +33,17 @@ impl Bed {
         let mut server = Server::new(store);
         server.listen(directory.path().join("0"), 0).unwrap();
         server.listen(directory.path().join("5"), 5).unwrap();
-        let bed = Bed { directory, running: server.spawn().unwrap() };
+        let bed = Bed {
+            directory,
+            running: server.spawn().unwrap(),
+        };
         let mut client = bed.client();
         client.write("/a/b", "value").unwrap();
         client.write("/a/long", "v".repeat(200)).unwrap();
         client.write("/a/odd", b"\"\\\n\x01\xff").unwrap();
-        client.write("/a/text", "\u{e4} \"quoted\" \\ \u{1}\n").unwrap();
+        client
+            .write("/a/text", "\u{e4} \"quoted\" \\ \u{1}\n")
+            .unwrap();
         bed
     }
 
@@ -43,7 +53,10 @@ impl Bed {
 
     fn command(&self, domain: u16, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xenstore"));
-        command.args(arguments).env("XENSTORED_PATH", self.directory.path().join(domain.to_string()));
+        command.args(arguments).env(
+            "XENSTORED_PATH",
+            self.directory.path().join(domain.to_string()),
+        );
         command.env("TERM", "xterm").env_remove("NO_COLOR");
         command
     }
@@ -54,10 +67,19 @@ fn on_terminal(mut command: Command, columns: u16) -> String {
     let terminal = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     rustix::pty::grantpt(&terminal).unwrap();
     rustix::pty::unlockpt(&terminal).unwrap();
-    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     rustix::termios::tcsetwinsize(&terminal, size).unwrap();
     let name = rustix::pty::ptsname(&terminal, Vec::new()).unwrap();
-    let program_side = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let program_side = File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
     let mut child = command.stdout(program_side).spawn().unwrap();
     // The other descriptors of the program's side are closed with this.
     drop(command);
@@ -70,7 +92,9 @@ fn on_terminal(mut command: Command, columns: u16) -> String {
 }
 
 fn without_colours(text: &str) -> String {
-    ["\x1b[1;34m", "\x1b[32m", "\x1b[2m", "\x1b[m"].iter().fold(text.to_owned(), |text, code| text.replace(code, ""))
+    ["\x1b[1;34m", "\x1b[32m", "\x1b[2m", "\x1b[m"]
+        .iter()
+        .fold(text.to_owned(), |text, code| text.replace(code, ""))
 }
 
 #[test]
@@ -78,7 +102,10 @@ fn colours_are_for_terminals_whose_user_wants_them() {
     let bed = Bed::new();
     let piped = bed.command(0, &["ls", "-p", "/"]).output().unwrap();
     let piped = String::from_utf8(piped.stdout).unwrap();
-    assert!(piped.contains(" b = \"value\"") && !piped.contains('\x1b'), "{piped}");
+    assert!(
+        piped.contains(" b = \"value\"") && !piped.contains('\x1b'),
+        "{piped}"
+    );
 
     // Xen's tools keep two columns of a terminal free, and none of the 80 that they assume elsewhere.
     let ls = |variables: &[(&str, &str)]| {
@@ -87,7 +114,10 @@ fn colours_are_for_terminals_whose_user_wants_them() {
         on_terminal(command, 82)
     };
     let coloured = ls(&[("NO_COLOR", "")]);
-    assert!(coloured.contains("\x1b[1;34ma\x1b[m") && coloured.contains("b = \x1b[32m\"value\"\x1b[m"), "{coloured}");
+    assert!(
+        coloured.contains("\x1b[1;34ma\x1b[m") && coloured.contains("b = \x1b[32m\"value\"\x1b[m"),
+        "{coloured}"
+    );
     assert_eq!(without_colours(&coloured), piped);
     assert_eq!(ls(&[("NO_COLOR", "1")]), piped);
     assert_eq!(ls(&[("TERM", "dumb")]), piped);
@@ -110,7 +140,10 @@ fn json_is_json() {
     let bed = Bed::new();
     let json = |domain, arguments: &[&str]| -> (serde_json::Value, Option<i32>) {
         let output = bed.command(domain, arguments).output().unwrap();
-        (serde_json::from_slice(&output.stdout).unwrap(), output.status.code())
+        (
+            serde_json::from_slice(&output.stdout).unwrap(),
+            output.status.code(),
+        )
     };
     let (tree, status) = json(0, &["ls", "--json", "/a"]);
     assert_eq!(status, Some(0));
@@ -121,15 +154,31 @@ fn json_is_json() {
         serde_json::json!({ "/a/b": "value", "/a/long": "v".repeat(200), "/a/odd": odd, "/a/text": text })
     );
     let (tree, _) = json(0, &["ls", "-p", "--json", "/a"]);
-    assert_eq!(tree["/a/b"], serde_json::json!({ "value": "value", "permissions": ["n0"] }));
-    assert_eq!(json(0, &["ls", "--json", "/a/b"]), (serde_json::json!({}), Some(0)));
+    assert_eq!(
+        tree["/a/b"],
+        serde_json::json!({ "value": "value", "permissions": ["n0"] })
+    );
+    assert_eq!(
+        json(0, &["ls", "--json", "/a/b"]),
+        (serde_json::json!({}), Some(0))
+    );
     // It is an object where a node may not be read, and where there is none.
-    assert_eq!(json(0, &["ls", "--json", "/none"]), (serde_json::json!({}), Some(1)));
-    bed.client().write("/local/domain/5/data/hidden", "").unwrap();
+    assert_eq!(
+        json(0, &["ls", "--json", "/none"]),
+        (serde_json::json!({}), Some(1))
+    );
+    bed.client()
+        .write("/local/domain/5/data/hidden", "")
+        .unwrap();
     let own = ["n0"].map(|text| xenstore::Permission::parse(text.as_bytes()).unwrap());
-    bed.client().set_permissions("/local/domain/5/data/hidden", &own).unwrap();
+    bed.client()
+        .set_permissions("/local/domain/5/data/hidden", &own)
+        .unwrap();
     let hidden = |value| (serde_json::json!({ "data/hidden": value }), Some(1));
-    assert_eq!(json(5, &["ls", "--json", "data"]), hidden(serde_json::Value::Null));
+    assert_eq!(
+        json(5, &["ls", "--json", "data"]),
+        hidden(serde_json::Value::Null)
+    );
     let null = serde_json::json!({ "value": null, "permissions": null });
     assert_eq!(json(5, &["ls", "-p", "--json", "data"]), hidden(null));
 }
@@ -137,7 +186,9 @@ fn json_is_json() {
 #[test]
 fn ls_shows_a_guest_its_own_tree() {
     let bed = Bed::new();
-    let ls = |arguments: &[&str]| String::from_utf8(bed.command(5, arguments).output().unwrap().stdout).unwrap();
+    let ls = |arguments: &[&str]| {
+        String::from_utf8(bed.command(5, arguments).output().unwrap().stdout).unwrap()
+    };
     assert!(ls(&["ls", "-f"]).contains("/local/domain/5/domid = \"5\"\n"));
     assert!(ls(&["ls"]).contains("\ndomid = \"5\"\n"));
 }
@@ -165,14 +216,31 @@ fn a_reader_that_went_ends_it_as_it_ends_a_c_program() {
         &["--help"],
     ];
     for arguments in cases {
-        let status = bed.command(0, arguments).stdout(broken_pipe()).status().unwrap();
+        let status = bed
+            .command(0, arguments)
+            .stdout(broken_pipe())
+            .status()
+            .unwrap();
         assert!(killed(status), "{arguments:?}: {status}");
     }
-    for arguments in [&["read", "/none"][..], &["read", "--bogus"], &["write", "/a"], &["ls", "/none"]] {
-        let status = bed.command(0, arguments).stderr(broken_pipe()).status().unwrap();
+    for arguments in [
+        &["read", "/none"][..],
+        &["read", "--bogus"],
+        &["write", "/a"],
+        &["ls", "/none"],
+    ] {
+        let status = bed
+            .command(0, arguments)
+            .stderr(broken_pipe())
+            .status()
+            .unwrap();
         assert!(killed(status), "{arguments:?}: {status}");
     }
     // What prints nothing misses nobody.
-    let status = bed.command(0, &["write", "/a/c", "1"]).stdout(broken_pipe()).status().unwrap();
+    let status = bed
+        .command(0, &["write", "/a/c", "1"])
+        .stdout(broken_pipe())
+        .status()
+        .unwrap();
     assert!(status.success(), "{status}");
 }

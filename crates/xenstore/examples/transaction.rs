@@ -12,7 +12,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     for _ in 0..3 {
         let count = client.transaction(|transaction| {
-            let count = transaction.read_text("data/count").map_or(0, |count| count.parse().unwrap_or(0)) + 1;
+            let count = transaction
+                .read_text("data/count")
+                .map_or(0, |count| count.parse().unwrap_or(0))
+                + 1;
             transaction.write("data/count", count.to_string())?;
             Ok(count)
         })?;

@@ -210,20 +210,24 @@ macro_rules! domain_calls {
 pub(crate) use {domain_calls, node_calls};
 
 pub(crate) fn parse_names(payload: &[u8]) -> Vec<String> {
-    wire::strings(payload).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    wire::strings(payload)
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
 }
 
 pub(crate) fn parse_permissions(payload: &[u8]) -> Result<Vec<Permission>> {
     wire::strings(payload)
         .map(|text| {
-            let wrong = || Error::InvalidReply(format!("'{}' is not a permission", text.escape_ascii()));
+            let wrong =
+                || Error::InvalidReply(format!("'{}' is not a permission", text.escape_ascii()));
             Permission::parse(text).ok_or_else(wrong)
         })
         .collect()
 }
 
 pub(crate) fn parse_path(payload: &[u8]) -> Result<Path> {
-    Path::new(parse_text(payload)).map_err(|error| Error::InvalidReply(format!("a domain's path: {error}")))
+    Path::new(parse_text(payload))
+        .map_err(|error| Error::InvalidReply(format!("a domain's path: {error}")))
 }
 
 pub(crate) fn parse_text(payload: &[u8]) -> String {
@@ -232,14 +236,18 @@ pub(crate) fn parse_text(payload: &[u8]) -> String {
 
 pub(crate) fn parse_number(payload: &[u8]) -> Result<u32> {
     let text = parse_text(payload);
-    text.parse().map_err(|_| Error::InvalidReply(format!("'{}' is not a number", text.escape_debug())))
+    text.parse()
+        .map_err(|_| Error::InvalidReply(format!("'{}' is not a number", text.escape_debug())))
 }
 
 pub(crate) fn parse_truth(payload: &[u8]) -> Result<bool> {
     match parse_text(payload).as_str() {
         "T" => Ok(true),
         "F" => Ok(false),
-        other => Err(Error::InvalidReply(format!("'{}' is neither T nor F", other.escape_debug()))),
+        other => Err(Error::InvalidReply(format!(
+            "'{}' is neither T nor F",
+            other.escape_debug()
+        ))),
     }
 }
 
@@ -249,14 +257,30 @@ mod tests {
 
     #[test]
     fn replies_mean_what_they_say_or_are_refused() {
-        assert_eq!(parse_path(b"/local/domain/5\0").unwrap().as_str(), "/local/domain/5");
+        assert_eq!(
+            parse_path(b"/local/domain/5\0").unwrap().as_str(),
+            "/local/domain/5"
+        );
         assert_eq!(parse_number(b"128\0").unwrap(), 128);
-        assert_eq!((parse_truth(b"T\0").unwrap(), parse_truth(b"F\0").unwrap()), (true, false));
-        assert!(matches!(parse_path(b"no path\0"), Err(Error::InvalidReply(_))));
+        assert_eq!(
+            (parse_truth(b"T\0").unwrap(), parse_truth(b"F\0").unwrap()),
+            (true, false)
+        );
+        assert!(matches!(
+            parse_path(b"no path\0"),
+            Err(Error::InvalidReply(_))
+        ));
         assert!(matches!(parse_truth(b"\0"), Err(Error::InvalidReply(_))));
         for text in [b"".as_slice(), b"-1\0", b"1 2\0", b"4294967296\0"] {
-            assert!(matches!(parse_number(text), Err(Error::InvalidReply(_))), "{}", text.escape_ascii());
+            assert!(
+                matches!(parse_number(text), Err(Error::InvalidReply(_))),
+                "{}",
+                text.escape_ascii()
+            );
         }
-        assert!(matches!(parse_permissions(b"n0\0r\0"), Err(Error::InvalidReply(_))));
+        assert!(matches!(
+            parse_permissions(b"n0\0r\0"),
+            Err(Error::InvalidReply(_))
+        ));
     }
 }

@@ -114,10 +114,18 @@ impl Client {
     /// # Errors
     /// Those that end a connection, and [`Error::InvalidRequest`] for a request that may not be sent; then none is. What
     /// the server answers to each is in the result.
-    pub fn pipeline(&mut self, requests: impl IntoIterator<Item = Request>) -> Result<Vec<Result<Vec<u8>>>> {
+    pub fn pipeline(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<Result<Vec<u8>>>> {
         let requests: Vec<_> = requests.into_iter().collect();
-        requests.iter().try_for_each(|request| self.connection.check(request))?;
-        let ids = requests.into_iter().map(|request| self.connection.submit(request)).collect::<Result<Vec<_>>>()?;
+        requests
+            .iter()
+            .try_for_each(|request| self.connection.check(request))?;
+        let ids = requests
+            .into_iter()
+            .map(|request| self.connection.submit(request))
+            .collect::<Result<Vec<_>>>()?;
         self.connection.flush()?;
         ids.into_iter().map(|id| self.reply(id)).collect()
     }
@@ -150,7 +158,10 @@ impl Client {
     ///
     /// # Errors
     /// Those of `body`; `EAGAIN` when the conflicts do not end; those that end a connection.
-    pub fn transaction<T>(&mut self, mut body: impl FnMut(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+    pub fn transaction<T>(
+        &mut self,
+        mut body: impl FnMut(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut conflict = None;
         for _ in 0..TRANSACTION_TRIES {
             let id = parse_transaction(&self.call(Request::transaction_start())?)?;
@@ -160,8 +171,14 @@ impl Client {
             }
             // A suspend loses open transactions, and all that is asked in a lost one fails for that alone. This request
             // fails for nothing else.
-            let probe = if result.is_err() { self.call(Request::domain_path(0).within(id)).err() } else { None };
-            let end = self.call(Request::transaction_end(id, result.is_ok())).err();
+            let probe = if result.is_err() {
+                self.call(Request::domain_path(0).within(id)).err()
+            } else {
+                None
+            };
+            let end = self
+                .call(Request::transaction_end(id, result.is_ok()))
+                .err();
             match probe.or(end) {
                 None => return result,
                 Some(error) if is_lost(&error) => conflict = Some(error),
@@ -186,7 +203,9 @@ impl Client {
             match event {
                 Event::Watch(event) => {
                     if self.watch_events_size + event.size() > WATCH_EVENTS_MAX {
-                        self.connection.end(Error::EventsNotTaken { most: WATCH_EVENTS_MAX });
+                        self.connection.end(Error::EventsNotTaken {
+                            most: WATCH_EVENTS_MAX,
+                        });
                         return;
                     }
                     self.watch_events_size += event.size();
@@ -213,7 +232,9 @@ impl Client {
                 let error = self.connection.transport().failed("wait for", error);
                 return Err(self.connection.end(error));
             }
-            Ok(_) => fds.iter().fold(PollFlags::empty(), |all, fd| all | fd.revents()),
+            Ok(_) => fds
+                .iter()
+                .fold(PollFlags::empty(), |all, fd| all | fd.revents()),
         };
         if ready.contains(PollFlags::OUT) {
             self.connection.flush()?;
@@ -245,9 +266,13 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn pipeline(&mut self, requests: impl IntoIterator<Item = Request>) -> Result<Vec<Result<Vec<u8>>>> {
+    pub fn pipeline(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<Result<Vec<u8>>>> {
         let id = self.id;
-        self.client.pipeline(requests.into_iter().map(|request| request.within(id)))
+        self.client
+            .pipeline(requests.into_iter().map(|request| request.within(id)))
     }
 
     fn call(&mut self, request: Request) -> Result<Vec<u8>> {
@@ -258,7 +283,12 @@ impl Transaction<'_> {
 /// Whether a transaction met a conflict, or the server does not know it any more: after a suspend C xenstored says
 /// ENOENT then, oxenstored 4.17 EIO and others EINVAL.
 pub(crate) fn is_lost(error: &Error) -> bool {
-    let lost = [ErrorCode::EAGAIN, ErrorCode::ENOENT, ErrorCode::EINVAL, ErrorCode::EIO];
+    let lost = [
+        ErrorCode::EAGAIN,
+        ErrorCode::ENOENT,
+        ErrorCode::EINVAL,
+        ErrorCode::EIO,
+    ];
     error.code().is_some_and(|code| lost.contains(code))
 }
 
@@ -284,7 +314,9 @@ mod tests {
                 client.watch("a", "token"),
                 client.walk("a").map(drop),
                 client.domain_path(5).map(drop),
-                client.pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()]).map(drop),
+                client
+                    .pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()])
+                    .map(drop),
                 client.transaction(|_| Ok(())),
                 client.next_watch_event(Some(Duration::ZERO)).map(drop),
                 client.next_watch_event(None).map(drop),
@@ -299,7 +331,8 @@ mod tests {
 
     #[test]
     fn after_the_end_of_a_connection_every_call_names_the_first_cause() {
-        let cause = "the Xenstore server broke the protocol: a reply (READ, id 77) to no request of ours";
+        let cause =
+            "the Xenstore server broke the protocol: a reply (READ, id 77) to no request of ours";
         let (mut client, mut peer) = client();
         // It stays open, and goes on as if nothing was.
         peer.send(Kind::WATCH_EVENT, 0, b"data\0token\0");
@@ -308,7 +341,10 @@ mod tests {
         let pipeline = client.pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()]);
         assert_eq!(pipeline.unwrap_err().to_string(), cause);
         // What came before it is not lost.
-        assert_eq!(client.next_watch_event(None).unwrap().unwrap().token, "token");
+        assert_eq!(
+            client.next_watch_event(None).unwrap().unwrap().token,
+            "token"
+        );
         all_say(&mut client, cause);
     }
 
@@ -316,7 +352,10 @@ mod tests {
     fn a_server_that_hangs_up_is_told_of_every_time() {
         let (mut client, mut peer) = client();
         peer.hang_up();
-        all_say(&mut client, "the Xenstore server at a socket closed the connection");
+        all_say(
+            &mut client,
+            "the Xenstore server at a socket closed the connection",
+        );
     }
 
     #[test]
@@ -329,7 +368,10 @@ mod tests {
             }
         });
         let error = client.permissions("a").unwrap_err();
-        assert!(matches!(error, Error::InvalidReply(_)) && !error.is_fatal(), "{error}");
+        assert!(
+            matches!(error, Error::InvalidReply(_)) && !error.is_fatal(),
+            "{error}"
+        );
         assert_eq!(client.read("a").unwrap(), b"value");
         peer.join().unwrap();
     }

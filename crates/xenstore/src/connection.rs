@@ -83,7 +83,11 @@ impl Connection {
         // 0 is what a Linux kernel puts into replies of its own.
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         let id = RequestId(self.last_id);
-        self.queue.push_back(Pending { id, request, parts: None });
+        self.queue.push_back(Pending {
+            id,
+            request,
+            parts: None,
+        });
         Ok(id)
     }
 
@@ -92,8 +96,14 @@ impl Connection {
         self.check_open()?;
         let most = self.transport.payload_max();
         let reason = if request.payload.len() > most {
-            format!("{} bytes of payload, and {most} are the most here", request.payload.len())
-        } else if request.transaction.is_some_and(|transaction| !self.transactions.contains(&transaction)) {
+            format!(
+                "{} bytes of payload, and {most} are the most here",
+                request.payload.len()
+            )
+        } else if request
+            .transaction
+            .is_some_and(|transaction| !self.transactions.contains(&transaction))
+        {
             "the transaction was not started on this connection".to_owned()
         } else if request.kind == Kind::RESET_WATCHES && self.transport.is_device() {
             "it would end the watches of the kernel too".to_owned()
@@ -105,7 +115,9 @@ impl Connection {
 
     /// Whether the connection is of use; if not, the error that ended it.
     pub(crate) fn check_open(&self) -> Result<()> {
-        self.ended.as_ref().map_or(Ok(()), |error| Err(error.again()))
+        self.ended
+            .as_ref()
+            .map_or(Ok(()), |error| Err(error.again()))
     }
 
     /// Ends the connection, unless something did before. Returns the first cause.
@@ -175,14 +187,20 @@ impl Connection {
                     self.queue.push_front(pending);
                     break;
                 }
-                Err(error @ (Errno::IO | Errno::NODEV | Errno::NXIO | Errno::BADF | Errno::PIPE)) => {
+                Err(
+                    error @ (Errno::IO | Errno::NODEV | Errno::NXIO | Errno::BADF | Errno::PIPE),
+                ) => {
                     return Err(self.transport.failed("write to", error));
                 }
                 // Linux refuses some requests by itself: too many watches are EINVAL or E2BIG here. FreeBSD says EINVAL
                 // to request types that it does not know.
                 Err(error) => self.answer(&pending, |request| {
                     let path = request.path().map(Into::into);
-                    Err(Error::NotSent { operation: request.kind, path, source: error.into() })
+                    Err(Error::NotSent {
+                        operation: request.kind,
+                        path,
+                        source: error.into(),
+                    })
                 }),
             }
         }
@@ -213,7 +231,9 @@ impl Connection {
         let mut buffer = [0; wire::HEADER_LEN + wire::PAYLOAD_MAX];
         match self.transport.receive(&mut buffer) {
             Ok(0) => {
-                return Err(Error::Closed { transport: self.transport.name().into() });
+                return Err(Error::Closed {
+                    transport: self.transport.name().into(),
+                });
             }
             Ok(len) => self.decoder.extend(buffer.get(..len).unwrap_or_default()),
             Err(Errno::AGAIN) => return Ok(()),
@@ -233,21 +253,34 @@ impl Connection {
     fn on_message(&mut self, message: Message) -> Result<()> {
         if message.kind == Kind::WATCH_EVENT {
             // Request and transaction id mean nothing here: older Linux kernels do not even initialise them.
-            self.events.push_back(Event::Watch(WatchEvent::parse(&message.payload)?));
+            self.events
+                .push_back(Event::Watch(WatchEvent::parse(&message.payload)?));
             return Ok(());
         }
-        let asked = self.in_flight.iter().position(|pending| pending.id.0 == message.request_id).or_else(|| {
-            // The Linux kernel answers WATCH and UNWATCH itself, with request id 0.
-            (message.request_id == 0 && self.in_flight.len() == 1).then_some(0)
-        });
+        let asked = self
+            .in_flight
+            .iter()
+            .position(|pending| pending.id.0 == message.request_id)
+            .or_else(|| {
+                // The Linux kernel answers WATCH and UNWATCH itself, with request id 0.
+                (message.request_id == 0 && self.in_flight.len() == 1).then_some(0)
+            });
         let Some(pending) = asked.and_then(|index| self.in_flight.remove(index)) else {
-            let Message { kind, request_id, .. } = message;
-            return Err(Error::Protocol(format!("a reply ({kind}, id {request_id}) to no request of ours")));
+            let Message {
+                kind, request_id, ..
+            } = message;
+            return Err(Error::Protocol(format!(
+                "a reply ({kind}, id {request_id}) to no request of ours"
+            )));
         };
         if message.kind == Kind::ERROR {
             self.on_refusal(pending, &message.payload);
         } else if message.kind != pending.expects() {
-            return Err(Error::Protocol(format!("a reply of kind {} to {}", message.kind, pending.expects())));
+            return Err(Error::Protocol(format!(
+                "a reply of kind {} to {}",
+                message.kind,
+                pending.expects()
+            )));
         } else if pending.parts.is_some() {
             self.on_list_part(pending, &message.payload);
         } else {
@@ -273,7 +306,11 @@ impl Connection {
         // A refusal's payload says nothing that could be wrong.
         let _ = self.note_transaction(&pending.request, None);
         self.answer(&pending, |request| {
-            Err(Error::Refused { code, operation: request.kind, path: request.path().map(Into::into) })
+            Err(Error::Refused {
+                code,
+                operation: request.kind,
+                path: request.path().map(Into::into),
+            })
         });
     }
 
@@ -288,26 +325,40 @@ impl Connection {
     /// Keeps the list of open transactions.
     fn note_transaction(&mut self, request: &Request, reply: Option<&[u8]>) -> Result<()> {
         match (request.kind, reply) {
-            (Kind::TRANSACTION_START, Some(payload)) => self.transactions.push(parse_transaction(payload)?),
+            (Kind::TRANSACTION_START, Some(payload)) => {
+                self.transactions.push(parse_transaction(payload)?)
+            }
             (Kind::RESET_WATCHES, Some(_)) => self.transactions.clear(),
-            (Kind::TRANSACTION_END, _) => self.transactions.retain(|open| Some(*open) != request.transaction),
+            (Kind::TRANSACTION_END, _) => self
+                .transactions
+                .retain(|open| Some(*open) != request.transaction),
             _ => {}
         }
         Ok(())
     }
 
     fn answer(&mut self, pending: &Pending, result: impl FnOnce(&Request) -> Result<Vec<u8>>) {
-        self.events.push_back(Event::Reply { id: pending.id, result: result(&pending.request) });
+        self.events.push_back(Event::Reply {
+            id: pending.id,
+            result: result(&pending.request),
+        });
     }
 }
 
 impl Pending {
     fn expects(&self) -> Kind {
-        if self.parts.is_some() { Kind::DIRECTORY_PART } else { self.request.kind }
+        if self.parts.is_some() {
+            Kind::DIRECTORY_PART
+        } else {
+            self.request.kind
+        }
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
-        let transaction_id = self.request.transaction.map_or(0, |transaction| transaction.0);
+        let transaction_id = self
+            .request
+            .transaction
+            .map_or(0, |transaction| transaction.0);
         let payload = match &self.parts {
             Some(parts) => &self.request.list_part(parts.offset()).payload,
             None => &self.request.payload,
@@ -323,7 +374,9 @@ impl AsFd for Connection {
 }
 
 pub(crate) fn parse_transaction(payload: &[u8]) -> Result<TransactionId> {
-    let text = wire::strings(payload).next().and_then(|text| std::str::from_utf8(text).ok());
+    let text = wire::strings(payload)
+        .next()
+        .and_then(|text| std::str::from_utf8(text).ok());
     text.and_then(|text| text.parse().ok())
         .map(TransactionId)
         .ok_or_else(|| Error::Protocol("the id of a new transaction is not a number".to_owned()))
@@ -345,11 +398,20 @@ mod tests {
     fn device() -> (Connection, Peer) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Connection::new(Transport::from_device(ours.into(), "a device")), Peer::new(theirs))
+        (
+            Connection::new(Transport::from_device(ours.into(), "a device")),
+            Peer::new(theirs),
+        )
     }
 
-    fn submit(connection: &mut Connection, requests: impl IntoIterator<Item = Request>) -> Vec<RequestId> {
-        let ids = requests.into_iter().map(|request| connection.submit(request).unwrap()).collect();
+    fn submit(
+        connection: &mut Connection,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Vec<RequestId> {
+        let ids = requests
+            .into_iter()
+            .map(|request| connection.submit(request).unwrap())
+            .collect();
         connection.flush().unwrap();
         ids
     }
@@ -364,28 +426,56 @@ mod tests {
     #[test]
     fn a_socket_has_many_requests_in_flight() {
         let (mut connection, mut peer) = socket();
-        let ids = submit(&mut connection, ["a", "b", "c"].map(|path| Request::read(path).unwrap()));
+        let ids = submit(
+            &mut connection,
+            ["a", "b", "c"].map(|path| Request::read(path).unwrap()),
+        );
         let sent: Vec<_> = (0..3).map(|_| peer.receive()).collect();
-        assert_eq!(sent.iter().map(|message| &message.payload[..]).collect::<Vec<_>>(), [b"a\0", b"b\0", b"c\0"]);
+        assert_eq!(
+            sent.iter()
+                .map(|message| &message.payload[..])
+                .collect::<Vec<_>>(),
+            [b"a\0", b"b\0", b"c\0"]
+        );
         // Out of order, as a server may answer.
         for index in [2, 0, 1] {
-            peer.send(Kind::READ, sent[index].request_id, sent[index].payload.as_slice());
+            peer.send(
+                Kind::READ,
+                sent[index].request_id,
+                sent[index].payload.as_slice(),
+            );
         }
         connection.on_readable().unwrap();
-        let got: Vec<_> = (0..3).map(|_| reply(&mut connection)).map(|(id, result)| (id, result.unwrap())).collect();
-        assert_eq!(got, [(ids[2], b"c\0".to_vec()), (ids[0], b"a\0".to_vec()), (ids[1], b"b\0".to_vec())]);
+        let got: Vec<_> = (0..3)
+            .map(|_| reply(&mut connection))
+            .map(|(id, result)| (id, result.unwrap()))
+            .collect();
+        assert_eq!(
+            got,
+            [
+                (ids[2], b"c\0".to_vec()),
+                (ids[0], b"a\0".to_vec()),
+                (ids[1], b"b\0".to_vec())
+            ]
+        );
         assert!(!connection.is_waiting());
     }
 
     #[test]
     fn a_device_never_has_two_requests_in_flight() {
         let (mut connection, mut peer) = device();
-        let ids = submit(&mut connection, (0..20).map(|number| Request::read(format!("n/{number}")).unwrap()));
+        let ids = submit(
+            &mut connection,
+            (0..20).map(|number| Request::read(format!("n/{number}")).unwrap()),
+        );
         for (number, id) in ids.into_iter().enumerate() {
             let message = peer.receive();
             assert_eq!(message.payload, format!("n/{number}\0").as_bytes());
             connection.flush().unwrap();
-            assert!(!peer.has_more(), "a second request before the reply to the first");
+            assert!(
+                !peer.has_more(),
+                "a second request before the reply to the first"
+            );
             // Half a reply, or a watch event, is no reply.
             peer.send(Kind::WATCH_EVENT, 99, b"data\0token\0");
             connection.on_readable().unwrap();
@@ -406,7 +496,10 @@ mod tests {
         peer.send(Kind::WATCH_EVENT, 0, b"data\0t\0");
         peer.send(Kind::WATCH, 0, b"OK\0");
         connection.on_readable().unwrap();
-        let event = WatchEvent { path: Path::new("data").unwrap(), token: "t".to_owned() };
+        let event = WatchEvent {
+            path: Path::new("data").unwrap(),
+            token: "t".to_owned(),
+        };
         assert!(matches!(connection.next_event(), Some(Event::Watch(got)) if got == event));
         assert_eq!(reply(&mut connection).0, ids[0]);
     }
@@ -422,12 +515,31 @@ mod tests {
             connection.on_readable().unwrap();
         };
         exchange((Kind::DIRECTORY, b"d\0"), Kind::ERROR, b"E2BIG\0");
-        exchange((Kind::DIRECTORY_PART, b"d\x000\0"), Kind::DIRECTORY_PART, b"7\0a\0b\0");
-        exchange((Kind::DIRECTORY_PART, b"d\x004\0"), Kind::DIRECTORY_PART, b"8\0d\0");
-        exchange((Kind::DIRECTORY_PART, b"d\x000\0"), Kind::DIRECTORY_PART, b"8\0b\0c\0");
-        exchange((Kind::DIRECTORY_PART, b"d\x004\0"), Kind::DIRECTORY_PART, b"8\0d\0\0");
+        exchange(
+            (Kind::DIRECTORY_PART, b"d\x000\0"),
+            Kind::DIRECTORY_PART,
+            b"7\0a\0b\0",
+        );
+        exchange(
+            (Kind::DIRECTORY_PART, b"d\x004\0"),
+            Kind::DIRECTORY_PART,
+            b"8\0d\0",
+        );
+        exchange(
+            (Kind::DIRECTORY_PART, b"d\x000\0"),
+            Kind::DIRECTORY_PART,
+            b"8\0b\0c\0",
+        );
+        exchange(
+            (Kind::DIRECTORY_PART, b"d\x004\0"),
+            Kind::DIRECTORY_PART,
+            b"8\0d\0\0",
+        );
         let (id, names) = reply(&mut connection);
-        assert_eq!((id, names.unwrap().as_slice()), (ids[0], b"b\0c\0d\0".as_slice()));
+        assert_eq!(
+            (id, names.unwrap().as_slice()),
+            (ids[0], b"b\0c\0d\0".as_slice())
+        );
     }
 
     #[test]
@@ -439,7 +551,10 @@ mod tests {
             peer.send(Kind::ERROR, message.request_id, error);
             connection.on_readable().unwrap();
         }
-        assert_eq!(reply(&mut connection).1.unwrap_err().to_string(), "DIRECTORY d: E2BIG");
+        assert_eq!(
+            reply(&mut connection).1.unwrap_err().to_string(),
+            "DIRECTORY d: E2BIG"
+        );
     }
 
     #[test]
@@ -457,7 +572,16 @@ mod tests {
             peer.receive();
             peer.send(Kind::DIRECTORY_PART, id, &part);
         };
-        assert!(matches!(refused, Event::Reply { result: Err(Error::InvalidReply(_)), .. }), "{refused:?}");
+        assert!(
+            matches!(
+                refused,
+                Event::Reply {
+                    result: Err(Error::InvalidReply(_)),
+                    ..
+                }
+            ),
+            "{refused:?}"
+        );
         submit(&mut connection, [Request::read("a").unwrap()]);
         assert_eq!(peer.receive().kind, Kind::READ);
     }
@@ -465,11 +589,17 @@ mod tests {
     #[test]
     fn a_raw_list_whose_parts_cannot_be_asked_for_is_refused_and_the_connection_goes_on() {
         let (mut connection, mut peer) = socket();
-        submit(&mut connection, [Request::raw(Kind::DIRECTORY, vec![b'x'; 4096]).unwrap()]);
+        submit(
+            &mut connection,
+            [Request::raw(Kind::DIRECTORY, vec![b'x'; 4096]).unwrap()],
+        );
         let id = peer.receive().request_id;
         peer.send(Kind::ERROR, id, b"E2BIG\0");
         connection.on_readable().unwrap();
-        assert!(matches!(reply(&mut connection).1, Err(Error::InvalidRequest { .. })));
+        assert!(matches!(
+            reply(&mut connection).1,
+            Err(Error::InvalidRequest { .. })
+        ));
         submit(&mut connection, [Request::read("a").unwrap()]);
         assert_eq!(peer.receive().kind, Kind::READ);
     }
@@ -478,20 +608,38 @@ mod tests {
     fn after_an_end_every_call_names_the_first_cause() {
         type Deed = fn(&mut Peer);
         let cases: [(Deed, &str); 7] = [
-            (|peer| peer.send(Kind::READ, 77, b""), "broke the protocol: a reply (READ, id 77) to no request of ours"),
-            (|peer| peer.send(Kind::WRITE, 1, b"OK\0"), "broke the protocol: a reply of kind WRITE to READ"),
-            (|peer| peer.send(Kind::WATCH_EVENT, 0, b"no such path\0t\0"), "broke the protocol: a watch event: "),
+            (
+                |peer| peer.send(Kind::READ, 77, b""),
+                "broke the protocol: a reply (READ, id 77) to no request of ours",
+            ),
+            (
+                |peer| peer.send(Kind::WRITE, 1, b"OK\0"),
+                "broke the protocol: a reply of kind WRITE to READ",
+            ),
+            (
+                |peer| peer.send(Kind::WATCH_EVENT, 0, b"no such path\0t\0"),
+                "broke the protocol: a watch event: ",
+            ),
             (
                 |peer| peer.send(Kind::WATCH_EVENT, 0, b""),
                 "broke the protocol: a watch event without a path and a token",
             ),
-            (|peer| peer.send(Kind::WATCH_EVENT, 0, b"a\0\xff\0"), "a watch event without a path and a token"),
-            (|peer| peer.write(&[0xff; 16]), "broke the protocol: payload of 4294967295 bytes"),
+            (
+                |peer| peer.send(Kind::WATCH_EVENT, 0, b"a\0\xff\0"),
+                "a watch event without a path and a token",
+            ),
+            (
+                |peer| peer.write(&[0xff; 16]),
+                "broke the protocol: payload of 4294967295 bytes",
+            ),
             (Peer::hang_up, "closed the connection"),
         ];
         for (deed, cause) in cases {
             for (mut connection, mut peer) in [socket(), device()] {
-                submit(&mut connection, ["a", "b"].map(|path| Request::read(path).unwrap()));
+                submit(
+                    &mut connection,
+                    ["a", "b"].map(|path| Request::read(path).unwrap()),
+                );
                 peer.send(Kind::WATCH_EVENT, 0, b"data\0before\0");
                 deed(&mut peer);
                 for id in [77, 1, 2] {
@@ -504,18 +652,31 @@ mod tests {
                     }
                 };
                 let told = first.to_string();
-                assert!(first.is_fatal() && told.contains(cause), "{told}, not {cause}");
-                assert!(!connection.is_waiting() && !connection.wants_write(), "{cause}");
+                assert!(
+                    first.is_fatal() && told.contains(cause),
+                    "{told}, not {cause}"
+                );
+                assert!(
+                    !connection.is_waiting() && !connection.wants_write(),
+                    "{cause}"
+                );
                 for _ in 0..2 {
                     let later = [
                         connection.on_readable().unwrap_err(),
                         connection.flush().unwrap_err(),
                         connection.submit(Request::read("a").unwrap()).unwrap_err(),
                     ];
-                    assert!(later.iter().all(|error| error.is_fatal() && error.to_string() == told), "{later:?}");
+                    assert!(
+                        later
+                            .iter()
+                            .all(|error| error.is_fatal() && error.to_string() == told),
+                        "{later:?}"
+                    );
                 }
                 // What came before it is there, and nothing that came after.
-                assert!(matches!(connection.next_event(), Some(Event::Watch(event)) if event.token == "before"));
+                assert!(
+                    matches!(connection.next_event(), Some(Event::Watch(event)) if event.token == "before")
+                );
                 assert!(connection.next_event().is_none(), "{cause}");
             }
         }
@@ -529,7 +690,10 @@ mod tests {
         peer.send(Kind::TRANSACTION_START, id, b"x\0");
         let error = connection.on_readable().unwrap_err();
         assert!(matches!(error, Error::Protocol(_)), "{error}");
-        assert_eq!(connection.flush().unwrap_err().to_string(), error.to_string());
+        assert_eq!(
+            connection.flush().unwrap_err().to_string(),
+            error.to_string()
+        );
     }
 
     #[test]
@@ -540,19 +704,36 @@ mod tests {
             let told = connection.flush().unwrap_err().to_string();
             assert!(told.starts_with("write to a "), "{told}");
             assert_eq!(connection.on_readable().unwrap_err().to_string(), told);
-            assert_eq!(connection.submit(Request::read("a").unwrap()).unwrap_err().to_string(), told);
+            assert_eq!(
+                connection
+                    .submit(Request::read("a").unwrap())
+                    .unwrap_err()
+                    .to_string(),
+                told
+            );
         }
     }
 
     #[test]
     fn what_may_not_be_sent_is_refused_and_the_connection_goes_on() {
         for ((mut connection, mut peer), most) in [(socket(), 4096), (device(), 4080)] {
-            let refused = connection.submit(Request::write("a", vec![b'x'; most - 1]).unwrap()).unwrap_err();
+            let refused = connection
+                .submit(Request::write("a", vec![b'x'; most - 1]).unwrap())
+                .unwrap_err();
             assert!(matches!(refused, Error::InvalidRequest { .. }) && !refused.is_fatal());
             let foreign = Request::read("a").unwrap().within(TransactionId(5));
-            assert!(matches!(connection.submit(foreign), Err(Error::InvalidRequest { .. })));
-            assert_eq!(connection.submit(Request::reset_watches()).is_ok(), !connection.transport().is_device());
-            submit(&mut connection, [Request::write("a", vec![b'x'; most - 2]).unwrap()]);
+            assert!(matches!(
+                connection.submit(foreign),
+                Err(Error::InvalidRequest { .. })
+            ));
+            assert_eq!(
+                connection.submit(Request::reset_watches()).is_ok(),
+                !connection.transport().is_device()
+            );
+            submit(
+                &mut connection,
+                [Request::write("a", vec![b'x'; most - 2]).unwrap()],
+            );
             if !connection.transport().is_device() {
                 assert_eq!(peer.receive().kind, Kind::RESET_WATCHES);
             }

@@ -21,7 +21,10 @@ impl Request {
     /// For a domain that it knows already, C xenstored takes this for its resumption. The servers refuse domain 0 and a
     /// channel that is none with `EINVAL`, and what the hypervisor refuses to map or bind with the error that it gives.
     pub fn introduce(domain: DomId, frame: u64, event_channel: u32) -> Self {
-        numbers(Kind::INTRODUCE, &[domain.into(), frame, event_channel.into()])
+        numbers(
+            Kind::INTRODUCE,
+            &[domain.into(), frame, event_channel.into()],
+        )
     }
 
     /// Tells the server that it need not serve a domain any more. Payload `domid|`.
@@ -67,7 +70,10 @@ impl Request {
     /// # Errors
     /// Of a command or a parameter with a NUL in it.
     pub fn control(command: &str, parameters: &[&str]) -> Result<Self> {
-        strings(Kind::CONTROL, std::iter::once(command).chain(parameters.iter().copied()))
+        strings(
+            Kind::CONTROL,
+            std::iter::once(command).chain(parameters.iter().copied()),
+        )
     }
 
     /// The features that the server offers to `domain`, or to the asking connection: a number of which each bit is one.
@@ -115,18 +121,32 @@ impl Request {
     /// As there.
     pub fn set_quota(domain: Option<DomId>, name: &str, value: u32) -> Result<Self> {
         let (domain, value) = (domain.map(|domain| domain.to_string()), value.to_string());
-        strings(Kind::SET_QUOTA, domain.as_deref().into_iter().chain([name, &value]))
+        strings(
+            Kind::SET_QUOTA,
+            domain.as_deref().into_iter().chain([name, &value]),
+        )
     }
 }
 
 /// An empty string: to a message without any payload oxenstored 4.17 gives no answer at all.
 fn nothing(kind: Kind) -> Request {
-    Request { kind, payload: b"\0".to_vec(), transaction: None }
+    Request {
+        kind,
+        payload: b"\0".to_vec(),
+        transaction: None,
+    }
 }
 
 fn numbers(kind: Kind, numbers: &[u64]) -> Request {
-    let payload = numbers.iter().flat_map(|number| format!("{number}\0").into_bytes()).collect();
-    Request { kind, payload, transaction: None }
+    let payload = numbers
+        .iter()
+        .flat_map(|number| format!("{number}\0").into_bytes())
+        .collect();
+    Request {
+        kind,
+        payload,
+        transaction: None,
+    }
 }
 
 fn strings<'a>(kind: Kind, strings: impl Iterator<Item = &'a str>) -> Result<Request> {
@@ -134,12 +154,20 @@ fn strings<'a>(kind: Kind, strings: impl Iterator<Item = &'a str>) -> Result<Req
     for string in strings {
         if string.contains('\0') {
             let reason = "a parameter cannot have a NUL in it".to_owned();
-            return Err(Error::InvalidRequest { operation: kind, path: None, reason });
+            return Err(Error::InvalidRequest {
+                operation: kind,
+                path: None,
+                reason,
+            });
         }
         payload.extend_from_slice(string.as_bytes());
         payload.push(0);
     }
-    Ok(Request { kind, payload, transaction: None })
+    Ok(Request {
+        kind,
+        payload,
+        transaction: None,
+    })
 }
 
 #[cfg(test)]
@@ -150,28 +178,70 @@ mod tests {
     fn payloads() {
         let cases: [(Request, Kind, &[u8]); 17] = [
             (Request::domain_path(5), Kind::GET_DOMAIN_PATH, b"5\0"),
-            (Request::introduce(5, 1 << 33, 2), Kind::INTRODUCE, b"5\x008589934592\x002\0"),
+            (
+                Request::introduce(5, 1 << 33, 2),
+                Kind::INTRODUCE,
+                b"5\x008589934592\x002\0",
+            ),
             (Request::release(5), Kind::RELEASE, b"5\0"),
-            (Request::is_introduced(0), Kind::IS_DOMAIN_INTRODUCED, b"0\0"),
+            (
+                Request::is_introduced(0),
+                Kind::IS_DOMAIN_INTRODUCED,
+                b"0\0",
+            ),
             (Request::resume(5), Kind::RESUME, b"5\0"),
             (Request::set_target(6, 5), Kind::SET_TARGET, b"6\x005\0"),
             (Request::reset_watches(), Kind::RESET_WATCHES, b"\0"),
-            (Request::control("check", &[]).unwrap(), Kind::CONTROL, b"check\0"),
-            (Request::control("log", &["on"]).unwrap(), Kind::CONTROL, b"log\0on\0"),
+            (
+                Request::control("check", &[]).unwrap(),
+                Kind::CONTROL,
+                b"check\0",
+            ),
+            (
+                Request::control("log", &["on"]).unwrap(),
+                Kind::CONTROL,
+                b"log\0on\0",
+            ),
             (Request::features(None), Kind::GET_FEATURE, b"\0"),
             (Request::features(Some(5)), Kind::GET_FEATURE, b"5\0"),
             (Request::set_features(5, 3), Kind::SET_FEATURE, b"5\x003\0"),
             (Request::quota_names(), Kind::GET_QUOTA, b"\0"),
-            (Request::quota(None, "nodes").unwrap(), Kind::GET_QUOTA, b"nodes\0"),
-            (Request::quota(Some(5), "nodes").unwrap(), Kind::GET_QUOTA, b"5\0nodes\0"),
-            (Request::set_quota(None, "nodes", 9).unwrap(), Kind::SET_QUOTA, b"nodes\x009\0"),
-            (Request::set_quota(Some(5), "nodes", 9).unwrap(), Kind::SET_QUOTA, b"5\0nodes\x009\0"),
+            (
+                Request::quota(None, "nodes").unwrap(),
+                Kind::GET_QUOTA,
+                b"nodes\0",
+            ),
+            (
+                Request::quota(Some(5), "nodes").unwrap(),
+                Kind::GET_QUOTA,
+                b"5\0nodes\0",
+            ),
+            (
+                Request::set_quota(None, "nodes", 9).unwrap(),
+                Kind::SET_QUOTA,
+                b"nodes\x009\0",
+            ),
+            (
+                Request::set_quota(Some(5), "nodes", 9).unwrap(),
+                Kind::SET_QUOTA,
+                b"5\0nodes\x009\0",
+            ),
         ];
         for (request, kind, payload) in cases {
-            assert_eq!((request.kind, request.payload.as_slice(), request.path()), (kind, payload, None));
+            assert_eq!(
+                (request.kind, request.payload.as_slice(), request.path()),
+                (kind, payload, None)
+            );
         }
-        for refused in [Request::control("a\0b", &[]), Request::control("a", &["\0"]), Request::quota(None, "\0")] {
-            assert!(matches!(refused, Err(Error::InvalidRequest { .. })), "{refused:?}");
+        for refused in [
+            Request::control("a\0b", &[]),
+            Request::control("a", &["\0"]),
+            Request::quota(None, "\0"),
+        ] {
+            assert!(
+                matches!(refused, Err(Error::InvalidRequest { .. })),
+                "{refused:?}"
+            );
         }
     }
 }

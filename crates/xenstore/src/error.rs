@@ -191,14 +191,24 @@ impl Error {
     /// An error that ended a connection, for one more of those who want to know why.
     pub(crate) fn again(&self) -> Self {
         match self {
-            Error::Io { action, transport, source } => {
+            Error::Io {
+                action,
+                transport,
+                source,
+            } => {
                 let source = match source.raw_os_error() {
                     Some(number) => io::Error::from_raw_os_error(number),
                     None => io::Error::new(source.kind(), source.to_string()),
                 };
-                Error::Io { action, transport: transport.clone(), source }
+                Error::Io {
+                    action,
+                    transport: transport.clone(),
+                    source,
+                }
             }
-            Error::Closed { transport } => Error::Closed { transport: transport.clone() },
+            Error::Closed { transport } => Error::Closed {
+                transport: transport.clone(),
+            },
             Error::EventsNotTaken { most } => Error::EventsNotTaken { most: *most },
             Error::Protocol(reason) => Error::Protocol(reason.clone()),
             // No other ends one.
@@ -226,9 +236,15 @@ mod tests {
     #[test]
     fn codes_keep_their_names() {
         assert_eq!(ErrorCode::from_name("ENOENT"), ErrorCode::ENOENT);
-        assert_eq!(ErrorCode::from_name("EQUOTA").io_kind(), io::ErrorKind::QuotaExceeded);
+        assert_eq!(
+            ErrorCode::from_name("EQUOTA").io_kind(),
+            io::ErrorKind::QuotaExceeded
+        );
         let unknown = ErrorCode::from_name("EFROMTHEFUTURE");
-        assert_eq!((unknown.name(), unknown.io_kind()), ("EFROMTHEFUTURE", io::ErrorKind::Other));
+        assert_eq!(
+            (unknown.name(), unknown.io_kind()),
+            ("EFROMTHEFUTURE", io::ErrorKind::Other)
+        );
     }
 
     #[test]
@@ -240,6 +256,9 @@ mod tests {
         };
         assert_eq!(refused(Some("data/x")).to_string(), "WRITE data/x: EACCES");
         assert_eq!(refused(None).to_string(), "WRITE: EACCES");
-        assert_eq!(io::Error::from(refused(None)).kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(
+            io::Error::from(refused(None)).kind(),
+            io::ErrorKind::PermissionDenied
+        );
     }
 }

@@ -23,10 +23,15 @@ impl WatchEvent {
     pub(crate) fn parse(payload: &[u8]) -> Result<Self> {
         let malformed = || Error::Protocol("a watch event without a path and a token".to_owned());
         let mut strings = wire::strings(payload);
-        let path = strings.next().and_then(|path| std::str::from_utf8(path).ok()).ok_or_else(malformed)?;
-        let path = Path::new(path).map_err(|error| Error::Protocol(format!("a watch event: {error}")))?;
+        let path = strings
+            .next()
+            .and_then(|path| std::str::from_utf8(path).ok())
+            .ok_or_else(malformed)?;
+        let path =
+            Path::new(path).map_err(|error| Error::Protocol(format!("a watch event: {error}")))?;
         // An empty token is a token too, and its NUL may be the payload's last byte.
-        let token = String::from_utf8(strings.next().unwrap_or_default().to_vec()).map_err(|_| malformed())?;
+        let token = String::from_utf8(strings.next().unwrap_or_default().to_vec())
+            .map_err(|_| malformed())?;
         Ok(WatchEvent { path, token })
     }
 

@@ -32,20 +32,29 @@ impl Parts {
     /// [`Error::InvalidReply`] for what is no part, and for a list that does not come to an end.
     pub(crate) fn take(&mut self, part: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some(end) = part.iter().position(|byte| *byte == 0) else {
-            return Err(Error::InvalidReply("a part of a list without its generation".to_owned()));
+            return Err(Error::InvalidReply(
+                "a part of a list without its generation".to_owned(),
+            ));
         };
-        let (generation, names) = (part.get(..end).unwrap_or_default(), part.get(end + 1..).unwrap_or_default());
+        let (generation, names) = (
+            part.get(..end).unwrap_or_default(),
+            part.get(end + 1..).unwrap_or_default(),
+        );
         if self.generation != generation && !self.names.is_empty() {
             // The directory changed under the list: from the start again.
             self.names.clear();
             self.tries += 1;
             if self.tries == TRIES {
-                return Err(Error::InvalidReply(format!("a list that changed {TRIES} times while it was fetched")));
+                return Err(Error::InvalidReply(format!(
+                    "a list that changed {TRIES} times while it was fetched"
+                )));
             }
             return Ok(None);
         }
         if self.names.len() + names.len() > MOST {
-            return Err(Error::InvalidReply(format!("a list of more than {MOST} bytes")));
+            return Err(Error::InvalidReply(format!(
+                "a list of more than {MOST} bytes"
+            )));
         }
         self.generation = generation.to_vec();
         self.names.extend_from_slice(names);
@@ -69,13 +78,19 @@ mod tests {
             (&[b"7\0a\0b\0", b"7\0c\0\0"], b"a\0b\0c\0"),
             (&[b"7\0a\0", b"7\0\0"], b"a\0"),
             // What was there before the change is forgotten.
-            (&[b"7\0a\0b\0", b"8\0c\0", b"8\0b\0", b"8\0c\0\0"], b"b\0c\0"),
+            (
+                &[b"7\0a\0b\0", b"8\0c\0", b"8\0b\0", b"8\0c\0\0"],
+                b"b\0c\0",
+            ),
             // No names at all end the list too.
             (&[b"7\0a\0b\0", b"7\0"], b"a\0b"),
         ];
         for (parts, expected) in cases {
             let mut list = Parts::default();
-            let mut took = parts.iter().map(|part| list.take(part).unwrap()).collect::<Vec<_>>();
+            let mut took = parts
+                .iter()
+                .map(|part| list.take(part).unwrap())
+                .collect::<Vec<_>>();
             assert_eq!(took.pop().unwrap().as_deref(), Some(expected), "{parts:?}");
             assert!(took.iter().all(Option::is_none), "{parts:?}");
         }
@@ -102,14 +117,20 @@ mod tests {
         let mut list = Parts::default();
         let mut parts = (0..).map(|generation| list.take(format!("{generation}\0n\0").as_bytes()));
         // One part to begin with, and one again after each change.
-        let took = parts.by_ref().take_while(|part| matches!(part, Ok(None))).count();
+        let took = parts
+            .by_ref()
+            .take_while(|part| matches!(part, Ok(None)))
+            .count();
         assert_eq!(took, 2 * TRIES - 1);
     }
 
     #[test]
     fn a_part_has_a_generation() {
         for part in [b"".as_slice(), b"7"] {
-            assert!(matches!(Parts::default().take(part), Err(Error::InvalidReply(_))));
+            assert!(matches!(
+                Parts::default().take(part),
+                Err(Error::InvalidReply(_))
+            ));
         }
     }
 }

@@ -85,13 +85,21 @@ impl Path {
 pub(crate) fn check(path: &str) -> Result<(), InvalidPath> {
     match fault(path) {
         None => Ok(()),
-        Some(reason) => Err(InvalidPath { path: path.to_owned(), reason }),
+        Some(reason) => Err(InvalidPath {
+            path: path.to_owned(),
+            reason,
+        }),
     }
 }
 
 fn fault(path: &str) -> Option<&'static str> {
-    let most = if path.starts_with('/') { ABSOLUTE_MAX } else { RELATIVE_MAX };
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
+    let most = if path.starts_with('/') {
+        ABSOLUTE_MAX
+    } else {
+        RELATIVE_MAX
+    };
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
     if path.is_empty() {
         Some("it is empty")
     } else if path.len() > most {
@@ -162,11 +170,31 @@ mod tests {
     #[test]
     fn what_is_a_path() {
         let long = |start: &str, len: usize| format!("{start}{}", "a".repeat(len - start.len()));
-        for good in ["/", "/a", "a", "a/b-C_9@x", "@releaseDomain", &long("/", 3072), &long("a", 2048)] {
+        for good in [
+            "/",
+            "/a",
+            "a",
+            "a/b-C_9@x",
+            "@releaseDomain",
+            &long("/", 3072),
+            &long("a", 2048),
+        ] {
             assert!(Path::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "//", "a/", "/a/", "a//b", "a b", "a.b", "a:b", "ä", "a\0", &long("/", 3073), &long("a", 2049)]
-        {
+        for bad in [
+            "",
+            "//",
+            "a/",
+            "/a/",
+            "a//b",
+            "a b",
+            "a.b",
+            "a:b",
+            "ä",
+            "a\0",
+            &long("/", 3073),
+            &long("a", 2049),
+        ] {
             assert!(Path::new(bad).is_err(), "{bad}");
         }
     }

@@ -1,6 +1,9 @@
 //! A server's end that tests speak by hand.
 
-#![allow(clippy::unwrap_used, reason = "clippy knows the helpers of tests only in a module of that file")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy knows the helpers of tests only in a module of that file"
+)]
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

@@ -80,7 +80,10 @@ mod tests {
     #[test]
     fn text_and_back() {
         for text in ["n0", "r5", "w12", "b65535"] {
-            assert_eq!(Permission::parse(text.as_bytes()).unwrap().to_string(), text);
+            assert_eq!(
+                Permission::parse(text.as_bytes()).unwrap().to_string(),
+                text
+            );
         }
         for text in ["", "r", "x5", "r-1", "r+5", "r65536", "r5x"] {
             assert_eq!(Permission::parse(text.as_bytes()), None, "{text}");

@@ -54,7 +54,10 @@ impl Request {
     }
 
     /// Sets owner (the first entry) and permissions of the node at `path`.
-    pub fn set_permissions(path: impl AsRef<str>, permissions: &[Permission]) -> Result<Self, InvalidPath> {
+    pub fn set_permissions(
+        path: impl AsRef<str>,
+        permissions: &[Permission],
+    ) -> Result<Self, InvalidPath> {
         let mut list = String::new();
         for permission in permissions {
             // Writing to a string does not fail.
@@ -87,24 +90,42 @@ impl Request {
     /// end of one that it knows nothing of), and for those that only a server sends.
     pub fn raw(kind: Kind, payload: impl Into<Vec<u8>>) -> Result<Self> {
         let reason = match kind {
-            Kind::TRANSACTION_START | Kind::TRANSACTION_END => "transactions are the client's own matter",
+            Kind::TRANSACTION_START | Kind::TRANSACTION_END => {
+                "transactions are the client's own matter"
+            }
             Kind::WATCH_EVENT | Kind::ERROR => "only a server sends this",
             _ => {
-                return Ok(Request { kind, payload: payload.into(), transaction: None });
+                return Ok(Request {
+                    kind,
+                    payload: payload.into(),
+                    transaction: None,
+                });
             }
         };
-        Err(Error::InvalidRequest { operation: kind, path: None, reason: reason.to_owned() })
+        Err(Error::InvalidRequest {
+            operation: kind,
+            path: None,
+            reason: reason.to_owned(),
+        })
     }
 
     /// Opens a transaction.
     pub(crate) fn transaction_start() -> Self {
-        Request { kind: Kind::TRANSACTION_START, payload: b"\0".to_vec(), transaction: None }
+        Request {
+            kind: Kind::TRANSACTION_START,
+            payload: b"\0".to_vec(),
+            transaction: None,
+        }
     }
 
     /// Ends a transaction.
     pub(crate) fn transaction_end(transaction: TransactionId, commit: bool) -> Self {
         let payload = if commit { b"T\0" } else { b"F\0" };
-        Request { kind: Kind::TRANSACTION_END, payload: payload.to_vec(), transaction: Some(transaction) }
+        Request {
+            kind: Kind::TRANSACTION_END,
+            payload: payload.to_vec(),
+            transaction: Some(transaction),
+        }
     }
 
     /// The same request as part of a transaction.
@@ -115,14 +136,22 @@ impl Request {
 
     /// Why this request may not be sent, as an error.
     pub(crate) fn invalid(&self, reason: String) -> Error {
-        Error::InvalidRequest { operation: self.kind, path: self.path().map(Into::into), reason }
+        Error::InvalidRequest {
+            operation: self.kind,
+            path: self.path().map(Into::into),
+            reason,
+        }
     }
 
     /// The next part of the list that this request is for.
     pub(crate) fn list_part(&self, offset: usize) -> Self {
         let mut payload = self.path().unwrap_or_default().as_bytes().to_vec();
         payload.extend_from_slice(format!("\0{offset}\0").as_bytes());
-        Request { kind: Kind::DIRECTORY_PART, payload, transaction: self.transaction }
+        Request {
+            kind: Kind::DIRECTORY_PART,
+            payload,
+            transaction: self.transaction,
+        }
     }
 
     /// The node that the request is about, where it is about one.
@@ -148,13 +177,21 @@ impl Request {
         payload.extend_from_slice(path.as_bytes());
         payload.push(0);
         payload.extend_from_slice(rest);
-        Ok(Request { kind, payload, transaction: None })
+        Ok(Request {
+            kind,
+            payload,
+            transaction: None,
+        })
     }
 
     fn watched(kind: Kind, path: &str, token: &str) -> Result<Self> {
         if token.contains('\0') {
             let reason = "a token cannot have a NUL in it".to_owned();
-            return Err(Error::InvalidRequest { operation: kind, path: Some(path.into()), reason });
+            return Err(Error::InvalidRequest {
+                operation: kind,
+                path: Some(path.into()),
+                reason,
+            });
         }
         let mut request = Self::about(kind, path, token.as_bytes())?;
         request.payload.push(0);
@@ -169,24 +206,60 @@ mod tests {
 
     #[test]
     fn payloads() {
-        let permissions =
-            [Permission { domain: 5, access: Access::None }, Permission { domain: 0, access: Access::Read }];
+        let permissions = [
+            Permission {
+                domain: 5,
+                access: Access::None,
+            },
+            Permission {
+                domain: 0,
+                access: Access::Read,
+            },
+        ];
         let cases: [(Request, Kind, &[u8], Option<&str>); 7] = [
-            (Request::read("a/b").unwrap(), Kind::READ, b"a/b\0", Some("a/b")),
-            (Request::write("a", "v\0w").unwrap(), Kind::WRITE, b"a\0v\0w", Some("a")),
-            (Request::write("a", "").unwrap(), Kind::WRITE, b"a\0", Some("a")),
+            (
+                Request::read("a/b").unwrap(),
+                Kind::READ,
+                b"a/b\0",
+                Some("a/b"),
+            ),
+            (
+                Request::write("a", "v\0w").unwrap(),
+                Kind::WRITE,
+                b"a\0v\0w",
+                Some("a"),
+            ),
+            (
+                Request::write("a", "").unwrap(),
+                Kind::WRITE,
+                b"a\0",
+                Some("a"),
+            ),
             (
                 Request::watch("@releaseDomain", "t:1").unwrap(),
                 Kind::WATCH,
                 b"@releaseDomain\0t:1\0",
                 Some("@releaseDomain"),
             ),
-            (Request::set_permissions("/x", &permissions).unwrap(), Kind::SET_PERMS, b"/x\0n5\0r0\0", Some("/x")),
+            (
+                Request::set_permissions("/x", &permissions).unwrap(),
+                Kind::SET_PERMS,
+                b"/x\0n5\0r0\0",
+                Some("/x"),
+            ),
             (Request::domain_path(5), Kind::GET_DOMAIN_PATH, b"5\0", None),
-            (Request::list("a").unwrap().list_part(12), Kind::DIRECTORY_PART, b"a\x0012\0", Some("a")),
+            (
+                Request::list("a").unwrap().list_part(12),
+                Kind::DIRECTORY_PART,
+                b"a\x0012\0",
+                Some("a"),
+            ),
         ];
         for (request, kind, payload, path) in cases {
-            assert_eq!((request.kind, request.payload.as_slice(), request.path()), (kind, payload, path));
+            assert_eq!(
+                (request.kind, request.payload.as_slice(), request.path()),
+                (kind, payload, path)
+            );
         }
     }
 
@@ -194,15 +267,26 @@ mod tests {
     fn what_cannot_be_sent_is_refused_when_it_is_made() {
         assert!(Request::read("a//b").is_err());
         assert!(Request::watch("a", "x\0y").is_err());
-        for kind in [Kind::TRANSACTION_START, Kind::TRANSACTION_END, Kind::WATCH_EVENT, Kind::ERROR] {
-            assert!(matches!(Request::raw(kind, "T\0"), Err(Error::InvalidRequest { .. })), "{kind}");
+        for kind in [
+            Kind::TRANSACTION_START,
+            Kind::TRANSACTION_END,
+            Kind::WATCH_EVENT,
+            Kind::ERROR,
+        ] {
+            assert!(
+                matches!(Request::raw(kind, "T\0"), Err(Error::InvalidRequest { .. })),
+                "{kind}"
+            );
         }
     }
 
     #[test]
     fn a_raw_request_is_sent_as_it_is() {
         let raw = Request::raw(Kind::READ, "a b").unwrap();
-        assert_eq!((raw.kind, raw.payload.as_slice(), raw.path()), (Kind::READ, b"a b".as_slice(), Some("a b")));
+        assert_eq!(
+            (raw.kind, raw.payload.as_slice(), raw.path()),
+            (Kind::READ, b"a b".as_slice(), Some("a b"))
+        );
         let unknown = Request::raw(Kind(77), "5\0").unwrap();
         assert_eq!((unknown.kind, unknown.path()), (Kind(77), None));
     }

@@ -46,7 +46,9 @@ impl Transport {
         }
         Self::open_socket().or_else(|no_socket| match Self::open_device() {
             Err(Error::NotFound(no_device)) => match no_socket {
-                Error::NotFound(no_socket) => Err(Error::NotFound(format!("{no_socket}; {no_device}"))),
+                Error::NotFound(no_socket) => {
+                    Err(Error::NotFound(format!("{no_socket}; {no_device}")))
+                }
                 refused => Err(refused),
             },
             opened => opened,
@@ -59,7 +61,10 @@ impl Transport {
     /// [`Error::Io`].
     pub fn open_path(path: &Path) -> Result<Self> {
         let status = rustix::fs::stat(path).map_err(|error| failed("open", path, error.into()))?;
-        #[allow(clippy::useless_conversion, reason = "the mode is 16 bits wide on the BSDs")]
+        #[allow(
+            clippy::useless_conversion,
+            reason = "the mode is 16 bits wide on the BSDs"
+        )]
         match FileType::from_raw_mode(status.st_mode.into()) {
             FileType::Socket => Self::connect(path),
             _ => Self::device(path),
@@ -73,7 +78,10 @@ impl Transport {
     pub fn open_socket() -> Result<Self> {
         let tried = match std::env::var_os("XENSTORED_RUNDIR") {
             Some(directory) => vec![PathBuf::from(directory).join("socket")],
-            None => vec!["/run/xenstored/socket".into(), "/var/run/xenstored/socket".into()],
+            None => vec![
+                "/run/xenstored/socket".into(),
+                "/var/run/xenstored/socket".into(),
+            ],
         };
         Self::first(&tried, Self::connect)
     }
@@ -93,8 +101,14 @@ impl Transport {
                 opened => return opened,
             }
         }
-        let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-        Err(Error::NotFound(format!("there is no {}", paths.join(", no "))))
+        let paths: Vec<_> = paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        Err(Error::NotFound(format!(
+            "there is no {}",
+            paths.join(", no ")
+        )))
     }
 
     /// Connects to the socket at `path`.
@@ -110,7 +124,12 @@ impl Transport {
 
     fn connect_within(path: &Path, timeout: Duration) -> Result<Self> {
         let connected = || {
-            let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            let fd = rustix::net::socket_with(
+                AddressFamily::UNIX,
+                SocketType::STREAM,
+                SocketFlags::CLOEXEC,
+                None,
+            )?;
             // The time that connect(2) may take, for Linux; what is sent here does not wait.
             sockopt::set_socket_timeout(&fd, Timeout::Send, Some(timeout))?;
             rustix::net::connect(&fd, &SocketAddrUnix::new(path)?)?;
@@ -118,12 +137,18 @@ impl Transport {
         };
         let fd = connected().map_err(|error| {
             let source = match error {
-                Errno::AGAIN => io::Error::new(io::ErrorKind::TimedOut, "the server takes no connections"),
+                Errno::AGAIN => {
+                    io::Error::new(io::ErrorKind::TimedOut, "the server takes no connections")
+                }
                 error => error.into(),
             };
             failed("connect to", path, source)
         })?;
-        Ok(Transport { fd, name: path.display().to_string().into(), is_device: false })
+        Ok(Transport {
+            fd,
+            name: path.display().to_string().into(),
+            is_device: false,
+        })
     }
 
     /// Opens the device file at `path`.
@@ -132,13 +157,18 @@ impl Transport {
     /// [`Error::Io`].
     pub fn device(path: &Path) -> Result<Self> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| failed("open", path, error.into()))?;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|error| failed("open", path, error.into()))?;
         Ok(Self::from_device(fd, &path.display().to_string()))
     }
 
     /// Takes an open device file, or what behaves like one; `name` is what errors call it.
     pub fn from_device(fd: OwnedFd, name: &str) -> Self {
-        Transport { fd, name: name.into(), is_device: true }
+        Transport {
+            fd,
+            name: name.into(),
+            is_device: true,
+        }
     }
 
     /// What errors call it: the path it was opened by.
@@ -164,7 +194,11 @@ impl Transport {
     ///
     /// Linux keeps the header and the payload of a request together in 4096 bytes.
     pub fn payload_max(&self) -> usize {
-        if self.is_device { PAYLOAD_MAX - HEADER_LEN } else { PAYLOAD_MAX }
+        if self.is_device {
+            PAYLOAD_MAX - HEADER_LEN
+        } else {
+            PAYLOAD_MAX
+        }
     }
 
     /// Sends what it can of `bytes` without waiting.
@@ -190,13 +224,21 @@ impl Transport {
     }
 
     pub(crate) fn failed(&self, action: &'static str, error: Errno) -> Error {
-        Error::Io { action, transport: self.name.clone(), source: error.into() }
+        Error::Io {
+            action,
+            transport: self.name.clone(),
+            source: error.into(),
+        }
     }
 }
 
 impl From<UnixStream> for Transport {
     fn from(stream: UnixStream) -> Self {
-        Transport { fd: stream.into(), name: "a socket".into(), is_device: false }
+        Transport {
+            fd: stream.into(),
+            name: "a socket".into(),
+            is_device: false,
+        }
     }
 }
 
@@ -207,7 +249,11 @@ impl AsFd for Transport {
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io { action, transport: path.display().to_string().into(), source }
+    Error::Io {
+        action,
+        transport: path.display().to_string().into(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -225,14 +271,22 @@ mod tests {
         // As C xenstored has it.
         listen(&server, 1).unwrap();
         let timeout = Duration::from_millis(100);
-        let connected: Vec<_> = (0..3).map(|_| Transport::connect_within(&path, timeout)).collect();
+        let connected: Vec<_> = (0..3)
+            .map(|_| Transport::connect_within(&path, timeout))
+            .collect();
         std::fs::remove_file(&path).unwrap();
         let error = match &connected[..] {
             [Ok(_), Ok(_), Err(error)] => error,
             other => panic!("two can wait: {other:?}"),
         };
-        assert_eq!((error.is_fatal(), error.io_kind()), (true, io::ErrorKind::TimedOut));
+        assert_eq!(
+            (error.is_fatal(), error.io_kind()),
+            (true, io::ErrorKind::TimedOut)
+        );
         let path = path.display();
-        assert_eq!(error.to_string(), format!("connect to {path}: the server takes no connections"));
+        assert_eq!(
+            error.to_string(),
+            format!("connect to {path}: the server takes no connections")
+        );
     }
 }

@@ -82,13 +82,21 @@ impl Walk {
     /// [`Error::InvalidPath`].
     pub fn new(root: impl AsRef<str>) -> Result<Self> {
         let path = Path::new(root.as_ref())?;
-        Ok(Walk { ahead: vec![Step::Unknown { path, depth: 0 }], asked: Vec::new(), permissions: false, size: 0 })
+        Ok(Walk {
+            ahead: vec![Step::Unknown { path, depth: 0 }],
+            asked: Vec::new(),
+            permissions: false,
+            size: 0,
+        })
     }
 
     /// Asks for permissions too.
     #[must_use]
     pub fn with_permissions(self) -> Self {
-        Walk { permissions: true, ..self }
+        Walk {
+            permissions: true,
+            ..self
+        }
     }
 
     /// The next requests; none where the walk is over.
@@ -120,7 +128,11 @@ impl Walk {
     /// tree has no end in sight, after 256 MiB.
     pub fn take(&mut self, replies: Vec<Result<Vec<u8>>>) -> Result<Vec<Node>> {
         let mut replies = replies.into_iter();
-        let mut reply = || replies.next().unwrap_or_else(|| Err(Error::Protocol("a reply is missing".to_owned())));
+        let mut reply = || {
+            replies
+                .next()
+                .unwrap_or_else(|| Err(Error::Protocol("a reply is missing".to_owned())))
+        };
         let mut steps = Vec::new();
         for step in std::mem::take(&mut self.asked) {
             let Step::Unknown { path, depth } = step else {
@@ -129,19 +141,39 @@ impl Walk {
             };
             let value = reply();
             let children = reply().map(|names| calls::parse_names(&names));
-            let permissions = self.permissions.then(|| reply().and_then(|text| calls::parse_permissions(&text)));
+            let permissions = self
+                .permissions
+                .then(|| reply().and_then(|text| calls::parse_permissions(&text)));
             // Where the walk begins there must be one.
             if depth > 0 && (is_gone(&value) || is_gone(&children)) {
                 continue;
             }
-            let below = children.iter().flatten().map(|name| path.join(name)).collect::<Result<Vec<_>, _>>()?;
+            let below = children
+                .iter()
+                .flatten()
+                .map(|name| path.join(name))
+                .collect::<Result<Vec<_>, _>>()?;
             self.size += value.as_ref().map_or(0, Vec::len);
-            self.size += below.iter().map(|path| path.len() + size_of::<Node>()).sum::<usize>();
+            self.size += below
+                .iter()
+                .map(|path| path.len() + size_of::<Node>())
+                .sum::<usize>();
             if self.size > MOST {
-                return Err(Error::InvalidReply(format!("more than {MOST} bytes of nodes up to {path}")));
+                return Err(Error::InvalidReply(format!(
+                    "more than {MOST} bytes of nodes up to {path}"
+                )));
             }
-            steps.push(Step::Found(Node { path, depth, value, children, permissions }));
-            steps.extend(below.into_iter().map(|path| Step::Unknown { path, depth: depth + 1 }));
+            steps.push(Step::Found(Node {
+                path,
+                depth,
+                value,
+                children,
+                permissions,
+            }));
+            steps.extend(below.into_iter().map(|path| Step::Unknown {
+                path,
+                depth: depth + 1,
+            }));
         }
         self.ahead.extend(steps.into_iter().rev());
         let mut found = Vec::new();
@@ -158,16 +190,28 @@ impl Walk {
 }
 
 fn is_gone<T>(reply: &Result<T>) -> bool {
-    reply.as_ref().is_err_and(|error| error.code() == Some(&ErrorCode::ENOENT))
+    reply
+        .as_ref()
+        .is_err_and(|error| error.code() == Some(&ErrorCode::ENOENT))
 }
 
 /// Path and value of each node that may be read: each node before those below it, and names in order.
 pub(crate) fn values(nodes: Vec<Node>) -> Result<Vec<(Path, Vec<u8>)>> {
     let mut values = Vec::with_capacity(nodes.len());
-    for Node { path, depth, value, children, .. } in nodes {
+    for Node {
+        path,
+        depth,
+        value,
+        children,
+        ..
+    } in nodes
+    {
         match value.and_then(|value| children.and(Ok(value))) {
             Ok(value) => values.push((path, value)),
-            Err(Error::Refused { code: ErrorCode::EACCES, .. }) if depth > 0 => {}
+            Err(Error::Refused {
+                code: ErrorCode::EACCES,
+                ..
+            }) if depth > 0 => {}
             Err(error) => return Err(error),
         }
     }
@@ -185,7 +229,11 @@ mod tests {
     use crate::wire::Kind;
 
     fn refused(code: ErrorCode) -> Result<Vec<u8>> {
-        Err(Error::Refused { code, operation: Kind::READ, path: None })
+        Err(Error::Refused {
+            code,
+            operation: Kind::READ,
+            path: None,
+        })
     }
 
     fn paths(nodes: &[Node]) -> Vec<&str> {
@@ -215,7 +263,12 @@ mod tests {
     fn nodes_that_go_are_left_out_and_hidden_ones_are_told() {
         let mut walk = Walk::new("d").unwrap();
         assert_eq!(walk.requests().unwrap().len(), 2);
-        let nodes = walk.take(vec![Ok(b"v".to_vec()), Ok(b"went\0goes\0comes\0hidden\0stays\0".to_vec())]).unwrap();
+        let nodes = walk
+            .take(vec![
+                Ok(b"v".to_vec()),
+                Ok(b"went\0goes\0comes\0hidden\0stays\0".to_vec()),
+            ])
+            .unwrap();
         assert_eq!(paths(&nodes), ["d"]);
         assert_eq!(walk.requests().unwrap().len(), 10);
         let replies = vec![
@@ -233,7 +286,10 @@ mod tests {
         let nodes = walk.take(replies).unwrap();
         assert_eq!(paths(&nodes), ["d/hidden", "d/stays"]);
         assert!(walk.requests().unwrap().is_empty());
-        assert_eq!(values(nodes).unwrap(), [(Path::new("d/stays").unwrap(), Vec::new())]);
+        assert_eq!(
+            values(nodes).unwrap(),
+            [(Path::new("d/stays").unwrap(), Vec::new())]
+        );
     }
 
     #[test]
@@ -242,7 +298,13 @@ mod tests {
             let (nodes, _) = walked("d", |_| refused(code.clone()));
             assert!(values(nodes).is_err(), "{code}");
         }
-        let (nodes, _) = walked("d", |path| if path == "d" { Ok(b"x\0".to_vec()) } else { refused(ErrorCode::E2BIG) });
+        let (nodes, _) = walked("d", |path| {
+            if path == "d" {
+                Ok(b"x\0".to_vec())
+            } else {
+                refused(ErrorCode::E2BIG)
+            }
+        });
         assert!(values(nodes).is_err());
     }
 
@@ -255,10 +317,17 @@ mod tests {
                 _ => Vec::new(),
             })
         });
-        assert_eq!(paths(&nodes), ["d", "d/a-b", "d/b", "d/a", "d/a/c"], "the server's order");
+        assert_eq!(
+            paths(&nodes),
+            ["d", "d/a-b", "d/b", "d/a", "d/a/c"],
+            "the server's order"
+        );
         let values = values(nodes).unwrap();
         assert_eq!(
-            values.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(),
+            values
+                .iter()
+                .map(|(path, _)| path.as_str())
+                .collect::<Vec<_>>(),
             ["d", "d/a", "d/a/c", "d/a-b", "d/b"]
         );
     }
@@ -267,9 +336,21 @@ mod tests {
     fn permissions_are_asked_for_where_they_are_wanted() {
         let mut walk = Walk::new("d").unwrap().with_permissions();
         assert_eq!(walk.requests().unwrap().len(), 3);
-        let nodes = walk.take(vec![Ok(Vec::new()), Ok(Vec::new()), Ok(b"n0\0r5\0".to_vec())]).unwrap();
+        let nodes = walk
+            .take(vec![
+                Ok(Vec::new()),
+                Ok(Vec::new()),
+                Ok(b"n0\0r5\0".to_vec()),
+            ])
+            .unwrap();
         let permissions = nodes[0].permissions.as_ref().unwrap().as_ref().unwrap();
-        assert_eq!(permissions.iter().map(Permission::to_string).collect::<Vec<_>>(), ["n0", "r5"]);
+        assert_eq!(
+            permissions
+                .iter()
+                .map(Permission::to_string)
+                .collect::<Vec<_>>(),
+            ["n0", "r5"]
+        );
     }
 
     #[test]
@@ -281,18 +362,27 @@ mod tests {
         let error = loop {
             let count = walk.requests().unwrap().len() / 2;
             nodes += count;
-            let replies = (0..count).flat_map(|_| [Ok(vec![b'v'; 4096]), Ok(b"a\0b\0c\0".to_vec())]).collect();
+            let replies = (0..count)
+                .flat_map(|_| [Ok(vec![b'v'; 4096]), Ok(b"a\0b\0c\0".to_vec())])
+                .collect();
             if let Err(error) = walk.take(replies) {
                 break error;
             }
         };
-        assert!(matches!(error, Error::InvalidReply(_)) && nodes < (1 << 20) / 4096, "{error}");
+        assert!(
+            matches!(error, Error::InvalidReply(_)) && nodes < (1 << 20) / 4096,
+            "{error}"
+        );
     }
 
     #[test]
     fn small_directories_are_asked_for_together() {
         let (nodes, rounds) = walked("/", |path| {
-            let names = |names: usize| (0..names).flat_map(|name| format!("{name}\0").into_bytes()).collect();
+            let names = |names: usize| {
+                (0..names)
+                    .flat_map(|name| format!("{name}\0").into_bytes())
+                    .collect()
+            };
             Ok(match path.matches('/').count() {
                 _ if path == "/" => names(64),
                 1 => names(1),
@@ -302,7 +392,12 @@ mod tests {
         assert_eq!((nodes.len(), rounds), (129, 3));
     }
 
-    fn recurse(path: &str, depth: usize, children: &BTreeMap<String, Vec<String>>, into: &mut Vec<(String, usize)>) {
+    fn recurse(
+        path: &str,
+        depth: usize,
+        children: &BTreeMap<String, Vec<String>>,
+        into: &mut Vec<(String, usize)>,
+    ) {
         into.push((path.to_owned(), depth));
         for name in children.get(path).into_iter().flatten() {
             recurse(&format!("{path}/{name}"), depth + 1, children, into);

@@ -126,7 +126,13 @@ impl Message {
     /// # Errors
     /// [`TooLong`], and `out` is as it was.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
-        encode(self.kind, self.request_id, self.transaction_id, &self.payload, out)
+        encode(
+            self.kind,
+            self.request_id,
+            self.transaction_id,
+            &self.payload,
+            out,
+        )
     }
 }
 
@@ -160,9 +166,12 @@ impl Decoder {
         let Some((header, rest)) = unread.split_first_chunk::<HEADER_LEN>() else {
             return Ok(None);
         };
-        let mut words = header.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
+        let mut words = header
+            .chunks_exact(4)
+            .map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
         let mut word = || words.next().unwrap_or(0);
-        let (kind, request_id, transaction_id, len) = (Kind(word()), word(), word(), word() as usize);
+        let (kind, request_id, transaction_id, len) =
+            (Kind(word()), word(), word(), word() as usize);
         if len > PAYLOAD_MAX {
             return Err(TooLong { len });
         }
@@ -171,7 +180,12 @@ impl Decoder {
         };
         let payload = payload.to_vec();
         self.taken += HEADER_LEN + len;
-        Ok(Some(Message { kind, request_id, transaction_id, payload }))
+        Ok(Some(Message {
+            kind,
+            request_id,
+            transaction_id,
+            payload,
+        }))
     }
 
     /// Whether part of a message is waiting for its rest.
@@ -193,14 +207,18 @@ mod tests {
     use proptest::prelude::*;
 
     fn message() -> impl Strategy<Value = Message> {
-        (any::<u32>(), any::<u32>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(
-            |(kind, request_id, transaction_id, payload)| Message {
+        (
+            any::<u32>(),
+            any::<u32>(),
+            any::<u32>(),
+            prop::collection::vec(any::<u8>(), 0..200),
+        )
+            .prop_map(|(kind, request_id, transaction_id, payload)| Message {
                 kind: Kind(kind),
                 request_id,
                 transaction_id,
                 payload,
-            },
-        )
+            })
     }
 
     proptest! {
@@ -245,7 +263,12 @@ mod tests {
     #[test]
     fn the_layout_is_that_of_xs_wire_h() {
         let mut bytes = Vec::new();
-        let message = Message { kind: Kind::READ, request_id: 7, transaction_id: 9, payload: b"domid\0".to_vec() };
+        let message = Message {
+            kind: Kind::READ,
+            request_id: 7,
+            transaction_id: 9,
+            payload: b"domid\0".to_vec(),
+        };
         message.encode(&mut bytes).unwrap();
         let mut expected = Vec::new();
         for word in [2u32, 7, 9, 6] {
@@ -259,16 +282,36 @@ mod tests {
     fn too_long_is_refused_both_ways() {
         let mut out = vec![1, 2];
         let payload = vec![0; PAYLOAD_MAX + 1];
-        let message = Message { kind: Kind::WRITE, request_id: 0, transaction_id: 0, payload };
-        assert_eq!(message.encode(&mut out), Err(TooLong { len: PAYLOAD_MAX + 1 }));
+        let message = Message {
+            kind: Kind::WRITE,
+            request_id: 0,
+            transaction_id: 0,
+            payload,
+        };
+        assert_eq!(
+            message.encode(&mut out),
+            Err(TooLong {
+                len: PAYLOAD_MAX + 1
+            })
+        );
         assert_eq!(out, [1, 2]);
 
         let mut decoder = Decoder::default();
         for word in [2u32, 0, 0, u32::MAX] {
             decoder.extend(&word.to_ne_bytes());
         }
-        assert_eq!(decoder.next_message(), Err(TooLong { len: u32::MAX as usize }));
-        assert_eq!(decoder.next_message(), Err(TooLong { len: u32::MAX as usize }));
+        assert_eq!(
+            decoder.next_message(),
+            Err(TooLong {
+                len: u32::MAX as usize
+            })
+        );
+        assert_eq!(
+            decoder.next_message(),
+            Err(TooLong {
+                len: u32::MAX as usize
+            })
+        );
     }
 
     #[test]

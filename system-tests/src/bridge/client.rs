@@ -30,7 +30,9 @@ pub(super) struct ClientGone;
 
 impl Client {
     pub(super) fn new(stream: UnixStream) -> Self {
-        stream.set_nonblocking(true).expect("make a socket non-blocking");
+        stream
+            .set_nonblocking(true)
+            .expect("make a socket non-blocking");
         Client {
             stream,
             received: Decoder::default(),
@@ -58,12 +60,18 @@ impl Client {
 
     /// Puts a message into the queue to the client.
     pub(super) fn send(&mut self, message: &Message) {
-        message.encode(&mut self.unsent).expect("a message that came in fits");
+        message
+            .encode(&mut self.unsent)
+            .expect("a message that came in fits");
     }
 
     /// Puts an error into the queue to the client, made here in place of the store.
     pub(super) fn refuse(&mut self, request: &Message, name: &str) {
-        self.send(&Message { kind: Kind::ERROR, payload: format!("{name}\0").into(), ..*request });
+        self.send(&Message {
+            kind: Kind::ERROR,
+            payload: format!("{name}\0").into(),
+            ..*request
+        });
     }
 
     /// Answers what the kernel answers itself of a request in a transaction: one client has no part in another's.
@@ -71,15 +79,23 @@ impl Client {
         if request.transaction_id == 0 {
             return false;
         }
-        let Some(at) = self.transactions.iter().position(|transaction| transaction.id == request.transaction_id) else {
+        let Some(at) = self
+            .transactions
+            .iter()
+            .position(|transaction| transaction.id == request.transaction_id)
+        else {
             self.refuse(request, "ENOENT");
             return true;
         };
-        let is_lost_at_its_end = request.kind == Kind::TRANSACTION_END && self.transactions[at].is_lost;
+        let is_lost_at_its_end =
+            request.kind == Kind::TRANSACTION_END && self.transactions[at].is_lost;
         if is_lost_at_its_end {
             self.transactions.remove(at);
             match request.payload.as_slice() {
-                b"F\0" => self.send(&Message { payload: b"OK\0".to_vec(), ..*request }),
+                b"F\0" => self.send(&Message {
+                    payload: b"OK\0".to_vec(),
+                    ..*request
+                }),
                 _ => self.refuse(request, "EAGAIN"),
             }
         }
@@ -89,10 +105,15 @@ impl Client {
     /// Notes what the store now keeps for the client, or no more, by its reply to a request.
     pub(super) fn keep_books(&mut self, request: Message, reply: &Message) {
         match request.kind {
-            Kind::TRANSACTION_END => self.transactions.retain(|transaction| transaction.id != request.transaction_id),
+            Kind::TRANSACTION_END => self
+                .transactions
+                .retain(|transaction| transaction.id != request.transaction_id),
             _ if reply.kind == Kind::ERROR => {}
             Kind::TRANSACTION_START => {
-                self.transactions.push(Transaction { id: transaction_of(reply), is_lost: false });
+                self.transactions.push(Transaction {
+                    id: transaction_of(reply),
+                    is_lost: false,
+                });
             }
             Kind::WATCH => self.watches.push(request.payload),
             Kind::UNWATCH => self.watches.retain(|watch| *watch != request.payload),
@@ -144,8 +165,15 @@ mod tests {
 
     #[test]
     fn a_mark_comes_off_again() {
-        for payload in [b"data\0token\0".as_slice(), b"data\0\0", b"@releaseDomain\0:7:x\0"] {
-            assert_eq!(unmark(&mark(payload, 12).unwrap()), Some((12, payload.to_vec())));
+        for payload in [
+            b"data\0token\0".as_slice(),
+            b"data\0\0",
+            b"@releaseDomain\0:7:x\0",
+        ] {
+            assert_eq!(
+                unmark(&mark(payload, 12).unwrap()),
+                Some((12, payload.to_vec()))
+            );
         }
         assert_eq!(mark(b"data", 1), None);
         assert_eq!(unmark(b"data\0token\0"), None);

@@ -56,7 +56,9 @@ impl Kernel {
         next_ring: Arc<Mutex<Option<Ring>>>,
         counts: Arc<Mutex<Requests>>,
     ) -> Self {
-        listener.set_nonblocking(true).expect("make a socket non-blocking");
+        listener
+            .set_nonblocking(true)
+            .expect("make a socket non-blocking");
         Kernel {
             ring,
             listener,
@@ -96,7 +98,11 @@ impl Kernel {
             self.ring.take_events()?;
         }
         self.ring.pull(&mut self.responses);
-        while let Some(message) = self.responses.next_message().expect("the daemon keeps to the protocol") {
+        while let Some(message) = self
+            .responses
+            .next_message()
+            .expect("the daemon keeps to the protocol")
+        {
             self.deliver(message);
         }
         for id in ready.clients {
@@ -145,7 +151,10 @@ impl Kernel {
             orders: is_ready(&fds[0]),
             events: is_ready(&fds[1]),
             listener: is_ready(&fds[2]),
-            clients: clients.filter(|(_, fd)| takes_requests && is_ready(fd)).map(|(id, _)| id).collect(),
+            clients: clients
+                .filter(|(_, fd)| takes_requests && is_ready(fd))
+                .map(|(id, _)| id)
+                .collect(),
         }
     }
 
@@ -168,13 +177,26 @@ impl Kernel {
             return false;
         };
         if order == Order::Resume {
-            self.ring = self.next_ring.lock().unwrap().take().expect("a ring to resume with");
+            self.ring = self
+                .next_ring
+                .lock()
+                .unwrap()
+                .take()
+                .expect("a ring to resume with");
             self.responses = Decoder::default();
-            let watches: Vec<_> = self.clients.values().flat_map(|client| client.watches.clone()).collect();
+            let watches: Vec<_> = self
+                .clients
+                .values()
+                .flat_map(|client| client.watches.clone())
+                .collect();
             for payload in watches {
                 self.ask(Kind::WATCH, 0, payload);
             }
-            for transaction in self.clients.values_mut().flat_map(|client| &mut client.transactions) {
+            for transaction in self
+                .clients
+                .values_mut()
+                .flat_map(|client| &mut client.transactions)
+            {
                 transaction.is_lost = true;
             }
         }
@@ -213,7 +235,9 @@ impl Kernel {
             return;
         };
         match client.receive() {
-            Ok(requests) => requests.into_iter().for_each(|request| self.request(id, request)),
+            Ok(requests) => requests
+                .into_iter()
+                .for_each(|request| self.request(id, request)),
             Err(ClientGone) => self.forget(id),
         }
     }
@@ -233,21 +257,38 @@ impl Kernel {
                     None => {}
                 }
             }
-            *self.counts.lock().unwrap().0.entry(request.kind).or_default() += 1;
+            *self
+                .counts
+                .lock()
+                .unwrap()
+                .0
+                .entry(request.kind)
+                .or_default() += 1;
             self.submit(Some((id, request.request_id)), request);
         }
     }
 
     /// Puts a request of the kernel's own into the queue to the store.
     fn ask(&mut self, kind: Kind, transaction_id: u32, payload: Vec<u8>) {
-        self.submit(None, Message { kind, request_id: 0, transaction_id, payload });
+        self.submit(
+            None,
+            Message {
+                kind,
+                request_id: 0,
+                transaction_id,
+                payload,
+            },
+        );
     }
 
     fn submit(&mut self, client: Option<(ClientId, u32)>, mut request: Message) {
         self.last_request = self.last_request.wrapping_add(1);
         request.request_id = self.last_request;
-        request.encode(&mut self.requests).expect("a message that came in fits");
-        self.under_way.insert(request.request_id, UnderWay { client, request });
+        request
+            .encode(&mut self.requests)
+            .expect("a message that came in fits");
+        self.under_way
+            .insert(request.request_id, UnderWay { client, request });
     }
 
     fn deliver(&mut self, mut message: Message) {
@@ -260,7 +301,10 @@ impl Kernel {
             }
             return;
         }
-        let asked = self.under_way.remove(&message.request_id).expect("the daemon answers what was asked");
+        let asked = self
+            .under_way
+            .remove(&message.request_id)
+            .expect("the daemon answers what was asked");
         let Some((id, request_id)) = asked.client else {
             return;
         };
@@ -291,14 +335,21 @@ impl Kernel {
         for payload in client.watches {
             self.ask(Kind::UNWATCH, 0, payload);
         }
-        for transaction in client.transactions.into_iter().filter(|transaction| !transaction.is_lost) {
+        for transaction in client
+            .transactions
+            .into_iter()
+            .filter(|transaction| !transaction.is_lost)
+        {
             self.abandon(transaction.id);
         }
     }
 
     fn flush(&mut self) {
-        let gone: Vec<_> =
-            self.clients.iter_mut().filter_map(|(id, client)| client.flush().err().map(|_| *id)).collect();
+        let gone: Vec<_> = self
+            .clients
+            .iter_mut()
+            .filter_map(|(id, client)| client.flush().err().map(|_| *id))
+            .collect();
         for id in gone {
             self.forget(id);
         }

@@ -71,12 +71,23 @@ impl Bridge {
         let (orders, theirs) = UnixStream::pair().expect("make a socket pair");
         let next_ring = Arc::new(Mutex::new(None));
         let requests = Arc::new(Mutex::new(Requests::default()));
-        let mut kernel = kernel::Kernel::new(ring, listener, theirs, Arc::clone(&next_ring), Arc::clone(&requests));
+        let mut kernel = kernel::Kernel::new(
+            ring,
+            listener,
+            theirs,
+            Arc::clone(&next_ring),
+            Arc::clone(&requests),
+        );
         let thread = thread::Builder::new()
             .name(format!("bridge of {}", socket.display()))
             .spawn(move || kernel.run())
             .expect("start a thread");
-        Bridge { orders: Some(orders), next_ring, requests, thread: Some(thread) }
+        Bridge {
+            orders: Some(orders),
+            next_ring,
+            requests,
+            thread: Some(thread),
+        }
     }
 
     pub(crate) fn requests(&self) -> Requests {
@@ -116,7 +127,10 @@ impl Bridge {
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             // In a test that fails already a second panic would abort it and hide the first.
-            assert!(ended.is_ok() || thread::panicking(), "the bridge panicked: see above");
+            assert!(
+                ended.is_ok() || thread::panicking(),
+                "the bridge panicked: see above"
+            );
         }
     }
 }

@@ -101,9 +101,14 @@ impl Ring {
                 break;
             }
             self.page
-                .write_all_at(&requests[pushed..pushed + len], REQUESTS_AT + u64::from(offset))
+                .write_all_at(
+                    &requests[pushed..pushed + len],
+                    REQUESTS_AT + u64::from(offset),
+                )
                 .expect("write to the domain's page");
-            self.request_produced = self.request_produced.wrapping_add(u32::try_from(len).unwrap());
+            self.request_produced = self
+                .request_produced
+                .wrapping_add(u32::try_from(len).unwrap());
             pushed += len;
         }
         requests.drain(..pushed);
@@ -117,7 +122,9 @@ impl Ring {
             let len = there.min(RING - offset);
             let mut bytes = [0; RING as usize];
             let bytes = &mut bytes[..len as usize];
-            self.page.read_exact_at(bytes, RESPONSES_AT + u64::from(offset)).expect("read the domain's page");
+            self.page
+                .read_exact_at(bytes, RESPONSES_AT + u64::from(offset))
+                .expect("read the domain's page");
             responses.extend(bytes);
             self.response_consumed = self.response_consumed.wrapping_add(len);
         }
@@ -134,7 +141,12 @@ impl Ring {
             return Ok(());
         }
         let mut event = Vec::with_capacity(16);
-        for word in [self.domid, self.port, self.request_produced, self.response_consumed] {
+        for word in [
+            self.domid,
+            self.port,
+            self.request_produced,
+            self.response_consumed,
+        ] {
             event.extend_from_slice(&word.to_ne_bytes());
         }
         match (&self.to_daemon).write(&event) {

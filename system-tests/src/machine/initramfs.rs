@@ -28,7 +28,10 @@ impl Initramfs {
 
     /// Adds a file of this machine, which can then be executed.
     pub(crate) fn copy(&mut self, path: &str, from: &Path) {
-        self.write(path, fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())));
+        self.write(
+            path,
+            fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())),
+        );
     }
 
     /// The finished archive.
@@ -45,7 +48,8 @@ impl Initramfs {
         let fields = [self.files, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
         self.archive.extend_from_slice(b"070701");
         for field in fields {
-            self.archive.extend_from_slice(format!("{field:08x}").as_bytes());
+            self.archive
+                .extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.archive.extend_from_slice(path.as_bytes());
         self.archive.push(0);
@@ -55,6 +59,7 @@ impl Initramfs {
     }
 
     fn pad(&mut self) {
-        self.archive.resize(self.archive.len().next_multiple_of(4), 0);
+        self.archive
+            .resize(self.archive.len().next_multiple_of(4), 0);
     }
 }

@@ -54,10 +54,22 @@ impl Machine {
         let packages = Packages::fetch();
         let mut kernels = fs::read_dir(packages.path("boot")).expect("read a directory");
         let release = kernels
-            .find_map(|file| Some(file.ok()?.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned()))
+            .find_map(|file| {
+                Some(
+                    file.ok()?
+                        .file_name()
+                        .to_str()?
+                        .strip_prefix("vmlinuz-")?
+                        .to_owned(),
+                )
+            })
             .expect("a kernel in /boot");
         let modules = Modules::find(&packages.path("lib/modules").join(&release));
-        Machine { packages, modules, release }
+        Machine {
+            packages,
+            modules,
+            release,
+        }
     }
 
     /// Runs in it the ignored tests of a test program of this package.
@@ -68,7 +80,10 @@ impl Machine {
         let boot = Boot {
             kernel: self.kernel(),
             command_line: format!("console=ttyS0 {COMMAND_LINE}"),
-            modules: vec![(self.initramfs(NETWORK, &command(program, arguments)), String::new())],
+            modules: vec![(
+                self.initramfs(NETWORK, &command(program, arguments)),
+                String::new(),
+            )],
             processors: 2,
             memory_mib: 2048,
             timeout: Duration::from_secs(600),
@@ -90,12 +105,16 @@ impl Machine {
         for name in ["sbin/poweroff", "sbin/reboot"] {
             guest.write(name, include_str!("guest-end.sh"));
         }
-        guest.write("etc/os-release", "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\n");
+        guest.write(
+            "etc/os-release",
+            "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\n",
+        );
         guest.copy("bin/xen-guest-agent", &build_static("xen-guest-agent"));
         // Domain 0 sees them where they are.
         let files = tempfile::tempdir().expect("make a temporary directory");
         fs::write(files.path().join("kernel"), &kernel).expect("write the guest's kernel");
-        fs::write(files.path().join("initramfs"), guest.finish()).expect("write the guest's initramfs");
+        fs::write(files.path().join("initramfs"), guest.finish())
+            .expect("write the guest's initramfs");
 
         let command = format!(
             "export XENSTORED={} {GUEST_FILES}={}\n{}\n{}",
@@ -119,7 +138,11 @@ impl Machine {
     }
 
     fn kernel(&self) -> Vec<u8> {
-        fs::read(self.packages.path(&format!("boot/vmlinuz-{}", self.release))).expect("read the kernel")
+        fs::read(
+            self.packages
+                .path(&format!("boot/vmlinuz-{}", self.release)),
+        )
+        .expect("read the kernel")
     }
 
     /// Makes the root file system and runs a shell script in it.
@@ -146,8 +169,12 @@ impl Machine {
 /// A shell script that runs the tests.
 fn command(program: &str, arguments: &[&str]) -> String {
     let built = build_test(program);
-    let agents = [Profile::Debug, Profile::Release].map(|profile| build("xen-guest-agent", profile));
-    let target = agents[0].ancestors().nth(2).expect("a binary is in the directory of its profile");
+    let agents =
+        [Profile::Debug, Profile::Release].map(|profile| build("xen-guest-agent", profile));
+    let target = agents[0]
+        .ancestors()
+        .nth(2)
+        .expect("a binary is in the directory of its profile");
     let mut script = format!(
         "export {PREBUILT}={}\nexec {} --ignored --color never",
         quoted(&target.to_string_lossy()),
@@ -168,8 +195,20 @@ fn quoted(text: &str) -> String {
 /// Fails unless the machine said that tests were run and all passed.
 fn check(program: &str, report: &Report) {
     let result = report.result.trim_end();
-    assert!(!result.is_empty(), "the virtual machine ended before the tests did");
-    assert_eq!(result, "exit status 0", "the tests of {program} did not pass in the virtual machine");
-    let mut summaries = report.console.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
-    assert!(summaries.any(|summary| !summary.starts_with("0 ")), "no test of {program} was run");
+    assert!(
+        !result.is_empty(),
+        "the virtual machine ended before the tests did"
+    );
+    assert_eq!(
+        result, "exit status 0",
+        "the tests of {program} did not pass in the virtual machine"
+    );
+    let mut summaries = report
+        .console
+        .lines()
+        .filter_map(|line| line.strip_prefix("test result: ok. "));
+    assert!(
+        summaries.any(|summary| !summary.starts_with("0 ")),
+        "no test of {program} was run"
+    );
 }

@@ -15,12 +15,18 @@ impl Modules {
         let mut files = HashMap::new();
         let mut to_visit = vec![directory.to_owned()];
         while let Some(directory) = to_visit.pop() {
-            for entry in fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display())) {
+            for entry in fs::read_dir(&directory)
+                .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+            {
                 let path = entry.expect("read a directory").path();
                 if path.is_dir() {
                     to_visit.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "ko") {
-                    let name = path.file_stem().expect("it has an extension").to_string_lossy().replace('-', "_");
+                    let name = path
+                        .file_stem()
+                        .expect("it has an extension")
+                        .to_string_lossy()
+                        .replace('-', "_");
                     files.insert(name, path);
                 }
             }
@@ -41,12 +47,18 @@ impl Modules {
     }
 
     fn add<'a>(&'a self, name: &str, order: &mut Vec<&'a Path>) {
-        let file = self.files.get(&name.replace('-', "_")).unwrap_or_else(|| panic!("the kernel has no module {name}"));
+        let file = self
+            .files
+            .get(&name.replace('-', "_"))
+            .unwrap_or_else(|| panic!("the kernel has no module {name}"));
         if order.contains(&file.as_path()) {
             return;
         }
         let content = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        for needed in needs(&content).split(',').filter(|needed| !needed.is_empty()) {
+        for needed in needs(&content)
+            .split(',')
+            .filter(|needed| !needed.is_empty())
+        {
             self.add(needed, order);
         }
         order.push(file);
@@ -56,7 +68,12 @@ impl Modules {
 /// What a module's section `.modinfo` says that it needs, separated by commas.
 fn needs(module: &[u8]) -> String {
     let field = b"\0depends=";
-    let start = module.windows(field.len()).position(|window| window == field).expect("a module says what it needs");
-    let value = module[start + field.len()..].iter().take_while(|byte| **byte != 0);
+    let start = module
+        .windows(field.len())
+        .position(|window| window == field)
+        .expect("a module says what it needs");
+    let value = module[start + field.len()..]
+        .iter()
+        .take_while(|byte| **byte != 0);
     value.map(|byte| char::from(*byte)).collect()
 }

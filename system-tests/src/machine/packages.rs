@@ -6,7 +6,12 @@ use std::process::Command;
 
 /// QEMU, and what boots in it. QEMU comes with all its libraries down to libc: installing it can remove newer packages of
 /// its family, and the machine's own libraries may be others.
-const WANTED: &[&str] = &["qemu-system-x86", "linux-image-amd64", "xen-hypervisor-4.17-amd64", "busybox-static"];
+const WANTED: &[&str] = &[
+    "qemu-system-x86",
+    "linux-image-amd64",
+    "xen-hypervisor-4.17-amd64",
+    "busybox-static",
+];
 
 /// The packages, unpacked over each other as on a Debian 12.
 pub(crate) struct Packages {
@@ -29,7 +34,9 @@ impl Packages {
             let new = work.path().join("root");
             unpack(&download(work.path()), &new);
             // Somebody else may have been faster.
-            fs::rename(&new, &root).or_else(|error| if root.exists() { Ok(()) } else { Err(error) }).expect("keep it");
+            fs::rename(&new, &root)
+                .or_else(|error| if root.exists() { Ok(()) } else { Err(error) })
+                .expect("keep it");
         }
         Packages { root }
     }
@@ -37,15 +44,23 @@ impl Packages {
     /// Where a file of them is, which is given as a path without the first slash.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         let path = self.root.join(file);
-        assert!(path.exists(), "{} is missing: packages of another layout?", path.display());
+        assert!(
+            path.exists(),
+            "{} is missing: packages of another layout?",
+            path.display()
+        );
         path
     }
 
     /// A command for a program of theirs, with their libraries.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.path("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"));
-        let libraries = ["lib", "usr/lib"].map(|at| self.path(at).join("x86_64-linux-gnu").display().to_string());
-        command.arg("--library-path").arg(libraries.join(":")).arg(self.path(program));
+        let libraries = ["lib", "usr/lib"]
+            .map(|at| self.path(at).join("x86_64-linux-gnu").display().to_string());
+        command
+            .arg("--library-path")
+            .arg(libraries.join(":"))
+            .arg(self.path(program));
         command
     }
 }
@@ -57,26 +72,45 @@ fn download(work: &Path) -> Vec<PathBuf> {
     let nothing_installed = work.join("status");
     fs::write(&nothing_installed, "").expect("write a file");
     run(Command::new("apt-get")
-        .args(["-qq", "-y", "--download-only", "--no-install-recommends", "-o", "Debug::NoLocking=1"])
+        .args([
+            "-qq",
+            "-y",
+            "--download-only",
+            "--no-install-recommends",
+            "-o",
+            "Debug::NoLocking=1",
+        ])
         .args(["-o", "APT::Sandbox::User=", "-o"])
-        .arg(format!("Dir::State::status={}", nothing_installed.display()))
+        .arg(format!(
+            "Dir::State::status={}",
+            nothing_installed.display()
+        ))
         .arg("-o")
         .arg(format!("Dir::Cache::archives={}", archives.display()))
         .arg("install")
         .args(WANTED));
-    let files = fs::read_dir(archives).expect("read a directory").map(|entry| entry.expect("read a directory").path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "deb")).collect()
+    let files = fs::read_dir(archives)
+        .expect("read a directory")
+        .map(|entry| entry.expect("read a directory").path());
+    files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .collect()
 }
 
 fn unpack(packages: &[PathBuf], root: &Path) {
     for package in packages {
-        run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(root));
+        run(Command::new("dpkg-deb")
+            .arg("--extract")
+            .arg(package)
+            .arg(root));
     }
 }
 
 fn run(command: &mut Command) {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}: this needs Debian 12"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}: this needs Debian 12"));
     assert!(
         output.status.success(),
         "{program} failed (was there an `apt-get update`?):\n{}",

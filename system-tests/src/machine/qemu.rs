@@ -41,21 +41,54 @@ pub(crate) fn run(packages: &Packages, boot: &Boot) -> Report {
     for data in ["usr/share/qemu", "usr/share/seabios"] {
         command.arg("-L").arg(packages.path(data));
     }
-    command.env("QEMU_MODULE_DIR", packages.path("usr/lib/x86_64-linux-gnu/qemu"));
+    command.env(
+        "QEMU_MODULE_DIR",
+        packages.path("usr/lib/x86_64-linux-gnu/qemu"),
+    );
     // Without RDRAND, programs wait for seconds until the kernel has gathered random numbers.
-    command.args(["-accel", "tcg,thread=multi,tb-size=512", "-machine", "q35,usb=off,vmport=off"]);
-    command.args(["-cpu", "qemu64,+rdrand", "-nodefaults", "-no-user-config", "-no-reboot"]);
-    command.args(["-display", "none", "-vga", "none", "-nic", "none", "-serial", "stdio"]);
-    command.args(["-smp", &boot.processors.to_string(), "-m", &boot.memory_mib.to_string()]);
-    command.args(["-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"]);
+    command.args([
+        "-accel",
+        "tcg,thread=multi,tb-size=512",
+        "-machine",
+        "q35,usb=off,vmport=off",
+    ]);
+    command.args([
+        "-cpu",
+        "qemu64,+rdrand",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+    ]);
+    command.args([
+        "-display", "none", "-vga", "none", "-nic", "none", "-serial", "stdio",
+    ]);
+    command.args([
+        "-smp",
+        &boot.processors.to_string(),
+        "-m",
+        &boot.memory_mib.to_string(),
+    ]);
+    command.args([
+        "-virtfs",
+        "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
+    ]);
     let result = directory.path().join("result");
-    command.arg("-serial").arg(format!("file:{}", result.display()));
+    command
+        .arg("-serial")
+        .arg(format!("file:{}", result.display()));
     load(&mut command, &directory, boot);
 
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut qemu = Running(command.spawn().unwrap_or_else(|error| panic!("QEMU: {error}")));
+    let mut qemu = Running(
+        command
+            .spawn()
+            .unwrap_or_else(|error| panic!("QEMU: {error}")),
+    );
     let console = watch(&mut qemu.0, boot.timeout);
-    Report { console, result: fs::read_to_string(result).unwrap_or_default() }
+    Report {
+        console,
+        result: fs::read_to_string(result).unwrap_or_default(),
+    }
 }
 
 /// Ends QEMU when the test ends, however it does.
@@ -77,14 +110,19 @@ fn watch(qemu: &mut Child, timeout: Duration) -> String {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).expect("less than centuries");
         let ready = poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)).expect("poll");
-        assert!(ready > 0, "the virtual machine was still running after {timeout:?}");
+        assert!(
+            ready > 0,
+            "the virtual machine was still running after {timeout:?}"
+        );
         let mut bytes = [0; 4096];
         let len = output.read(&mut bytes).expect("read what QEMU prints");
         if len == 0 {
             return String::from_utf8_lossy(&console).into_owned();
         }
         // Not by print!, which would hide it until the test has failed.
-        io::stdout().write_all(&bytes[..len]).expect("write to standard output");
+        io::stdout()
+            .write_all(&bytes[..len])
+            .expect("write to standard output");
         console.extend_from_slice(&bytes[..len]);
     }
 }
@@ -94,12 +132,22 @@ fn load(command: &mut Command, directory: &TempDir, boot: &Boot) {
     let write = |name: &str, content: &[u8]| {
         let path = directory.path().join(name);
         fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        path.into_os_string().into_string().expect("temporary directories have plain names")
+        path.into_os_string()
+            .into_string()
+            .expect("temporary directories have plain names")
     };
-    command.arg("-kernel").arg(write("kernel", &boot.kernel)).arg("-append").arg(&boot.command_line);
+    command
+        .arg("-kernel")
+        .arg(write("kernel", &boot.kernel))
+        .arg("-append")
+        .arg(&boot.command_line);
     let module = |(number, (content, command_line)): (usize, &(Vec<u8>, String))| {
         // A comma separates modules, and a doubled one is a comma.
-        format!("{} {}", write(&format!("module-{number}"), content), command_line.replace(',', ",,"))
+        format!(
+            "{} {}",
+            write(&format!("module-{number}"), content),
+            command_line.replace(',', ",,")
+        )
     };
     let modules: Vec<_> = boot.modules.iter().enumerate().map(module).collect();
     command.arg("-initrd").arg(modules.join(",").trim_end());

@@ -29,7 +29,8 @@ pub(crate) const COMMAND_LINE: &str = "console=com1 com1=115200,8n1 dom0_mem=110
 
 /// The hypervisor.
 pub(crate) fn hypervisor(packages: &Packages) -> Vec<u8> {
-    let compressed = fs::read(packages.path("boot/xen-4.17-amd64.gz")).expect("read the hypervisor");
+    let compressed =
+        fs::read(packages.path("boot/xen-4.17-amd64.gz")).expect("read the hypervisor");
     filter("gzip", &compressed)
 }
 
@@ -37,18 +38,27 @@ pub(crate) fn hypervisor(packages: &Packages) -> Vec<u8> {
 pub(crate) fn vmlinux(image: &[u8]) -> Vec<u8> {
     // As in Linux's Documentation/x86/boot.rst. The image goes on behind the boot sector and the setup's sectors, and ends
     // with the unpacked size, which is no part of what xz packed.
-    let number = |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().expect("four bytes")) as usize;
+    let number =
+        |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().expect("four bytes")) as usize;
     let start = (usize::from(image[0x1f1]) + 1) * 512 + number(0x248);
     let vmlinux = filter("xz", &image[start..start + number(0x24c) - 4]);
-    assert!(vmlinux.starts_with(b"\x7fELF"), "the kernel's image holds no ELF file");
+    assert!(
+        vmlinux.starts_with(b"\x7fELF"),
+        "the kernel's image holds no ELF file"
+    );
     vmlinux
 }
 
 /// Unpacks by a program that is everywhere.
 fn filter(program: &str, compressed: &[u8]) -> Vec<u8> {
     let mut command = Command::new(program);
-    command.args(["--decompress", "--stdout"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+    command
+        .args(["--decompress", "--stdout"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
     let mut stdin = child.stdin.take().expect("a pipe");
     let output = thread::scope(|scope| {
         scope.spawn(move || stdin.write_all(compressed));

@@ -19,15 +19,32 @@ pub(crate) fn what_one_writes_the_other_reads(daemon: Daemon) {
             // As one prints it, the other takes it.
             let mut printed = writer.prints(socket, "xenstore-read", &["/x/source"]);
             assert_eq!(printed.pop(), Some(b'\n'));
-            let arguments = ["--".into(), "/x/escaped".into(), OsString::from_vec(printed.clone())];
+            let arguments = [
+                "--".into(),
+                "/x/escaped".into(),
+                OsString::from_vec(printed.clone()),
+            ];
             reader.prints(socket, "xenstore-write", &arguments);
-            assert_eq!(client.read("/x/escaped").unwrap(), value, "{writer:?}, round {round}");
+            assert_eq!(
+                client.read("/x/escaped").unwrap(),
+                value,
+                "{writer:?}, round {round}"
+            );
 
             // As it is, but for what cannot be in an argument.
             let raw: Vec<_> = value.into_iter().filter(|byte| *byte != 0).collect();
-            let arguments = ["-R".into(), "--".into(), "/x/raw".into(), OsString::from_vec(raw.clone())];
+            let arguments = [
+                "-R".into(),
+                "--".into(),
+                "/x/raw".into(),
+                OsString::from_vec(raw.clone()),
+            ];
             writer.prints(socket, "xenstore-write", &arguments);
-            assert_eq!(reader.prints(socket, "xenstore-read", &["-R", "/x/raw"]), raw, "{writer:?}, round {round}");
+            assert_eq!(
+                reader.prints(socket, "xenstore-read", &["-R", "/x/raw"]),
+                raw,
+                "{writer:?}, round {round}"
+            );
             // What looks like an escape is one for both.
             let arguments = ["--".into(), "/x/odd".into(), OsString::from_vec(raw)];
             let both = [writer, reader].map(|of| {
@@ -35,7 +52,11 @@ pub(crate) fn what_one_writes_the_other_reads(daemon: Daemon) {
                 client.read("/x/odd").unwrap()
             });
             assert_eq!(both[0], both[1], "{arguments:?}");
-            reader.prints(socket, "xenstore-exists", &["/x/escaped", "/x/raw", "/x/odd"]);
+            reader.prints(
+                socket,
+                "xenstore-exists",
+                &["/x/escaped", "/x/raw", "/x/odd"],
+            );
         }
     }
 }
@@ -44,23 +65,45 @@ pub(crate) fn what_one_removes_or_changes_is_so_for_the_other(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let socket = store.socket();
     for (one, other) in Tools::BOTH {
-        one.prints(socket, "xenstore-write", &["/r/a/b/c", "1", "/r/d", "", "/r/a/e", "2"]);
-        assert_eq!(other.prints(socket, "xenstore-list", &["/r"]), b"a\nd\n", "{one:?}");
+        one.prints(
+            socket,
+            "xenstore-write",
+            &["/r/a/b/c", "1", "/r/d", "", "/r/a/e", "2"],
+        );
+        assert_eq!(
+            other.prints(socket, "xenstore-list", &["/r"]),
+            b"a\nd\n",
+            "{one:?}"
+        );
         one.prints(socket, "xenstore-chmod", &["-r", "/r/a", "r0", "b0"]);
         let tree = "/r/a = \"\"   (r0,b0)\n/r/a/b = \"\"   (r0,b0)\n/r/a/b/c = \"1\"   (r0,b0)\n\
                     /r/a/e = \"2\"   (r0,b0)\n/r/d = \"\"   (n0)\n";
         let printed = other.prints(socket, "xenstore-ls", &["-fp", "/r"]);
         // The order is the server's.
         let sorted = |text: &[u8]| {
-            let mut lines: Vec<_> = String::from_utf8_lossy(text).lines().map(str::to_owned).collect();
+            let mut lines: Vec<_> = String::from_utf8_lossy(text)
+                .lines()
+                .map(str::to_owned)
+                .collect();
             lines.sort();
             lines
         };
         assert_eq!(sorted(&printed), sorted(tree.as_bytes()), "{one:?}");
         one.prints(socket, "xenstore-rm", &["-t", "/r/a/b/c"]);
-        assert_eq!(other.run(socket, "xenstore-exists", &["/r/a/b"]).status.code(), Some(1), "{one:?}");
+        assert_eq!(
+            other
+                .run(socket, "xenstore-exists", &["/r/a/b"])
+                .status
+                .code(),
+            Some(1),
+            "{one:?}"
+        );
         other.prints(socket, "xenstore-exists", &["/r/a", "/r/a/e"]);
         one.prints(socket, "xenstore-rm", &["/r"]);
-        assert_eq!(other.run(socket, "xenstore-list", &["/r"]).status.code(), Some(1), "{one:?}");
+        assert_eq!(
+            other.run(socket, "xenstore-list", &["/r"]).status.code(),
+            Some(1),
+            "{one:?}"
+        );
     }
 }

@@ -126,14 +126,22 @@ fn compare(lines: &[&str], theirs: (&Xenstored, &Path), ours: (&Xenstored, &Path
                 _ if by_link => continue,
                 _ => "xenstore".to_owned(),
             };
-            let [theirs_output, ours_output] =
-                [(Tools::Xens, theirs), (Tools::Ours, ours)].map(|(of, (_, socket))| of.run(socket, &name, &arguments));
-            assert_eq!(ours_output.status, theirs_output.status, "{name} {line}: {ours_output:?}");
+            let [theirs_output, ours_output] = [(Tools::Xens, theirs), (Tools::Ours, ours)]
+                .map(|(of, (_, socket))| of.run(socket, &name, &arguments));
+            assert_eq!(
+                ours_output.status, theirs_output.status,
+                "{name} {line}: {ours_output:?}"
+            );
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            assert_eq!(text(&ours_output.stdout), text(&theirs_output.stdout), "{name} {line}");
+            assert_eq!(
+                text(&ours_output.stdout),
+                text(&theirs_output.stdout),
+                "{name} {line}"
+            );
             compare_messages(&theirs_output, &ours_output, &format!("{name} {line}"));
-            let [theirs_tree, ours_tree] =
-                [theirs, ours].map(|(store, _)| text(&Tools::Xens.prints(store.socket(), "xenstore-ls", &["-fp"])));
+            let [theirs_tree, ours_tree] = [theirs, ours].map(|(store, _)| {
+                text(&Tools::Xens.prints(store.socket(), "xenstore-ls", &["-fp"]))
+            });
             assert_eq!(ours_tree, theirs_tree, "after {name} {line}");
         }
     }
@@ -141,14 +149,22 @@ fn compare(lines: &[&str], theirs: (&Xenstored, &Path), ours: (&Xenstored, &Path
 
 /// The last message begins as that of Xen's tools, which do not always say why. The wording of usage is our own.
 fn compare_messages(theirs: &Output, ours: &Output, line: &str) {
-    let [theirs, ours] = [theirs, ours].map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned());
-    assert_eq!(ours.is_empty(), theirs.is_empty(), "{line}: {ours:?}, {theirs:?}");
+    let [theirs, ours] =
+        [theirs, ours].map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    assert_eq!(
+        ours.is_empty(),
+        theirs.is_empty(),
+        "{line}: {ours:?}, {theirs:?}"
+    );
     if theirs.contains("Usage:") || theirs.contains("unknown mode") {
         assert!(ours.contains("Usage:"), "{line}: {ours:?}");
     } else if !ours.contains("Usage:") {
         let start = theirs.lines().last().unwrap_or_default();
         // The library finds a path wrong where libxenstore leaves it to the server; a wrong mode is shown whole.
-        let start = start.strip_suffix(": Invalid argument").unwrap_or(start).trim_end_matches('\'');
+        let start = start
+            .strip_suffix(": Invalid argument")
+            .unwrap_or(start)
+            .trim_end_matches('\'');
         assert!(ours.starts_with(start), "{line}: {ours:?}, {theirs:?}");
     }
 }
@@ -163,12 +179,28 @@ pub(crate) fn command_lines_of_a_guest_do_the_same(daemon: Daemon) {
     let guests = [&theirs, &ours].map(|store| store.guest(5, Toolstack::Xapi));
     for store in [&theirs, &ours] {
         // It differs.
-        Tools::Xens.prints(store.socket(), "xenstore-rm", &["/local/domain/5/unique-domain-id"]);
+        Tools::Xens.prints(
+            store.socket(),
+            "xenstore-rm",
+            &["/local/domain/5/unique-domain-id"],
+        );
         // Something in the midst of its tree that it may not read.
-        Tools::Xens.prints(store.socket(), "xenstore-write", &["/local/domain/5/device/hidden/x", "1"]);
-        Tools::Xens.prints(store.socket(), "xenstore-chmod", &["-r", "/local/domain/5/device/hidden", "n0"]);
+        Tools::Xens.prints(
+            store.socket(),
+            "xenstore-write",
+            &["/local/domain/5/device/hidden/x", "1"],
+        );
+        Tools::Xens.prints(
+            store.socket(),
+            "xenstore-chmod",
+            &["-r", "/local/domain/5/device/hidden", "n0"],
+        );
     }
-    compare(GUEST_LINES, (&theirs, guests[0].socket()), (&ours, guests[1].socket()));
+    compare(
+        GUEST_LINES,
+        (&theirs, guests[0].socket()),
+        (&ours, guests[1].socket()),
+    );
 }
 
 pub(crate) fn the_socket_is_found_alike(daemon: Daemon) {
@@ -185,7 +217,12 @@ pub(crate) fn the_socket_is_found_alike(daemon: Daemon) {
         for arguments in [&["-s", "-f"][..], &["-f"]] {
             let [theirs, ours] = [Tools::Xens, Tools::Ours].map(|of| {
                 let mut command = of.command(store.socket(), "xenstore-ls");
-                command.env_remove("XENSTORED_PATH").env(variable, value).args(arguments).output().unwrap()
+                command
+                    .env_remove("XENSTORED_PATH")
+                    .env(variable, value)
+                    .args(arguments)
+                    .output()
+                    .unwrap()
             });
             let line = format!("{variable}={} {arguments:?}", value.display());
             assert_eq!(theirs.status.success(), works, "{line}: {theirs:?}");

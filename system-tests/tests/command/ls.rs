@@ -20,7 +20,8 @@ fn make_odd_nodes(client: &mut Client, seed: u64) {
     let mut requests = Vec::new();
     for number in 0..NODES {
         // Not only below the newest, and not only below the root.
-        let above = &paths[[random.below(paths.len() as u64), paths.len() - 1][usize::from(random.below(8) == 0)]];
+        let above = &paths[[random.below(paths.len() as u64), paths.len() - 1]
+            [usize::from(random.below(8) == 0)]];
         let name = ["n", "A-_@9", &"long".repeat(random.below(20))][random.below(3)].to_owned();
         let path = format!("{above}/{name}{number}");
         if path.len() > 800 {
@@ -33,7 +34,8 @@ fn make_odd_nodes(client: &mut Client, seed: u64) {
                 let text = format!("{}0", ["n", "r", "w", "b"][random.below(4)]);
                 Permission::parse(text.as_bytes()).unwrap()
             });
-            requests.push(Request::set_permissions(&path, &permissions.collect::<Vec<_>>()).unwrap());
+            requests
+                .push(Request::set_permissions(&path, &permissions.collect::<Vec<_>>()).unwrap());
         }
         paths.push(path);
     }
@@ -47,20 +49,37 @@ pub(crate) fn ls_of_odd_nodes_is_the_same(daemon: Daemon) {
     for seed in 1..=3 {
         let store = Xenstored::start(daemon);
         make_odd_nodes(&mut connect(store.socket()), seed);
-        for arguments in [&["-fp", "/odd"][..], &["-p", "/odd"], &["/odd"], &["-f"], &["--flat", "--prefix", "-s", "/"]]
-        {
-            let [theirs, ours] =
-                [Tools::Xens, Tools::Ours].map(|of| of.prints(store.socket(), "xenstore-ls", arguments));
+        for arguments in [
+            &["-fp", "/odd"][..],
+            &["-p", "/odd"],
+            &["/odd"],
+            &["-f"],
+            &["--flat", "--prefix", "-s", "/"],
+        ] {
+            let [theirs, ours] = [Tools::Xens, Tools::Ours]
+                .map(|of| of.prints(store.socket(), "xenstore-ls", arguments));
             let lines = theirs.split(|byte| *byte == b'\n').count();
             assert!(lines > NODES * 9 / 10, "{lines} lines");
-            assert!(ours == theirs, "seed {seed}, {arguments:?}: {}", first_difference(&ours, &theirs));
+            assert!(
+                ours == theirs,
+                "seed {seed}, {arguments:?}: {}",
+                first_difference(&ours, &theirs)
+            );
         }
     }
 }
 
 fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
-    let lines = |text: &[u8]| String::from_utf8_lossy(text).lines().map(str::to_owned).collect::<Vec<_>>();
-    let difference = lines(ours).into_iter().zip(lines(theirs)).find(|(ours, theirs)| ours != theirs);
+    let lines = |text: &[u8]| {
+        String::from_utf8_lossy(text)
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let difference = lines(ours)
+        .into_iter()
+        .zip(lines(theirs))
+        .find(|(ours, theirs)| ours != theirs);
     format!("{difference:#?}")
 }
 
@@ -69,10 +88,14 @@ pub(crate) fn ls_on_a_terminal_is_the_same(daemon: Daemon) {
     make_odd_nodes(&mut connect(store.socket()), 4);
     for columns in [0, 30, 80, 132, 1000] {
         for arguments in [&["-p", "/odd"][..], &["-fp", "/odd"]] {
-            let [theirs, ours] =
-                [Tools::Xens, Tools::Ours].map(|of| on_terminal(of, store.socket(), arguments, columns));
+            let [theirs, ours] = [Tools::Xens, Tools::Ours]
+                .map(|of| on_terminal(of, store.socket(), arguments, columns));
             assert!(theirs.len() > NODES);
-            assert!(ours == theirs, "{columns} columns, {arguments:?}: {}", first_difference(&ours, &theirs));
+            assert!(
+                ours == theirs,
+                "{columns} columns, {arguments:?}: {}",
+                first_difference(&ours, &theirs)
+            );
         }
     }
 }
@@ -81,12 +104,26 @@ fn on_terminal(of: Tools, socket: &Path, arguments: &[&str], columns: u16) -> Ve
     let terminal = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     rustix::pty::grantpt(&terminal).unwrap();
     rustix::pty::unlockpt(&terminal).unwrap();
-    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     rustix::termios::tcsetwinsize(&terminal, size).unwrap();
     let name = rustix::pty::ptsname(&terminal, Vec::new()).unwrap();
-    let program_side = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let program_side = File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
     let mut command = of.command(socket, "xenstore-ls");
-    let mut child = command.args(arguments).env("NO_COLOR", "1").stdout(program_side).spawn().unwrap();
+    let mut child = command
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .stdout(program_side)
+        .spawn()
+        .unwrap();
     // The other descriptors of the program's side are closed with this.
     drop(command);
     let mut printed = Vec::new();

@@ -1,6 +1,11 @@
 //! The `xenstore` command beside Xen's own tools: the same store, the same arguments, the same results.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 mod exchange;
 mod lines;
@@ -14,7 +19,9 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use exchange::{what_one_removes_or_changes_is_so_for_the_other, what_one_writes_the_other_reads};
-use lines::{command_lines_do_the_same, command_lines_of_a_guest_do_the_same, the_socket_is_found_alike};
+use lines::{
+    command_lines_do_the_same, command_lines_of_a_guest_do_the_same, the_socket_is_found_alike,
+};
 use ls::{ls_of_odd_nodes_is_the_same, ls_on_a_terminal_is_the_same};
 use system_tests::{Profile, build, on_both_daemons};
 use tempfile::TempDir;
@@ -52,14 +59,21 @@ impl Tools {
 
     fn command(self, socket: &Path, name: &str) -> Command {
         let program = self.program(name);
-        assert!(program.exists(), "{} is missing: install xenstore-utils", program.display());
+        assert!(
+            program.exists(),
+            "{} is missing: install xenstore-utils",
+            program.display()
+        );
         let mut command = Command::new(program);
         command.env("XENSTORED_PATH", socket);
         command
     }
 
     fn run(self, socket: &Path, name: &str, arguments: &[impl AsRef<OsStr>]) -> Output {
-        self.command(socket, name).args(arguments).output().expect("run the tool")
+        self.command(socket, name)
+            .args(arguments)
+            .output()
+            .expect("run the tool")
     }
 
     /// What is printed, where it must not fail.
@@ -78,7 +92,9 @@ fn links() -> &'static Path {
         let program = build("xenstore-cli", Profile::Debug);
         let directory = tempfile::tempdir().unwrap();
         symlink(&program, directory.path().join("xenstore")).unwrap();
-        for name in ["read", "write", "rm", "list", "ls", "exists", "chmod", "watch"] {
+        for name in [
+            "read", "write", "rm", "list", "ls", "exists", "chmod", "watch",
+        ] {
             symlink(&program, directory.path().join(format!("xenstore-{name}"))).unwrap();
         }
         directory
@@ -96,7 +112,10 @@ struct Random(u64);
 impl Random {
     fn below(&mut self, end: u64) -> usize {
         // The constants of Knuth's MMIX; the upper bits are the good ones.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from((self.0 >> 33) % end).unwrap()
     }
 

@@ -12,7 +12,12 @@ const PATHS: [&str; 4] = ["/w", "/w/a/b", "relative", "@releaseDomain"];
 /// A `watch` that has printed each of [`PATHS`] already.
 fn start(of: Tools, store: &Xenstored, number: usize) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut command = of.command(store.socket(), "xenstore-watch");
-    let mut child = command.args(["-n", &number.to_string()]).args(PATHS).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .args(["-n", &number.to_string()])
+        .args(PATHS)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // Nobody is told of what happens before the watch is set.
     for path in PATHS {
@@ -24,8 +29,20 @@ fn start(of: Tools, store: &Xenstored, number: usize) -> (Child, Lines<BufReader
 pub(crate) fn watches_print_the_same(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     // The last line is that of the node which ends it.
-    let expected = ["/w/a", "/w/a/b", "/w/a/b", "/w/a/b/c", "/w/a/b/c", "relative/x", "/w/t1", "/w/t2", "/w", "/w/a/b"];
-    let watches = [Tools::Xens, Tools::Ours].map(|of| start(of, &store, PATHS.len() + expected.len()));
+    let expected = [
+        "/w/a",
+        "/w/a/b",
+        "/w/a/b",
+        "/w/a/b/c",
+        "/w/a/b/c",
+        "relative/x",
+        "/w/t1",
+        "/w/t2",
+        "/w",
+        "/w/a/b",
+    ];
+    let watches =
+        [Tools::Xens, Tools::Ours].map(|of| start(of, &store, PATHS.len() + expected.len()));
     let mut client = connect(store.socket());
     client.write("/w/a", "1").unwrap();
     client.write("/w/a/b", "").unwrap();
@@ -50,5 +67,8 @@ pub(crate) fn watches_print_the_same(daemon: Daemon) {
         lines.sort();
         lines
     };
-    assert_eq!(sorted(printed[1].clone()), sorted(expected.map(str::to_owned).into()));
+    assert_eq!(
+        sorted(printed[1].clone()),
+        sorted(expected.map(str::to_owned).into())
+    );
 }

@@ -27,13 +27,21 @@ impl Bed {
     pub(crate) fn embedded(calls: Calls, domain: DomId) -> Self {
         let mut store = embedded::Store::new();
         store.introduce_guest(GUEST, embedded::Toolstack::Xapi);
-        Bed { calls, domain, server: Server::Embedded(embedded::Server::new(store).spawn().unwrap()) }
+        Bed {
+            calls,
+            domain,
+            server: Server::Embedded(embedded::Server::new(store).spawn().unwrap()),
+        }
     }
 
     pub(crate) fn daemon(daemon: Daemon, calls: Calls, domain: DomId) -> Self {
         let xenstored = Xenstored::start(daemon);
         let guest = xenstored.guest(GUEST, Toolstack::Xapi);
-        Bed { calls, domain, server: Server::Daemon { guest, xenstored } }
+        Bed {
+            calls,
+            domain,
+            server: Server::Daemon { guest, xenstored },
+        }
     }
 
     /// Another client of the body's domain.
@@ -47,7 +55,9 @@ impl Bed {
             self.calls,
             match &self.server {
                 Server::Embedded(server) => server.connect(domain).unwrap().into(),
-                Server::Daemon { xenstored, .. } if domain == 0 => Transport::connect(xenstored.socket()).unwrap(),
+                Server::Daemon { xenstored, .. } if domain == 0 => {
+                    Transport::connect(xenstored.socket()).unwrap()
+                }
                 Server::Daemon { guest, .. } => Transport::connect(guest.socket()).unwrap(),
             },
         )
@@ -104,7 +114,10 @@ pub(crate) fn refusal<T: Debug>(result: Result<T>) -> String {
 pub(crate) fn events(client: &mut Client) -> Vec<(String, String)> {
     client.domain_path(0).unwrap();
     let mut events = Vec::new();
-    while let Some(event) = client.next_watch_event(Some(std::time::Duration::ZERO)).unwrap() {
+    while let Some(event) = client
+        .next_watch_event(Some(std::time::Duration::ZERO))
+        .unwrap()
+    {
         events.push((event.path.to_string(), event.token));
     }
     events
@@ -114,6 +127,9 @@ pub(crate) fn events(client: &mut Client) -> Vec<(String, String)> {
 #[track_caller]
 pub(crate) fn event_paths(client: &mut Client) -> Vec<String> {
     let events = events(client);
-    assert!(events.windows(2).all(|two| two[0].1 == two[1].1), "{events:?}");
+    assert!(
+        events.windows(2).all(|two| two[0].1 == two[1].1),
+        "{events:?}"
+    );
     events.into_iter().map(|(path, _)| path).collect()
 }

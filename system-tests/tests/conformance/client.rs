@@ -35,8 +35,13 @@ pub(crate) enum Transaction<'a, 'client> {
 }
 
 /// Where the async clients' drivers run, beside the tests' own threads.
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_io().build().unwrap());
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_io()
+        .build()
+        .unwrap()
+});
 
 macro_rules! either {
     ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
@@ -55,7 +60,10 @@ impl Client {
             Calls::Blocking => Client::Blocking(xenstore::Client::new(transport)),
             Calls::Async => {
                 let _entered = RUNTIME.enter();
-                Client::Async { client: AsyncClient::new(transport).unwrap(), watches: Vec::new() }
+                Client::Async {
+                    client: AsyncClient::new(transport).unwrap(),
+                    watches: Vec::new(),
+                }
             }
         }
     }
@@ -114,14 +122,20 @@ impl Client {
         }
     }
 
-    pub(crate) fn next_watch_event(&mut self, timeout: Option<Duration>) -> Result<Option<WatchEvent>> {
+    pub(crate) fn next_watch_event(
+        &mut self,
+        timeout: Option<Duration>,
+    ) -> Result<Option<WatchEvent>> {
         match self {
             Client::Blocking(client) => client.next_watch_event(timeout),
             Client::Async { watches, .. } => {
                 let event = poll_fn(|context| {
                     for (token, stream) in &mut *watches {
                         if let Poll::Ready(event) = stream.poll_next(context) {
-                            return Poll::Ready(event.map(|event| WatchEvent { token: token.clone(), ..event }));
+                            return Poll::Ready(event.map(|event| WatchEvent {
+                                token: token.clone(),
+                                ..event
+                            }));
                         }
                     }
                     Poll::Pending
@@ -131,12 +145,17 @@ impl Client {
         }
     }
 
-    pub(crate) fn transaction<T>(&mut self, mut body: impl FnMut(&mut Transaction<'_, '_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn transaction<T>(
+        &mut self,
+        mut body: impl FnMut(&mut Transaction<'_, '_>) -> Result<T>,
+    ) -> Result<T> {
         match self {
-            Client::Blocking(client) => client.transaction(|transaction| body(&mut Transaction::Blocking(transaction))),
-            Client::Async { client, .. } => {
-                wait(client.transaction(async |transaction| body(&mut Transaction::Async(transaction))))
+            Client::Blocking(client) => {
+                client.transaction(|transaction| body(&mut Transaction::Blocking(transaction)))
             }
+            Client::Async { client, .. } => wait(
+                client.transaction(async |transaction| body(&mut Transaction::Async(transaction))),
+            ),
         }
     }
 }

@@ -31,7 +31,8 @@ pub(crate) fn a_list_longer_than_a_message(bed: &Bed) {
     let mut dom0 = bed.client_of(0);
     let name = |n: usize| format!("a-name-of-28-bytes-length-{n:03}");
     let path = |n: usize| format!("{}/data/many/{}", bed.home(), name(n));
-    dom0.pipeline((0..300).map(|n| Request::write(path(n), "").unwrap())).unwrap();
+    dom0.pipeline((0..300).map(|n| Request::write(path(n), "").unwrap()))
+        .unwrap();
     let mut client = bed.client();
     let listed = client.list("data/many");
     match (bed.is_oxenstored(), bed.is_guest()) {

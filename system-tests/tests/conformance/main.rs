@@ -1,7 +1,12 @@
 //! What a client meets is the same on every server: the embedded store, xenstored and oxenstored, as domain 0 and as a
 //! guest, by calls that wait and by async ones. Where the servers differ, the body says how.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 mod bed;
 mod client;

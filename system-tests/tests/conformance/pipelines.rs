@@ -8,13 +8,20 @@ pub(crate) fn a_hundred_writes_and_reads_in_order(bed: &Bed) {
     let mut client = bed.client();
     let path = |n: usize| format!("data/{n}");
     let value = |n: usize| format!("value {n}");
-    let writes = client.pipeline((0..100).map(|n| Request::write(path(n), value(n)).unwrap())).unwrap();
+    let writes = client
+        .pipeline((0..100).map(|n| Request::write(path(n), value(n)).unwrap()))
+        .unwrap();
     assert_eq!(writes.len(), 100);
     for reply in writes {
         reply.unwrap();
     }
-    let reads = client.pipeline((0..100).map(|n| Request::read(path(n)).unwrap())).unwrap();
-    let reads: Vec<_> = reads.into_iter().map(|reply| String::from_utf8(reply.unwrap()).unwrap()).collect();
+    let reads = client
+        .pipeline((0..100).map(|n| Request::read(path(n)).unwrap()))
+        .unwrap();
+    let reads: Vec<_> = reads
+        .into_iter()
+        .map(|reply| String::from_utf8(reply.unwrap()).unwrap())
+        .collect();
     assert_eq!(reads, (0..100).map(value).collect::<Vec<_>>());
 }
 
@@ -43,10 +50,15 @@ pub(crate) fn large_replies_come_back_whole(bed: &Bed) {
     let mut client = bed.client();
     let value = |n: usize| vec![b'a' + u8::try_from(n % 26).unwrap(); 1900];
     let path = |n: usize| format!("data/{n}");
-    for reply in client.pipeline((0..100).map(|n| Request::write(path(n), value(n)).unwrap())).unwrap() {
+    for reply in client
+        .pipeline((0..100).map(|n| Request::write(path(n), value(n)).unwrap()))
+        .unwrap()
+    {
         reply.unwrap();
     }
-    let reads = client.pipeline((0..100).map(|n| Request::read(path(n)).unwrap())).unwrap();
+    let reads = client
+        .pipeline((0..100).map(|n| Request::read(path(n)).unwrap()))
+        .unwrap();
     for (n, read) in reads.into_iter().enumerate() {
         assert_eq!(read.unwrap(), value(n), "{n}");
     }
@@ -60,7 +72,12 @@ pub(crate) fn clients_do_not_mix(bed: &Bed) {
                 for round in 0..20 {
                     let path = |n: usize| format!("data/{id}/{n}");
                     let value = |n: usize| format!("{id} {round} {n}");
-                    let both = |n| [Request::write(path(n), value(n)).unwrap(), Request::read(path(n)).unwrap()];
+                    let both = |n| {
+                        [
+                            Request::write(path(n), value(n)).unwrap(),
+                            Request::read(path(n)).unwrap(),
+                        ]
+                    };
                     let replies = client.pipeline((0..20).flat_map(both)).unwrap();
                     for (n, reply) in replies.into_iter().skip(1).step_by(2).enumerate() {
                         assert_eq!(String::from_utf8(reply.unwrap()).unwrap(), value(n));

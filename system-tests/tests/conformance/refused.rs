@@ -15,7 +15,16 @@ fn is_as_before(client: &mut Client) {
 pub(crate) fn invalid_paths_are_not_sent(bed: &Bed) {
     let mut client = bed.client();
     let long = "x".repeat(2049);
-    for path in ["", "data//x", "data/x/", "data/x y", "data/x.y", "data/\u{e4}", "data/x\0y", &long] {
+    for path in [
+        "",
+        "data//x",
+        "data/x/",
+        "data/x y",
+        "data/x.y",
+        "data/\u{e4}",
+        "data/x\0y",
+        &long,
+    ] {
         let results = [
             client.read(path).map(drop),
             client.write(path, "value"),
@@ -27,7 +36,10 @@ pub(crate) fn invalid_paths_are_not_sent(bed: &Bed) {
             client.unwatch(path, "token"),
         ];
         for result in results {
-            assert!(matches!(result, Err(Error::InvalidPath(_))), "{path:?}: {result:?}");
+            assert!(
+                matches!(result, Err(Error::InvalidPath(_))),
+                "{path:?}: {result:?}"
+            );
         }
     }
     assert_eq!(events(&mut client), []);
@@ -39,7 +51,10 @@ pub(crate) fn payloads_that_are_too_long_are_not_sent(bed: &Bed) {
     // The path and its NUL count.
     let fits = PAYLOAD_MAX - "data/x\0".len();
     let too_long = client.write("data/x", vec![b'v'; fits + 1]);
-    assert!(matches!(too_long, Err(Error::InvalidRequest { .. })), "{too_long:?}");
+    assert!(
+        matches!(too_long, Err(Error::InvalidRequest { .. })),
+        "{too_long:?}"
+    );
     assert_eq!(events(&mut client), []);
     // The longest that may be sent is for the server to judge, and most of them refuse it.
     let longest = client.write("data/x", vec![b'v'; fits]);
@@ -54,10 +69,15 @@ pub(crate) fn payloads_that_are_too_long_are_not_sent(bed: &Bed) {
 pub(crate) fn a_pipeline_with_one_that_is_too_long_is_not_sent(bed: &Bed) {
     let mut client = bed.client();
     client.write("data/x", "before").unwrap();
-    let requests =
-        [Request::write("data/x", "after").unwrap(), Request::write("data/y", vec![b'v'; PAYLOAD_MAX]).unwrap()];
+    let requests = [
+        Request::write("data/x", "after").unwrap(),
+        Request::write("data/y", vec![b'v'; PAYLOAD_MAX]).unwrap(),
+    ];
     let result = client.pipeline(requests);
-    assert!(matches!(result, Err(Error::InvalidRequest { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(Error::InvalidRequest { .. })),
+        "{result:?}"
+    );
     assert_eq!(client.read("data/x").unwrap(), b"before");
     is_as_before(&mut client);
 }
@@ -65,7 +85,10 @@ pub(crate) fn a_pipeline_with_one_that_is_too_long_is_not_sent(bed: &Bed) {
 pub(crate) fn tokens_with_nul_are_not_sent(bed: &Bed) {
     let mut client = bed.client();
     let result = client.watch("data/x", "to\0ken");
-    assert!(matches!(result, Err(Error::InvalidRequest { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(Error::InvalidRequest { .. })),
+        "{result:?}"
+    );
     assert_eq!(events(&mut client), []);
     is_as_before(&mut client);
 }
@@ -73,7 +96,10 @@ pub(crate) fn tokens_with_nul_are_not_sent(bed: &Bed) {
 pub(crate) fn tokens_that_are_too_long_are_not_sent(bed: &Bed) {
     let mut client = bed.client();
     let too_long = client.watch("data/x", &"t".repeat(PAYLOAD_MAX));
-    assert!(matches!(too_long, Err(Error::InvalidRequest { .. })), "{too_long:?}");
+    assert!(
+        matches!(too_long, Err(Error::InvalidRequest { .. })),
+        "{too_long:?}"
+    );
     assert_eq!(events(&mut client), []);
     is_as_before(&mut client);
 }

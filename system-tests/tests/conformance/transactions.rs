@@ -81,14 +81,20 @@ pub(crate) fn a_conflict_starts_it_over(bed: &Bed) {
     client
         .transaction(|transaction| {
             runs += 1;
-            let count: u32 = String::from_utf8(transaction.read("data/count")?).unwrap().parse().unwrap();
+            let count: u32 = String::from_utf8(transaction.read("data/count")?)
+                .unwrap()
+                .parse()
+                .unwrap();
             if runs == 1 {
                 other.write("data/count", "10").unwrap();
             }
             transaction.write("data/count", (count + 1).to_string())
         })
         .unwrap();
-    assert_eq!((runs, client.read("data/count").unwrap()), (2, b"11".to_vec()));
+    assert_eq!(
+        (runs, client.read("data/count").unwrap()),
+        (2, b"11".to_vec())
+    );
 }
 
 pub(crate) fn it_lists_makes_and_removes(bed: &Bed) {
@@ -111,7 +117,10 @@ pub(crate) fn it_lists_makes_and_removes(bed: &Bed) {
 
 pub(crate) fn its_permissions_are_committed(bed: &Bed) {
     let mut client = bed.client();
-    let permissions = [Permission { domain: bed.domain(), access: Access::Read }];
+    let permissions = [Permission {
+        domain: bed.domain(),
+        access: Access::Read,
+    }];
     client
         .transaction(|transaction| {
             transaction.write("data/x", "")?;
@@ -152,7 +161,9 @@ pub(crate) fn events_come_with_the_commit(bed: &Bed) {
 pub(crate) fn an_empty_one_is_fine(bed: &Bed) {
     let mut client = bed.client();
     client.transaction(|_| Ok(())).unwrap();
-    client.write("data/x", "and the connection as before").unwrap();
+    client
+        .write("data/x", "and the connection as before")
+        .unwrap();
 }
 
 pub(crate) fn refused_inside_it(bed: &Bed) {
@@ -164,7 +175,10 @@ pub(crate) fn refused_inside_it(bed: &Bed) {
             if bed.is_guest() {
                 assert_eq!(refusal(transaction.write("name", "new")), "EACCES");
             }
-            assert!(matches!(transaction.read("data//nothing"), Err(Error::InvalidPath(_))));
+            assert!(matches!(
+                transaction.read("data//nothing"),
+                Err(Error::InvalidPath(_))
+            ));
             transaction.write("data/x", "value")
         })
         .unwrap();
@@ -176,8 +190,12 @@ pub(crate) fn a_pipeline_within_it(bed: &Bed) {
     let mut other = bed.client();
     client
         .transaction(|transaction| {
-            let writes = (0..20).map(|n| Request::write(format!("data/{n}"), n.to_string()).unwrap());
-            transaction.pipeline(writes)?.into_iter().collect::<Result<Vec<_>>>()?;
+            let writes =
+                (0..20).map(|n| Request::write(format!("data/{n}"), n.to_string()).unwrap());
+            transaction
+                .pipeline(writes)?
+                .into_iter()
+                .collect::<Result<Vec<_>>>()?;
             assert_eq!(refusal(other.read("data/7")), "ENOENT");
             Ok(())
         })
@@ -192,12 +210,19 @@ pub(crate) fn transactions_are_limited_for_guests(bed: &Bed) {
             return (0, None);
         };
         let nested = client.transaction(|_| Ok(nest(rest)));
-        nested.map_or_else(|error| (0, error.code().cloned()), |(count, code)| (count + 1, code))
+        nested.map_or_else(
+            |error| (0, error.code().cloned()),
+            |(count, code)| (count + 1, code),
+        )
     }
     let mut clients: Vec<_> = (0..15).map(|_| bed.client()).collect();
     let (count, refused) = nest(&mut clients);
     let refused = refused.as_ref().map(ErrorCode::name);
     // The quota is 10; both servers let one more pass.
-    let expected = if bed.is_guest() { (11, Some(bed.either("ENOSPC", "EQUOTA"))) } else { (15, None) };
+    let expected = if bed.is_guest() {
+        (11, Some(bed.either("ENOSPC", "EQUOTA")))
+    } else {
+        (15, None)
+    };
     assert_eq!((count, refused), expected);
 }

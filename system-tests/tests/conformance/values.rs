@@ -9,7 +9,11 @@ pub(crate) fn a_value_reads_back(bed: &Bed) {
     let mut client = bed.client();
     client.write("data/x", "hello").unwrap();
     assert_eq!(client.read("data/x").unwrap(), b"hello");
-    assert_eq!(bed.client().read("data/x").unwrap(), b"hello", "for another client too");
+    assert_eq!(
+        bed.client().read("data/x").unwrap(),
+        b"hello",
+        "for another client too"
+    );
 }
 
 pub(crate) fn a_value_is_replaced(bed: &Bed) {
@@ -29,7 +33,13 @@ pub(crate) fn a_value_may_be_empty(bed: &Bed) {
 pub(crate) fn a_value_may_be_any_bytes(bed: &Bed) {
     let mut client = bed.client();
     let every: Vec<u8> = (0..=255).collect();
-    for value in [every.as_slice(), b"\0", b"trailing\0", b"\0leading", "text in UTF-8: \u{e4}\u{2192}".as_bytes()] {
+    for value in [
+        every.as_slice(),
+        b"\0",
+        b"trailing\0",
+        b"\0leading",
+        "text in UTF-8: \u{e4}\u{2192}".as_bytes(),
+    ] {
         client.write("data/x", value).unwrap();
         assert_eq!(client.read("data/x").unwrap(), value);
     }
@@ -145,16 +155,24 @@ pub(crate) fn every_domain_has_its_path(bed: &Bed) {
     let mut client = bed.client();
     // Whether there is such a domain or not.
     for domain in [0, GUEST, 77] {
-        assert_eq!(client.domain_path(domain).unwrap().as_str(), format!("/local/domain/{domain}"));
+        assert_eq!(
+            client.domain_path(domain).unwrap().as_str(),
+            format!("/local/domain/{domain}")
+        );
     }
 }
 
 pub(crate) fn every_character_of_a_path_is_taken(bed: &Bed) {
     let mut client = bed.client();
     let name = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@";
-    client.write(format!("data/{name}/{name}"), "value").unwrap();
+    client
+        .write(format!("data/{name}/{name}"), "value")
+        .unwrap();
     assert_eq!(client.list(format!("data/{name}")).unwrap(), [name]);
-    assert_eq!(client.read(format!("data/{name}/{name}")).unwrap(), b"value");
+    assert_eq!(
+        client.read(format!("data/{name}/{name}")).unwrap(),
+        b"value"
+    );
 }
 
 pub(crate) fn long_paths_are_taken_up_to_the_servers_limit(bed: &Bed) {
@@ -187,17 +205,26 @@ pub(crate) fn nodes_are_limited_for_guests(bed: &Bed) {
         }
     };
     assert!(bed.is_guest(), "{refused}");
-    assert_eq!(refused.code().unwrap().name(), bed.either("ENOSPC", "EQUOTA"));
+    assert_eq!(
+        refused.code().unwrap().name(),
+        bed.either("ENOSPC", "EQUOTA")
+    );
     assert!((900..1000).contains(&written), "{written}");
     // Existing nodes can still be written, and one that goes makes room for another.
     client.write("data/0/0", "value").unwrap();
     client.remove("data/0/0").unwrap();
     client.write("data/0/another", "").unwrap();
-    assert_eq!(refusal(client.write("data/0/one-more", "")), bed.either("ENOSPC", "EQUOTA"));
+    assert_eq!(
+        refusal(client.write("data/0/one-more", "")),
+        bed.either("ENOSPC", "EQUOTA")
+    );
     let all = (0..10).map(|n| Request::list(format!("data/{n}")).unwrap());
     let lists = client.pipeline(all).unwrap();
-    let nodes: usize =
-        lists.into_iter().filter_map(Result::ok).map(|list| list.split(|byte| *byte == 0).count() - 1).sum();
+    let nodes: usize = lists
+        .into_iter()
+        .filter_map(Result::ok)
+        .map(|list| list.split(|byte| *byte == 0).count() - 1)
+        .sum();
     assert_eq!(nodes, written);
 }
 
@@ -213,13 +240,23 @@ pub(crate) fn a_walk_finds_all_below(bed: &Bed) {
     let mut client = bed.client();
     let mut expected = vec![("data/w".to_owned(), Vec::new())];
     for n in 100..250 {
-        client.write(format!("data/w/{n}/below"), n.to_string()).unwrap();
+        client
+            .write(format!("data/w/{n}/below"), n.to_string())
+            .unwrap();
         expected.push((format!("data/w/{n}"), Vec::new()));
         expected.push((format!("data/w/{n}/below"), n.to_string().into_bytes()));
     }
     let mut found = client.walk("data/w").unwrap();
-    assert_eq!(found.drain(..).map(|(path, value)| (path.to_string(), value)).collect::<Vec<_>>(), expected);
-    let within = client.transaction(|transaction| transaction.walk("data/w")).unwrap();
+    assert_eq!(
+        found
+            .drain(..)
+            .map(|(path, value)| (path.to_string(), value))
+            .collect::<Vec<_>>(),
+        expected
+    );
+    let within = client
+        .transaction(|transaction| transaction.walk("data/w"))
+        .unwrap();
     assert_eq!(within.len(), expected.len());
 }
 

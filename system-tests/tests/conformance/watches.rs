@@ -22,7 +22,10 @@ pub(crate) fn a_watch_fires_at_and_below_its_path(bed: &Bed) {
     client.write("data/x/a", "1").unwrap();
     client.write("data/x/a/b", "1").unwrap();
     client.mkdir("data/x/c").unwrap();
-    assert_eq!(event_paths(&mut client), ["data/x", "data/x/a", "data/x/a/b", "data/x/c"]);
+    assert_eq!(
+        event_paths(&mut client),
+        ["data/x", "data/x/a", "data/x/a/b", "data/x/c"]
+    );
 }
 
 pub(crate) fn a_watch_does_not_fire_beside_its_path(bed: &Bed) {
@@ -56,7 +59,11 @@ pub(crate) fn a_watch_on_a_missing_node(bed: &Bed) {
     assert_eq!(event_paths(&mut client), ["data/a/b"]);
     client.write("data/a/b/c", "").unwrap();
     let made = event_paths(&mut client);
-    assert_eq!(made.last().map(String::as_str), Some("data/a/b/c"), "{made:?}");
+    assert_eq!(
+        made.last().map(String::as_str),
+        Some("data/a/b/c"),
+        "{made:?}"
+    );
 }
 
 pub(crate) fn a_watch_fires_on_permissions(bed: &Bed) {
@@ -64,7 +71,15 @@ pub(crate) fn a_watch_fires_on_permissions(bed: &Bed) {
     client.write("data/x", "").unwrap();
     client.watch("data", "").unwrap();
     event_paths(&mut client);
-    client.set_permissions("data/x", &[Permission { domain: bed.domain(), access: Access::Read }]).unwrap();
+    client
+        .set_permissions(
+            "data/x",
+            &[Permission {
+                domain: bed.domain(),
+                access: Access::Read,
+            }],
+        )
+        .unwrap();
     assert_eq!(event_paths(&mut client), ["data/x"]);
 }
 
@@ -95,12 +110,17 @@ pub(crate) fn a_watch_fires_on_what_others_do(bed: &Bed) {
     event_paths(&mut client);
     bed.client().write("data/x", "same domain").unwrap();
     assert_eq!(event_paths(&mut client), ["data/x"]);
-    bed.client_of(0).write(format!("{}/data/x/y", bed.home()), "domain 0").unwrap();
+    bed.client_of(0)
+        .write(format!("{}/data/x/y", bed.home()), "domain 0")
+        .unwrap();
     assert_eq!(event_paths(&mut client), ["data/x/y"]);
     // The one that waits is woken.
     let mut other = bed.client();
     let writer = std::thread::spawn(move || other.write("data/x", "later"));
-    let event = client.next_watch_event(Some(Duration::from_secs(10))).unwrap().unwrap();
+    let event = client
+        .next_watch_event(Some(Duration::from_secs(10)))
+        .unwrap()
+        .unwrap();
     assert_eq!(event.path.as_str(), "data/x");
     writer.join().unwrap().unwrap();
 }
@@ -115,10 +135,16 @@ pub(crate) fn paths_of_events_are_as_the_watch_was_set(bed: &Bed) {
     let mut of_relative = events(&mut client);
     client.write(format!("{absolute}/x"), "").unwrap();
     let mut of_absolute = events(&mut client);
-    let expected = [(format!("{absolute}/x"), "absolute".to_owned()), ("data/x".to_owned(), "relative".to_owned())];
+    let expected = [
+        (format!("{absolute}/x"), "absolute".to_owned()),
+        ("data/x".to_owned(), "relative".to_owned()),
+    ];
     of_relative.sort();
     of_absolute.sort();
-    assert_eq!((of_relative.as_slice(), of_absolute.as_slice()), (expected.as_slice(), expected.as_slice()));
+    assert_eq!(
+        (of_relative.as_slice(), of_absolute.as_slice()),
+        (expected.as_slice(), expected.as_slice())
+    );
 }
 
 pub(crate) fn two_watches_both_fire(bed: &Bed) {
@@ -131,7 +157,10 @@ pub(crate) fn two_watches_both_fire(bed: &Bed) {
     let mut fired = events(&mut client);
     fired.sort();
     // The event's path is where it happened, not which watch it was.
-    assert_eq!(fired, ["1", "2", "3"].map(|token| ("data/x".to_owned(), token.to_owned())));
+    assert_eq!(
+        fired,
+        ["1", "2", "3"].map(|token| ("data/x".to_owned(), token.to_owned()))
+    );
 }
 
 pub(crate) fn events_that_look_the_same(bed: &Bed) {
@@ -180,7 +209,19 @@ pub(crate) fn ending_no_watch_is_an_error(bed: &Bed) {
 pub(crate) fn tokens_are_returned_as_they_are(bed: &Bed) {
     let mut client = bed.client();
     let long = "t".repeat(500);
-    let tokens = ["", " ", "a b", "a/b", "1:2", ":", "\u{e4}\u{2192}", "\t\n\u{7f}", "%s%n", "/local/domain/0", &long];
+    let tokens = [
+        "",
+        " ",
+        "a b",
+        "a/b",
+        "1:2",
+        ":",
+        "\u{e4}\u{2192}",
+        "\t\n\u{7f}",
+        "%s%n",
+        "/local/domain/0",
+        &long,
+    ];
     for token in tokens {
         client.watch("data/x", token).unwrap();
         assert_eq!(events(&mut client), [("data/x".into(), token.into())]);
@@ -196,11 +237,19 @@ pub(crate) fn events_keep_their_order_behind_replies(bed: &Bed) {
     event_paths(&mut client);
     let path = |n: usize| format!("data/{n}");
     // The events come while the client waits for the replies.
-    let requests = (0..50).flat_map(|n| [Request::write(path(n), "").unwrap(), Request::read(path(n)).unwrap()]);
+    let requests = (0..50).flat_map(|n| {
+        [
+            Request::write(path(n), "").unwrap(),
+            Request::read(path(n)).unwrap(),
+        ]
+    });
     for reply in client.pipeline(requests).unwrap() {
         reply.unwrap();
     }
-    assert_eq!(event_paths(&mut client), (0..50).map(path).collect::<Vec<_>>());
+    assert_eq!(
+        event_paths(&mut client),
+        (0..50).map(path).collect::<Vec<_>>()
+    );
 }
 
 pub(crate) fn waiting_for_an_event_ends_in_time(bed: &Bed) {
@@ -209,7 +258,9 @@ pub(crate) fn waiting_for_an_event_ends_in_time(bed: &Bed) {
     let timeout = Duration::from_millis(30);
     assert_eq!(client.next_watch_event(Some(timeout)).unwrap(), None);
     assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
-    client.write("data/x", "the connection is as before").unwrap();
+    client
+        .write("data/x", "the connection is as before")
+        .unwrap();
 }
 
 pub(crate) fn guests_are_not_told_of_what_they_may_not_read(bed: &Bed) {
@@ -217,15 +268,28 @@ pub(crate) fn guests_are_not_told_of_what_they_may_not_read(bed: &Bed) {
     let hidden = format!("/local/domain/{GUEST}/data/hidden");
     let below = format!("{hidden}/below");
     dom0.write(&hidden, "").unwrap();
-    dom0.set_permissions(&hidden, &[Permission { domain: 0, access: Access::None }]).unwrap();
+    dom0.set_permissions(
+        &hidden,
+        &[Permission {
+            domain: 0,
+            access: Access::None,
+        }],
+    )
+    .unwrap();
     dom0.write(&below, "").unwrap();
     let mut client = bed.client();
-    client.watch(format!("/local/domain/{GUEST}/data"), "").unwrap();
+    client
+        .watch(format!("/local/domain/{GUEST}/data"), "")
+        .unwrap();
     event_paths(&mut client);
     dom0.write(&below, "changed").unwrap();
     dom0.write(&hidden, "changed").unwrap();
     // It may list `data`, and so know of `data/hidden`, but not of what is in there.
-    let expected = if bed.is_guest() { vec![hidden] } else { vec![below, hidden] };
+    let expected = if bed.is_guest() {
+        vec![hidden]
+    } else {
+        vec![below, hidden]
+    };
     assert_eq!(event_paths(&mut client), expected);
 }
 
@@ -235,7 +299,10 @@ pub(crate) fn special_watches_tell_of_domains(bed: &Bed) {
     client.watch("@releaseDomain", "out").unwrap();
     events(&mut client);
     bed.pass_by(9);
-    let told: Vec<_> = events(&mut client).into_iter().map(|(_, token)| token).collect();
+    let told: Vec<_> = events(&mut client)
+        .into_iter()
+        .map(|(_, token)| token)
+        .collect();
     // A guest may set them and is told nothing.
     let expected: &[&str] = if bed.is_guest() { &[] } else { &["in", "out"] };
     assert_eq!(told, expected);
@@ -254,7 +321,11 @@ pub(crate) fn watches_are_limited_for_guests(bed: &Bed) {
         }
     };
     // The quotas are 128 and 100; both let one more pass.
-    let expected = if bed.is_guest() { bed.either((129, Some("E2BIG")), (101, Some("EQUOTA"))) } else { (300, None) };
+    let expected = if bed.is_guest() {
+        bed.either((129, Some("E2BIG")), (101, Some("EQUOTA")))
+    } else {
+        (300, None)
+    };
     assert_eq!((set, refused.as_deref()), expected);
     client.unwatch("data/x", "0").unwrap();
     client.watch("data/x", "another").unwrap();

@@ -76,21 +76,35 @@ impl Domain {
         );
         fs::write(&config, text).expect("write the guest's settings");
         xl(&["create", "-p", &config.to_string_lossy()]);
-        let mut domain =
-            Domain { name, mac, id: 0, dom0: Client::open().expect("open Xenstore"), answers: 0, directory };
+        let mut domain = Domain {
+            name,
+            mac,
+            id: 0,
+            dom0: Client::open().expect("open Xenstore"),
+            answers: 0,
+            directory,
+        };
         domain.await_another();
         let home = domain.home();
         change(&mut domain.dom0, domain.id, &home);
         xl(&["unpause", &domain.name]);
         let begin = Instant::now();
         domain.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
-        println!("{} whole {} ms after its start", domain.name, begin.elapsed().as_millis());
+        println!(
+            "{} whole {} ms after its start",
+            domain.name,
+            begin.elapsed().as_millis()
+        );
         domain
     }
 
     /// A file of domain 0 that goes with the guest.
     pub(crate) fn file(&self, name: &str) -> String {
-        self.directory.path().join(name).to_string_lossy().into_owned()
+        self.directory
+            .path()
+            .join(name)
+            .to_string_lossy()
+            .into_owned()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -116,7 +130,9 @@ impl Domain {
                 let mut ids = ids.into_iter().filter_map(|id| id.parse::<u16>().ok());
                 ids.find(|id| {
                     *id != before
-                        && dom0.read(format!("/local/domain/{id}/name")).is_ok_and(|found| found == name.as_bytes())
+                        && dom0
+                            .read(format!("/local/domain/{id}/name"))
+                            .is_ok_and(|found| found == name.as_bytes())
                 })
             },
             SOON,
@@ -132,20 +148,35 @@ impl Domain {
     /// Runs a command line in the guest.
     #[track_caller]
     pub(crate) fn run(&mut self, command: &str) {
-        let tty = self.dom0.read(format!("{}/console/tty", self.home())).expect("the guest's console");
+        let tty = self
+            .dom0
+            .read(format!("{}/console/tty", self.home()))
+            .expect("the guest's console");
         let tty = String::from_utf8(tty).expect("a path");
-        let mut console = OpenOptions::new().write(true).open(tty).expect("open the guest's console");
-        console.write_all(format!("{command}\n").as_bytes()).expect("write to the guest's console");
+        let mut console = OpenOptions::new()
+            .write(true)
+            .open(tty)
+            .expect("open the guest's console");
+        console
+            .write_all(format!("{command}\n").as_bytes())
+            .expect("write to the guest's console");
         let answer = eventually(
             || {
                 let log = self.log();
-                let mut answers = log.lines().filter_map(|line| line.trim().strip_prefix("status "));
+                let mut answers = log
+                    .lines()
+                    .filter_map(|line| line.trim().strip_prefix("status "));
                 answers.nth(self.answers).map(str::to_owned)
             },
             SOON,
         );
         self.answers += 1;
-        assert_eq!(answer, "0", "{command} failed in the guest:\n{}", self.log());
+        assert_eq!(
+            answer,
+            "0",
+            "{command} failed in the guest:\n{}",
+            self.log()
+        );
     }
 
     /// What stands in Xenstore where the agent publishes.
@@ -153,7 +184,9 @@ impl Domain {
         let home = self.home();
         let mut nodes = tree(&mut self.dom0, &home);
         nodes.retain(|path, value| {
-            ["attr/", "data/", "feature/", "control/feature-balloon"].iter().any(|own| path.starts_with(own))
+            ["attr/", "data/", "feature/", "control/feature-balloon"]
+                .iter()
+                .any(|own| path.starts_with(own))
                 && !(value.is_empty() && path != "control/feature-balloon")
         });
         nodes
@@ -165,7 +198,11 @@ impl Domain {
     }
 
     #[track_caller]
-    pub(crate) fn await_nodes_for(&mut self, timeout: Duration, is_right: impl Fn(&Nodes) -> bool) -> Nodes {
+    pub(crate) fn await_nodes_for(
+        &mut self,
+        timeout: Duration,
+        is_right: impl Fn(&Nodes) -> bool,
+    ) -> Nodes {
         let deadline = Instant::now() + timeout;
         loop {
             let nodes = self.nodes();
@@ -174,7 +211,11 @@ impl Domain {
             }
             // Looking takes processor time, of which there is little.
             sleep(Duration::from_millis(100));
-            assert!(Instant::now() < deadline, "still not so: {nodes:#?}\nThe guest said:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "still not so: {nodes:#?}\nThe guest said:\n{}",
+                self.log()
+            );
         }
     }
 }
@@ -182,6 +223,9 @@ impl Domain {
 impl Drop for Domain {
     fn drop(&mut self) {
         // It may have ended by itself.
-        Command::new("xl").args(["destroy", &self.name]).output().ok();
+        Command::new("xl")
+            .args(["destroy", &self.name])
+            .output()
+            .ok();
     }
 }

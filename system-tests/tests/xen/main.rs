@@ -1,6 +1,11 @@
 //! The agent in a guest of a real Xen. Runs in domain 0; `in_qemu` makes one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "all of this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
 
 mod domain;
 
@@ -23,7 +28,11 @@ fn lasting(mut nodes: Nodes) -> Nodes {
 }
 
 fn show(nodes: &Nodes) -> String {
-    nodes.iter().map(|(path, value)| format!("  {path} = \"{value}\"\n")).collect::<Vec<_>>().concat()
+    nodes
+        .iter()
+        .map(|(path, value)| format!("  {path} = \"{value}\"\n"))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 #[test]
@@ -52,13 +61,22 @@ fn all_is_published() {
         ]
         .map(|(path, value)| (path.to_owned(), value.to_owned()))
         .into();
-        let version = ["Major", "Minor", "Micro", "Build"].map(|part| format!("attr/PVAddons/{part}Version"));
+        let version =
+            ["Major", "Minor", "Micro", "Build"].map(|part| format!("attr/PVAddons/{part}Version"));
         let memory = ["free", "total"].map(|part| format!("data/meminfo_{part}"));
         for path in version.into_iter().chain(memory) {
-            assert!(nodes.get(&path).is_some_and(|value| value.parse::<u32>().is_ok()), "{path} in {nodes:#?}");
+            assert!(
+                nodes
+                    .get(&path)
+                    .is_some_and(|value| value.parse::<u32>().is_ok()),
+                "{path} in {nodes:#?}"
+            );
             expected.insert(path.clone(), nodes[&path].clone());
         }
-        assert!(nodes["attr/vif/0/ipv6/1"].starts_with("fe80::216:3eff:fe00:"), "{nodes:#?}");
+        assert!(
+            nodes["attr/vif/0/ipv6/1"].starts_with("fe80::216:3eff:fe00:"),
+            "{nodes:#?}"
+        );
         assert_eq!(nodes, expected);
     });
 }
@@ -69,17 +87,31 @@ fn addresses_and_vifs_come_and_go() {
     with_guest(|domain| {
         let before = lasting(domain.nodes());
         domain.run("ip addr add 10.0.0.3/24 dev eth0");
-        domain.await_nodes(|nodes| nodes.get("attr/vif/0/ipv4/1").is_some_and(|address| address == "10.0.0.3"));
+        domain.await_nodes(|nodes| {
+            nodes
+                .get("attr/vif/0/ipv4/1")
+                .is_some_and(|address| address == "10.0.0.3")
+        });
         domain.run("ip addr del 10.0.0.3/24 dev eth0");
         domain.await_nodes(|nodes| lasting(nodes.clone()) == before);
 
         let name = domain.name().to_owned();
-        xl(&["network-attach", &name, "mac=00:16:3e:01:00:01", "bridge=xenbr0"]);
-        domain.await_nodes(|nodes| nodes.get("attr/vif/1/mac/0").is_some_and(|address| address == "00:16:3e:01:00:01"));
+        xl(&[
+            "network-attach",
+            &name,
+            "mac=00:16:3e:01:00:01",
+            "bridge=xenbr0",
+        ]);
+        domain.await_nodes(|nodes| {
+            nodes
+                .get("attr/vif/1/mac/0")
+                .is_some_and(|address| address == "00:16:3e:01:00:01")
+        });
         domain.run("ip link set eth1 up");
         domain.run("ip addr add 10.1.0.2/16 dev eth1");
         let nodes = domain.await_nodes(|nodes| nodes.contains_key("attr/vif/1/ipv4/0/prefix"));
-        let vif = ["name", "ipv4/0", "ipv4/0/prefix"].map(|node| nodes[&format!("attr/vif/1/{node}")].as_str());
+        let vif = ["name", "ipv4/0", "ipv4/0/prefix"]
+            .map(|node| nodes[&format!("attr/vif/1/{node}")].as_str());
         assert_eq!(vif, ["eth1", "10.1.0.2", "16"]);
         xl(&["network-detach", &name, "1"]);
         domain.await_nodes(|nodes| lasting(nodes.clone()) == before);
@@ -105,18 +137,29 @@ fn a_restored_guest_is_published_again_within_three_seconds() {
         xl(&["restore", &image]);
         let begin = Instant::now();
         domain.await_another();
-        let is_whole = |nodes: &Nodes| nodes.len() == before.len() && lasting(nodes.clone()) == lasting(before.clone());
+        let is_whole = |nodes: &Nodes| {
+            nodes.len() == before.len() && lasting(nodes.clone()) == lasting(before.clone())
+        };
         let after = domain.await_nodes(is_whole);
         let took = begin.elapsed();
         println!("after the restore, {}:\n{}", domain.home(), show(&after));
         println!("whole {} ms after the restore", took.as_millis());
         // It was no chance: the watches told the agent.
-        assert_eq!(domain.log().matches("the domain was resumed").count(), resumes + 1, "{}", domain.log());
+        assert_eq!(
+            domain.log().matches("the domain was resumed").count(),
+            resumes + 1,
+            "{}",
+            domain.log()
+        );
         assert!(took <= Duration::from_secs(3), "{took:?}");
         fs::remove_file(image).unwrap();
 
         domain.run("ip addr add 10.0.0.2/24 dev eth0");
-        domain.await_nodes(|nodes| nodes.get("attr/vif/0/ipv4/0").is_some_and(|address| address == "10.0.0.2"));
+        domain.await_nodes(|nodes| {
+            nodes
+                .get("attr/vif/0/ipv4/0")
+                .is_some_and(|address| address == "10.0.0.2")
+        });
         domain.run("ip addr del 10.1.0.3/24 dev eth0");
         domain.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4/1"));
     });
@@ -129,7 +172,9 @@ fn a_checkpoint_causes_no_writes() {
         let before = lasting(domain.nodes());
         let mut watcher = Client::open().unwrap();
         for node in ["attr", "data", "feature"] {
-            watcher.watch(format!("{}/{node}", domain.home()), node).unwrap();
+            watcher
+                .watch(format!("{}/{node}", domain.home()), node)
+                .unwrap();
             watcher.next_watch_event(Some(SOON)).unwrap().unwrap();
         }
         let image = domain.file("image");
@@ -137,7 +182,10 @@ fn a_checkpoint_causes_no_writes() {
         fs::remove_file(image).unwrap();
         domain.run("true");
         let mut changed = Vec::new();
-        while let Some(event) = watcher.next_watch_event(Some(Duration::from_secs(3))).unwrap() {
+        while let Some(event) = watcher
+            .next_watch_event(Some(Duration::from_secs(3)))
+            .unwrap()
+        {
             changed.push(event.path.to_string());
         }
         // The minute may have been over.
@@ -155,14 +203,20 @@ fn disks_and_memory_change() {
         let image = domain.file("disk");
         File::create(&image).unwrap().set_len(1 << 20).unwrap();
         let name = domain.name().to_owned();
-        xl(&["block-attach", &name, &format!("format=raw,vdev=xvdb,access=rw,target={image}")]);
+        xl(&[
+            "block-attach",
+            &name,
+            &format!("format=raw,vdev=xvdb,access=rw,target={image}"),
+        ]);
         domain.run("until test -b /dev/xvdb; do sleep 0.1; done");
         xl(&["mem-set", &name, "160"]);
         xl(&["block-detach", &name, "xvdb"]);
         domain.run("while test -b /dev/xvdb; do sleep 0.1; done");
         // The agent looks at memory once a minute.
         let total = "data/meminfo_total";
-        let after = domain.await_nodes_for(Duration::from_secs(90), |nodes| nodes[total] != before[total]);
+        let after = domain.await_nodes_for(Duration::from_secs(90), |nodes| {
+            nodes[total] != before[total]
+        });
         let rest = |nodes: Nodes| {
             let mut nodes = lasting(nodes);
             nodes.remove(total);
@@ -180,13 +234,24 @@ fn nodes_that_xapi_makes_are_used_and_reboot_and_shutdown_end_the_agent() {
     let mut domain = Domain::start(|dom0, id, home| {
         for node in ["control/feature-balloon", "xenserver/attr"] {
             dom0.write(format!("{home}/{node}"), "").unwrap();
-            let own = [Permission { domain: id, access: Access::None }];
-            dom0.set_permissions(format!("{home}/{node}"), &own).unwrap();
+            let own = [Permission {
+                domain: id,
+                access: Access::None,
+            }];
+            dom0.set_permissions(format!("{home}/{node}"), &own)
+                .unwrap();
         }
-        dom0.write(format!("{home}/unique-domain-id"), "9a7c1c52-0d53-4f0e-8f3a-000000000001").unwrap();
+        dom0.write(
+            format!("{home}/unique-domain-id"),
+            "9a7c1c52-0d53-4f0e-8f3a-000000000001",
+        )
+        .unwrap();
     });
     let mut before = lasting(domain.nodes());
-    assert_eq!(before.remove("control/feature-balloon").as_deref(), Some("1"));
+    assert_eq!(
+        before.remove("control/feature-balloon").as_deref(),
+        Some("1")
+    );
     xl(&["reboot", domain.name()]);
     domain.await_another();
     domain.await_nodes(|nodes| lasting(nodes.clone()) == before);

@@ -14,7 +14,11 @@ const FILE_MAX: usize = 64 * 1024;
 const TEXT_MAX: usize = 255;
 
 /// FreeBSD makes its own at boot in `/var/run`; `/etc/os-release` is a link to it that an administrator may have lost.
-const OS_RELEASE: [&str; 3] = ["/etc/os-release", "/usr/lib/os-release", "/var/run/os-release"];
+const OS_RELEASE: [&str; 3] = [
+    "/etc/os-release",
+    "/usr/lib/os-release",
+    "/var/run/os-release",
+];
 
 /// Files of one line like `CentOS release 5.11 (Final)`, a derivative's own before the one it has from its origin.
 const RELEASE_LINE: [&str; 7] = [
@@ -53,7 +57,11 @@ pub fn read(root: &Root) -> Option<Distribution> {
     OS_RELEASE
         .iter()
         .find_map(|path| from_os_release(root, &os_release::parse(&bytes(root, path)?)))
-        .or_else(|| RELEASE_LINE.iter().find_map(|path| from_release_line(&first_line(root, path)?)))
+        .or_else(|| {
+            RELEASE_LINE
+                .iter()
+                .find_map(|path| from_release_line(&first_line(root, path)?))
+        })
         .or_else(|| from_suse_release(root))
         .or_else(|| from_lsb_release(root))
         .or_else(|| from_bare_version(root))
@@ -85,7 +93,9 @@ pub fn ascii(text: &str) -> String {
 
 impl Distribution {
     fn new(id: &str, name: &str, version: Option<Version>) -> Self {
-        let (whole, major, minor) = version.map_or((None, None, None), |v| (Some(v.whole), Some(v.major), v.minor));
+        let (whole, major, minor) = version.map_or((None, None, None), |v| {
+            (Some(v.whole), Some(v.major), v.minor)
+        });
         Distribution {
             id: ascii(id).to_ascii_lowercase(),
             name: ascii(name),
@@ -110,8 +120,15 @@ impl Version {
         // Talos: v1.7.0, Kylin: V10.
         let whole = text.strip_prefix(['v', 'V']).unwrap_or(&text);
         let (major, rest) = number(whole)?;
-        let minor = rest.strip_prefix('.').and_then(number).map(|(minor, _)| minor.to_owned());
-        Some(Version { whole: whole.to_owned(), major: major.to_owned(), minor })
+        let minor = rest
+            .strip_prefix('.')
+            .and_then(number)
+            .map(|(minor, _)| minor.to_owned());
+        Some(Version {
+            whole: whole.to_owned(),
+            major: major.to_owned(),
+            minor,
+        })
     }
 
     /// With `minor`, where it has none of its own.
@@ -132,8 +149,11 @@ impl Version {
 
 /// The digits `text` starts with, and the rest.
 fn number(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    text.split_at_checked(end).filter(|(digits, _)| !digits.is_empty())
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    text.split_at_checked(end)
+        .filter(|(digits, _)| !digits.is_empty())
 }
 
 fn from_os_release(root: &Root, fields: &BTreeMap<String, String>) -> Option<Distribution> {
@@ -148,10 +168,18 @@ fn from_os_release(root: &Root, fields: &BTreeMap<String, String>) -> Option<Dis
         return None;
     }
     // os-release(5) has this default. Deepin 20 writes its ID with a capital letter.
-    let id = id.unwrap_or_else(|| "linux".to_owned()).to_ascii_lowercase();
+    let id = id
+        .unwrap_or_else(|| "linux".to_owned())
+        .to_ascii_lowercase();
     let like = get("ID_LIKE").unwrap_or_default().to_ascii_lowercase();
-    let version = get("VERSION_ID").and_then(|text| Version::parse(&text)).map(|v| complete(root, v, &id, &like));
-    Some(Distribution::new(if id == "ol" { "oracle" } else { &id }, pretty.as_deref().unwrap_or(&id), version))
+    let version = get("VERSION_ID")
+        .and_then(|text| Version::parse(&text))
+        .map(|v| complete(root, v, &id, &like));
+    Some(Distribution::new(
+        if id == "ol" { "oracle" } else { &id },
+        pretty.as_deref().unwrap_or(&id),
+        version,
+    ))
 }
 
 /// The version with the minor that `VERSION_ID` lacks, from the distribution's own file.
@@ -159,24 +187,42 @@ fn complete(root: &Root, version: Version, id: &str, like: &str) -> Version {
     if version.minor.is_some() {
         return version;
     }
-    let family =
-        |members: &[&str]| members.contains(&id) || like.split_whitespace().any(|word| members.contains(&word));
+    let family = |members: &[&str]| {
+        members.contains(&id) || like.split_whitespace().any(|word| members.contains(&word))
+    };
     let (red_hat, suse) = (family(&RED_HAT), family(&SUSE));
     // A file that was left from another release says nothing.
     let fits = |own: &Version| own.minor.is_some() && own.major == version.major;
     let own = if id == "debian" || id == "raspbian" {
         // What is made from Debian has that file too, with Debian's version.
-        first_line(root, "/etc/debian_version").and_then(|line| Version::parse(&line)).filter(fits)
+        first_line(root, "/etc/debian_version")
+            .and_then(|line| Version::parse(&line))
+            .filter(fits)
     } else if red_hat {
         // CentOS 7: "7.9.2009"; Amazon Linux 2023: "2023.6.20250107".
-        let versions = ["/etc/centos-release", "/etc/system-release", "/etc/redhat-release"].iter();
-        versions.filter_map(|path| release_version(&first_line(root, path)?)).find(fits)
+        let versions = [
+            "/etc/centos-release",
+            "/etc/system-release",
+            "/etc/redhat-release",
+        ]
+        .iter();
+        versions
+            .filter_map(|path| release_version(&first_line(root, path)?))
+            .find(fits)
     } else if suse {
-        contents(root, "/etc/SuSE-release").and_then(|text| suse_version(&text)).filter(fits)
+        contents(root, "/etc/SuSE-release")
+            .and_then(|text| suse_version(&text))
+            .filter(fits)
     } else {
         None
     };
-    own.unwrap_or_else(|| if red_hat || suse { version.or_zero() } else { version })
+    own.unwrap_or_else(|| {
+        if red_hat || suse {
+            version.or_zero()
+        } else {
+            version
+        }
+    })
 }
 
 fn from_release_line(line: &str) -> Option<Distribution> {
@@ -191,14 +237,20 @@ fn from_release_line(line: &str) -> Option<Distribution> {
     };
     let version = release_version(line);
     // These two are not of Red Hat's family.
-    let version = if matches!(id, "gentoo" | "slackware") { version } else { version.map(Version::or_zero) };
+    let version = if matches!(id, "gentoo" | "slackware") {
+        version
+    } else {
+        version.map(Version::or_zero)
+    };
     Some(Distribution::new(id, line, version))
 }
 
 /// The version in a line like "Red Hat Enterprise Linux AS release 4 (Nahant Update 8)".
 fn release_version(line: &str) -> Option<Version> {
     let version = line.split_whitespace().find_map(Version::parse)?;
-    let update = line.split_once("Update").and_then(|(_, rest)| number(rest.trim_start()));
+    let update = line
+        .split_once("Update")
+        .and_then(|(_, rest)| number(rest.trim_start()));
     Some(version.with_minor(update.map(|(digits, _)| digits)))
 }
 
@@ -218,7 +270,10 @@ fn from_suse_release(root: &Root) -> Option<Distribution> {
 /// The version of `/etc/SuSE-release`, lines like `VERSION = 11` and `PATCHLEVEL = 3`.
 fn suse_version(text: &str) -> Option<Version> {
     let get = |key: &str| {
-        let (_, value) = text.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| name.trim() == key)?;
+        let (_, value) = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .find(|(name, _)| name.trim() == key)?;
         Version::parse(value)
     };
     Some(get("VERSION")?.with_minor(get("PATCHLEVEL").map(|level| level.major).as_deref()))
@@ -234,26 +289,42 @@ fn from_lsb_release(root: &Root) -> Option<Distribution> {
         Some(release) => format!("{id} {release}"),
         None => id.clone(),
     });
-    Some(Distribution::new(&id, &name, release.and_then(|text| Version::parse(&text))))
+    Some(Distribution::new(
+        &id,
+        &name,
+        release.and_then(|text| Version::parse(&text)),
+    ))
 }
 
 /// Distributions whose file holds a version and nothing else, Arch's not even that.
 fn from_bare_version(root: &Root) -> Option<Distribution> {
     let of = |path: &str, id: &str, name: &str| {
         let line = first_line(root, path)?;
-        Some(Distribution::new(id, &format!("{name} {line}"), Version::parse(&line)))
+        Some(Distribution::new(
+            id,
+            &format!("{name} {line}"),
+            Version::parse(&line),
+        ))
     };
     of("/etc/debian_version", "debian", "Debian GNU/Linux")
         .or_else(|| of("/etc/alpine-release", "alpine", "Alpine Linux"))
-        .or_else(|| root.exists("/etc/arch-release").then(|| Distribution::new("arch", "Arch Linux", None)))
+        .or_else(|| {
+            root.exists("/etc/arch-release")
+                .then(|| Distribution::new("arch", "Arch Linux", None))
+        })
 }
 
 fn field(fields: &BTreeMap<String, String>, key: &str) -> Option<String> {
-    fields.get(key).map(|value| ascii(value)).filter(|value| !value.is_empty())
+    fields
+        .get(key)
+        .map(|value| ascii(value))
+        .filter(|value| !value.is_empty())
 }
 
 fn bytes(root: &Root, path: &str) -> Option<Vec<u8>> {
-    root.read(path, FILE_MAX).inspect_err(|error| log::debug!("{error}")).ok()
+    root.read(path, FILE_MAX)
+        .inspect_err(|error| log::debug!("{error}"))
+        .ok()
 }
 
 fn contents(root: &Root, path: &str) -> Option<String> {
@@ -265,7 +336,10 @@ fn first_line(root: &Root, path: &str) -> Option<String> {
 }
 
 fn first(text: &str) -> Option<String> {
-    text.lines().next().map(ascii).filter(|line| !line.is_empty())
+    text.lines()
+        .next()
+        .map(ascii)
+        .filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]
@@ -363,12 +437,15 @@ mod tests {
 
     #[test]
     fn known_distributions() {
-        let mut there: Vec<_> =
-            fs::read_dir(data()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut there: Vec<_> = fs::read_dir(data())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         there.sort();
         assert_eq!(there, KNOWN.map(|(directory, _)| directory));
         for (directory, expected) in KNOWN {
-            let found = read(&Root::new(data().join(directory))).unwrap_or_else(|| panic!("{directory}: nothing"));
+            let found = read(&Root::new(data().join(directory)))
+                .unwrap_or_else(|| panic!("{directory}: nothing"));
             assert_eq!(shown(&found), expected, "{directory}");
         }
     }
@@ -383,15 +460,30 @@ mod tests {
             // TrueNAS since it has an os-release of its own.
             (
                 "ID=\"TrueNAS SCALE\"\nVERSION_ID=\"25.10.1\"\nPRETTY_NAME=\"TrueNAS SCALE/Debian 12 (bookworm)\"",
-                ["truenas scale", "TrueNAS SCALE/Debian 12 (bookworm)", "25.10.1", "25", "10"],
+                [
+                    "truenas scale",
+                    "TrueNAS SCALE/Debian 12 (bookworm)",
+                    "25.10.1",
+                    "25",
+                    "10",
+                ],
             ),
-            ("ID=Deepin\nVERSION_ID=20.9", ["deepin", "deepin", "20.9", "20", "9"]),
+            (
+                "ID=Deepin\nVERSION_ID=20.9",
+                ["deepin", "deepin", "20.9", "20", "9"],
+            ),
             ("NAME=Something", ["linux", "Something", "-", "-", "-"]),
             ("ID=x\nPRETTY_NAME=\"\"\nNAME=X", ["x", "X", "-", "-", "-"]),
             ("ID=ol\nVERSION_ID=\"7\"", ["oracle", "ol", "7", "7", "0"]),
-            ("ID=nodistro\nVERSION_ID=\"nodistro.0\"", ["nodistro", "nodistro", "-", "-", "-"]),
+            (
+                "ID=nodistro\nVERSION_ID=\"nodistro.0\"",
+                ["nodistro", "nodistro", "-", "-", "-"],
+            ),
             ("ID=x\nVERSION_ID=5.x", ["x", "x", "5.x", "5", "-"]),
-            ("ID=x\nNAME=\"\u{e4}\u{f6}\u{1} X\"", ["x", "? X", "-", "-", "-"]),
+            (
+                "ID=x\nNAME=\"\u{e4}\u{f6}\u{1} X\"",
+                ["x", "? X", "-", "-", "-"],
+            ),
         ] {
             let (_directory, root) = root(&[("/etc/os-release", text.as_bytes())]);
             assert_eq!(shown(&read(&root).unwrap()), expected, "{text}");
@@ -401,26 +493,56 @@ mod tests {
     #[test]
     fn systems_without_release_files() {
         for (system, release, expected) in [
-            ("FreeBSD", "14.0-CURRENT", ["freebsd", "FreeBSD 14.0-CURRENT", "14.0", "14", "0"]),
+            (
+                "FreeBSD",
+                "14.0-CURRENT",
+                ["freebsd", "FreeBSD 14.0-CURRENT", "14.0", "14", "0"],
+            ),
             ("NetBSD", "9.3", ["netbsd", "NetBSD 9.3", "9.3", "9", "3"]),
-            ("NetBSD", "10.0_STABLE", ["netbsd", "NetBSD 10.0_STABLE", "10.0", "10", "0"]),
-            ("OpenBSD", "7.4", ["openbsd", "OpenBSD 7.4", "7.4", "7", "4"]),
+            (
+                "NetBSD",
+                "10.0_STABLE",
+                ["netbsd", "NetBSD 10.0_STABLE", "10.0", "10", "0"],
+            ),
+            (
+                "OpenBSD",
+                "7.4",
+                ["openbsd", "OpenBSD 7.4", "7.4", "7", "4"],
+            ),
         ] {
-            assert_eq!(shown(&from_kernel(system, release).unwrap()), expected, "{release}");
+            assert_eq!(
+                shown(&from_kernel(system, release).unwrap()),
+                expected,
+                "{release}"
+            );
         }
         assert_eq!(from_kernel("Linux", "6.1.0-18-amd64"), None);
     }
 
     #[test]
     fn a_file_of_another_major_says_nothing_of_the_minor() {
-        for (release, version, minor) in [("8.4.2105", "8.4.2105", "4"), ("8", "8", "0"), ("9.1", "8", "0")] {
+        for (release, version, minor) in [
+            ("8.4.2105", "8.4.2105", "4"),
+            ("8", "8", "0"),
+            ("9.1", "8", "0"),
+        ] {
             let (_directory, root) = root(&[
                 ("/etc/os-release", b"ID=centos\nVERSION_ID=8\n"),
-                ("/etc/centos-release", b"CentOS Linux release 7.9.2009 (Core)\n"),
-                ("/etc/system-release", format!("CentOS Linux release {release}\n").as_bytes()),
+                (
+                    "/etc/centos-release",
+                    b"CentOS Linux release 7.9.2009 (Core)\n",
+                ),
+                (
+                    "/etc/system-release",
+                    format!("CentOS Linux release {release}\n").as_bytes(),
+                ),
             ]);
             let found = read(&root).unwrap();
-            assert_eq!((found.version.as_deref(), found.minor.as_deref()), (Some(version), Some(minor)), "{release}");
+            assert_eq!(
+                (found.version.as_deref(), found.minor.as_deref()),
+                (Some(version), Some(minor)),
+                "{release}"
+            );
         }
     }
 
@@ -433,9 +555,13 @@ mod tests {
             ("directory", |path| fs::create_dir(path).unwrap()),
             ("dangling", |path| symlink("/nowhere", path).unwrap()),
             ("loop", |path| symlink("os-release", path).unwrap()),
-            ("absolute", |path| symlink("/usr/lib/os-release", path).unwrap()),
+            ("absolute", |path| {
+                symlink("/usr/lib/os-release", path).unwrap()
+            }),
             ("empty", |path| fs::write(path, "").unwrap()),
-            ("huge", |path| fs::File::create(path).unwrap().set_len(1 << 30).unwrap()),
+            ("huge", |path| {
+                fs::File::create(path).unwrap().set_len(1 << 30).unwrap()
+            }),
             ("fifo", |path| {
                 use rustix::fs::{CWD, FileType, Mode};
                 rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -444,7 +570,11 @@ mod tests {
         for (what, make) in bad {
             let (directory, root) = root(&[GOOD, ("/etc/hostname", b"")]);
             make(&directory.path().join("etc/os-release"));
-            assert_eq!(read(&root).map(|found| found.id).as_deref(), Some("good"), "{what}");
+            assert_eq!(
+                read(&root).map(|found| found.id).as_deref(),
+                Some("good"),
+                "{what}"
+            );
             fs::remove_file(directory.path().join("usr/lib/os-release")).unwrap();
             assert_eq!(read(&root), None, "{what}");
         }
@@ -466,9 +596,16 @@ mod tests {
 
     #[test]
     fn absolute_links_as_nixos_has_them() {
-        let (directory, root) = root(&[("/nix/store/x-etc/etc/os-release", b"ID=nixos\n"), ("/etc/hostname", b"")]);
+        let (directory, root) = root(&[
+            ("/nix/store/x-etc/etc/os-release", b"ID=nixos\n"),
+            ("/etc/hostname", b""),
+        ]);
         symlink("/nix/store/x-etc/etc", directory.path().join("etc/static")).unwrap();
-        symlink("/etc/static/os-release", directory.path().join("etc/os-release")).unwrap();
+        symlink(
+            "/etc/static/os-release",
+            directory.path().join("etc/os-release"),
+        )
+        .unwrap();
         assert_eq!(read(&root).unwrap().id, "nixos");
     }
 
@@ -486,8 +623,13 @@ mod tests {
         assert_eq!(ascii(&format!("{}  y", "x".repeat(254))).len(), 254);
     }
 
-    const FILES: [&str; 5] =
-        ["/etc/os-release", "/etc/lsb-release", "/etc/redhat-release", "/etc/SuSE-release", "/etc/debian_version"];
+    const FILES: [&str; 5] = [
+        "/etc/os-release",
+        "/etc/lsb-release",
+        "/etc/redhat-release",
+        "/etc/SuSE-release",
+        "/etc/debian_version",
+    ];
 
     const STARTS: [&str; 14] = [
         "",
@@ -512,7 +654,8 @@ mod tests {
             "[v0-9.\"]{0,300}".prop_map(String::into_bytes),
             ".*".prop_map(String::into_bytes),
         ];
-        (prop::sample::select(&STARTS[..]), rest).prop_map(|(start, rest)| [start.as_bytes(), &rest, b"\n"].concat())
+        (prop::sample::select(&STARTS[..]), rest)
+            .prop_map(|(start, rest)| [start.as_bytes(), &rest, b"\n"].concat())
     }
 
     proptest! {

@@ -18,7 +18,10 @@ pub fn kernel() -> String {
 /// The distribution, where the kernel's name tells it.
 pub fn distribution() -> Option<Distribution> {
     let names = rustix::system::uname();
-    distribution::from_kernel(&names.sysname().to_string_lossy(), &names.release().to_string_lossy())
+    distribution::from_kernel(
+        &names.sysname().to_string_lossy(),
+        &names.release().to_string_lossy(),
+    )
 }
 
 /// Whether a balloon driver follows the host's memory target.
@@ -28,7 +31,8 @@ pub fn has_balloon(root: &Root) -> bool {
 
 /// Whether the kernel knows that it runs on Xen; then a Xenstore device that is missing is worth waiting for.
 pub fn is_xen(root: &Root) -> bool {
-    root.text("/sys/hypervisor/type").is_ok_and(|hypervisor| hypervisor == "xen")
+    root.text("/sys/hypervisor/type")
+        .is_ok_and(|hypervisor| hypervisor == "xen")
 }
 
 /// The system's node name, in a file that poll(2) reports (`POLLERR | POLLPRI`) when the name was set.
@@ -61,7 +65,9 @@ impl HostName {
 
 /// Whether this process is an agent of ours.
 pub fn is_agent(process: &str) -> bool {
-    Root::default().text(&format!("/proc/{process}/comm")).is_ok_and(|name| name == env!("CARGO_PKG_NAME"))
+    Root::default()
+        .text(&format!("/proc/{process}/comm"))
+        .is_ok_and(|name| name == env!("CARGO_PKG_NAME"))
 }
 
 /// The process of the Go agent, if it runs.
@@ -71,10 +77,18 @@ pub fn former_agent(root: &Root) -> Option<u32> {
     let mut buffer = [MaybeUninit::uninit(); 1024];
     let mut entries = RawDir::new(processes, &mut buffer);
     while let Some(Ok(entry)) = entries.next() {
-        let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else {
+        let Some(number) = entry
+            .file_name()
+            .to_str()
+            .ok()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
-        if root.text(&format!("/proc/{number}/comm")).is_ok_and(|name| name == "xe-daemon") {
+        if root
+            .text(&format!("/proc/{number}/comm"))
+            .is_ok_and(|name| name == "xe-daemon")
+        {
             return Some(number);
         }
     }

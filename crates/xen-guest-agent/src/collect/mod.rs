@@ -140,7 +140,13 @@ impl Collectors {
     }
 
     /// Looks in another way from now on. A network that cannot be seen that way is looked at as it was.
-    pub fn set(&mut self, network: network::Settings, period: Duration, guest: &mut Guest, now: Duration) {
+    pub fn set(
+        &mut self,
+        network: network::Settings,
+        period: Duration,
+        guest: &mut Guest,
+        now: Duration,
+    ) {
         self.period = period;
         self.begin(now + self.step());
         if network == self.network.settings() {
@@ -159,7 +165,9 @@ impl Collectors {
     /// When [`look`](Self::look) should be called.
     pub fn deadline(&self) -> Duration {
         let next = self.next_look.min(self.next_full);
-        self.network.deadline().map_or(next, |deadline| deadline.min(next))
+        self.network
+            .deadline()
+            .map_or(next, |deadline| deadline.min(next))
     }
 
     /// Looks at what does not report by itself, as far as it is time to.
@@ -179,13 +187,20 @@ impl Collectors {
             self.look_at_distribution(guest) | memory
         };
         let volumes = self.look_at_volumes(guest, is_full);
-        let services = self.services.as_mut().is_some_and(|services| services.look(&mut guest.services, is_full));
+        let services = self
+            .services
+            .as_mut()
+            .is_some_and(|services| services.look(&mut guest.services, is_full));
         let has_news = has_news | has_other_news | volumes | services;
         Look { has_news, is_full }
     }
 
     fn look_at_memory(&self, guest: &mut Guest, is_full: bool) -> bool {
-        let Some(memory) = self.meminfo.as_ref().and_then(|meminfo| told(meminfo.read())) else {
+        let Some(memory) = self
+            .meminfo
+            .as_ref()
+            .and_then(|meminfo| told(meminfo.read()))
+        else {
             return false;
         };
         let is_news = is_full || guest.memory.is_none_or(|old| has_moved(old, memory));
@@ -198,8 +213,10 @@ impl Collectors {
     fn look_at_distribution(&mut self, guest: &mut Guest) -> bool {
         // Resolved only when all is looked at anew: in between, one system call must do.
         let known = self.os_release.take();
-        let path =
-            known.as_ref().map_or_else(|| self.root.path(OS_RELEASE).unwrap_or_default(), |(path, _)| path.clone());
+        let path = known.as_ref().map_or_else(
+            || self.root.path(OS_RELEASE).unwrap_or_default(),
+            |(path, _)| path.clone(),
+        );
         let now = (path.clone(), stamp(&path));
         let is_same = known.as_ref() == Some(&now);
         self.os_release = Some(now);
@@ -224,7 +241,9 @@ impl Collectors {
 
     /// Takes what changed of services. Whether something changed.
     pub fn on_services(&mut self, guest: &mut Guest) -> bool {
-        self.services.as_mut().is_some_and(|services| services.read(&mut guest.services))
+        self.services
+            .as_mut()
+            .is_some_and(|services| services.read(&mut guest.services))
     }
 
     /// All is published: what is not any more need not be remembered.
@@ -271,7 +290,9 @@ impl Collectors {
 
     /// Has something exceptional (`POLLPRI`) when the host name was set.
     pub fn host_name(&self) -> Option<BorrowedFd<'_>> {
-        self.host_name.as_ref().map(|host_name| host_name.file().as_fd())
+        self.host_name
+            .as_ref()
+            .map(|host_name| host_name.file().as_fd())
     }
 }
 
@@ -295,7 +316,13 @@ fn told<T>(result: io::Result<T>) -> Option<T> {
 
 fn stamp(path: &std::path::Path) -> Option<Stamp> {
     let status = fs::metadata(path).ok()?;
-    Some((status.dev(), status.ino(), status.size(), status.ctime(), status.ctime_nsec()))
+    Some((
+        status.dev(),
+        status.ino(),
+        status.size(),
+        status.ctime(),
+        status.ctime_nsec(),
+    ))
 }
 
 #[cfg(test)]
@@ -310,12 +337,27 @@ mod tests {
         write(directory.join("proc/sys/kernel/hostname"), "(none)\n").unwrap();
         write(directory.join("etc/os-release"), "ID=one\n").unwrap();
         set_memory(directory, 10_000, 5_000);
-        let network = network::Settings { mode: network::Mode::Off, ..network::Settings::default() };
-        Collectors::open(Root::new(directory), VifNumbers::Index, network, PERIOD, guest, Duration::ZERO).unwrap()
+        let network = network::Settings {
+            mode: network::Mode::Off,
+            ..network::Settings::default()
+        };
+        Collectors::open(
+            Root::new(directory),
+            VifNumbers::Index,
+            network,
+            PERIOD,
+            guest,
+            Duration::ZERO,
+        )
+        .unwrap()
     }
 
     fn set_memory(directory: &std::path::Path, total: u64, available: u64) {
-        write(directory.join("proc/meminfo"), format!("MemTotal: {total} kB\nMemAvailable: {available} kB\n")).unwrap();
+        write(
+            directory.join("proc/meminfo"),
+            format!("MemTotal: {total} kB\nMemAvailable: {available} kB\n"),
+        )
+        .unwrap();
     }
 
     #[test]
@@ -327,7 +369,16 @@ mod tests {
             let now = collectors.deadline();
             collectors.look(&mut guest, now)
         };
-        let (quiet, news) = (Look { has_news: false, is_full: false }, Look { has_news: true, is_full: false });
+        let (quiet, news) = (
+            Look {
+                has_news: false,
+                is_full: false,
+            },
+            Look {
+                has_news: true,
+                is_full: false,
+            },
+        );
         assert_eq!(look(10_000, 5_099), quiet);
         assert_eq!(look(10_000, 4_901), quiet);
         assert_eq!(look(10_000, 4_900), news);
@@ -335,8 +386,20 @@ mod tests {
         for _ in 5..10 {
             assert_eq!(look(10_001, 4_901), quiet);
         }
-        assert_eq!(look(10_001, 4_901), Look { has_news: true, is_full: true });
-        assert_eq!(guest.memory, Some(Memory { total: 10_001, available: 4_901 }));
+        assert_eq!(
+            look(10_001, 4_901),
+            Look {
+                has_news: true,
+                is_full: true
+            }
+        );
+        assert_eq!(
+            guest.memory,
+            Some(Memory {
+                total: 10_001,
+                available: 4_901
+            })
+        );
     }
 
     #[test]
@@ -357,7 +420,11 @@ mod tests {
             for seconds in looks {
                 let moment = now + Duration::from_secs(*seconds);
                 assert_eq!(collectors.deadline(), moment, "every {period} s");
-                assert_eq!(collectors.look(&mut guest, moment).is_full, seconds % 600 == 0, "{seconds} s");
+                assert_eq!(
+                    collectors.look(&mut guest, moment).is_full,
+                    seconds % 600 == 0,
+                    "{seconds} s"
+                );
             }
         }
     }
@@ -378,11 +445,19 @@ mod tests {
                 let next = collectors.deadline();
                 assert!(next > now);
                 let since = next.checked_sub(first).unwrap();
-                assert_eq!(since.as_nanos() % collectors.step().as_nanos(), 0, "another moment of the minute");
+                assert_eq!(
+                    since.as_nanos() % collectors.step().as_nanos(),
+                    0,
+                    "another moment of the minute"
+                );
                 looks.push(collectors.look(&mut guest, next).is_full);
             }
             let full = looks.iter().filter(|is_full| **is_full).count();
-            assert_eq!((looks.len(), full), (if period == PERIOD { 10 } else { 1 }, 1), "{looks:?}");
+            assert_eq!(
+                (looks.len(), full),
+                (if period == PERIOD { 10 } else { 1 }, 1),
+                "{looks:?}"
+            );
         }
     }
 
@@ -391,10 +466,20 @@ mod tests {
         let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
         let mut collectors = collectors(directory.path(), &mut guest);
         write(directory.path().join("etc/new"), "ID=two\n").unwrap();
-        fs::rename(directory.path().join("etc/new"), directory.path().join("etc/os-release")).unwrap();
+        fs::rename(
+            directory.path().join("etc/new"),
+            directory.path().join("etc/os-release"),
+        )
+        .unwrap();
         let look = collectors.look(&mut guest, PERIOD);
         assert!(look.has_news);
-        assert_eq!(guest.distribution.map(|distribution| distribution.id).as_deref(), Some("two"));
+        assert_eq!(
+            guest
+                .distribution
+                .map(|distribution| distribution.id)
+                .as_deref(),
+            Some("two")
+        );
     }
 
     #[test]
@@ -414,7 +499,10 @@ mod tests {
         write(at("sys/block/xvda/size"), "4").unwrap();
         assert!(collectors.look(&mut guest, PERIOD * 2).has_news);
         assert_eq!(size(&guest), 2048);
-        collectors.add_services(services::Directory::open(Root::new(directory.path()), "/etc/new/d", None), &mut guest);
+        collectors.add_services(
+            services::Directory::open(Root::new(directory.path()), "/etc/new/d", None),
+            &mut guest,
+        );
         fs::create_dir_all(at("etc/new/d")).unwrap();
         write(at("etc/new/d/web.conf"), "state = up").unwrap();
         assert!(collectors.look(&mut guest, PERIOD * 3).has_news);
@@ -438,7 +526,14 @@ mod tests {
             })
             .collect();
         moments.sort_unstable();
-        let widest = moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-        assert!(widest < 3_000, "60 domains leave {widest} ms of the minute free");
+        let widest = moments
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .max()
+            .unwrap();
+        assert!(
+            widest < 3_000,
+            "60 domains leave {widest} ms of the minute free"
+        );
     }
 }

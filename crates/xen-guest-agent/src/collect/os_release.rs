@@ -75,7 +75,8 @@ fn unquoted(text: &str) -> Option<String> {
 /// Whether nothing but a comment follows.
 fn ends(rest: &str) -> bool {
     rest.is_empty()
-        || rest.starts_with(char::is_whitespace) && matches!(rest.trim_start().chars().next(), None | Some('#'))
+        || rest.starts_with(char::is_whitespace)
+            && matches!(rest.trim_start().chars().next(), None | Some('#'))
 }
 
 #[cfg(test)]
@@ -90,7 +91,10 @@ mod tests {
             ("A=", ""),
             ("A=\"\"", ""),
             ("A=''", ""),
-            ("A=\"Debian GNU/Linux 12 (bookworm)\"", "Debian GNU/Linux 12 (bookworm)"),
+            (
+                "A=\"Debian GNU/Linux 12 (bookworm)\"",
+                "Debian GNU/Linux 12 (bookworm)",
+            ),
             ("A='it is \"so\" \\n $HOME'", "it is \"so\" \\n $HOME"),
             (r#"A="\"\$\\\`""#, "\"$\\`"),
             (r#"A="\n\a'""#, r"\n\a'"),
@@ -146,8 +150,19 @@ mod tests {
     fn a_whole_file() {
         let text = b"\xef\xbb\xbfNAME=\"Void\"\r\n\r\n# a comment\r\nID=first\r\nbroken\r\nID=\"void\"\r\nX=\xffy\r\nLAST='no newline'";
         let parsed = parse(text);
-        let pairs: Vec<_> = parsed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(pairs, [("ID", "void"), ("LAST", "no newline"), ("NAME", "Void"), ("X", "\u{fffd}y")]);
+        let pairs: Vec<_> = parsed
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            pairs,
+            [
+                ("ID", "void"),
+                ("LAST", "no newline"),
+                ("NAME", "Void"),
+                ("X", "\u{fffd}y")
+            ]
+        );
     }
 
     proptest! {

@@ -29,24 +29,48 @@ pub(super) fn diff(
     let write = |(path, value): (&Path, &String)| Change::Write(path.clone(), value.clone());
     let wanted_now = || wanted.iter().filter(|(path, _)| !omitted.contains(path));
 
-    let differs = |path: &Path, value: &str| known.get(path).is_none_or(|old| old != value.as_bytes());
+    let differs =
+        |path: &Path, value: &str| known.get(path).is_none_or(|old| old != value.as_bytes());
     let is_said_last = |path: &Path| role(path) == Role::Announcement;
-    let mut changes: Vec<Change> =
-        wanted_now().filter(|(path, value)| differs(path, value) && !is_said_last(path)).map(write).collect();
+    let mut changes: Vec<Change> = wanted_now()
+        .filter(|(path, value)| differs(path, value) && !is_said_last(path))
+        .map(write)
+        .collect();
     let stale = stale(layout, owned, within(known, scope), wanted, omitted);
-    changes.extend(stale.into_iter().filter(|path| !omitted.refusals.is_stuck(path)).map(Change::Remove));
-    let date = wanted.get_key_value(layout.date).map(|(path, _)| path).filter(|path| !omitted.contains(path));
+    changes.extend(
+        stale
+            .into_iter()
+            .filter(|path| !omitted.refusals.is_stuck(path))
+            .map(Change::Remove),
+    );
+    let date = wanted
+        .get_key_value(layout.date)
+        .map(|(path, _)| path)
+        .filter(|path| !omitted.contains(path));
     let is_cut_off = date.is_some_and(|date| known.get(date).is_none_or(Vec::is_empty));
-    let has_cached = changes.iter().any(|change| role(change.path()) == Role::Cached);
+    let has_cached = changes
+        .iter()
+        .any(|change| role(change.path()) == Role::Cached);
     let announce = announce || is_cut_off || has_cached;
-    let is_due = |path: &Path, value: &str| announce || (differs(path, value) && path.as_str() != layout.date);
-    changes.extend(wanted_now().filter(|(path, value)| is_said_last(path) && is_due(path, value)).map(write));
+    let is_due = |path: &Path, value: &str| {
+        announce || (differs(path, value) && path.as_str() != layout.date)
+    };
+    changes.extend(
+        wanted_now()
+            .filter(|(path, value)| is_said_last(path) && is_due(path, value))
+            .map(write),
+    );
     let is_tight = omitted.room.is_tight();
     // New values come before removals of the same order, and a node before what is below it. Where there is not room for
     // both, what goes makes room for what comes.
     changes.sort_by_cached_key(|change| {
         let (path, is_removal) = (change.path(), matches!(change, Change::Remove(_)));
-        (is_tight && !is_removal, (layout.rank)(path).order, is_removal, path.clone())
+        (
+            is_tight && !is_removal,
+            (layout.rank)(path).order,
+            is_removal,
+            path.clone(),
+        )
     });
     if let (Some(date), true, false) = (date, has_cached, is_cut_off) {
         changes.insert(0, Change::Write(date.clone(), String::new()));
@@ -63,15 +87,22 @@ fn stale<'a>(
     omitted: &Omitted,
 ) -> Vec<Path> {
     let is_ours = |path: &Path| {
-        layout.claims.iter().any(|claim| claim.removes_stale && claim.owns(path))
+        layout
+            .claims
+            .iter()
+            .any(|claim| claim.removes_stale && claim.owns(path))
             || owned.iter().any(|tree| path.is_at_or_below(tree))
     };
     let is_wanted_below = |path: &Path| {
         let below = format!("{path}/");
         let nodes = wanted.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
-        nodes.take_while(|(node, _)| node.starts_with(&below)).any(|(node, _)| !omitted.contains(node))
+        nodes
+            .take_while(|(node, _)| node.starts_with(&below))
+            .any(|(node, _)| !omitted.contains(node))
     };
-    let is_wanted = |path: &Path| (wanted.contains_key(path) && !omitted.contains(path)) || is_wanted_below(path);
+    let is_wanted = |path: &Path| {
+        (wanted.contains_key(path) && !omitted.contains(path)) || is_wanted_below(path)
+    };
     let mut tops: Vec<Path> = Vec::new();
     for path in known {
         let is_gone = tops.last().is_some_and(|top| path.is_at_or_below(top));
@@ -79,7 +110,10 @@ fn stale<'a>(
             continue;
         }
         let mut top = path.clone();
-        while let Some(above) = top.parent().filter(|above| is_ours(above) && !is_wanted(above)) {
+        while let Some(above) = top
+            .parent()
+            .filter(|above| is_ours(above) && !is_wanted(above))
+        {
             top = above;
         }
         tops.push(top);
@@ -93,7 +127,9 @@ fn stale<'a>(
 fn within<'a>(known: &'a Known, scope: Option<&'a [&str]>) -> impl Iterator<Item = &'a Path> {
     let starts = scope.unwrap_or(&[""]);
     starts.iter().flat_map(|start| {
-        let nodes = known.range::<str, _>((Bound::Included(*start), Bound::Unbounded)).map(|(path, _)| path);
+        let nodes = known
+            .range::<str, _>((Bound::Included(*start), Bound::Unbounded))
+            .map(|(path, _)| path);
         nodes.take_while(move |path| path.starts_with(start))
     })
 }
@@ -109,11 +145,17 @@ mod tests {
     }
 
     fn tree(nodes: &[(&str, &str)]) -> Tree {
-        nodes.iter().map(|(node, value)| (path(node), (*value).to_owned())).collect()
+        nodes
+            .iter()
+            .map(|(node, value)| (path(node), (*value).to_owned()))
+            .collect()
     }
 
     fn known(nodes: &[(&str, &str)]) -> Known {
-        nodes.iter().map(|(node, value)| (path(node), value.as_bytes().to_vec())).collect()
+        nodes
+            .iter()
+            .map(|(node, value)| (path(node), value.as_bytes().to_vec()))
+            .collect()
     }
 
     fn shown(changes: &[Change]) -> Vec<String> {
@@ -125,19 +167,37 @@ mod tests {
     }
 
     fn plan(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
-        shown(&diff(&LAYOUT, &BTreeSet::new(), &known(old), &tree(new), None, &Omitted::default(), false))
+        shown(&diff(
+            &LAYOUT,
+            &BTreeSet::new(),
+            &known(old),
+            &tree(new),
+            None,
+            &Omitted::default(),
+            false,
+        ))
     }
 
     #[test]
     fn nothing_to_do() {
-        let nodes = [("data/os_name", "x"), ("data/updated", "then"), ("attr/vif/0/ipv4/0", "10.0.0.1")];
+        let nodes = [
+            ("data/os_name", "x"),
+            ("data/updated", "then"),
+            ("attr/vif/0/ipv4/0", "10.0.0.1"),
+        ];
         assert_eq!(plan(&nodes, &nodes), [] as [&str; 0]);
         assert_eq!(
-            plan(&[("attr/PVAddons/Installed", "0")], &[("attr/PVAddons/Installed", "1")]),
+            plan(
+                &[("attr/PVAddons/Installed", "0")],
+                &[("attr/PVAddons/Installed", "1")]
+            ),
             ["attr/PVAddons/Installed=1"]
         );
         // The date alone is no reason.
-        assert_eq!(plan(&[("data/updated", "then")], &[("data/updated", "now")]), [] as [&str; 0]);
+        assert_eq!(
+            plan(&[("data/updated", "then")], &[("data/updated", "now")]),
+            [] as [&str; 0]
+        );
     }
 
     #[test]
@@ -169,21 +229,42 @@ mod tests {
             ("data/os_name", "x"),
             ("data/updated", "then"),
         ];
-        let new = [("attr/PVAddons/Installed", "1"), ("data/os_name", "x"), ("data/updated", "now")];
-        let expected = ["data/updated=", "-data/os_minorver", "attr/PVAddons/Installed=1", "data/updated=now"];
+        let new = [
+            ("attr/PVAddons/Installed", "1"),
+            ("data/os_name", "x"),
+            ("data/updated", "now"),
+        ];
+        let expected = [
+            "data/updated=",
+            "-data/os_minorver",
+            "attr/PVAddons/Installed=1",
+            "data/updated=now",
+        ];
         assert_eq!(plan(&old, &new), expected);
         let memory = [("attr/PVAddons/Installed", "1"), ("data/meminfo_free", "5")];
-        assert_eq!(plan(&[("attr/PVAddons/Installed", "1")], &memory), ["data/meminfo_free=5"]);
+        assert_eq!(
+            plan(&[("attr/PVAddons/Installed", "1")], &memory),
+            ["data/meminfo_free=5"]
+        );
     }
 
     #[test]
     fn what_was_not_announced_is() {
-        let nodes = |date| [("attr/PVAddons/Installed", "1"), ("data/os_name", "x"), ("data/updated", date)];
+        let nodes = |date| {
+            [
+                ("attr/PVAddons/Installed", "1"),
+                ("data/os_name", "x"),
+                ("data/updated", date),
+            ]
+        };
         let announced = ["attr/PVAddons/Installed=1", "data/updated=now"];
         assert_eq!(plan(&nodes(""), &nodes("now")), announced);
         assert_eq!(plan(&nodes("")[..2], &nodes("now")), announced);
         let cut_off_again = [("data/updated", ""), ("data/os_name", "y")];
-        assert_eq!(plan(&cut_off_again, &nodes("now")), [&["data/os_name=x"][..], &announced].concat());
+        assert_eq!(
+            plan(&cut_off_again, &nodes("now")),
+            [&["data/os_name=x"][..], &announced].concat()
+        );
         // Under a schema without the date nobody needs it.
         assert_eq!(plan(&nodes(""), &nodes("now")[..2]), [] as [&str; 0]);
     }
@@ -201,49 +282,123 @@ mod tests {
             ("attr/vif/1/ipv6", ""),
             ("attr/vif/1/name", "b"),
         ];
-        assert_eq!(plan(&old, &[("attr/vif/0/name", "a")]), ["-attr/vif/0/ipv4", "-attr/vif/1"]);
+        assert_eq!(
+            plan(&old, &[("attr/vif/0/name", "a")]),
+            ["-attr/vif/0/ipv4", "-attr/vif/1"]
+        );
         assert_eq!(plan(&old, &[]), ["-attr/vif"]);
-        let moved = [("attr/vif/0/ipv4/1", "10.0.0.2"), ("attr/vif/0/name", "a"), ("attr/vif/1/name", "b")];
-        assert_eq!(plan(&old, &moved), ["attr/vif/0/ipv4/1=10.0.0.2", "-attr/vif/0/ipv4/0", "-attr/vif/1/ipv6"]);
+        let moved = [
+            ("attr/vif/0/ipv4/1", "10.0.0.2"),
+            ("attr/vif/0/name", "a"),
+            ("attr/vif/1/name", "b"),
+        ];
+        assert_eq!(
+            plan(&old, &moved),
+            [
+                "attr/vif/0/ipv4/1=10.0.0.2",
+                "-attr/vif/0/ipv4/0",
+                "-attr/vif/1/ipv6"
+            ]
+        );
     }
 
     #[test]
     fn what_is_not_ours_stays() {
-        let old = [("attr/os", "x"), ("data/ts", "1"), ("data/meminfo_free", "7"), ("feature/hotplug/vif", "1")];
+        let old = [
+            ("attr/os", "x"),
+            ("data/ts", "1"),
+            ("data/meminfo_free", "7"),
+            ("feature/hotplug/vif", "1"),
+        ];
         assert_eq!(plan(&old, &[]), [] as [&str; 0]);
-        let leftovers = [("attr/eth0", ""), ("attr/eth0/ip", "10.0.0.1"), ("data/volumes", ""), ("data/volumes/0", "")];
+        let leftovers = [
+            ("attr/eth0", ""),
+            ("attr/eth0/ip", "10.0.0.1"),
+            ("data/volumes", ""),
+            ("data/volumes/0", ""),
+        ];
         assert_eq!(plan(&leftovers, &[]), ["-attr/eth0", "-data/volumes"]);
     }
 
     #[test]
     fn below_a_refused_node_nothing_is_written_and_what_is_there_goes() {
-        let wanted =
-            tree(&[("attr/vif/0/ipv4/0", "10.0.0.1"), ("attr/vif/0/ipv4/0/prefix", "24"), ("data/domain", "x")]);
-        let refused = |nodes: &[&str]| Omitted::refused(nodes.iter().map(|node| path(node)).collect());
+        let wanted = tree(&[
+            ("attr/vif/0/ipv4/0", "10.0.0.1"),
+            ("attr/vif/0/ipv4/0/prefix", "24"),
+            ("data/domain", "x"),
+        ]);
+        let refused =
+            |nodes: &[&str]| Omitted::refused(nodes.iter().map(|node| path(node)).collect());
         let two = refused(&["attr/vif/0/ipv4/0", "data/domain"]);
-        assert_eq!(diff(&LAYOUT, &BTreeSet::new(), &Known::new(), &wanted, None, &two, false), []);
-        let there = known(&[("attr/vif/0/ipv4/0", ""), ("attr/vif/0/ipv4/0/prefix", "24"), ("attr/vif/0/name", "a")]);
+        assert_eq!(
+            diff(
+                &LAYOUT,
+                &BTreeSet::new(),
+                &Known::new(),
+                &wanted,
+                None,
+                &two,
+                false
+            ),
+            []
+        );
+        let there = known(&[
+            ("attr/vif/0/ipv4/0", ""),
+            ("attr/vif/0/ipv4/0/prefix", "24"),
+            ("attr/vif/0/name", "a"),
+        ]);
         let wanted = tree(&[("attr/vif/0/ipv4/0/prefix", "24"), ("attr/vif/0/name", "a")]);
         let one = refused(&["attr/vif/0/ipv4/0/prefix"]);
-        assert_eq!(shown(&diff(&LAYOUT, &BTreeSet::new(), &there, &wanted, None, &one, false)), ["-attr/vif/0/ipv4"]);
+        assert_eq!(
+            shown(&diff(
+                &LAYOUT,
+                &BTreeSet::new(),
+                &there,
+                &wanted,
+                None,
+                &one,
+                false
+            )),
+            ["-attr/vif/0/ipv4"]
+        );
     }
 
     #[test]
     fn a_scope_leaves_all_else_alone() {
-        let old =
-            known(&[("attr/eth0/ip", "x"), ("attr/vif/0/name", "a"), ("attr/vif/1/name", "b"), ("data/os_name", "x")]);
+        let old = known(&[
+            ("attr/eth0/ip", "x"),
+            ("attr/vif/0/name", "a"),
+            ("attr/vif/1/name", "b"),
+            ("data/os_name", "x"),
+        ]);
         let wanted = tree(&[("attr/vif/0/name", "c")]);
-        let changes =
-            diff(&LAYOUT, &BTreeSet::new(), &old, &wanted, Some(&["attr/vif", "data/net"]), &Omitted::default(), false);
+        let changes = diff(
+            &LAYOUT,
+            &BTreeSet::new(),
+            &old,
+            &wanted,
+            Some(&["attr/vif", "data/net"]),
+            &Omitted::default(),
+            false,
+        );
         assert_eq!(shown(&changes), ["attr/vif/0/name=c", "-attr/vif/1"]);
     }
 
     fn node() -> impl Strategy<Value = Path> {
         let below = prop::collection::vec("[ab0]", 1..4);
-        let start = prop::sample::select(vec!["attr/vif", "attr/eth0", "data/os_name", "attr/PVAddons"]);
+        let start = prop::sample::select(vec![
+            "attr/vif",
+            "attr/eth0",
+            "data/os_name",
+            "attr/PVAddons",
+        ]);
         (start, below, any::<bool>()).prop_map(|(start, below, is_leaf)| {
             let is_leaf = is_leaf || start.starts_with("data");
-            path(&if is_leaf { start.to_owned() } else { format!("{start}/{}", below.join("/")) })
+            path(&if is_leaf {
+                start.to_owned()
+            } else {
+                format!("{start}/{}", below.join("/"))
+            })
         })
     }
 

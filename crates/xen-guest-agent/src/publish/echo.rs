@@ -23,7 +23,10 @@ struct Expected {
 impl Echoes {
     /// One event at `path` will be our own.
     pub(super) fn expect(&mut self, path: &Path) {
-        let expected = self.0.entry(path.clone()).or_insert(Expected { count: 0, until: None });
+        let expected = self.0.entry(path.clone()).or_insert(Expected {
+            count: 0,
+            until: None,
+        });
         expected.count += 1;
         expected.until = None;
     }
@@ -37,7 +40,13 @@ impl Echoes {
 
     /// One event at `path` will be the first of a watch.
     pub(super) fn expect_first(&mut self, path: Path) {
-        self.0.insert(path, Expected { count: 1, until: None });
+        self.0.insert(
+            path,
+            Expected {
+                count: 1,
+                until: None,
+            },
+        );
     }
 
     /// The event will not come: what should have caused it failed. Or it is here: then whether it was expected.
@@ -56,7 +65,8 @@ impl Echoes {
     /// reverse, and the store must be looked at.
     pub(super) fn expire(&mut self, now: Duration) -> bool {
         let before = self.0.len();
-        self.0.retain(|_, expected| expected.until.is_none_or(|until| now < until));
+        self.0
+            .retain(|_, expected| expected.until.is_none_or(|until| now < until));
         self.0.len() != before
     }
 
@@ -80,18 +90,28 @@ mod tests {
         echoes.expect(&path("attr/a"));
         assert!(!echoes.take(&path("attr")));
         assert_eq!(
-            [echoes.take(&path("attr/a")), echoes.take(&path("attr/a")), echoes.take(&path("attr/a"))],
+            [
+                echoes.take(&path("attr/a")),
+                echoes.take(&path("attr/a")),
+                echoes.take(&path("attr/a"))
+            ],
             [true, true, false]
         );
         assert_eq!(echoes.deadline(), None);
         echoes.confirm(&path("attr/a"), at(5));
         echoes.expect(&path("attr/b"));
-        assert!(echoes.deadline().is_none() && !echoes.expire(at(1000)), "a slow server");
+        assert!(
+            echoes.deadline().is_none() && !echoes.expire(at(1000)),
+            "a slow server"
+        );
         echoes.confirm(&path("attr/b"), at(5));
         assert_eq!(echoes.deadline(), Some(at(7)));
         echoes.expect(&path("attr/a"));
         echoes.expect(&path("attr/b"));
-        assert!(echoes.deadline().is_none() && !echoes.expire(at(1000)), "one more, and a slow server");
+        assert!(
+            echoes.deadline().is_none() && !echoes.expire(at(1000)),
+            "one more, and a slow server"
+        );
         echoes.confirm(&path("attr/b"), at(5));
         assert!(!echoes.expire(at(6)));
         assert!(echoes.expire(at(7)));
@@ -99,6 +119,9 @@ mod tests {
         echoes.expect_first(path("attr"));
         assert_eq!(echoes.deadline(), None);
         assert!(!echoes.expire(at(1000)));
-        assert_eq!([echoes.take(&path("attr")), echoes.take(&path("attr"))], [true, false]);
+        assert_eq!(
+            [echoes.take(&path("attr")), echoes.take(&path("attr"))],
+            [true, false]
+        );
     }
 }

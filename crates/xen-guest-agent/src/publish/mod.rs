@@ -110,7 +110,13 @@ impl Publisher {
         self.quarrels = old.quarrels;
         self.omitted = old.omitted;
         self.omitted.on_new_store();
-        for watch in self.layout.watches.iter().copied().chain([self.layout.resume]) {
+        for watch in self
+            .layout
+            .watches
+            .iter()
+            .copied()
+            .chain([self.layout.resume])
+        {
             let id = connection.submit(Request::watch(watch, watch)?)?;
             self.watches_asked.insert(id, watch);
             self.echoes.expect_first(Path::new(watch)?);
@@ -125,7 +131,9 @@ impl Publisher {
 
     /// What is in the store, as far as is known and as far as it is text.
     pub fn known(&self) -> impl Iterator<Item = (&Path, &str)> {
-        self.known.iter().filter_map(|(path, value)| Some((path, std::str::from_utf8(value).ok()?)))
+        self.known
+            .iter()
+            .filter_map(|(path, value)| Some((path, std::str::from_utf8(value).ok()?)))
     }
 
     /// What may not be written or removed.
@@ -144,7 +152,10 @@ impl Publisher {
             State::Changing(changes) => Some(changes),
             _ => None,
         };
-        changes.into_iter().flatten().map(|(_, change)| change.path())
+        changes
+            .into_iter()
+            .flatten()
+            .map(|(_, change)| change.path())
     }
 
     /// Whether something is under way, so that [`publish`](Self::publish) must wait.
@@ -174,15 +185,31 @@ impl Publisher {
     /// What should be done for the store to equal `wanted`; with a `scope`, at and below those nodes.
     pub fn plan(&mut self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
         self.omitted.choose(self.layout, &self.known, wanted, scope);
-        let announce = self.is_new || self.unannounced.as_ref().is_some_and(|path| !self.omitted.contains(path));
-        diff::diff(self.layout, &self.owned, &self.known, wanted, scope, &self.omitted, announce)
+        let announce = self.is_new
+            || self
+                .unannounced
+                .as_ref()
+                .is_some_and(|path| !self.omitted.contains(path));
+        diff::diff(
+            self.layout,
+            &self.owned,
+            &self.known,
+            wanted,
+            scope,
+            &self.omitted,
+            announce,
+        )
     }
 
     /// Sends `changes`, which come from [`plan`](Self::plan).
     ///
     /// # Errors
     /// Those that end the connection.
-    pub fn publish(&mut self, changes: Vec<Change>, connection: &mut Connection) -> Result<(), Error> {
+    pub fn publish(
+        &mut self,
+        changes: Vec<Change>,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
         let mut under_way = BTreeMap::new();
         for change in changes {
             let request = match &change {
@@ -204,20 +231,32 @@ impl Publisher {
                 }
             }
         }
-        self.state = if under_way.is_empty() { State::Idle } else { State::Changing(under_way) };
+        self.state = if under_way.is_empty() {
+            State::Idle
+        } else {
+            State::Changing(under_way)
+        };
         self.is_new = false;
         connection.flush()
     }
 
     fn is_watched(&self, path: &Path) -> bool {
-        self.layout.watches.iter().any(|watch| is_at_or_below(path, watch) && !self.unwatched.contains(watch))
+        self.layout
+            .watches
+            .iter()
+            .any(|watch| is_at_or_below(path, watch) && !self.unwatched.contains(watch))
     }
 
     /// Takes what came from the store.
     ///
     /// # Errors
     /// Those that end the connection.
-    pub fn on_event(&mut self, event: Event, connection: &mut Connection, now: Duration) -> Result<Progress, Error> {
+    pub fn on_event(
+        &mut self,
+        event: Event,
+        connection: &mut Connection,
+        now: Duration,
+    ) -> Result<Progress, Error> {
         match event {
             Event::Watch(event) => Ok(self.on_watch(&event.path)),
             Event::Reply { id, result } => self.on_reply(id, result, connection, now),
@@ -269,7 +308,8 @@ impl Publisher {
                     let date = self.known.get(self.layout.date).cloned();
                     survey.finish(&mut self.known);
                     // Only whoever knows what was there can tell a foreign date.
-                    self.is_new |= date.is_some_and(|date| self.known.get(self.layout.date) != Some(&date));
+                    self.is_new |=
+                        date.is_some_and(|date| self.known.get(self.layout.date) != Some(&date));
                 }
                 Ok(Progress::Found)
             }
@@ -289,7 +329,11 @@ impl Publisher {
                     return Ok(Progress::None);
                 }
                 self.state = State::Idle;
-                Ok(if self.end_round() { Progress::Found } else { Progress::None })
+                Ok(if self.end_round() {
+                    Progress::Found
+                } else {
+                    Progress::None
+                })
             }
             State::Idle => Ok(Progress::None),
         }
@@ -305,19 +349,25 @@ impl Publisher {
     fn on_failure(&mut self, change: Change, error: Error) {
         self.has_more = true;
         debug!("left out: {error}");
-        if matches!(&change, Change::Write(path, _) if (self.layout.rank)(path).role == Role::Announcement) {
+        if matches!(&change, Change::Write(path, _) if (self.layout.rank)(path).role == Role::Announcement)
+        {
             self.unannounced = Some(change.path().clone());
         }
         match (&change, error.code()) {
             // Somebody else removed what is above it.
             (Change::Remove(_), Some(ErrorCode::ENOENT)) => change.apply(&mut self.known),
-            _ => self.omitted.on_failure(&change, error, !self.known.contains_key(change.path())),
+            _ => self
+                .omitted
+                .on_failure(&change, error, !self.known.contains_key(change.path())),
         }
     }
 
     /// Whether there is more to do than was planned.
     fn end_round(&mut self) -> bool {
-        let may_have_room = self.omitted.room.end_round(|| worth::count(self.known.keys()));
+        let may_have_room = self
+            .omitted
+            .room
+            .end_round(|| worth::count(self.known.keys()));
         std::mem::take(&mut self.has_more) || may_have_room
     }
 
@@ -348,11 +398,13 @@ impl Publisher {
     /// Has what no watch covers read and compared, what is watched too if need be, and tries again what may work by now.
     pub fn compare(&mut self) {
         self.omitted.compare();
-        self.due = self.due.max(Some(if self.may_be_deceived || !self.unwatched.is_empty() {
-            Scope::Kept
-        } else {
-            Scope::Compared
-        }));
+        self.due = self.due.max(Some(
+            if self.may_be_deceived || !self.unwatched.is_empty() {
+                Scope::Kept
+            } else {
+                Scope::Compared
+            },
+        ));
     }
 
     /// Tries again what was refused, or left out; what is so again is said again.

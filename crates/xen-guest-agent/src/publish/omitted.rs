@@ -21,7 +21,10 @@ impl Omitted {
     /// Where just these nodes may not be written.
     #[cfg(test)]
     pub(super) fn refused(nodes: std::collections::BTreeSet<Path>) -> Self {
-        Omitted { refusals: Refusals::of(nodes), room: Room::default() }
+        Omitted {
+            refusals: Refusals::of(nodes),
+            room: Room::default(),
+        }
     }
 
     /// All is tried again, and nothing said again.
@@ -44,9 +47,20 @@ impl Omitted {
 
     /// Chooses what of `wanted` there is room for, and says what is left out. With a `scope`, that is only what should be at
     /// and below those nodes, and all else stays as it is.
-    pub(super) fn choose(&mut self, layout: &Layout, known: &Known, wanted: &Tree, scope: Option<&[&str]>) {
-        let possible: Vec<_> = wanted.keys().filter(|path| !self.refusals.contains(path)).collect();
-        let is_elsewhere = |path: &Path| scope.is_some_and(|scope| !scope.iter().any(|top| is_at_or_below(path, top)));
+    pub(super) fn choose(
+        &mut self,
+        layout: &Layout,
+        known: &Known,
+        wanted: &Tree,
+        scope: Option<&[&str]>,
+    ) {
+        let possible: Vec<_> = wanted
+            .keys()
+            .filter(|path| !self.refusals.contains(path))
+            .collect();
+        let is_elsewhere = |path: &Path| {
+            scope.is_some_and(|scope| !scope.iter().any(|top| is_at_or_below(path, top)))
+        };
         self.room.choose(layout, known, &possible, is_elsewhere);
         if scope.is_none() {
             self.refusals.judge(layout, wanted);
@@ -71,12 +85,14 @@ impl Omitted {
     /// A change failed; `is_new` says that the node was not there before.
     pub(super) fn on_failure(&mut self, change: &Change, error: Error, is_new: bool) {
         // A value that is too long for a node is ENOSPC, too, from C xenstored.
-        let is_no_room = is_new && matches!(error.code(), Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA));
+        let is_no_room =
+            is_new && matches!(error.code(), Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA));
         match change {
             Change::Write(path, _) if is_no_room => {
                 if let Some(nodes) = self.room.on_failure(path.clone()) {
                     let is_news = self.room.is_news();
-                    self.refusals.put_off(nodes, Some(error).filter(|_| is_news));
+                    self.refusals
+                        .put_off(nodes, Some(error).filter(|_| is_news));
                 }
             }
             _ => self.refusals.on_failure(change, error),

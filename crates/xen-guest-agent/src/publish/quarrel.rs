@@ -27,7 +27,11 @@ pub(super) struct Quarrels {
 impl Default for Quarrels {
     fn default() -> Self {
         let limit_of_others = Limiter::new(LIMIT.0, LIMIT.1);
-        Quarrels { disturbed: BTreeSet::new(), limits: BTreeMap::new(), limit_of_others }
+        Quarrels {
+            disturbed: BTreeSet::new(),
+            limits: BTreeMap::new(),
+            limit_of_others,
+        }
     }
 }
 
@@ -56,7 +60,9 @@ impl Quarrels {
         let mut contested = None;
         for path in std::mem::take(&mut self.disturbed) {
             let limit = if self.limits.len() < MOST || self.limits.contains_key(&path) {
-                self.limits.entry(path.clone()).or_insert_with(|| Limiter::new(LIMIT.0, LIMIT.1))
+                self.limits
+                    .entry(path.clone())
+                    .or_insert_with(|| Limiter::new(LIMIT.0, LIMIT.1))
             } else {
                 &mut self.limit_of_others
             };
@@ -66,7 +72,9 @@ impl Quarrels {
         }
         if let Some(path) = contested {
             let pause = LIMIT.1.as_secs() / 60;
-            warn!("somebody keeps changing what the agent publishes, so it is put right every {pause} minutes: {path}");
+            warn!(
+                "somebody keeps changing what the agent publishes, so it is put right every {pause} minutes: {path}"
+            );
         }
     }
 

@@ -35,12 +35,18 @@ impl Refusals {
     /// Where just these nodes may not be written.
     #[cfg(test)]
     pub(super) fn of(refused: BTreeSet<Path>) -> Self {
-        Refusals { refused, ..Refusals::default() }
+        Refusals {
+            refused,
+            ..Refusals::default()
+        }
     }
 
     /// All is tried again, and nothing said again.
     pub(super) fn on_new_store(&mut self) {
-        *self = Refusals { told: std::mem::take(&mut self.told), ..Refusals::default() };
+        *self = Refusals {
+            told: std::mem::take(&mut self.told),
+            ..Refusals::default()
+        };
     }
 
     /// Tries again, with few requests, what may work by now.
@@ -65,12 +71,22 @@ impl Refusals {
 
     /// What the host does not let be written or removed.
     pub(super) fn of_host(&self) -> impl Iterator<Item = &Path> {
-        self.refused.iter().chain(self.stuck.iter().filter(|(_, is_refused)| **is_refused).map(|(path, _)| path))
+        self.refused.iter().chain(
+            self.stuck
+                .iter()
+                .filter(|(_, is_refused)| **is_refused)
+                .map(|(path, _)| path),
+        )
     }
 
     /// What failed for another reason.
     pub(super) fn others(&self) -> impl Iterator<Item = &Path> {
-        self.put_off.iter().chain(self.stuck.iter().filter(|(_, is_refused)| !**is_refused).map(|(path, _)| path))
+        self.put_off.iter().chain(
+            self.stuck
+                .iter()
+                .filter(|(_, is_refused)| !**is_refused)
+                .map(|(path, _)| path),
+        )
     }
 
     /// Looks whether anything that matters of `wanted`, which is all, can be written. What is not wanted any more is forgotten.
@@ -84,7 +100,8 @@ impl Refusals {
         };
         self.refused.retain(is_wanted);
         let mut nodes = wanted.keys().filter(|path| matters(layout, path));
-        self.is_shut_out |= !self.refused.is_empty() && nodes.all(|path| is_at_or_below(path, &self.refused));
+        self.is_shut_out |=
+            !self.refused.is_empty() && nodes.all(|path| is_at_or_below(path, &self.refused));
     }
 
     /// A node was changed. Whether others may be, too.
@@ -99,7 +116,10 @@ impl Refusals {
 
     /// A change failed.
     pub(super) fn on_failure(&mut self, change: &Change, error: Error) {
-        let is_refused = matches!(error.code(), Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS));
+        let is_refused = matches!(
+            error.code(),
+            Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS)
+        );
         let path = change.path().clone();
         match change {
             Change::Write(..) if is_refused => drop(self.refused.insert(path.clone())),
@@ -126,7 +146,10 @@ impl Refusals {
                  whoever built the domain must let it write its nodes `data` and `attr`. Trying again every ten minutes: \
                  {first}"
             ),
-            Some(_) => warn!("left out, since Xenstore does not take it: {}", few(untold.iter())),
+            Some(_) => warn!(
+                "left out, since Xenstore does not take it: {}",
+                few(untold.iter())
+            ),
             None => {}
         }
     }

@@ -20,7 +20,10 @@ const MORE: usize = 32;
 /// The budget, and what is known of the quota: a store that is full shows how many nodes there is room for. From there on
 /// worth decides who stays.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may go with any")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any may go with any"
+)]
 pub(super) struct Room {
     budget: usize,
     /// How many nodes there is room for as far as is known.
@@ -69,7 +72,10 @@ impl Room {
 
     /// The same, and nothing is said again.
     pub(super) fn on_new_store(&mut self) {
-        *self = Room { is_told: self.is_told, ..Room::new(self.budget) };
+        *self = Room {
+            is_told: self.is_told,
+            ..Room::new(self.budget)
+        };
     }
 
     /// Tries, with few requests, whether there is more by now.
@@ -109,8 +115,13 @@ impl Room {
     ) {
         // Hardly ever are there so many that they must be counted.
         let is_close = (there.len() + wanted.len()) * DEPTH > self.known;
-        self.has_overlap = is_close && worth::count(there.keys().chain(wanted.iter().copied())) > self.known;
-        let others = if is_close { worth::count(there.keys().filter(|path| is_elsewhere(path))) } else { 0 };
+        self.has_overlap =
+            is_close && worth::count(there.keys().chain(wanted.iter().copied())) > self.known;
+        let others = if is_close {
+            worth::count(there.keys().filter(|path| is_elsewhere(path)))
+        } else {
+            0
+        };
         self.surplus = worth::surplus(layout, wanted, self.known.saturating_sub(others));
     }
 
@@ -144,7 +155,11 @@ impl Room {
     /// Says what there is no room for, once.
     pub(super) fn tell(&mut self) {
         if !self.surplus.is_empty() && self.is_news() {
-            let why = if self.known < self.budget { "Xenstore has room for" } else { "the agent may make" };
+            let why = if self.known < self.budget {
+                "Xenstore has room for"
+            } else {
+                "the agent may make"
+            };
             let (room, names) = (self.known, few(self.surplus.iter()));
             warn!("{why} {room} nodes, so these are left out until there is room: {names}");
         }

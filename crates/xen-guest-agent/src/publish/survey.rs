@@ -47,7 +47,13 @@ impl Survey {
         scope: Scope,
         connection: &mut Connection,
     ) -> Result<Self, Error> {
-        let mut survey = Survey { layout, scope, owned: owned.clone(), asked: BTreeMap::new(), found: Known::new() };
+        let mut survey = Survey {
+            layout,
+            scope,
+            owned: owned.clone(),
+            asked: BTreeMap::new(),
+            found: Known::new(),
+        };
         let parents: BTreeSet<_> = survey.claims().map(|claim| claim.parent).collect();
         for parent in parents {
             survey.ask(Request::list(parent)?, Asked::Claimed(parent), connection)?;
@@ -61,14 +67,22 @@ impl Survey {
     /// What is rewritten from time to time is not read for a comparison, and so taken for missing.
     fn claims(&self) -> impl Iterator<Item = &'static Claim> + use<> {
         let scope = self.scope;
-        self.layout.claims.iter().filter(move |claim| match claim.kept {
-            Kept::Compared => true,
-            Kept::Watched => scope >= Scope::Kept,
-            Kept::Rewritten => scope == Scope::All,
-        })
+        self.layout
+            .claims
+            .iter()
+            .filter(move |claim| match claim.kept {
+                Kept::Compared => true,
+                Kept::Watched => scope >= Scope::Kept,
+                Kept::Rewritten => scope == Scope::All,
+            })
     }
 
-    fn ask(&mut self, request: Request, asked: Asked, connection: &mut Connection) -> Result<(), Error> {
+    fn ask(
+        &mut self,
+        request: Request,
+        asked: Asked,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
         let id = connection.submit(request)?;
         self.asked.insert(id, asked);
         Ok(())
@@ -90,7 +104,10 @@ impl Survey {
             Asked::Value(path) => drop(self.found.insert(path, payload.clone())),
             Asked::Claimed(parent) => {
                 for name in names() {
-                    for claim in self.claims().filter(|claim| claim.parent == parent && claim.covers(name)) {
+                    for claim in self
+                        .claims()
+                        .filter(|claim| claim.parent == parent && claim.covers(name))
+                    {
                         self.look(format!("{parent}/{name}"), claim.is_tree, connection)?;
                     }
                 }
@@ -104,12 +121,21 @@ impl Survey {
         Ok(())
     }
 
-    fn look(&mut self, path: String, is_tree: bool, connection: &mut Connection) -> Result<(), Error> {
+    fn look(
+        &mut self,
+        path: String,
+        is_tree: bool,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
         // A name that is no path cannot be asked for.
         let Ok(path) = Path::new(path) else {
             return Ok(());
         };
-        self.ask(Request::read(&path)?, Asked::Value(path.clone()), connection)?;
+        self.ask(
+            Request::read(&path)?,
+            Asked::Value(path.clone()),
+            connection,
+        )?;
         if is_tree {
             self.ask(Request::list(&path)?, Asked::Below(path), connection)?;
         }
@@ -124,9 +150,13 @@ impl Survey {
     /// Puts what was found in the place of what was known.
     pub(super) fn finish(self, known: &mut Known) {
         let rewritten = |claim: &&Claim| claim.kept == Kept::Rewritten;
-        let claims: Vec<_> = self.claims().chain(self.layout.claims.iter().filter(rewritten)).collect();
+        let claims: Vec<_> = self
+            .claims()
+            .chain(self.layout.claims.iter().filter(rewritten))
+            .collect();
         let is_read = |path: &Path| {
-            claims.iter().any(|claim| claim.owns(path)) || self.owned.iter().any(|tree| path.is_at_or_below(tree))
+            claims.iter().any(|claim| claim.owns(path))
+                || self.owned.iter().any(|tree| path.is_at_or_below(tree))
         };
         known.retain(|path, _| !is_read(path));
         known.extend(self.found);

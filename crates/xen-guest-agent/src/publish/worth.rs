@@ -13,7 +13,9 @@ pub(super) const DEPTH: usize = 7;
 /// toolstack's.
 pub(super) fn count<'a>(paths: impl IntoIterator<Item = &'a Path>) -> usize {
     let mut nodes = BTreeSet::new();
-    paths.into_iter().for_each(|path| drop(add(&mut nodes, path)));
+    paths
+        .into_iter()
+        .for_each(|path| drop(add(&mut nodes, path)));
     nodes.len()
 }
 
@@ -43,7 +45,15 @@ pub(super) fn surplus(layout: &Layout, wanted: &[&Path], most: usize) -> BTreeSe
         .map(|path| {
             let rank = (layout.rank)(path);
             let is_first = firsts.contains(path.as_str());
-            (if is_first { rank.worth_of_first } else { rank.worth }, rank.order, *path)
+            (
+                if is_first {
+                    rank.worth_of_first
+                } else {
+                    rank.worth
+                },
+                rank.order,
+                *path,
+            )
         })
         .collect();
     by_worth.sort_unstable();
@@ -120,10 +130,28 @@ mod tests {
             &["data/os_name"],
             &["attr/PVAddons/MajorVersion"],
             &["attr/PVAddons/MajorVersion", "data/os_name"],
-            &["attr/PVAddons/MajorVersion", "data/meminfo_free", "data/os_name"],
-            &["attr/PVAddons/MajorVersion", "data/host_name_dns", "data/meminfo_free", "data/os_name"],
-            &["attr/PVAddons/MajorVersion", "data/host_name_dns", "data/meminfo_free", "data/os_name"],
-            &["attr/PVAddons/MajorVersion", "attr/vif/0/ipv4/9", "data/os_name"],
+            &[
+                "attr/PVAddons/MajorVersion",
+                "data/meminfo_free",
+                "data/os_name",
+            ],
+            &[
+                "attr/PVAddons/MajorVersion",
+                "data/host_name_dns",
+                "data/meminfo_free",
+                "data/os_name",
+            ],
+            &[
+                "attr/PVAddons/MajorVersion",
+                "data/host_name_dns",
+                "data/meminfo_free",
+                "data/os_name",
+            ],
+            &[
+                "attr/PVAddons/MajorVersion",
+                "attr/vif/0/ipv4/9",
+                "data/os_name",
+            ],
         ];
         for (most, expected) in expected.into_iter().enumerate() {
             assert_eq!(kept(most), expected, "{most}");

@@ -27,23 +27,55 @@ pub const LAYOUT: Layout = Layout {
         node("data", "os_uname"),
         node("data", "host_name_dns"),
         node("data", "domain"),
-        Claim { kept: Kept::Rewritten, removes_stale: false, ..node("data", "meminfo_total") },
-        Claim { kept: Kept::Rewritten, removes_stale: false, ..node("data", "meminfo_free") },
-        Claim { removes_stale: false, ..node("data", "updated") },
-        Claim { kept: Kept::Watched, ..tree("attr", "PVAddons") },
-        Claim { kept: Kept::Watched, ..tree("attr", "vif") },
+        Claim {
+            kept: Kept::Rewritten,
+            removes_stale: false,
+            ..node("data", "meminfo_total")
+        },
+        Claim {
+            kept: Kept::Rewritten,
+            removes_stale: false,
+            ..node("data", "meminfo_free")
+        },
+        Claim {
+            removes_stale: false,
+            ..node("data", "updated")
+        },
+        Claim {
+            kept: Kept::Watched,
+            ..tree("attr", "PVAddons")
+        },
+        Claim {
+            kept: Kept::Watched,
+            ..tree("attr", "vif")
+        },
         // The Go agent's, before `attr/vif`.
-        Claim { kept: Kept::Watched, ..tree("attr", "eth*") },
-        Claim { kept: Kept::Watched, ..tree("xenserver/attr", "net-sriov-vf") },
-        Claim { removes_stale: false, ..node("feature/hotplug", "vif") },
-        Claim { removes_stale: false, ..node("feature/hotplug", "vbd") },
+        Claim {
+            kept: Kept::Watched,
+            ..tree("attr", "eth*")
+        },
+        Claim {
+            kept: Kept::Watched,
+            ..tree("xenserver/attr", "net-sriov-vf")
+        },
+        Claim {
+            removes_stale: false,
+            ..node("feature/hotplug", "vif")
+        },
+        Claim {
+            removes_stale: false,
+            ..node("feature/hotplug", "vbd")
+        },
         node("control", "feature-balloon"),
         // The Go agent's, read by nobody today.
         tree("data", "volumes"),
         // The earlier agent in Rust wrote its version in parts below it.
         tree("data", "xen-guest-agent"),
         tree("data", "os"),
-        Claim { kept: Kept::Watched, ..tree("data", "net") },
+        Claim {
+            kept: Kept::Watched,
+            ..tree("data", "net")
+        },
         tree("data", "memory"),
     ],
     watches: &["data/os_name", INTERFACES, "attr", VIRTUAL_FUNCTIONS],
@@ -55,12 +87,21 @@ pub const LAYOUT: Layout = Layout {
 
 /// A node that goes when it should not be there, and is compared from time to time.
 const fn node(parent: &'static str, child: &'static str) -> Claim {
-    Claim { parent, child, is_tree: false, removes_stale: true, kept: Kept::Compared }
+    Claim {
+        parent,
+        child,
+        is_tree: false,
+        removes_stale: true,
+        kept: Kept::Compared,
+    }
 }
 
 /// The same with all below it.
 const fn tree(parent: &'static str, child: &'static str) -> Claim {
-    Claim { is_tree: true, ..node(parent, child) }
+    Claim {
+        is_tree: true,
+        ..node(parent, child)
+    }
 }
 
 /// What an address is worth.
@@ -72,7 +113,11 @@ fn rank(path: &Path) -> Rank {
         *part = name;
     }
     let (order, worth, role) = match parts {
-        ["data", "os_distro" | "os_name" | "os_majorver" | "os_minorver" | "os_uname", ..] => (1, 2, Role::Cached),
+        [
+            "data",
+            "os_distro" | "os_name" | "os_majorver" | "os_minorver" | "os_uname",
+            ..,
+        ] => (1, 2, Role::Cached),
         ["data", "host_name_dns" | "domain", ..] => (1, 4, Role::Cached),
         ["data", "meminfo_total" | "meminfo_free", ..] => (1, 3, Role::Plain),
         ["attr", "PVAddons", "Installed", ..] => (2, 1, Role::Announcement),
@@ -91,7 +136,12 @@ fn rank(path: &Path) -> Rank {
     };
     // The first address of a family is the one by which the guest is known.
     let worth_of_first = if worth == ADDRESS { 2 } else { worth };
-    Rank { order, worth, worth_of_first, role }
+    Rank {
+        order,
+        worth,
+        worth_of_first,
+        role,
+    }
 }
 
 /// What is known of nodes beside their values.
@@ -180,7 +230,9 @@ impl Claim {
 
     /// Whether the node is claimed: a child that it is for, or something below one.
     pub fn owns(&self, path: &Path) -> bool {
-        let below = path.strip_prefix(self.parent).and_then(|rest| rest.strip_prefix('/'));
+        let below = path
+            .strip_prefix(self.parent)
+            .and_then(|rest| rest.strip_prefix('/'));
         match below.map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
             Some((child, rest)) => self.covers(child) && (self.is_tree || rest.is_empty()),
             None => false,
@@ -195,7 +247,8 @@ impl Claim {
 
 /// Whether a node is `top`, or stands below it.
 pub(crate) fn is_at_or_below(path: &str, top: &str) -> bool {
-    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(top)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -204,17 +257,31 @@ mod tests {
 
     #[test]
     fn what_a_claim_owns() {
-        let claim = |child, is_tree| Claim { parent: "attr", child, is_tree, removes_stale: true, kept: Kept::Watched };
+        let claim = |child, is_tree| Claim {
+            parent: "attr",
+            child,
+            is_tree,
+            removes_stale: true,
+            kept: Kept::Watched,
+        };
         let owns = |claim: &Claim, path: &str| claim.owns(&Path::new(path).unwrap());
         assert!(owns(&claim("vif", true), "attr/vif"));
         assert!(owns(&claim("vif", true), "attr/vif/0/name"));
         assert!(!owns(&claim("vif", false), "attr/vif/0"));
         assert!(!owns(&claim("vif", true), "attr/vifs"));
         assert!(!owns(&claim("vif", true), "attr"));
-        for (path, is_concerned) in
-            [("attr", true), ("attr/vif/0", true), ("attr/os", false), ("att", false), ("data", false)]
-        {
-            assert_eq!(claim("vif", true).concerns(&Path::new(path).unwrap()), is_concerned, "{path}");
+        for (path, is_concerned) in [
+            ("attr", true),
+            ("attr/vif/0", true),
+            ("attr/os", false),
+            ("att", false),
+            ("data", false),
+        ] {
+            assert_eq!(
+                claim("vif", true).concerns(&Path::new(path).unwrap()),
+                is_concerned,
+                "{path}"
+            );
         }
         assert!(owns(&claim("eth*", true), "attr/eth0/ip"));
         assert!(!owns(&claim("eth*", true), "attribute/eth0"));

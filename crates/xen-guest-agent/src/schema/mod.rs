@@ -53,7 +53,11 @@ pub struct Schema {
 impl Schema {
     /// A schema that has given no index yet.
     pub fn new(name: Name, filter: Filter) -> Self {
-        Schema { name, filter, ..Schema::default() }
+        Schema {
+            name,
+            filter,
+            ..Schema::default()
+        }
     }
 
     /// Takes what the store holds, so that addresses and volumes keep their indices over a restart of the agent.
@@ -130,7 +134,9 @@ impl Nodes {
         if value.contains(char::is_control) {
             value.retain(|char| !char.is_control());
         }
-        let end = (0..=VALUE_MAX.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
+        let end = (0..=VALUE_MAX.min(value.len()))
+            .rev()
+            .find(|end| value.is_char_boundary(*end));
         value.truncate(end.unwrap_or(0));
         if value.is_empty() {
             return;

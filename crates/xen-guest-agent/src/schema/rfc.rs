@@ -20,7 +20,10 @@ pub(super) fn render_network(guest: &Guest, filter: &Filter, nodes: &mut Nodes) 
         }
         for address in filter.own_addresses(interface) {
             let family = if address.ip.is_ipv4() { "ipv4" } else { "ipv6" };
-            nodes.put(format_args!("{home}/{family}/{}", name(address.ip)), address.ip);
+            nodes.put(
+                format_args!("{home}/{family}/{}", name(address.ip)),
+                address.ip,
+            );
         }
     }
 }

@@ -40,7 +40,10 @@ impl Slots {
     /// Takes an index that the store holds: the node `attr/vif/<id>/<family>/<n>`, or the like of a virtual function;
     /// anything else is passed over.
     pub fn seed(&mut self, path: &Path, value: &str) {
-        let below = |node| path.strip_prefix(node).and_then(|rest| rest.strip_prefix('/'));
+        let below = |node| {
+            path.strip_prefix(node)
+                .and_then(|rest| rest.strip_prefix('/'))
+        };
         let (port, rest): (fn(u32) -> Port, _) = match (below(VIFS), below(VIRTUAL_FUNCTIONS)) {
             (Some(rest), _) => (Port::Vif, rest),
             (_, Some(rest)) => (Port::VirtualFunction, rest),
@@ -55,14 +58,25 @@ impl Slots {
             return;
         };
         if Family::of(ip).name() == family {
-            self.0.entry((port(id), Family::of(ip))).or_default().insert(slot, ip);
+            self.0
+                .entry((port(id), Family::of(ip)))
+                .or_default()
+                .insert(slot, ip);
         }
     }
 
     /// The indices of a device's addresses. Those that had one keep it; the others take the lowest free ones, the most
     /// important address first.
-    pub fn assign(&mut self, port: Port, family: Family, addresses: &[Address]) -> &BTreeMap<u32, IpAddr> {
-        let mut wanted: Vec<&Address> = addresses.iter().filter(|address| Family::of(address.ip) == family).collect();
+    pub fn assign(
+        &mut self,
+        port: Port,
+        family: Family,
+        addresses: &[Address],
+    ) -> &BTreeMap<u32, IpAddr> {
+        let mut wanted: Vec<&Address> = addresses
+            .iter()
+            .filter(|address| Family::of(address.ip) == family)
+            .collect();
         // The sort is stable: within a class the kernel's order stays.
         wanted.sort_by_key(|address| (class(address.ip), address.is_secondary));
         let taken = self.0.entry((port, family)).or_default();
@@ -71,8 +85,15 @@ impl Slots {
         // The index that readers take for the main address is kept for one that others can use: a link-local one is there
         // seconds before any other, and would have it for good.
         let (mut lowest, mut lowest_of_passing) = (0, 1);
-        for address in wanted.into_iter().filter(|address| unplaced.remove(&address.ip)) {
-            let slot = if is_passing(address) { &mut lowest_of_passing } else { &mut lowest };
+        for address in wanted
+            .into_iter()
+            .filter(|address| unplaced.remove(&address.ip))
+        {
+            let slot = if is_passing(address) {
+                &mut lowest_of_passing
+            } else {
+                &mut lowest
+            };
             while taken.contains_key(slot) {
                 *slot += 1;
             }
@@ -107,21 +128,35 @@ mod tests {
     use super::*;
 
     fn address(text: &str) -> Address {
-        let (text, is_secondary) = text.strip_suffix('s').map_or((text, false), |text| (text, true));
+        let (text, is_secondary) = text
+            .strip_suffix('s')
+            .map_or((text, false), |text| (text, true));
         let (ip, prefix) = text.split_once('/').unwrap_or((text, "24"));
-        Address { ip: ip.parse().unwrap(), prefix: prefix.parse().unwrap(), is_secondary, is_usable: true }
+        Address {
+            ip: ip.parse().unwrap(),
+            prefix: prefix.parse().unwrap(),
+            is_secondary,
+            is_usable: true,
+        }
     }
 
     fn assign(slots: &mut Slots, family: Family, addresses: &[&str]) -> String {
         let addresses: Vec<_> = addresses.iter().map(|text| address(text)).collect();
         let assigned = slots.assign(Port::Vif(0), family, &addresses);
-        assigned.iter().map(|(slot, ip)| format!("{slot}={ip}")).collect::<Vec<_>>().join(" ")
+        assigned
+            .iter()
+            .map(|(slot, ip)| format!("{slot}={ip}"))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
     fn the_most_important_address_is_first() {
         let v4 = ["10.0.0.2s", "10.0.0.1", "10.1.0.1"];
-        assert_eq!(assign(&mut Slots::default(), Family::V4, &v4), "0=10.0.0.1 1=10.1.0.1 2=10.0.0.2");
+        assert_eq!(
+            assign(&mut Slots::default(), Family::V4, &v4),
+            "0=10.0.0.1 1=10.1.0.1 2=10.0.0.2"
+        );
         let v6 = ["fe80::1", "fd00::1", "2001:db8::2s", "2001:db8::1"];
         let expected = "0=2001:db8::1 1=2001:db8::2 2=fd00::1 3=fe80::1";
         assert_eq!(assign(&mut Slots::default(), Family::V6, &v6), expected);
@@ -131,23 +166,46 @@ mod tests {
     fn the_first_index_is_kept_for_an_address_that_others_can_use() {
         let mut slots = Slots::default();
         assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
-        assert_eq!(assign(&mut slots, Family::V6, &["fe80::1", "2001:db8::2s"]), "1=fe80::1 2=2001:db8::2");
+        assert_eq!(
+            assign(&mut slots, Family::V6, &["fe80::1", "2001:db8::2s"]),
+            "1=fe80::1 2=2001:db8::2"
+        );
         let all = ["fe80::1", "2001:db8::2s", "2001:db8::1"];
-        assert_eq!(assign(&mut slots, Family::V6, &all), "0=2001:db8::1 1=fe80::1 2=2001:db8::2");
-        assert_eq!(assign(&mut Slots::default(), Family::V4, &["169.254.0.1"]), "1=169.254.0.1");
+        assert_eq!(
+            assign(&mut slots, Family::V6, &all),
+            "0=2001:db8::1 1=fe80::1 2=2001:db8::2"
+        );
+        assert_eq!(
+            assign(&mut Slots::default(), Family::V4, &["169.254.0.1"]),
+            "1=169.254.0.1"
+        );
     }
 
     #[test]
     fn an_address_keeps_its_slot_and_freed_ones_are_used_again() {
         let mut slots = Slots::default();
         assert_eq!(
-            assign(&mut slots, Family::V4, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]),
+            assign(
+                &mut slots,
+                Family::V4,
+                &["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+            ),
             "0=10.0.0.1 1=10.0.0.2 2=10.0.0.3"
         );
-        assert_eq!(assign(&mut slots, Family::V4, &["10.0.0.3", "10.0.0.1"]), "0=10.0.0.1 2=10.0.0.3");
-        assert_eq!(assign(&mut slots, Family::V4, &["10.0.0.9", "10.0.0.3"]), "0=10.0.0.9 2=10.0.0.3");
         assert_eq!(
-            assign(&mut slots, Family::V4, &["10.0.0.9", "10.0.0.3", "10.0.0.4"]),
+            assign(&mut slots, Family::V4, &["10.0.0.3", "10.0.0.1"]),
+            "0=10.0.0.1 2=10.0.0.3"
+        );
+        assert_eq!(
+            assign(&mut slots, Family::V4, &["10.0.0.9", "10.0.0.3"]),
+            "0=10.0.0.9 2=10.0.0.3"
+        );
+        assert_eq!(
+            assign(
+                &mut slots,
+                Family::V4,
+                &["10.0.0.9", "10.0.0.3", "10.0.0.4"]
+            ),
             "0=10.0.0.9 1=10.0.0.4 2=10.0.0.3"
         );
         assert_eq!(assign(&mut slots, Family::V4, &[]), "");
@@ -155,7 +213,14 @@ mod tests {
 
     #[test]
     fn one_address_with_two_prefixes_has_one_slot() {
-        assert_eq!(assign(&mut Slots::default(), Family::V4, &["10.0.0.1/8", "10.0.0.1/24"]), "0=10.0.0.1");
+        assert_eq!(
+            assign(
+                &mut Slots::default(),
+                Family::V4,
+                &["10.0.0.1/8", "10.0.0.1/24"]
+            ),
+            "0=10.0.0.1"
+        );
     }
 
     #[test]
@@ -175,7 +240,10 @@ mod tests {
         for (path, value) in nodes {
             slots.seed(&Path::new(path).unwrap(), value);
         }
-        assert_eq!(assign(&mut slots, Family::V4, &["10.0.0.1", "10.0.0.2"]), "0=10.0.0.2 3=10.0.0.1");
+        assert_eq!(
+            assign(&mut slots, Family::V4, &["10.0.0.1", "10.0.0.2"]),
+            "0=10.0.0.2 3=10.0.0.1"
+        );
         assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
         let addresses = [address("10.0.0.1"), address("10.0.0.2")];
         let of_the_function = slots.assign(Port::VirtualFunction(0), Family::V4, &addresses);

@@ -27,7 +27,10 @@ pub(super) fn render_network(guest: &Guest, filter: &Filter, slots: &mut Slots, 
             for (slot, ip) in slots.assign(*port, family, &addresses) {
                 let path = format!("{home}/{}/{slot}", family.name());
                 if is_vif {
-                    nodes.put_some(format_args!("{path}/prefix"), longest_prefix(&addresses, *ip));
+                    nodes.put_some(
+                        format_args!("{path}/prefix"),
+                        longest_prefix(&addresses, *ip),
+                    );
                 }
                 nodes.put(path, ip);
             }
@@ -45,7 +48,11 @@ fn home(port: Port) -> String {
 }
 
 fn longest_prefix(addresses: &[Address], ip: IpAddr) -> Option<u8> {
-    addresses.iter().filter(|address| address.ip == ip).map(|address| address.prefix).max()
+    addresses
+        .iter()
+        .filter(|address| address.ip == ip)
+        .map(|address| address.prefix)
+        .max()
 }
 
 pub(super) fn render_system(guest: &Guest, nodes: &mut Nodes) {

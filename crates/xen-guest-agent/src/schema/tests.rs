@@ -36,10 +36,20 @@ fn guest() -> Guest {
         }),
         kernel: "5.15.0-91-generic".to_owned(),
         host_name: Some("web1.example.org".to_owned()),
-        memory: Some(Memory { total: 2_014_140, available: 1_503_220 }),
+        memory: Some(Memory {
+            total: 2_014_140,
+            available: 1_503_220,
+        }),
         balloon: true,
         interfaces: [
-            (2, interface("eth0", Device::Vif(0), &[("fe80::1", 64), ("10.0.0.1", 8), ("10.0.0.1", 24)])),
+            (
+                2,
+                interface(
+                    "eth0",
+                    Device::Vif(0),
+                    &[("fe80::1", 64), ("10.0.0.1", 8), ("10.0.0.1", 24)],
+                ),
+            ),
             (3, interface("usb0", Device::Physical, &[("10.9.0.1", 24)])),
             (4, interface("naïve\n", Device::Vif(7), &[])),
         ]
@@ -51,7 +61,10 @@ fn guest() -> Guest {
 }
 
 fn shown(tree: &Tree) -> String {
-    tree.iter().map(|(path, value)| format!("{path} = {value}")).collect::<Vec<_>>().join("\n")
+    tree.iter()
+        .map(|(path, value)| format!("{path} = {value}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
@@ -148,7 +161,10 @@ fn what_is_too_long_is_cut_between_characters() {
     let mut guest = guest();
     guest.interfaces.get_mut(&2).unwrap().name = format!("x{}", "\u{e9}".repeat(1500));
     let nodes = Schema::default().render(&guest);
-    assert_eq!(nodes["attr/vif/0/name"], format!("x{}", "\u{e9}".repeat(999)));
+    assert_eq!(
+        nodes["attr/vif/0/name"],
+        format!("x{}", "\u{e9}".repeat(999))
+    );
 }
 
 #[test]
@@ -157,7 +173,10 @@ fn every_node_is_claimed_and_what_is_watched_comes_after_what_is_cached() {
     for name in [Name::Std, Name::Rfc] {
         let tree = Schema::new(name, Filter::default()).render(&guest());
         for path in tree.keys() {
-            assert!(LAYOUT.claims.iter().any(|claim| claim.owns(path)), "{path} is not claimed");
+            assert!(
+                LAYOUT.claims.iter().any(|claim| claim.owns(path)),
+                "{path} is not claimed"
+            );
             if name == Name::Std {
                 // The date is an announcement, and not looked at.
                 let is_cached = path.starts_with("data/") && path.as_str() != LAYOUT.date;
@@ -179,7 +198,11 @@ fn only_cached_nodes_and_memory_come_before_the_announcement() {
     let nodes = Schema::default().render(&guest());
     for path in nodes.keys().filter(|path| (LAYOUT.rank)(path).order == 1) {
         let is_memory = path.starts_with("data/meminfo");
-        assert_eq!((LAYOUT.rank)(path).role == layout::Role::Cached, !is_memory, "{path}");
+        assert_eq!(
+            (LAYOUT.rank)(path).role == layout::Role::Cached,
+            !is_memory,
+            "{path}"
+        );
     }
 }
 
@@ -188,18 +211,35 @@ type Link<'a> = (u32, &'a str, Device, Option<u32>, Option<u32>, &'a str);
 
 fn network(links: &[Link]) -> Guest {
     let one = |(index, name, device, master, parent, ip): &Link| {
-        let addresses: Vec<_> = [(*ip, 24)].into_iter().filter(|(ip, _)| !ip.is_empty()).collect();
+        let addresses: Vec<_> = [(*ip, 24)]
+            .into_iter()
+            .filter(|(ip, _)| !ip.is_empty())
+            .collect();
         let interface = interface(name, *device, &addresses);
-        (*index, Interface { master: *master, parent: *parent, ..interface })
+        (
+            *index,
+            Interface {
+                master: *master,
+                parent: *parent,
+                ..interface
+            },
+        )
     };
-    Guest { interfaces: links.iter().map(one).collect(), ..Guest::default() }
+    Guest {
+        interfaces: links.iter().map(one).collect(),
+        ..Guest::default()
+    }
 }
 
 /// The addresses and where they are shown, without prefixes.
 fn addresses(schema: &mut Schema, guest: &Guest) -> Vec<String> {
     let nodes = schema.render_network(guest);
     let is_address = |path: &&Path| path.contains("/ipv") && !path.ends_with("/prefix");
-    nodes.keys().filter(is_address).map(|path| format!("{path} {}", nodes[path])).collect()
+    nodes
+        .keys()
+        .filter(is_address)
+        .map(|path| format!("{path} {}", nodes[path]))
+        .collect()
 }
 
 #[test]
@@ -208,7 +248,10 @@ fn addresses_are_shown_with_the_device_that_carries_them() {
     let cases: [(&[Link], &[&str]); 8] = [
         // A bridge over a VIF; the address of the VIF itself is nearer.
         (
-            &[(2, "eth0", Vif(0), Some(5), None, "10.0.0.9"), (5, "br0", Virtual, None, None, "10.0.0.1")],
+            &[
+                (2, "eth0", Vif(0), Some(5), None, "10.0.0.9"),
+                (5, "br0", Virtual, None, None, "10.0.0.1"),
+            ],
             &["attr/vif/0/ipv4/0 10.0.0.9", "attr/vif/0/ipv4/1 10.0.0.1"],
         ),
         // A bond over two.
@@ -254,17 +297,27 @@ fn addresses_are_shown_with_the_device_that_carries_them() {
         (&[(2, "eth0", Physical, None, None, "10.0.0.1")], &[]),
         // A VRF has a loopback address of its own.
         (
-            &[(2, "eth0", Vif(0), Some(3), None, "10.0.0.1"), (3, "vrf", Virtual, None, None, "127.0.0.1")],
+            &[
+                (2, "eth0", Vif(0), Some(3), None, "10.0.0.1"),
+                (3, "vrf", Virtual, None, None, "127.0.0.1"),
+            ],
             &["attr/vif/0/ipv4/0 10.0.0.1"],
         ),
         // Two that the host cannot tell apart.
         (
-            &[(2, "eth0", Vif(0), None, None, "10.0.0.1"), (3, "eth1", Vif(0), None, None, "10.0.0.2")],
+            &[
+                (2, "eth0", Vif(0), None, None, "10.0.0.1"),
+                (3, "eth1", Vif(0), None, None, "10.0.0.2"),
+            ],
             &["attr/vif/0/ipv4/0 10.0.0.1"],
         ),
     ];
     for (links, expected) in cases {
-        assert_eq!(addresses(&mut Schema::default(), &network(links)), expected, "{links:?}");
+        assert_eq!(
+            addresses(&mut Schema::default(), &network(links)),
+            expected,
+            "{links:?}"
+        );
     }
 }
 
@@ -275,15 +328,21 @@ fn what_is_down_carries_nothing() {
         (3, "br0", Device::Virtual, None, None, "10.0.0.2"),
         (4, "br0.5", Device::Virtual, None, Some(3), "10.0.0.3"),
     ];
-    for (down, expected) in
-        [(0, &["10.0.0.1", "10.0.0.2", "10.0.0.3"][..]), (2, &[]), (3, &["10.0.0.1"]), (4, &["10.0.0.1", "10.0.0.2"])]
-    {
+    for (down, expected) in [
+        (0, &["10.0.0.1", "10.0.0.2", "10.0.0.3"][..]),
+        (2, &[]),
+        (3, &["10.0.0.1"]),
+        (4, &["10.0.0.1", "10.0.0.2"]),
+    ] {
         let mut guest = network(&links);
         if let Some(interface) = guest.interfaces.get_mut(&down) {
             interface.is_up = false;
         }
         let shown = addresses(&mut Schema::default(), &guest);
-        let ips: Vec<_> = shown.iter().map(|line| line.rsplit_once(' ').unwrap().1).collect();
+        let ips: Vec<_> = shown
+            .iter()
+            .map(|line| line.rsplit_once(' ').unwrap().1)
+            .collect();
         assert_eq!(ips, expected, "{down} is down");
     }
 }
@@ -302,12 +361,18 @@ fn virtual_functions_are_known_by_the_hardware_address_they_came_with() {
     guest.interfaces.get_mut(&2).unwrap().permanent_mac = Some(own);
     guest.virtual_functions = [(7, own)].into();
     let mut schema = Schema::default();
-    let expected = ["xenserver/attr/net-sriov-vf/7/ipv4/0 10.0.0.1", "xenserver/attr/net-sriov-vf/7/ipv4/1 10.0.0.3"];
+    let expected = [
+        "xenserver/attr/net-sriov-vf/7/ipv4/0 10.0.0.1",
+        "xenserver/attr/net-sriov-vf/7/ipv4/1 10.0.0.3",
+    ];
     assert_eq!(addresses(&mut schema, &guest), expected);
     // Nothing else is told of it: that is for VIFs.
     assert_eq!(schema.render_network(&guest).len(), 2);
     guest.virtual_functions = [(7, of_the_bond)].into();
-    assert_eq!(addresses(&mut schema, &guest)[0], "xenserver/attr/net-sriov-vf/7/ipv4/0 10.0.0.2");
+    assert_eq!(
+        addresses(&mut schema, &guest)[0],
+        "xenserver/attr/net-sriov-vf/7/ipv4/0 10.0.0.2"
+    );
     guest.virtual_functions.clear();
     assert_eq!(addresses(&mut schema, &guest), [] as [&str; 0]);
 }
@@ -334,16 +399,34 @@ fn what_is_left_out() {
     };
     let cases = [
         (Filter::default(), &[0, 1, 2, 3][..]),
-        (Filter { temporary: false, ..Filter::default() }, &[0, 1, 2]),
-        (Filter { stacked: false, ..Filter::default() }, &[0, 3]),
+        (
+            Filter {
+                temporary: false,
+                ..Filter::default()
+            },
+            &[0, 1, 2],
+        ),
+        (
+            Filter {
+                stacked: false,
+                ..Filter::default()
+            },
+            &[0, 3],
+        ),
         (without("br0", "10.0.0.0/8"), &[1, 3]),
         (without("eth*", "::/0"), &[]),
         (without("nothing", "fd00::/8"), &[0, 1, 3]),
     ];
     for (filter, expected) in cases {
-        let expected: Vec<_> = expected.iter().map(|index| all[*index].rsplit_once(' ').unwrap().1).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|index| all[*index].rsplit_once(' ').unwrap().1)
+            .collect();
         let shown = addresses(&mut Schema::new(Name::Std, filter.clone()), &guest);
-        let ips: Vec<_> = shown.iter().map(|line| line.rsplit_once(' ').unwrap().1).collect();
+        let ips: Vec<_> = shown
+            .iter()
+            .map(|line| line.rsplit_once(' ').unwrap().1)
+            .collect();
         assert_eq!(ips, expected, "{filter:?}");
     }
     // What is left out takes the device's name along.
@@ -361,7 +444,10 @@ fn rfc_has_all_that_connects_to_the_outside() {
         (6, "veth1", Device::Virtual, Some(4), None, "10.1.1.1"),
     ]);
     let nodes = Schema::new(Name::Rfc, Filter::default()).render_network(&guest);
-    let without_macs: Tree = nodes.into_iter().filter(|(path, _)| !path.contains("/mac/")).collect();
+    let without_macs: Tree = nodes
+        .into_iter()
+        .filter(|(path, _)| !path.contains("/mac/"))
+        .collect();
     insta::assert_snapshot!(shown(&without_macs), @r"
     data/net/2 = eth0
     data/net/3 = ens5

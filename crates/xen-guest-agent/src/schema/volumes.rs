@@ -19,7 +19,9 @@ pub(super) struct Slots(BTreeMap<u32, String>);
 impl Slots {
     /// Takes an index that the store holds: the node `data/volumes/<n>/name`; anything else is passed over.
     pub(super) fn seed(&mut self, path: &Path, value: &str) {
-        let slot = path.strip_prefix(TOP).and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/name"));
+        let slot = path
+            .strip_prefix(TOP)
+            .and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/name"));
         if let Some(slot) = slot.and_then(|slot| slot.parse().ok()) {
             self.0.insert(slot, value.to_owned());
         }
@@ -41,7 +43,10 @@ impl Slots {
             }
             assigned.insert(next, volume);
         }
-        self.0 = assigned.iter().map(|(slot, volume)| (*slot, volume.name.clone())).collect();
+        self.0 = assigned
+            .iter()
+            .map(|(slot, volume)| (*slot, volume.name.clone()))
+            .collect();
         assigned
     }
 }
@@ -54,8 +59,14 @@ pub(super) fn render(volumes: &[Volume], slots: &mut Slots, nodes: &mut Nodes) {
         nodes.put_some(format_args!("{home}/name"), Some(&volume.name).filter(fits));
         nodes.put(format_args!("{home}/size"), volume.size);
         nodes.put_some(format_args!("{home}/free"), volume.free);
-        nodes.put_some(format_args!("{home}/filesystem"), volume.file_system.as_ref().filter(fits));
-        nodes.put_some(format_args!("{home}/mount_points/0"), volume.mount_point.as_ref().filter(fits));
+        nodes.put_some(
+            format_args!("{home}/filesystem"),
+            volume.file_system.as_ref().filter(fits),
+        );
+        nodes.put_some(
+            format_args!("{home}/mount_points/0"),
+            volume.mount_point.as_ref().filter(fits),
+        );
         nodes.put_some(format_args!("{home}/extents/0"), volume.disk.as_ref());
     }
 }
@@ -86,12 +97,21 @@ mod tests {
     }
 
     fn shown(tree: &Tree) -> String {
-        tree.iter().map(|(path, value)| format!("{path} = {value}")).collect::<Vec<_>>().join("\n")
+        tree.iter()
+            .map(|(path, value)| format!("{path} = {value}"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     #[test]
     fn volumes() {
-        let bare = Volume { free: None, file_system: None, mount_point: None, disk: None, ..volume("/dev/md0") };
+        let bare = Volume {
+            free: None,
+            file_system: None,
+            mount_point: None,
+            disk: None,
+            ..volume("/dev/md0")
+        };
         insta::assert_snapshot!(shown(&rendered(&[volume("/dev/xvda1(6f3c)"), bare], &mut Slots::default())), @r"
         data/volumes/0/extents/0 = xvda
         data/volumes/0/filesystem = xfs
@@ -126,26 +146,42 @@ mod tests {
         ] {
             let volumes: Vec<_> = names.iter().map(|name| volume(name)).collect();
             let assigned = slots.assign(&volumes);
-            let assigned: Vec<_> = assigned.iter().map(|(slot, volume)| format!("{slot}={}", volume.name)).collect();
+            let assigned: Vec<_> = assigned
+                .iter()
+                .map(|(slot, volume)| format!("{slot}={}", volume.name))
+                .collect();
             assert_eq!(assigned.join(" "), expected, "{names:?}");
         }
     }
 
     #[test]
     fn as_many_as_there_may_be_have_no_more_than_200_nodes() {
-        let volumes: Vec<_> = (0..MOST).map(|number| volume(&number.to_string())).collect();
+        let volumes: Vec<_> = (0..MOST)
+            .map(|number| volume(&number.to_string()))
+            .collect();
         let tree = rendered(&volumes, &mut Slots::default());
-        let above = |path: &Path| std::iter::successors(path.parent(), Path::parent).collect::<Vec<_>>();
-        let nodes: BTreeSet<_> = tree.keys().flat_map(|path| [vec![path.clone()], above(path)].concat()).collect();
+        let above =
+            |path: &Path| std::iter::successors(path.parent(), Path::parent).collect::<Vec<_>>();
+        let nodes: BTreeSet<_> = tree
+            .keys()
+            .flat_map(|path| [vec![path.clone()], above(path)].concat())
+            .collect();
         // `data` is not counted.
         assert_eq!(nodes.len() - 1, 199);
     }
 
     #[test]
     fn what_is_too_long_is_left_out() {
-        let long = |len| Volume { mount_point: Some("/".repeat(len)), ..volume("a") };
+        let long = |len| Volume {
+            mount_point: Some("/".repeat(len)),
+            ..volume("a")
+        };
         for (len, nodes) in [(VALUE_MAX, 6), (VALUE_MAX + 1, 5)] {
-            assert_eq!(rendered(&[long(len)], &mut Slots::default()).len(), nodes, "{len}");
+            assert_eq!(
+                rendered(&[long(len)], &mut Slots::default()).len(),
+                nodes,
+                "{len}"
+            );
         }
     }
 }

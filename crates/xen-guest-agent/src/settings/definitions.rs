@@ -192,7 +192,11 @@ impl Setting {
 
     /// What is wrong where one of the values of a list is.
     pub(super) fn has_wrong(&self, origin: &Origin, found: &str) -> Wrong {
-        Wrong::new(&format!("{origin}: {} has {found}; allowed: {}", self.key, self.allowed_word()))
+        Wrong::new(&format!(
+            "{origin}: {} has {found}; allowed: {}",
+            self.key,
+            self.allowed_word()
+        ))
     }
 
     fn form(&self) -> Form {
@@ -227,7 +231,10 @@ pub(super) fn nearest(key: &str) -> Option<String> {
         let near = |known, given| (known, given, setting.key.to_owned());
         [near(setting.key, key), near(name(setting.key), key_name)]
     });
-    let tables = SETTINGS.iter().map(Setting::table).filter(|table| !table.is_empty() && *table != key_table);
+    let tables = SETTINGS
+        .iter()
+        .map(Setting::table)
+        .filter(|table| !table.is_empty() && *table != key_table);
     let tables = tables.map(|table| (table, key_table, format!("the table {table}")));
     settings
         .chain(tables)

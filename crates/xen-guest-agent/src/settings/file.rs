@@ -26,14 +26,26 @@ pub(super) fn in_directory(directory: &Path) -> Result<Vec<PathBuf>, Wrong> {
         files.push(main);
     }
     let fragments = directory.join("conf.d");
-    let list = || fs::read_dir(&fragments)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<BTreeSet<_>>>();
-    let names =
-        if is_there(&fragments)? { list().map_err(|error| cannot_read(&fragments, &error))? } else { BTreeSet::new() };
+    let list = || {
+        fs::read_dir(&fragments)?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<io::Result<BTreeSet<_>>>()
+    };
+    let names = if is_there(&fragments)? {
+        list().map_err(|error| cannot_read(&fragments, &error))?
+    } else {
+        BTreeSet::new()
+    };
     let is_fragment = |name: &&OsString| {
         let name = name.to_string_lossy();
         name.ends_with(".toml") && !name.starts_with('.')
     };
-    files.extend(names.iter().filter(is_fragment).map(|name| fragments.join(name)));
+    files.extend(
+        names
+            .iter()
+            .filter(is_fragment)
+            .map(|name| fragments.join(name)),
+    );
     Ok(files)
 }
 
@@ -51,10 +63,15 @@ fn is_there(path: &Path) -> Result<bool, Wrong> {
 pub(super) fn read(path: &Path) -> Result<Vec<Given>, Wrong> {
     let absolute = std::path::absolute(path).map_err(|error| cannot_read(path, &error))?;
     let Some(name) = absolute.to_str() else {
-        return Err(Wrong::new(&format!("{}: the path is not UTF-8", path.display())));
+        return Err(Wrong::new(&format!(
+            "{}: the path is not UTF-8",
+            path.display()
+        )));
     };
     // Its errors name the file.
-    let bytes = Root::default().read(name, SIZE_MAX).map_err(|error| Wrong::new(&error.to_string()))?;
+    let bytes = Root::default()
+        .read(name, SIZE_MAX)
+        .map_err(|error| Wrong::new(&error.to_string()))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let start = bytes.get(..error.valid_up_to()).unwrap_or_default();
         Wrong::new(&format!("{}: not UTF-8", line_after(path, start)))
@@ -69,11 +86,16 @@ fn line_after(path: &Path, start: &[u8]) -> Origin {
 
 /// The same of its text; `path` is for messages.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, Wrong> {
-    let origin = |offset: usize| line_after(path, text.as_bytes().get(..offset).unwrap_or_default());
+    let origin =
+        |offset: usize| line_after(path, text.as_bytes().get(..offset).unwrap_or_default());
     let table = DeTable::parse(text).map_err(|error| {
         let span = error.span().unwrap_or(text.len()..text.len());
         let (origin, message) = (origin(span.start), error.message());
-        let key = if message == "duplicate key" { text.get(span).unwrap_or_default() } else { "" };
+        let key = if message == "duplicate key" {
+            text.get(span).unwrap_or_default()
+        } else {
+            ""
+        };
         Wrong::new(format!("{origin}: {message} {}", cut(key)).trim_end())
     })?;
     let mut leaves = Vec::new();
@@ -84,18 +106,39 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, Wrong> {
         let origin = origin(offset);
         let found = found(text, value);
         if SETTINGS.iter().any(|setting| setting.table() == key) {
-            return Err(Wrong::new(&format!("{origin}: {key} is {found}; allowed: a table")));
+            return Err(Wrong::new(&format!(
+                "{origin}: {key} is {found}; allowed: a table"
+            )));
         }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            let nearest = nearest(&key).map_or_else(String::new, |nearest| format!("; the nearest is {nearest}"));
-            return Err(Wrong::new(&format!("{origin}: there is no setting {}{nearest}", cut(&key))));
+            let nearest = nearest(&key)
+                .map_or_else(String::new, |nearest| format!("; the nearest is {nearest}"));
+            return Err(Wrong::new(&format!(
+                "{origin}: there is no setting {}{nearest}",
+                cut(&key)
+            )));
         };
-        let elements = if setting.is_list() { value.get_ref().as_array() } else { None };
-        if let Some(element) = elements.into_iter().flatten().find(|element| !element.get_ref().is_str()) {
+        let elements = if setting.is_list() {
+            value.get_ref().as_array()
+        } else {
+            None
+        };
+        if let Some(element) = elements
+            .into_iter()
+            .flatten()
+            .find(|element| !element.get_ref().is_str())
+        {
             return Err(setting.has_wrong(&origin, &self::found(text, element)));
         }
-        let (form, words) = words(value.get_ref()).map_or((None, Vec::new()), |(form, words)| (Some(form), words));
-        given.push(Given { setting, origin, form, words, found });
+        let (form, words) =
+            words(value.get_ref()).map_or((None, Vec::new()), |(form, words)| (Some(form), words));
+        given.push(Given {
+            setting,
+            origin,
+            form,
+            words,
+            found,
+        });
     }
     Ok(given)
 }
@@ -112,14 +155,22 @@ struct Leaf<'a> {
 /// All keys with values, through all tables. A table is a value where a setting should stand, or nothing is in it.
 fn flatten<'a>(table: &str, entries: &'a DeTable<'a>, leaves: &mut Vec<Leaf<'a>>) {
     for (name, value) in entries {
-        let key = if table.is_empty() { name.get_ref().to_string() } else { format!("{table}.{}", name.get_ref()) };
+        let key = if table.is_empty() {
+            name.get_ref().to_string()
+        } else {
+            format!("{table}.{}", name.get_ref())
+        };
         let is_table = SETTINGS.iter().any(|setting| setting.table() == key);
         let is_setting = SETTINGS.iter().any(|setting| setting.key == key);
         match value.get_ref() {
             DeValue::Table(entries) if is_table || !(is_setting || entries.is_empty()) => {
                 flatten(&key, entries, leaves);
             }
-            _ => leaves.push(Leaf { key, offset: name.span().start, value }),
+            _ => leaves.push(Leaf {
+                key,
+                offset: name.span().start,
+                value,
+            }),
         }
     }
 }
@@ -128,11 +179,16 @@ fn flatten<'a>(table: &str, entries: &'a DeTable<'a>, leaves: &mut Vec<Leaf<'a>>
 fn words(value: &DeValue<'_>) -> Option<(Form, Vec<String>)> {
     match value {
         DeValue::Boolean(is_on) => Some((Form::Switch, vec![is_on.to_string()])),
-        DeValue::Integer(number) if number.radix() == 10 => Some((Form::Number, vec![number.as_str().to_owned()])),
+        DeValue::Integer(number) if number.radix() == 10 => {
+            Some((Form::Number, vec![number.as_str().to_owned()]))
+        }
         DeValue::Float(number) => Some((Form::Number, vec![number.as_str().to_owned()])),
         DeValue::String(text) => Some((Form::Text, vec![text.to_string()])),
         DeValue::Array(values) => {
-            let words = values.iter().map(|value| value.get_ref().as_str().map(str::to_owned)).collect::<Option<_>>();
+            let words = values
+                .iter()
+                .map(|value| value.get_ref().as_str().map(str::to_owned))
+                .collect::<Option<_>>();
             words.map(|words| (Form::List, words))
         }
         DeValue::Integer(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,

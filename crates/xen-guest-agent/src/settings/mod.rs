@@ -174,14 +174,26 @@ impl Wrong {
 
 /// As much of it as fits into a line.
 fn cut(whole: &str) -> String {
-    let start: String = whole.chars().take_while(|char| !char.is_control()).take(FOUND_MAX).collect();
-    if start.len() < whole.len() { format!("{start}...") } else { start }
+    let start: String = whole
+        .chars()
+        .take_while(|char| !char.is_control())
+        .take(FOUND_MAX)
+        .collect();
+    if start.len() < whole.len() {
+        format!("{start}...")
+    } else {
+        start
+    }
 }
 
 /// It in one line: names of files, for example, may have control characters in them.
 fn visible(text: &str) -> String {
     let escape = |char: char| {
-        if char.is_control() { char.escape_unicode().to_string() } else { char.to_string() }
+        if char.is_control() {
+            char.escape_unicode().to_string()
+        } else {
+            char.to_string()
+        }
     };
     text.chars().map(escape).collect()
 }
@@ -202,23 +214,38 @@ struct Given {
 impl Given {
     fn new(setting: &'static Setting, origin: Origin, form: Form, words: Vec<String>) -> Self {
         let found = cut(&quote(&words.join(",")));
-        Given { setting, origin, form: Some(form), words, found }
+        Given {
+            setting,
+            origin,
+            form: Some(form),
+            words,
+            found,
+        }
     }
 
     fn apply(&self, settings: &mut Settings) -> Result<(), Wrong> {
         let value = (self.setting.field)(settings);
-        let is_form = self.form.is_some_and(|form| form == Form::Words || form == value.form());
+        let is_form = self
+            .form
+            .is_some_and(|form| form == Form::Words || form == value.form());
         if is_form && value.set(&self.words).is_some() {
             return Ok(());
         }
         if is_form && value.form() == Form::List {
             // What it has taken until then does not matter: wrong settings are not used.
-            if let Some(word) = self.words.iter().find(|word| value.set(std::slice::from_ref(word)).is_none()) {
+            if let Some(word) = self
+                .words
+                .iter()
+                .find(|word| value.set(std::slice::from_ref(word)).is_none())
+            {
                 return Err(self.setting.has_wrong(&self.origin, &cut(&quote(word))));
             }
         }
         let (origin, key, allowed) = (&self.origin, self.setting.key, value.allowed());
-        Err(Wrong::new(&format!("{origin}: {key} is {}; allowed: {allowed}", self.found)))
+        Err(Wrong::new(&format!(
+            "{origin}: {key} is {}; allowed: {allowed}",
+            self.found
+        )))
     }
 }
 
@@ -234,8 +261,14 @@ pub struct Sources {
 impl Sources {
     /// The root directory by the command line alone: for what must work where settings are wrong.
     pub fn root(&self) -> PathBuf {
-        let words = self.command_line.iter().find(|(setting, _)| setting.key == "root").map(|(_, words)| words);
-        words.and_then(|words| words.first()).map_or_else(|| Settings::default().root, PathBuf::from)
+        let words = self
+            .command_line
+            .iter()
+            .find(|(setting, _)| setting.key == "root")
+            .map(|(_, words)| words);
+        words
+            .and_then(|words| words.first())
+            .map_or_else(|| Settings::default().root, PathBuf::from)
     }
 
     /// Reads all of them.
@@ -250,7 +283,11 @@ impl Sources {
         self.load_from(&files, |name| std::env::var_os(name))
     }
 
-    fn load_from(&self, files: &[PathBuf], environment: impl Fn(&str) -> Option<OsString>) -> Result<Loaded, Wrong> {
+    fn load_from(
+        &self,
+        files: &[PathBuf],
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Loaded, Wrong> {
         let mut given = Vec::new();
         for path in files {
             given.extend(file::read(path)?);
@@ -261,14 +298,25 @@ impl Sources {
             };
             let origin = Origin::Environment(name);
             if let Some(word) = environment(name).filter(|word| !word.is_empty()) {
-                let word = word.into_string().map_err(|_| Wrong::new(&format!("{origin}: not UTF-8")))?;
+                let word = word
+                    .into_string()
+                    .map_err(|_| Wrong::new(&format!("{origin}: not UTF-8")))?;
                 given.push(Given::new(setting, origin, Form::Words, vec![word]));
             }
         }
         for (setting, words) in &self.command_line {
-            given.push(Given::new(setting, Origin::CommandLine, Form::Words, words.clone()));
+            given.push(Given::new(
+                setting,
+                Origin::CommandLine,
+                Form::Words,
+                words.clone(),
+            ));
         }
-        let mut loaded = Loaded { settings: Settings::default(), warning: None, origins: BTreeMap::new() };
+        let mut loaded = Loaded {
+            settings: Settings::default(),
+            warning: None,
+            origins: BTreeMap::new(),
+        };
         for given in given {
             match given.apply(&mut loaded.settings) {
                 Ok(()) => {}
@@ -307,7 +355,10 @@ impl Loaded {
                 let _ = writeln!(text, "\n[{table}]");
             }
             let (name, value) = (setting.name(), setting.to_toml(&self.settings));
-            let origin = self.origins.get(setting.key).map_or_else(|| "default".to_owned(), Origin::to_string);
+            let origin = self
+                .origins
+                .get(setting.key)
+                .map_or_else(|| "default".to_owned(), Origin::to_string);
             let _ = writeln!(text, "{name} = {value}  # {origin}");
         }
         text

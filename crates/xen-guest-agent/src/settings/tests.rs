@@ -15,7 +15,11 @@ fn load(text: &str) -> Result<Loaded, String> {
     let file = directory.path().join("config.toml");
     fs::write(&file, text).unwrap();
     let loaded = Sources::default().load_from(&[file], |_| None);
-    loaded.map_err(|wrong| wrong.to_string().replace(&format!("{}/", directory.path().display()), ""))
+    loaded.map_err(|wrong| {
+        wrong
+            .to_string()
+            .replace(&format!("{}/", directory.path().display()), "")
+    })
 }
 
 #[test]
@@ -23,21 +27,35 @@ fn later_sources_go_before_earlier_ones() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     fs::create_dir(directory.path().join("conf.d")).unwrap();
-    write("config.toml", "root = \"/1\"\nxenstore = \"device\"\nschema = \"rfc\"\nloglevel = \"off\"\nstderr = true");
-    write("conf.d/20-b.toml", "xenstore = \"socket\"\n[network]\nleave-out-interfaces = [\"b\"]\n");
-    write("conf.d/10-a.toml", "xenstore = \"socket=/a\"\nroot = \"/a\"\n[network]\nleave-out-interfaces = [\"a\"]\n");
+    write(
+        "config.toml",
+        "root = \"/1\"\nxenstore = \"device\"\nschema = \"rfc\"\nloglevel = \"off\"\nstderr = true",
+    );
+    write(
+        "conf.d/20-b.toml",
+        "xenstore = \"socket\"\n[network]\nleave-out-interfaces = [\"b\"]\n",
+    );
+    write(
+        "conf.d/10-a.toml",
+        "xenstore = \"socket=/a\"\nroot = \"/a\"\n[network]\nleave-out-interfaces = [\"a\"]\n",
+    );
     write("conf.d/.30-c.toml", "wrong");
     write("conf.d/30-c.toml~", "wrong");
     let files = file::in_directory(directory.path()).unwrap();
     let find = |key: &str| SETTINGS.iter().find(|setting| setting.key == key).unwrap();
-    let sources = Sources { file: None, command_line: vec![(find("loglevel"), vec!["debug".to_owned()])] };
+    let sources = Sources {
+        file: None,
+        command_line: vec![(find("loglevel"), vec!["debug".to_owned()])],
+    };
     let environment = |name: &str| match name {
         "RUST_LOG" => Some("warn".into()),
         "XENSTORE_SCHEMA" => Some("std".into()),
         _ => None,
     };
     let loaded = sources.load_from(&files, environment).unwrap();
-    let text = loaded.to_toml().replace(&directory.path().display().to_string(), "");
+    let text = loaded
+        .to_toml()
+        .replace(&directory.path().display().to_string(), "");
     insta::assert_snapshot!(text, @r#"
     stderr = true  # /config.toml:5
     loglevel = "debug"  # command line
@@ -64,7 +82,9 @@ fn later_sources_go_before_earlier_ones() {
     directory = "/etc/xen-guest-agent/services.d"  # default
     "#);
     // A variable that is set to nothing is not set.
-    let loaded = sources.load_from(&files, |_| Some(OsString::new())).unwrap();
+    let loaded = sources
+        .load_from(&files, |_| Some(OsString::new()))
+        .unwrap();
     assert_eq!(loaded.settings.schema, schema::Name::Rfc);
 }
 
@@ -73,11 +93,26 @@ fn without_files_all_is_as_by_default() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(file::in_directory(directory.path()), Ok(Vec::new()));
     let loaded = Sources::default().load_from(&[], |_| None).unwrap();
-    assert_eq!((loaded.settings, loaded.origins), (Settings::default(), BTreeMap::new()));
+    assert_eq!(
+        (loaded.settings, loaded.origins),
+        (Settings::default(), BTreeMap::new())
+    );
     // A file that was asked for must be there.
     let missing = directory.path().join("x");
-    let wrong = Sources { file: Some(missing.clone()), ..Sources::default() }.load().unwrap_err().to_string();
-    assert_eq!(wrong, format!("{}: No such file or directory (os error 2)", missing.display()));
+    let wrong = Sources {
+        file: Some(missing.clone()),
+        ..Sources::default()
+    }
+    .load()
+    .unwrap_err()
+    .to_string();
+    assert_eq!(
+        wrong,
+        format!(
+            "{}: No such file or directory (os error 2)",
+            missing.display()
+        )
+    );
 }
 
 #[test]
@@ -153,12 +188,28 @@ fn what_is_wrong_is_said_in_one_line() {
         ("stderr = true\nstderr = true", "2: duplicate key stderr".to_owned()),
     ];
     for (text, expected) in cases {
-        assert_eq!(load(text).unwrap_err(), format!("config.toml:{expected}"), "{text}");
+        assert_eq!(
+            load(text).unwrap_err(),
+            format!("config.toml:{expected}"),
+            "{text}"
+        );
     }
     let long = load(&format!("schema = \"{}\"", "x".repeat(500))).unwrap_err();
-    assert_eq!(long, format!("config.toml:1: schema is \"{}...; allowed: std or rfc", "x".repeat(59)));
+    assert_eq!(
+        long,
+        format!(
+            "config.toml:1: schema is \"{}...; allowed: std or rfc",
+            "x".repeat(59)
+        )
+    );
     let long = load(&format!("{} = 1", "schema".repeat(100_000))).unwrap_err();
-    assert_eq!(long, format!("config.toml:1: there is no setting {}...", "schema".repeat(10)));
+    assert_eq!(
+        long,
+        format!(
+            "config.toml:1: there is no setting {}...",
+            "schema".repeat(10)
+        )
+    );
 }
 
 #[test]
@@ -167,7 +218,10 @@ fn what_cannot_be_a_file_of_settings() {
     let at = |name: &str| directory.path().join(name);
     rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
     symlink("/dev/zero", at("endless")).unwrap();
-    fs::File::create(at("huge")).unwrap().set_len(1 << 40).unwrap();
+    fs::File::create(at("huge"))
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
     fs::write(at("latin-1"), b"# a\n# \xe4\n").unwrap();
     fs::write(at("line\nbreak"), "x = 1").unwrap();
     for (name, expected) in [
@@ -176,15 +230,28 @@ fn what_cannot_be_a_file_of_settings() {
         ("huge", "huge: larger than 1048576 bytes"),
         ("latin-1", "latin-1:2: not UTF-8"),
         ("line\nbreak", "line\\u{a}break:1: there is no setting x"),
-        ("missing\n", "missing\\u{a}: No such file or directory (os error 2)"),
+        (
+            "missing\n",
+            "missing\\u{a}: No such file or directory (os error 2)",
+        ),
     ] {
-        let wrong = Sources::default().load_from(&[at(name)], |_| None).unwrap_err().to_string();
+        let wrong = Sources::default()
+            .load_from(&[at(name)], |_| None)
+            .unwrap_err()
+            .to_string();
         assert_eq!(wrong, format!("{}/{expected}", directory.path().display()));
     }
     // Where a value comes from is a comment, which ends with the line.
     fs::write(at("line\nbreak"), "stderr = true").unwrap();
-    let shown = Sources::default().load_from(&[at("line\nbreak")], |_| None).unwrap().to_toml();
-    assert_eq!(load(&shown).unwrap().origins.len(), SETTINGS.len(), "{shown}");
+    let shown = Sources::default()
+        .load_from(&[at("line\nbreak")], |_| None)
+        .unwrap()
+        .to_toml();
+    assert_eq!(
+        load(&shown).unwrap().origins.len(),
+        SETTINGS.len(),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -194,23 +261,36 @@ fn a_link_to_nothing_was_meant_to_be_read() {
         let link = directory.path().join(name);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink("nowhere", &link).unwrap();
-        let wrong =
-            file::in_directory(directory.path()).and_then(|files| Sources::default().load_from(&files, |_| None));
+        let wrong = file::in_directory(directory.path())
+            .and_then(|files| Sources::default().load_from(&files, |_| None));
         let wrong = wrong.unwrap_err().to_string();
-        assert_eq!(wrong, format!("{}: No such file or directory (os error 2)", link.display()));
+        assert_eq!(
+            wrong,
+            format!("{}: No such file or directory (os error 2)", link.display())
+        );
     }
 }
 
 #[test]
 fn what_needs_a_restart_stays_until_then() {
     let old = Settings::default();
-    let text =
-        "xenstore = \"device\"\nroot = \"/x\"\nschema = \"rfc\"\nvolumes.enabled = true\nservices.directory = \"/y\"";
+    let text = "xenstore = \"device\"\nroot = \"/x\"\nschema = \"rfc\"\nvolumes.enabled = true\nservices.directory = \"/y\"";
     let new = load(text).unwrap().settings;
     let mut kept = new.clone();
-    let expected = ["xenstore = \"device\"", "root = \"/x\"", "volumes.enabled = true", "services.directory = \"/y\""];
+    let expected = [
+        "xenstore = \"device\"",
+        "root = \"/x\"",
+        "volumes.enabled = true",
+        "services.directory = \"/y\"",
+    ];
     assert_eq!(kept.keep_until_restart(&old), expected);
-    assert_eq!(kept, Settings { schema: schema::Name::Rfc, ..old.clone() });
+    assert_eq!(
+        kept,
+        Settings {
+            schema: schema::Name::Rfc,
+            ..old.clone()
+        }
+    );
     // Still so at the next reading; gone back, there is nothing to say.
     assert_eq!(new.clone().keep_until_restart(&kept), expected);
     assert_eq!(old.clone().keep_until_restart(&kept), [""; 0]);
@@ -218,30 +298,52 @@ fn what_needs_a_restart_stays_until_then() {
 
 #[test]
 fn where_the_wrong_value_is_not_in_a_file() {
-    let schema = SETTINGS.iter().find(|setting| setting.key == "schema").unwrap();
-    let sources = Sources { file: None, command_line: vec![(schema, vec!["a\nb".to_owned()])] };
+    let schema = SETTINGS
+        .iter()
+        .find(|setting| setting.key == "schema")
+        .unwrap();
+    let sources = Sources {
+        file: None,
+        command_line: vec![(schema, vec!["a\nb".to_owned()])],
+    };
     let wrong = sources.load_from(&[], |_| None).unwrap_err();
-    assert_eq!(wrong.to_string(), "command line: schema is \"a\\u000ab\"; allowed: std or rfc");
-    let wrong = Sources::default().load_from(&[], |name| (name == "XENSTORE_SCHEMA").then(|| "x".into()));
-    assert_eq!(wrong.unwrap_err().to_string(), "environment XENSTORE_SCHEMA: schema is \"x\"; allowed: std or rfc");
+    assert_eq!(
+        wrong.to_string(),
+        "command line: schema is \"a\\u000ab\"; allowed: std or rfc"
+    );
+    let wrong =
+        Sources::default().load_from(&[], |name| (name == "XENSTORE_SCHEMA").then(|| "x".into()));
+    assert_eq!(
+        wrong.unwrap_err().to_string(),
+        "environment XENSTORE_SCHEMA: schema is \"x\"; allowed: std or rfc"
+    );
 }
 
 #[test]
 fn what_the_environment_has_wrong() {
     let load = |name: &'static str, value: &[u8]| {
         let value = OsStr::from_bytes(value).to_owned();
-        let loaded = Sources::default().load_from(&[], |asked| (asked == name).then(|| value.clone()));
+        let loaded =
+            Sources::default().load_from(&[], |asked| (asked == name).then(|| value.clone()));
         loaded.map_err(|wrong| wrong.to_string())
     };
     for name in ["RUST_LOG", "XENSTORE_SCHEMA"] {
-        assert_eq!(load(name, b"\xff"), Err(format!("environment {name}: not UTF-8")));
+        assert_eq!(
+            load(name, b"\xff"),
+            Err(format!("environment {name}: not UTF-8"))
+        );
     }
     // env_logger takes these.
     for value in ["xenstore", "info/x"] {
         let loaded = load("RUST_LOG", value.as_bytes()).unwrap();
-        assert_eq!((loaded.settings, loaded.origins), (Settings::default(), BTreeMap::new()));
+        assert_eq!(
+            (loaded.settings, loaded.origins),
+            (Settings::default(), BTreeMap::new())
+        );
         let warning = loaded.warning.unwrap();
-        let start = format!("RUST_LOG is not used: environment RUST_LOG: loglevel is \"{value}\"; allowed: off, ");
+        let start = format!(
+            "RUST_LOG is not used: environment RUST_LOG: loglevel is \"{value}\"; allowed: off, "
+        );
         assert!(warning.starts_with(&start), "{warning}");
     }
     assert_eq!(load("RUST_LOG", b"warn").unwrap().warning, None);
@@ -259,7 +361,12 @@ fn what_is_shown_can_be_read_again() {
     assert_eq!(loaded.origins.len(), SETTINGS.len(), "each is set here");
     let default = Settings::default();
     for setting in &SETTINGS {
-        assert_ne!(setting.to_toml(&loaded.settings), setting.to_toml(&default), "{}", setting.key);
+        assert_ne!(
+            setting.to_toml(&loaded.settings),
+            setting.to_toml(&default),
+            "{}",
+            setting.key
+        );
     }
     assert_eq!(load(&loaded.to_toml()).unwrap().settings, loaded.settings);
     assert_eq!(loaded.settings.network.period, Duration::from_secs(7));
@@ -282,35 +389,63 @@ fn example() -> String {
             table = setting.table();
             writeln!(text, "\n[{table}]").unwrap();
         }
-        writeln!(text, "\n# {}.\n# Allowed: {}.", setting.doc, setting.allowed()).unwrap();
+        writeln!(
+            text,
+            "\n# {}.\n# Allowed: {}.",
+            setting.doc,
+            setting.allowed()
+        )
+        .unwrap();
         if let Some(variable) = setting.environment {
             writeln!(text, "# In the environment: {variable}.").unwrap();
         }
         if setting.needs_restart {
             writeln!(text, "# A change takes effect after a restart.").unwrap();
         }
-        writeln!(text, "#{} = {}", setting.name(), setting.to_toml(&Settings::default())).unwrap();
+        writeln!(
+            text,
+            "#{} = {}",
+            setting.name(),
+            setting.to_toml(&Settings::default())
+        )
+        .unwrap();
     }
     text
 }
 
 #[test]
 fn example_and_readme_have_all_settings_as_they_are() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../dist/etc/xen-guest-agent/config.toml");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../dist/etc/xen-guest-agent/config.toml"
+    );
     let text = fs::read_to_string(path).unwrap_or_default();
     assert_eq!(text, example(), "{path} should be:\n{}", example());
     assert!(text.lines().all(|line| line.len() <= 120));
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+    let readme =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
     for setting in &SETTINGS {
-        let row = format!("| `{}` | `{}` |", setting.key, setting.to_toml(&Settings::default()));
+        let row = format!(
+            "| `{}` | `{}` |",
+            setting.key,
+            setting.to_toml(&Settings::default())
+        );
         assert!(readme.contains(&row), "README.md has no {row}");
     }
     // It sets nothing; with the comments taken off, each setting to its default.
     assert_eq!(load(&text).unwrap().origins, BTreeMap::new());
-    let is_setting = |line: &str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
-    let lines = text.lines().map(|line| if is_setting(line) { &line[1..] } else { line });
+    let is_setting = |line: &str| {
+        line.strip_prefix('#')
+            .is_some_and(|rest| rest.starts_with(char::is_alphabetic))
+    };
+    let lines = text
+        .lines()
+        .map(|line| if is_setting(line) { &line[1..] } else { line });
     let loaded = load(&lines.collect::<Vec<_>>().join("\n")).unwrap();
-    assert_eq!((loaded.settings, loaded.origins.len()), (Settings::default(), SETTINGS.len()));
+    assert_eq!(
+        (loaded.settings, loaded.origins.len()),
+        (Settings::default(), SETTINGS.len())
+    );
 }
 
 #[test]
@@ -326,7 +461,10 @@ fn places() {
     ];
     for (text, place) in cases {
         assert_eq!(text.parse().ok(), place, "{text}");
-        assert!(place.is_none_or(|place| place.to_string() == text), "{text}");
+        assert!(
+            place.is_none_or(|place| place.to_string() == text),
+            "{text}"
+        );
     }
 }
 

@@ -65,7 +65,14 @@ pub(super) fn to_toml(value: &dyn Value) -> String {
     match value.form() {
         Form::Switch | Form::Number => words.concat(),
         Form::Text | Form::Words => quote(&words.concat()),
-        Form::List => format!("[{}]", words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(", ")),
+        Form::List => format!(
+            "[{}]",
+            words
+                .iter()
+                .map(|word| quote(word))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
     }
 }
 
@@ -124,7 +131,8 @@ impl Word for bool {
 
 impl Word for Place {
     const FORM: Form = Form::Text;
-    const ALLOWED: &str = "auto, device, socket, socket=PATH, or embedded for a try-out without Xen";
+    const ALLOWED: &str =
+        "auto, device, socket, socket=PATH, or embedded for a try-out without Xen";
 }
 
 impl Word for Levels {
@@ -142,7 +150,10 @@ impl Value for Duration {
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        let seconds = one(words)?.parse().ok().filter(|seconds| PERIODS.contains(seconds))?;
+        let seconds = one(words)?
+            .parse()
+            .ok()
+            .filter(|seconds| PERIODS.contains(seconds))?;
         *self = Duration::try_from_secs_f64(seconds).ok()?;
         Some(())
     }
@@ -165,7 +176,10 @@ impl Value for usize {
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        *self = one(words)?.parse().ok().filter(|nodes| NODES.contains(nodes))?;
+        *self = one(words)?
+            .parse()
+            .ok()
+            .filter(|nodes| NODES.contains(nodes))?;
         Some(())
     }
 
@@ -185,7 +199,9 @@ impl Value for PathBuf {
 
     fn set(&mut self, words: &[String]) -> Option<()> {
         // A daemon's working directory is nobody's, and no path has a NUL.
-        *self = one(words).filter(|path| path.starts_with('/') && !path.contains('\0'))?.into();
+        *self = one(words)
+            .filter(|path| path.starts_with('/') && !path.contains('\0'))?
+            .into();
         Some(())
     }
 
@@ -227,7 +243,10 @@ choices!(schema::Name, network::Mode);
 
 /// The name by which a choice is set.
 pub(crate) fn name(choice: &impl ValueEnum) -> String {
-    choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    choice
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default()
 }
 
 impl Value for Vec<Pattern> {
@@ -244,7 +263,11 @@ impl Value for Vec<Pattern> {
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        *self = words.iter().map(|word| Pattern::new(word)).collect::<Result<_, _>>().ok()?;
+        *self = words
+            .iter()
+            .map(|word| Pattern::new(word))
+            .collect::<Result<_, _>>()
+            .ok()?;
         Some(())
     }
 
@@ -267,7 +290,10 @@ impl Value for Vec<IpNet> {
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        let network = |word: &String| word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+        let network = |word: &String| {
+            word.parse()
+                .or_else(|_| word.parse::<IpAddr>().map(IpNet::from))
+        };
         *self = words.iter().map(network).collect::<Result<_, _>>().ok()?;
         Some(())
     }

@@ -27,12 +27,19 @@ struct Row {
 }
 
 fn document(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)).unwrap()
+    fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../docs")
+            .join(name),
+    )
+    .unwrap()
 }
 
 /// The text below a heading, up to the next.
 fn section<'a>(document: &'a str, heading: &str) -> &'a str {
-    let (_, text) = document.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    let (_, text) = document
+        .split_once(&format!("\n## {heading}\n"))
+        .unwrap_or_else(|| panic!("no {heading}"));
     text.split_once("\n## ").map_or(text, |(text, _)| text)
 }
 
@@ -42,7 +49,11 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn rows(section: &str) -> Vec<Row> {
-    section.lines().filter(|line| line.starts_with("| `")).map(row).collect()
+    section
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(row)
+        .collect()
 }
 
 /// `5`, or `5, first 2`.
@@ -53,8 +64,26 @@ fn worths(cell: &str) -> (u8, u8) {
 
 fn row(line: &str) -> Row {
     let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-    let [node, value, example, readers, since, stale, kept, order, worth] = cells[..] else { panic!("{line}") };
-    let only = |cell| quoted(cell).next().unwrap_or_else(|| panic!("{line}")).to_owned();
+    let [
+        node,
+        value,
+        example,
+        readers,
+        since,
+        stale,
+        kept,
+        order,
+        worth,
+    ] = cells[..]
+    else {
+        panic!("{line}")
+    };
+    let only = |cell| {
+        quoted(cell)
+            .next()
+            .unwrap_or_else(|| panic!("{line}"))
+            .to_owned()
+    };
     let (format, meaning) = value.split_once(": ").unwrap_or_else(|| panic!("{line}"));
     assert!(!meaning.is_empty() && !readers.is_empty(), "{line}");
     Row {
@@ -85,7 +114,9 @@ fn documented(schema: Name) -> Vec<Row> {
         Name::Std => rows(section(&std, "Nodes")),
         Name::Rfc => rows(section(&document("schema-rfc.md"), "Nodes")),
     };
-    own.into_iter().chain(rows(section(&std, "Nodes of both schemas"))).collect()
+    own.into_iter()
+        .chain(rows(section(&std, "Nodes of both schemas")))
+        .collect()
 }
 
 /// All that is published of all guests: a path, with the values that were seen there.
@@ -95,7 +126,11 @@ fn published(schema: Name) -> BTreeMap<String, BTreeSet<String>> {
         let mut harness = Harness::new(sample.guest, schema);
         let before = harness.nodes();
         harness.start();
-        for (path, value) in harness.nodes().into_iter().filter(|(path, _)| !before.contains_key(path)) {
+        for (path, value) in harness
+            .nodes()
+            .into_iter()
+            .filter(|(path, _)| !before.contains_key(path))
+        {
             all.entry(path).or_default().insert(value);
         }
     }
@@ -103,7 +138,8 @@ fn published(schema: Name) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 fn is_number(text: &str) -> bool {
-    text.parse::<u64>().is_ok_and(|number| number.to_string() == text)
+    text.parse::<u64>()
+        .is_ok_and(|number| number.to_string() == text)
 }
 
 fn version(text: &str) -> [u32; 3] {
@@ -113,12 +149,17 @@ fn version(text: &str) -> [u32; 3] {
 
 impl Row {
     fn fits(&self, path: &str) -> bool {
-        let (pattern, path): (Vec<_>, Vec<_>) = (self.pattern.split('/').collect(), path.split('/').collect());
+        let (pattern, path): (Vec<_>, Vec<_>) =
+            (self.pattern.split('/').collect(), path.split('/').collect());
         let fits = |(pattern, name): (&&str, &&str)| match *pattern {
             "<id>" | "<n>" | "<ifindex>" => is_number(name),
             "<m>" => is_number(name) && *name != "0",
-            "<service>" | "<key>" => name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_@".contains(&byte)),
-            "<address>" => name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'_'),
+            "<service>" | "<key>" => name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_@".contains(&byte)),
+            "<address>" => name
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit() || byte == b'_'),
             _ => pattern == name,
         };
         pattern.len() == path.len() && pattern.iter().zip(&path).all(fits)
@@ -130,9 +171,12 @@ impl Row {
             let fields: Vec<_> = value.split_whitespace().collect();
             value.len() == 24 && fields.len() == 5 && is_number(fields[2]) && is_number(fields[4])
         };
-        let follows = !self.pattern.ends_with("<address>") || path.ends_with(&value.replace(['.', ':'], "_"));
-        let is_ascii =
-            |most| (1..=most).contains(&value.len()) && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let follows =
+            !self.pattern.ends_with("<address>") || path.ends_with(&value.replace(['.', ':'], "_"));
+        let is_ascii = |most| {
+            (1..=most).contains(&value.len())
+                && value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        };
         follows
             && match self.format.as_str() {
                 "text" => is_ascii(255),
@@ -142,7 +186,9 @@ impl Row {
                 "number" | "KiB" | "bytes" => is_number(value),
                 "date" => is_stamp(value),
                 "IPv4 address" => value.parse::<Ipv4Addr>().is_ok(),
-                "IPv6 address" => value.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_string() == value),
+                "IPv6 address" => value
+                    .parse::<Ipv6Addr>()
+                    .is_ok_and(|ip| ip.to_string() == value),
                 "MAC address" => Mac::parse(value).is_some_and(|mac| mac.to_string() == value),
                 "`1`" => value == "1",
                 other => panic!("unknown format {other}"),
@@ -157,13 +203,22 @@ fn every_node_has_a_row_and_every_row_a_node() {
         let published = published(schema);
         for (path, values) in &published {
             let fitting: Vec<_> = rows.iter().filter(|row| row.fits(path)).collect();
-            let [row] = fitting[..] else { panic!("{schema:?}: {path} has {fitting:?}") };
+            let [row] = fitting[..] else {
+                panic!("{schema:?}: {path} has {fitting:?}")
+            };
             for value in values {
-                assert!(row.takes(path, value), "{schema:?}: {path} = {value}: {row:?}");
+                assert!(
+                    row.takes(path, value),
+                    "{schema:?}: {path} = {value}: {row:?}"
+                );
             }
             let path = xenstore::Path::new(path.as_str()).unwrap();
             let rank = (LAYOUT.rank)(&path);
-            assert_eq!((row.order, row.worth), (rank.order, (rank.worth, rank.worth_of_first)), "{path}");
+            assert_eq!(
+                (row.order, row.worth),
+                (rank.order, (rank.worth, rank.worth_of_first)),
+                "{path}"
+            );
             // Of services, those that the agent published itself are its own: no claim tells them from others.
             let held = match LAYOUT.claims.iter().find(|claim| claim.owns(&path)) {
                 Some(claim) => (claim.removes_stale, claim.kept),
@@ -173,10 +228,22 @@ fn every_node_has_a_row_and_every_row_a_node() {
             assert_eq!((row.removes_stale, row.kept), held, "{path}");
         }
         for row in rows {
-            assert!(published.keys().any(|path| row.fits(path)), "{schema:?}: nothing is published at {row:?}");
+            assert!(
+                published.keys().any(|path| row.fits(path)),
+                "{schema:?}: nothing is published at {row:?}"
+            );
             let home = row.pattern.rsplit_once('/').map_or("", |(home, _)| home);
-            assert!(row.takes(&format!("{home}/{}", row.example.replace(['.', ':'], "_")), &row.example), "{row:?}");
-            assert!(version(&row.since) <= version(env!("CARGO_PKG_VERSION")), "{row:?}");
+            assert!(
+                row.takes(
+                    &format!("{home}/{}", row.example.replace(['.', ':'], "_")),
+                    &row.example
+                ),
+                "{row:?}"
+            );
+            assert!(
+                version(&row.since) <= version(env!("CARGO_PKG_VERSION")),
+                "{row:?}"
+            );
         }
     }
 }
@@ -186,14 +253,20 @@ fn all_that_is_claimed_is_published_or_a_leftover() {
     let std = document("schema-std.md");
     let (leftovers, _) = section(&std, "Leftovers").split_once('.').unwrap();
     let mut leftovers: BTreeSet<_> = quoted(leftovers).collect();
-    let rows: Vec<_> = [Name::Std, Name::Rfc].into_iter().flat_map(documented).collect();
+    let rows: Vec<_> = [Name::Std, Name::Rfc]
+        .into_iter()
+        .flat_map(documented)
+        .collect();
     for claim in LAYOUT.claims {
         let node = format!("{}/{}", claim.parent, claim.child);
         let is_documented = rows.iter().any(|row| {
             let below = row.pattern.strip_prefix(&node);
             below.is_some_and(|rest| rest.is_empty() || (claim.is_tree && rest.starts_with('/')))
         });
-        assert!(is_documented != leftovers.remove(node.as_str()), "{claim:?}");
+        assert!(
+            is_documented != leftovers.remove(node.as_str()),
+            "{claim:?}"
+        );
     }
     assert_eq!(leftovers, BTreeSet::new(), "no longer claimed");
 }
@@ -203,7 +276,10 @@ fn the_watches() {
     // By what the agent asks for, its collectors' watches included.
     let mut harness = Harness::new(guests::all().remove(0).guest, Name::Std);
     harness.start();
-    let watches = harness.take_requests().into_iter().filter(|(kind, _)| *kind == xenstore::wire::Kind::WATCH);
+    let watches = harness
+        .take_requests()
+        .into_iter()
+        .filter(|(kind, _)| *kind == xenstore::wire::Kind::WATCH);
     let set: BTreeSet<_> = watches.map(|(_, path)| path).collect();
     let std = document("schema-std.md");
     let (first, _) = section(&std, "Watches").split_once(", where").unwrap();

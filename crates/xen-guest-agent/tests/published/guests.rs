@@ -19,20 +19,33 @@ pub(crate) struct Sample {
 
 /// The release files of a system in `tests/data/os`.
 pub(crate) fn distribution(system: &str) -> Distribution {
-    let root = Root::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/os").join(system));
+    let root = Root::new(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/data/os")
+            .join(system),
+    );
     distribution::read(&root).unwrap_or_else(|| panic!("{system}: nothing"))
 }
 
 /// An interface that is up, by its index. Addresses are networks such as `10.0.0.1/24`, with ` secondary` or ` unusable`
 /// behind one, and commas between them.
-pub(crate) fn interface(index: u32, name: &str, device: Device, addresses: &str) -> (u32, Interface) {
+pub(crate) fn interface(
+    index: u32,
+    name: &str,
+    device: Device,
+    addresses: &str,
+) -> (u32, Interface) {
     let last = name.bytes().fold(0, u8::wrapping_add);
     let interface = Interface {
         name: name.to_owned(),
         mac: Some(Mac([0, 0x16, 0x3e, 0, 0, last])),
         is_up: true,
         device,
-        addresses: addresses.split(", ").filter(|text| !text.is_empty()).map(address).collect(),
+        addresses: addresses
+            .split(", ")
+            .filter(|text| !text.is_empty())
+            .map(address)
+            .collect(),
         ..Interface::default()
     };
     (index, interface)
@@ -51,20 +64,40 @@ pub(crate) fn address(text: &str) -> Address {
 
 /// A port of a bridge or a bond.
 fn port(master: u32, (index, interface): (u32, Interface)) -> (u32, Interface) {
-    (index, Interface { master: Some(master), ..interface })
+    (
+        index,
+        Interface {
+            master: Some(master),
+            ..interface
+        },
+    )
 }
 
 /// A VLAN of another interface.
 fn vlan(parent: u32, (index, interface): (u32, Interface)) -> (u32, Interface) {
-    (index, Interface { parent: Some(parent), ..interface })
+    (
+        index,
+        Interface {
+            parent: Some(parent),
+            ..interface
+        },
+    )
 }
 
-fn guest<const N: usize>(system: &str, kernel: &str, host_name: &str, interfaces: [(u32, Interface); N]) -> Guest {
+fn guest<const N: usize>(
+    system: &str,
+    kernel: &str,
+    host_name: &str,
+    interfaces: [(u32, Interface); N],
+) -> Guest {
     Guest {
         distribution: Some(distribution(system)),
         kernel: kernel.to_owned(),
         host_name: Some(host_name.to_owned()),
-        memory: Some(Memory { total: 2_014_140, available: 1_503_220 }),
+        memory: Some(Memory {
+            total: 2_014_140,
+            available: 1_503_220,
+        }),
         balloon: true,
         interfaces: interfaces.into(),
         ..Guest::default()
@@ -72,7 +105,11 @@ fn guest<const N: usize>(system: &str, kernel: &str, host_name: &str, interfaces
 }
 
 fn sample(name: &'static str, main_address: Option<&'static str>, guest: Guest) -> Sample {
-    Sample { name, guest, main_address }
+    Sample {
+        name,
+        guest,
+        main_address,
+    }
 }
 
 /// All of them, the most usual first.
@@ -85,10 +122,21 @@ fn simple() -> Vec<Sample> {
     // Addresses of each kind, and what is optional.
     let addresses = "192.0.2.2/24, fe80::216:3eff:fe00:1/64, fd00::2/64, 2001:db8::2/64, 2001:db8::abcd/64 secondary, \
                      2001:db8::dad/64 unusable";
-    let debian = guest("debian-12", "6.1.0-18-amd64", "web1.example.org", [interface(2, "eth0", Vif(0), addresses)]);
+    let debian = guest(
+        "debian-12",
+        "6.1.0-18-amd64",
+        "web1.example.org",
+        [interface(2, "eth0", Vif(0), addresses)],
+    );
 
-    let facts = [("state".to_owned(), "running".to_owned()), ("version".to_owned(), "1.24.0".to_owned())];
-    let services = Services { facts: [("web".to_owned(), facts.into())].into(), former: BTreeSet::new() };
+    let facts = [
+        ("state".to_owned(), "running".to_owned()),
+        ("version".to_owned(), "1.24.0".to_owned()),
+    ];
+    let services = Services {
+        facts: [("web".to_owned(), facts.into())].into(),
+        former: BTreeSet::new(),
+    };
     let volume = Volume {
         name: "/dev/xvda1(6f9c2d5e-0a5c-4c0b-9d0a-9f8f6f1f9a10)".to_owned(),
         size: 10_737_418_240,
@@ -97,10 +145,16 @@ fn simple() -> Vec<Sample> {
         mount_point: Some("/".to_owned()),
         disk: Some("xvda".to_owned()),
     };
-    let debian = Guest { volumes: vec![volume], services, ..debian };
+    let debian = Guest {
+        volumes: vec![volume],
+        services,
+        ..debian
+    };
 
     // More addresses than one digit counts, and a container's network.
-    let mut addresses: Vec<_> = (2..13).map(|last| format!("10.0.0.{last}/24 secondary")).collect();
+    let mut addresses: Vec<_> = (2..13)
+        .map(|last| format!("10.0.0.{last}/24 secondary"))
+        .collect();
     addresses.insert(1, "10.0.0.1/24".to_owned());
     let ubuntu = guest(
         "ubuntu-22.04",
@@ -122,21 +176,34 @@ fn simple() -> Vec<Sample> {
         [
             interface(2, "enX1", Vif(10), "10.10.0.1/24"),
             interface(3, "enX0", Vif(2), "10.2.0.1/24"),
-            (index, Interface { is_up: false, ..down }),
+            (
+                index,
+                Interface {
+                    is_up: false,
+                    ..down
+                },
+            ),
         ],
     );
 
     // IPv6 alone.
     let addresses = "fe80::5/64, fd12::5/64, 2001:db8:6::5/64";
-    let tumbleweed =
-        guest("opensuse-tumbleweed", "6.10.5-1-default", "six.example.org", [interface(2, "eth0", Vif(0), addresses)]);
+    let tumbleweed = guest(
+        "opensuse-tumbleweed",
+        "6.10.5-1-default",
+        "six.example.org",
+        [interface(2, "eth0", Vif(0), addresses)],
+    );
 
     // Without os-release.
     let centos = guest(
         "centos-6",
         "2.6.32-754.el6.x86_64",
         "old",
-        [interface(2, "eth0", Vif(0), "10.0.6.1/32"), interface(3, "eth1", Vif(1), "169.254.3.1/16")],
+        [
+            interface(2, "eth0", Vif(0), "10.0.6.1/32"),
+            interface(3, "eth1", Vif(1), "169.254.3.1/16"),
+        ],
     );
     vec![
         sample("debian", Some("192.0.2.2"), debian),
@@ -184,11 +251,25 @@ fn stacked() -> Vec<Sample> {
         "arch",
         [
             port(4, interface(2, "eth0", Vif(1), "")),
-            (index, Interface { permanent_mac: Some(own), ..function }),
-            interface(4, "bond0", Virtual, "192.0.2.9/24, 192.0.2.10/24 secondary, 2001:db8:9::9/64, fe80::9/64"),
+            (
+                index,
+                Interface {
+                    permanent_mac: Some(own),
+                    ..function
+                },
+            ),
+            interface(
+                4,
+                "bond0",
+                Virtual,
+                "192.0.2.9/24, 192.0.2.10/24 secondary, 2001:db8:9::9/64, fe80::9/64",
+            ),
         ],
     );
-    let arch = Guest { virtual_functions: [(4, own)].into(), ..arch };
+    let arch = Guest {
+        virtual_functions: [(4, own)].into(),
+        ..arch
+    };
 
     // A VLAN on a bridge on a bond, and a name that is not ASCII.
     let nixos = guest(
@@ -213,22 +294,41 @@ fn stacked() -> Vec<Sample> {
 /// Of which less is known, or less is to be shown.
 fn odd() -> Vec<Sample> {
     // No balloon driver, and no address yet.
-    let alpine = guest("alpine-3.19", "6.6.14-0-virt", "localhost", [interface(2, "eth0", Vif(0), "")]);
-    let alpine = Guest { balloon: false, ..alpine };
+    let alpine = guest(
+        "alpine-3.19",
+        "6.6.14-0-virt",
+        "localhost",
+        [interface(2, "eth0", Vif(0), "")],
+    );
+    let alpine = Guest {
+        balloon: false,
+        ..alpine
+    };
 
     // A card that was passed through, which the host does not know, beside a VIF.
     let talos = guest(
         "talos",
         "6.6.28-talos",
         "talos-xyz",
-        [interface(2, "enX0", Vif(0), "10.5.0.2/24"), interface(3, "enp5s0", Physical, "10.6.0.2/24")],
+        [
+            interface(2, "enX0", Vif(0), "10.5.0.2/24"),
+            interface(3, "enp5s0", Physical, "10.6.0.2/24"),
+        ],
     );
 
     // Addresses by which nothing outside can be reached.
     let addresses = "fe80::77/64, 127.0.0.53/8, 10.0.9.9/24 unusable";
-    let flatcar = guest("flatcar", "6.1.77-flatcar", "core", [interface(2, "eth0", Vif(0), addresses)]);
+    let flatcar = guest(
+        "flatcar",
+        "6.1.77-flatcar",
+        "core",
+        [interface(2, "eth0", Vif(0), addresses)],
+    );
 
-    let unknown = Guest { kernel: "4.19.0".to_owned(), ..Guest::default() };
+    let unknown = Guest {
+        kernel: "4.19.0".to_owned(),
+        ..Guest::default()
+    };
     vec![
         sample("alpine", None, alpine),
         sample("talos", Some("10.5.0.2"), talos),

@@ -28,16 +28,26 @@ impl Harness {
         let mut store = Store::new();
         store.introduce_guest(DOMAIN, Toolstack::Xapi);
         for (id, mac) in &guest.virtual_functions {
-            store.write(format!("{HOME}/xenserver/device/net-sriov-vf/{id}/mac"), mac.to_string()).unwrap();
+            store
+                .write(
+                    format!("{HOME}/xenserver/device/net-sriov-vf/{id}/mac"),
+                    mac.to_string(),
+                )
+                .unwrap();
         }
         store.keep_requests(true);
-        Harness { server: Server::new(store), agent: agent(guest, schema), now: Duration::from_secs(100) }
+        Harness {
+            server: Server::new(store),
+            agent: agent(guest, schema),
+            now: Duration::from_secs(100),
+        }
     }
 
     /// Has the agent connect, for the first time or again, and publish.
     pub(crate) fn start(&mut self) {
         let stream = self.server.connect(DOMAIN).unwrap();
-        self.agent.connect(Ok(Connection::new(stream.into())), self.now);
+        self.agent
+            .connect(Ok(Connection::new(stream.into())), self.now);
         self.settle();
     }
 
@@ -52,7 +62,8 @@ impl Harness {
         loop {
             let before = self.server.store().requests(DOMAIN);
             for _ in 0..2 {
-                self.agent.advance(self.now, SystemTime::UNIX_EPOCH + self.now);
+                self.agent
+                    .advance(self.now, SystemTime::UNIX_EPOCH + self.now);
                 self.server.process();
                 self.agent.on_readable(self.now);
             }
@@ -88,20 +99,34 @@ impl Harness {
 
     /// The domain's nodes that have a value.
     pub(crate) fn nodes(&self) -> Nodes {
-        self.tree().into_iter().filter(|(_, value)| !value.is_empty()).collect()
+        self.tree()
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect()
     }
 
     /// The nodes of the domain that have no value and nothing below.
     pub(crate) fn empty_nodes(&self) -> Vec<String> {
         let tree = self.tree();
-        let is_above =
-            |path: &str| tree.keys().any(|other| other.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')));
-        tree.iter().filter(|(path, value)| value.is_empty() && !is_above(path)).map(|(path, _)| path.clone()).collect()
+        let is_above = |path: &str| {
+            tree.keys().any(|other| {
+                other
+                    .strip_prefix(path)
+                    .is_some_and(|rest| rest.starts_with('/'))
+            })
+        };
+        tree.iter()
+            .filter(|(path, value)| value.is_empty() && !is_above(path))
+            .map(|(path, _)| path.clone())
+            .collect()
     }
 
     /// Writes a node of the domain, as the toolstack or another agent would.
     pub(crate) fn write(&mut self, path: &str, value: &str) {
-        self.server.store_mut().write(format!("{HOME}/{path}"), value).unwrap();
+        self.server
+            .store_mut()
+            .write(format!("{HOME}/{path}"), value)
+            .unwrap();
         self.server.process();
     }
 
@@ -115,7 +140,10 @@ impl Harness {
     /// What the guest asked for since this was last called: kind of request and path.
     pub(crate) fn take_requests(&mut self) -> Vec<(xenstore::wire::Kind, String)> {
         let requests = self.server.store_mut().take_requests().into_iter();
-        requests.filter(|request| request.domain == DOMAIN).map(|request| (request.kind, request.path)).collect()
+        requests
+            .filter(|request| request.domain == DOMAIN)
+            .map(|request| (request.kind, request.path))
+            .collect()
     }
 }
 

@@ -37,7 +37,10 @@ pub(crate) const AGENTS: [(&str, Values); 5] = [
             ("data/volumes/0/filesystem", "ext4"),
             ("data/volumes/0/free", "8000000000"),
             ("data/volumes/0/mount_points/0", "/"),
-            ("data/volumes/0/name", "/dev/xvda1(6f9c2d5e-0a5c-4c0b-9d0a-9f8f6f1f9a10)"),
+            (
+                "data/volumes/0/name",
+                "/dev/xvda1(6f9c2d5e-0a5c-4c0b-9d0a-9f8f6f1f9a10)",
+            ),
             ("data/volumes/0/size", "10737418240"),
             ("data/volumes/1/extents/0", "/dev/sm/backend/a/b"),
             ("data/volumes/1/filesystem", "lvm2"),
@@ -169,7 +172,8 @@ fn of_former_agents_nothing_is_left_and_of_others_nothing_is_lost() {
     for Sample { guest, .. } in guests::all().into_iter().filter(is_meant) {
         for (name, nodes) in AGENTS {
             for schema in [Name::Std, Name::Rfc] {
-                let [mut fresh, mut harness] = [(); 2].map(|()| Harness::new(guest.clone(), schema));
+                let [mut fresh, mut harness] =
+                    [(); 2].map(|()| Harness::new(guest.clone(), schema));
                 for harness in [&mut fresh, &mut harness] {
                     for (path, value) in OTHERS {
                         harness.write(path, value);
@@ -188,17 +192,30 @@ fn of_former_agents_nothing_is_left_and_of_others_nothing_is_lost() {
 
 /// Whether there is what would be there without the former agent.
 fn check(what: &str, schema: Name, harness: &Harness, fresh: &Harness) {
-    let (found, expected) = (without_indices(harness.tree()), without_indices(fresh.tree()));
+    let (found, expected) = (
+        without_indices(harness.tree()),
+        without_indices(fresh.tree()),
+    );
     let differing: Vec<_> = found.symmetric_difference(&expected).collect();
     // Dates and figures of memory stay until there are others: a guest may have no figures.
     let stays = |node: &&&String| {
         let is_date = schema == Name::Rfc && node.starts_with("data/updated = ");
-        is_date || (node.starts_with("data/meminfo_") && !expected.iter().any(|own| own.starts_with("data/meminfo_")))
+        is_date
+            || (node.starts_with("data/meminfo_")
+                && !expected.iter().any(|own| own.starts_with("data/meminfo_")))
     };
-    assert!(differing.iter().all(|node| stays(&node)), "{what}: {differing:?}");
+    assert!(
+        differing.iter().all(|node| stays(&node)),
+        "{what}: {differing:?}"
+    );
     let empty = harness.empty_nodes();
     assert_eq!(empty, fresh.empty_nodes(), "{what}");
-    assert!(empty.iter().all(|path| !path.starts_with("attr/vif/") && !path.starts_with("data/net")), "{empty:?}");
+    assert!(
+        empty
+            .iter()
+            .all(|path| !path.starts_with("attr/vif/") && !path.starts_with("data/net")),
+        "{empty:?}"
+    );
 }
 
 /// An address keeps the index that a former agent gave it. With an index goes nothing but the address and its prefix.
@@ -206,8 +223,11 @@ fn without_indices(tree: Nodes) -> BTreeSet<String> {
     let one = |(path, value): (String, String)| {
         let is_slot = |part: &str| part.parse::<u32>().is_ok();
         let parts: Vec<_> = path.split('/').collect();
-        let is_address = |at: usize| at > 0 && matches!(parts[at - 1], "ipv4" | "ipv6") && is_slot(parts[at]);
-        let shown: Vec<_> = (0..parts.len()).map(|at| if is_address(at) { "n" } else { parts[at] }).collect();
+        let is_address =
+            |at: usize| at > 0 && matches!(parts[at - 1], "ipv4" | "ipv6") && is_slot(parts[at]);
+        let shown: Vec<_> = (0..parts.len())
+            .map(|at| if is_address(at) { "n" } else { parts[at] })
+            .collect();
         format!("{} = {value}", shown.join("/"))
     };
     tree.into_iter().map(one).collect()

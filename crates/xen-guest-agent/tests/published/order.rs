@@ -40,7 +40,10 @@ struct Observed {
 
 impl Observed {
     fn new(guest: Guest, schema: Name) -> Self {
-        Observed { harness: Harness::new(guest, schema), is_unannounced: false }
+        Observed {
+            harness: Harness::new(guest, schema),
+            is_unannounced: false,
+        }
     }
 
     /// Does something, and lets it be published. How many changes of copied nodes that made.
@@ -56,7 +59,10 @@ impl Observed {
                 Kind::WRITE => {
                     for (end, _) in path.match_indices('/') {
                         let above = &path[..end];
-                        assert!(there.contains(above) || !is_address(above), "{what}: {path} before {above}");
+                        assert!(
+                            there.contains(above) || !is_address(above),
+                            "{what}: {path} before {above}"
+                        );
                     }
                     there.insert(path.clone());
                     if WATCHED.iter().any(|start| path.starts_with(start)) {
@@ -64,7 +70,9 @@ impl Observed {
                     }
                 }
                 Kind::RM => there.retain(|node| {
-                    !Path::new(node.as_str()).unwrap().is_at_or_below(&Path::new(path.as_str()).unwrap())
+                    !Path::new(node.as_str())
+                        .unwrap()
+                        .is_at_or_below(&Path::new(path.as_str()).unwrap())
                 }),
                 _ => continue,
             }
@@ -73,7 +81,10 @@ impl Observed {
                 changes += 1;
             }
         }
-        assert!(!self.is_unannounced, "{what}: nothing watched is written after a copied node changed: {requests:?}");
+        assert!(
+            !self.is_unannounced,
+            "{what}: nothing watched is written after a copied node changed: {requests:?}"
+        );
         changes
     }
 
@@ -88,7 +99,8 @@ impl Observed {
 /// Whether readers take the node for an address: then it must never be there without one.
 fn is_address(path: &str) -> bool {
     let mut end = path.rsplit('/');
-    end.next().is_some_and(|slot| slot.parse::<u32>().is_ok()) && matches!(end.next(), Some("ipv4" | "ipv6"))
+    end.next().is_some_and(|slot| slot.parse::<u32>().is_ok())
+        && matches!(end.next(), Some("ipv4" | "ipv6"))
 }
 
 fn debian() -> Guest {
@@ -100,13 +112,21 @@ fn at_the_first_publication_all_is_there_before_the_last_watched_write() {
     for sample in guests::all() {
         let mut harness = Harness::new(sample.guest, Name::Std);
         harness.start();
-        let writes = harness.take_requests().into_iter().filter(|(kind, _)| *kind == Kind::WRITE);
+        let writes = harness
+            .take_requests()
+            .into_iter()
+            .filter(|(kind, _)| *kind == Kind::WRITE);
         let paths: Vec<_> = writes.map(|(_, path)| path).collect();
-        let first_watched = paths.iter().position(|path| !path.starts_with("data/")).unwrap();
+        let first_watched = paths
+            .iter()
+            .position(|path| !path.starts_with("data/"))
+            .unwrap();
         // Services and the date are watched themselves, and nobody waits for volumes.
         let free = ["data/service/", "data/updated", "data/volumes/"];
         let is_free = |path: &&String| free.iter().any(|start| path.starts_with(start));
-        let late = paths[first_watched..].iter().find(|path| path.starts_with("data/") && !is_free(path));
+        let late = paths[first_watched..]
+            .iter()
+            .find(|path| path.starts_with("data/") && !is_free(path));
         assert_eq!(late, None, "{}: {paths:?}", sample.name);
     }
 }
@@ -118,7 +138,9 @@ fn whatever_changes_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
     assert_eq!(observed.step("first publication", Harness::start), 7);
     let changes: [(&str, usize, Alter); 14] = [
-        ("kernel", 1, |guest| guest.kernel = "6.1.0-19-amd64".to_owned()),
+        ("kernel", 1, |guest| {
+            guest.kernel = "6.1.0-19-amd64".to_owned()
+        }),
         ("minor", 2, |guest| {
             let distribution = guest.distribution.as_mut().unwrap();
             distribution.minor = Some("6".to_owned());
@@ -128,18 +150,37 @@ fn whatever_changes_is_announced() {
             guest.distribution = Some(distribution("ubuntu-22.04"));
             guest.kernel = "5.15.0-91-generic".to_owned();
         }),
-        ("rolling", 4, |guest| guest.distribution = Some(distribution("arch"))),
-        ("unknown", 2, |guest| guest.distribution = None),
-        ("known", 4, |guest| guest.distribution = Some(distribution("talos"))),
-        ("host name", 1, |guest| guest.host_name = Some("web2.example.org".to_owned())),
-        ("domain", 1, |guest| guest.host_name = Some("web2.example.net".to_owned())),
-        ("no domain", 1, |guest| guest.host_name = Some("web2".to_owned())),
-        ("no host name", 1, |guest| guest.host_name = None),
-        ("memory", 0, |guest| guest.memory.as_mut().unwrap().available /= 2),
-        ("address added", 0, |guest| {
-            guest.interfaces.get_mut(&2).unwrap().addresses.push(address("192.0.2.77/24"));
+        ("rolling", 4, |guest| {
+            guest.distribution = Some(distribution("arch"))
         }),
-        ("addresses gone", 0, |guest| guest.interfaces.get_mut(&2).unwrap().addresses.clear()),
+        ("unknown", 2, |guest| guest.distribution = None),
+        ("known", 4, |guest| {
+            guest.distribution = Some(distribution("talos"))
+        }),
+        ("host name", 1, |guest| {
+            guest.host_name = Some("web2.example.org".to_owned())
+        }),
+        ("domain", 1, |guest| {
+            guest.host_name = Some("web2.example.net".to_owned())
+        }),
+        ("no domain", 1, |guest| {
+            guest.host_name = Some("web2".to_owned())
+        }),
+        ("no host name", 1, |guest| guest.host_name = None),
+        ("memory", 0, |guest| {
+            guest.memory.as_mut().unwrap().available /= 2
+        }),
+        ("address added", 0, |guest| {
+            guest
+                .interfaces
+                .get_mut(&2)
+                .unwrap()
+                .addresses
+                .push(address("192.0.2.77/24"));
+        }),
+        ("addresses gone", 0, |guest| {
+            guest.interfaces.get_mut(&2).unwrap().addresses.clear()
+        }),
         ("balloon driver gone", 0, |guest| guest.balloon = false),
     ];
     for (what, copied, alter) in changes {
@@ -151,7 +192,9 @@ fn whatever_changes_is_announced() {
 fn what_is_put_right_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
     observed.step("first publication", Harness::start);
-    let changed = observed.step("somebody changed a node", |harness| harness.write("data/os_name", "x"));
+    let changed = observed.step("somebody changed a node", |harness| {
+        harness.write("data/os_name", "x")
+    });
     assert_eq!(changed, 1);
     for path in ["data/host_name_dns", "data/os_uname", "data/os_minorver"] {
         let changed = observed.step(path, |harness| {
@@ -164,11 +207,16 @@ fn what_is_put_right_is_announced() {
         for path in ["data", "attr", "feature", "control"] {
             harness.remove(path);
         }
-        harness.server.store_mut().introduce_guest(DOMAIN, xenstore::embedded::Toolstack::Xapi);
+        harness
+            .server
+            .store_mut()
+            .introduce_guest(DOMAIN, xenstore::embedded::Toolstack::Xapi);
         harness.server.store_mut().resume(DOMAIN);
     });
     assert_eq!(changed, 7);
-    let changed = observed.step("resume", |harness| harness.server.store_mut().resume(DOMAIN));
+    let changed = observed.step("resume", |harness| {
+        harness.server.store_mut().resume(DOMAIN)
+    });
     assert_eq!(changed, 0);
 }
 
@@ -180,7 +228,10 @@ fn a_resume_is_announced_though_nothing_changed() {
     harness.take_requests();
     harness.server.store_mut().resume(DOMAIN);
     harness.pass(Duration::from_secs(5));
-    let requests = harness.take_requests().into_iter().filter(|(kind, _)| *kind == Kind::WRITE);
+    let requests = harness
+        .take_requests()
+        .into_iter()
+        .filter(|(kind, _)| *kind == Kind::WRITE);
     let paths: Vec<_> = requests.map(|(_, path)| path).collect();
     assert_eq!(paths, ["attr/PVAddons/Installed", "data/updated"]);
 }
@@ -189,9 +240,18 @@ fn a_resume_is_announced_though_nothing_changed() {
 fn a_switch_of_the_schema_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
     observed.step("first publication", Harness::start);
-    assert_eq!(observed.step("rfc", |harness| harness.restart(Name::Rfc)), 7);
-    assert_eq!(observed.step("std", |harness| harness.restart(Name::Std)), 7);
-    assert_eq!(observed.step("std again", |harness| harness.restart(Name::Std)), 0);
+    assert_eq!(
+        observed.step("rfc", |harness| harness.restart(Name::Rfc)),
+        7
+    );
+    assert_eq!(
+        observed.step("std", |harness| harness.restart(Name::Std)),
+        7
+    );
+    assert_eq!(
+        observed.step("std again", |harness| harness.restart(Name::Std)),
+        0
+    );
     for schema in [Name::Rfc, Name::Std] {
         let set = |harness: &mut Harness| harness.agent.set_schema(schema, Filter::default());
         assert_eq!(observed.step("without a restart", set), 7, "{schema:?}");
@@ -244,7 +304,11 @@ fn an_announcement_that_failed_is_made_up_for() {
         let path = Path::new("attr/PVAddons/Installed").unwrap();
         let is_announced = |harness: &mut Harness| {
             let requests = harness.take_requests();
-            let place = |path: &str| requests.iter().rposition(|request| *request == (Kind::WRITE, path.to_owned()));
+            let place = |path: &str| {
+                requests
+                    .iter()
+                    .rposition(|request| *request == (Kind::WRITE, path.to_owned()))
+            };
             (
                 place("data/os_uname").is_some(),
                 place("attr/PVAddons/Installed").is_some(),
@@ -252,7 +316,12 @@ fn an_announcement_that_failed_is_made_up_for() {
             )
         };
         harness.server.store_mut().faults.refuse = [Kind::WRITE, Kind::RM]
-            .map(|kind| Refusal { domain: DOMAIN, kind: Some(kind), path: path.clone(), code: code.clone() })
+            .map(|kind| Refusal {
+                domain: DOMAIN,
+                kind: Some(kind),
+                path: path.clone(),
+                code: code.clone(),
+            })
             .into();
         harness.take_requests();
         harness.agent.guest.kernel = "6.9".to_owned();
@@ -285,8 +354,15 @@ fn a_resume_is_announced_though_the_connection_breaks_before() {
         harness.pass(Duration::from_secs(5));
         losses += usize::from(harness.server.store().faults.drop_after.is_none());
         let requests = harness.take_requests();
-        let writes = requests.iter().filter(|(kind, _)| *kind == Kind::WRITE).map(|(_, path)| path.as_str());
-        assert_eq!(writes.collect::<Vec<_>>(), ["attr/PVAddons/Installed", "data/updated"], "after {served}");
+        let writes = requests
+            .iter()
+            .filter(|(kind, _)| *kind == Kind::WRITE)
+            .map(|(_, path)| path.as_str());
+        assert_eq!(
+            writes.collect::<Vec<_>>(),
+            ["attr/PVAddons/Installed", "data/updated"],
+            "after {served}"
+        );
     }
     assert_eq!(losses, 10);
 }
@@ -304,17 +380,36 @@ fn what_had_no_room_is_announced_once_it_has() {
     let one_more = |guest: &mut Guest| guest.host_name = Some("short.example.org".to_owned());
     assert_eq!(observed.change("a fact while room is short", one_more), 1);
     observed.harness.server.store_mut().faults.refuse.clear();
-    assert_eq!(observed.step("room again", |harness| harness.agent.compare()), 1);
-    assert_eq!(observed.harness.nodes()["data/os_name"], "Rocky Linux 9.3 (Blue Onyx)");
+    assert_eq!(
+        observed.step("room again", |harness| harness.agent.compare()),
+        1
+    );
+    assert_eq!(
+        observed.harness.nodes()["data/os_name"],
+        "Rocky Linux 9.3 (Blue Onyx)"
+    );
 }
 
 #[test]
 fn what_may_not_be_removed_is_announced_no_more_than_once() {
-    let mut harness = Harness::new(Guest { distribution: Some(distribution("arch")), ..debian() }, Name::Std);
+    let mut harness = Harness::new(
+        Guest {
+            distribution: Some(distribution("arch")),
+            ..debian()
+        },
+        Name::Std,
+    );
     harness.write("data/os_minorver", "1");
-    let of_the_host = [Permission { domain: 0, access: Access::Read }];
+    let of_the_host = [Permission {
+        domain: 0,
+        access: Access::Read,
+    }];
     let path = format!("/local/domain/{DOMAIN}/data/os_minorver");
-    harness.server.store_mut().set_permissions(path, &of_the_host).unwrap();
+    harness
+        .server
+        .store_mut()
+        .set_permissions(path, &of_the_host)
+        .unwrap();
     harness.start();
     harness.pass(Duration::from_secs(5));
     harness.take_requests();
@@ -325,7 +420,12 @@ fn what_may_not_be_removed_is_announced_no_more_than_once() {
 
 fn refuse(harness: &mut Harness, path: &str) {
     let path = Path::new(path).unwrap();
-    let refusal = Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path, code: ErrorCode::ENOSPC };
+    let refusal = Refusal {
+        domain: DOMAIN,
+        kind: Some(Kind::WRITE),
+        path,
+        code: ErrorCode::ENOSPC,
+    };
     harness.server.store_mut().faults.refuse = vec![refusal];
 }
 
@@ -355,10 +455,25 @@ fn step() -> impl Strategy<Value = Step> {
     let some = |texts: &'static [&'static str]| prop::sample::select(texts);
     let system = || some(&["debian-12", "ubuntu-22.04", "arch", "centos-6", "talos"]);
     let host_name = || some(&["a", "b.example.org", "b.example.net"]);
-    let ip = || some(&["10.0.0.1/24", "10.0.0.2/24 secondary", "2001:db8::1/64", "fe80::1/64"]);
+    let ip = || {
+        some(&[
+            "10.0.0.1/24",
+            "10.0.0.2/24 secondary",
+            "2001:db8::1/64",
+            "fe80::1/64",
+        ])
+    };
     let index = || 2..5_u32;
-    let ours =
-        || some(&["data/os_name", "data/host_name_dns", "attr/vif", "attr/vif/0/ipv4/0", "attr/PVAddons", "data/os"]);
+    let ours = || {
+        some(&[
+            "data/os_name",
+            "data/host_name_dns",
+            "attr/vif",
+            "attr/vif/0/ipv4/0",
+            "attr/PVAddons",
+            "data/os",
+        ])
+    };
     prop_oneof![
         3 => prop::option::weighted(0.9, system()).prop_map(Step::Distribution),
         2 => some(&["5.4", "6.1", "6.6"]).prop_map(Step::Kernel),

@@ -36,7 +36,9 @@ impl GuestMetrics {
     /// Reads the whole tree of a guest, as at an event of one of the watches.
     pub(crate) fn read(tree: &Nodes) -> Self {
         let fields = |pairs: Pairs| -> Map {
-            let pairs = pairs.iter().filter_map(|(path, key)| Some(((*key).to_owned(), tree.get(*path)?.clone())));
+            let pairs = pairs
+                .iter()
+                .filter_map(|(path, key)| Some(((*key).to_owned(), tree.get(*path)?.clone())));
             pairs.collect()
         };
         let tristate = |path: &str| match tree.get(path).map(String::as_str) {
@@ -51,7 +53,9 @@ impl GuestMetrics {
             ("attr/PVAddons/BuildVersion", "build"),
         ]);
         if !drivers_version.is_empty() {
-            drivers_version.entry("micro".to_owned()).or_insert_with(|| "-1".to_owned());
+            drivers_version
+                .entry("micro".to_owned())
+                .or_insert_with(|| "-1".to_owned());
         }
         let mut networks = networks(tree, "attr/vif");
         if list(tree, "attr/vif").is_empty() {
@@ -59,7 +63,8 @@ impl GuestMetrics {
         }
         networks.extend(self::networks(tree, "xenserver/attr/net-sriov-vf"));
         let services = tree.iter().filter_map(|(path, value)| {
-            Some((path.strip_prefix("data/service/")?, value)).filter(|(path, _)| path.split('/').count() == 2)
+            Some((path.strip_prefix("data/service/")?, value))
+                .filter(|(path, _)| path.split('/').count() == 2)
         });
         GuestMetrics {
             os_version: fields(&[
@@ -71,9 +76,17 @@ impl GuestMetrics {
             ]),
             drivers_version,
             networks,
-            memory: fields(&[("data/meminfo_free", "free"), ("data/meminfo_total", "total")]),
-            services: services.map(|(path, value)| (path.to_owned(), value.clone())).collect(),
-            netbios_name: fields(&[("data/host_name_dns", "host_name"), ("data/domain", "dns_domain")]),
+            memory: fields(&[
+                ("data/meminfo_free", "free"),
+                ("data/meminfo_total", "total"),
+            ]),
+            services: services
+                .map(|(path, value)| (path.to_owned(), value.clone()))
+                .collect(),
+            netbios_name: fields(&[
+                ("data/host_name_dns", "host_name"),
+                ("data/domain", "dns_domain"),
+            ]),
             can_use_hotplug_vif: tristate("feature/hotplug/vif"),
             can_use_hotplug_vbd: tristate("feature/hotplug/vbd"),
         }
@@ -93,16 +106,27 @@ impl GuestMetrics {
     /// What Xen Orchestra shows as the guest's address: the first IPv4 in the order of the keys as strings, else the first
     /// IPv6.
     pub(crate) fn main_address(&self) -> Option<IpAddr> {
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let is_known = |key: &str| match key.split('/').collect::<Vec<_>>()[..] {
             [id, "ip"] => is_number(id),
             [id, "ipv4" | "ipv6", slot] => is_number(id) && is_number(slot),
             _ => false,
         };
-        let values = self.networks.iter().filter(|(key, _)| is_known(key)).map(|(_, value)| value);
-        let addresses: Vec<IpAddr> =
-            values.flat_map(|value| value.split_whitespace()).filter_map(|ip| ip.parse().ok()).collect();
-        addresses.iter().find(|ip| ip.is_ipv4()).or(addresses.first()).copied()
+        let values = self
+            .networks
+            .iter()
+            .filter(|(key, _)| is_known(key))
+            .map(|(_, value)| value);
+        let addresses: Vec<IpAddr> = values
+            .flat_map(|value| value.split_whitespace())
+            .filter_map(|ip| ip.parse().ok())
+            .collect();
+        addresses
+            .iter()
+            .find(|ip| ip.is_ipv4())
+            .or(addresses.first())
+            .copied()
     }
 }
 
@@ -119,9 +143,22 @@ impl fmt::Display for GuestMetrics {
                 writeln!(f, "{name}: {key} = {value}")?;
             }
         }
-        writeln!(f, "drivers: {}", self.drivers().as_deref().unwrap_or("unknown"))?;
-        writeln!(f, "hotplug: vif {:?}, vbd {:?}", self.can_use_hotplug_vif, self.can_use_hotplug_vbd)?;
-        writeln!(f, "main address: {}", self.main_address().map_or("none".to_owned(), |ip| ip.to_string()))
+        writeln!(
+            f,
+            "drivers: {}",
+            self.drivers().as_deref().unwrap_or("unknown")
+        )?;
+        writeln!(
+            f,
+            "hotplug: vif {:?}, vbd {:?}",
+            self.can_use_hotplug_vif, self.can_use_hotplug_vbd
+        )?;
+        writeln!(
+            f,
+            "main address: {}",
+            self.main_address()
+                .map_or("none".to_owned(), |ip| ip.to_string())
+        )
     }
 }
 
@@ -145,10 +182,15 @@ fn networks(tree: &Nodes, home: &str) -> Map {
     for id in list(tree, home) {
         let device = format!("{home}/{id}");
         let mut found = Map::new();
-        for family in list(tree, &device).into_iter().filter(|name| name == "ipv4" || name == "ipv6") {
+        for family in list(tree, &device)
+            .into_iter()
+            .filter(|name| name == "ipv4" || name == "ipv6")
+        {
             let slots = list(tree, &format!("{device}/{family}"));
-            let mut numbered: Vec<(Option<u32>, String)> =
-                slots.into_iter().map(|slot| (slot.parse().ok(), slot)).collect();
+            let mut numbered: Vec<(Option<u32>, String)> = slots
+                .into_iter()
+                .map(|slot| (slot.parse().ok(), slot))
+                .collect();
             // They are only compared where there is more than one.
             if numbered.len() > 1 && numbered.iter().any(|(number, _)| number.is_none()) {
                 found.clear();
@@ -174,7 +216,9 @@ fn networks(tree: &Nodes, home: &str) -> Map {
 fn legacy_networks(tree: &Nodes) -> Map {
     let mut networks = Map::new();
     for name in list(tree, "attr") {
-        let id = ["eth", "xenbr", "eno", "ens", "emp", "enx"].iter().find_map(|start| name.strip_prefix(start));
+        let id = ["eth", "xenbr", "eno", "ens", "emp", "enx"]
+            .iter()
+            .find_map(|start| name.strip_prefix(start));
         if let (Some(id), Some(ip)) = (id, tree.get(&format!("attr/{name}/ip"))) {
             networks.insert(format!("{id}/ip"), ip.clone());
             networks.insert(format!("{id}/ipv4/0"), ip.clone());
@@ -199,26 +243,54 @@ fn how_networks_are_read() {
     let cases: [(Pairs, &str); 10] = [
         (&[("attr/vif/0/ipv4/0", "a")], "0/ip=a 0/ipv4/0=a"),
         // Gaps do no harm, and numbers are sorted as numbers.
-        (&[("attr/vif/0/ipv4/10", "b"), ("attr/vif/0/ipv4/9", "a")], "0/ip=a 0/ipv4/10=b 0/ipv4/9=a"),
-        (&[("attr/vif/0/ipv6/0", "x"), ("attr/vif/0/name", "eth0")], "0/ipv6/0=x"),
+        (
+            &[("attr/vif/0/ipv4/10", "b"), ("attr/vif/0/ipv4/9", "a")],
+            "0/ip=a 0/ipv4/10=b 0/ipv4/9=a",
+        ),
+        (
+            &[("attr/vif/0/ipv6/0", "x"), ("attr/vif/0/name", "eth0")],
+            "0/ipv6/0=x",
+        ),
         // What is no number loses the family and what was read before it.
-        (&[("attr/vif/0/ipv4/0", "a"), ("attr/vif/0/ipv6/0", "x"), ("attr/vif/0/ipv6/y", "y")], ""),
+        (
+            &[
+                ("attr/vif/0/ipv4/0", "a"),
+                ("attr/vif/0/ipv6/0", "x"),
+                ("attr/vif/0/ipv6/y", "y"),
+            ],
+            "",
+        ),
         (&[("attr/vif/0/ipv6/y", "y")], "0/ipv6/y=y"),
         // An address that was only made by what is below it.
-        (&[("attr/vif/0/ipv4/0/prefix", "24"), ("attr/vif/0/ipv4/1", "a")], "0/ip= 0/ipv4/0= 0/ipv4/1=a"),
+        (
+            &[
+                ("attr/vif/0/ipv4/0/prefix", "24"),
+                ("attr/vif/0/ipv4/1", "a"),
+            ],
+            "0/ip= 0/ipv4/0= 0/ipv4/1=a",
+        ),
         // The children of a sibling are taken for the node's own.
         (&[("attr/eth0/ip", "a"), ("attr/vifs/7", "")], ""),
-        (&[("attr/vif/0/ipv4/0", "a"), ("attr/vif/0/ipv4x/y", "b")], ""),
+        (
+            &[("attr/vif/0/ipv4/0", "a"), ("attr/vif/0/ipv4x/y", "b")],
+            "",
+        ),
         // Any child of attr/vif hides the old nodes.
         (&[("attr/eth0/ip", "a"), ("attr/vif/1", "")], ""),
         (
-            &[("attr/eth0/ip", "a"), ("xenserver/attr/net-sriov-vf/4/ipv4/0", "b")],
+            &[
+                ("attr/eth0/ip", "a"),
+                ("xenserver/attr/net-sriov-vf/4/ipv4/0", "b"),
+            ],
             "0/ip=a 0/ipv4/0=a 4/ip=b 4/ipv4/0=b",
         ),
     ];
     for (nodes, expected) in cases {
         let read = GuestMetrics::read(&tree(nodes)).networks;
-        let read: Vec<_> = read.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let read: Vec<_> = read
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         assert_eq!(read.join(" "), expected, "{nodes:?}");
     }
 }
@@ -226,12 +298,22 @@ fn how_networks_are_read() {
 #[test]
 fn how_versions_of_drivers_are_read() {
     let version = |values: Pairs| {
-        let paths: Vec<_> =
-            values.iter().map(|(name, value)| (format!("attr/PVAddons/{name}Version"), *value)).collect();
-        let nodes: Vec<_> = paths.iter().map(|(path, value)| (path.as_str(), *value)).collect();
+        let paths: Vec<_> = values
+            .iter()
+            .map(|(name, value)| (format!("attr/PVAddons/{name}Version"), *value))
+            .collect();
+        let nodes: Vec<_> = paths
+            .iter()
+            .map(|(path, value)| (path.as_str(), *value))
+            .collect();
         GuestMetrics::read(&tree(&nodes)).drivers()
     };
-    let all = [("Major", "1"), ("Minor", "2"), ("Micro", "3"), ("Build", "4")];
+    let all = [
+        ("Major", "1"),
+        ("Minor", "2"),
+        ("Micro", "3"),
+        ("Build", "4"),
+    ];
     assert_eq!(version(&all).as_deref(), Some("1.2.3-4"));
     assert_eq!(version(&all[..2]).as_deref(), Some("1.2.-1-undefined"));
     for (index, broken) in ["", "proto-0.4", "1.0", "x"].into_iter().enumerate() {
@@ -245,15 +327,41 @@ fn how_versions_of_drivers_are_read() {
 #[test]
 fn which_address_is_the_main_one() {
     let cases: [(Pairs, Option<&str>); 5] = [
-        (&[("0/ipv6/0", "2001:db8::1"), ("1/ipv4/3", "10.0.0.1")], Some("10.0.0.1")),
-        (&[("0/ipv6/1", "fe80::1"), ("0/ipv6/0", "2001:db8::1")], Some("2001:db8::1")),
-        (&[("10/ip", "10.0.0.10"), ("2/ip", "10.0.0.2")], Some("10.0.0.10")),
-        (&[("x/ip", "10.0.0.1"), ("0/ipv4/y", "10.0.0.2"), ("1/ip", " 10.0.0.3 10.0.0.4")], Some("10.0.0.3")),
+        (
+            &[("0/ipv6/0", "2001:db8::1"), ("1/ipv4/3", "10.0.0.1")],
+            Some("10.0.0.1"),
+        ),
+        (
+            &[("0/ipv6/1", "fe80::1"), ("0/ipv6/0", "2001:db8::1")],
+            Some("2001:db8::1"),
+        ),
+        (
+            &[("10/ip", "10.0.0.10"), ("2/ip", "10.0.0.2")],
+            Some("10.0.0.10"),
+        ),
+        (
+            &[
+                ("x/ip", "10.0.0.1"),
+                ("0/ipv4/y", "10.0.0.2"),
+                ("1/ip", " 10.0.0.3 10.0.0.4"),
+            ],
+            Some("10.0.0.3"),
+        ),
         (&[("0/ip", "")], None),
     ];
     for (networks, expected) in cases {
-        let networks = networks.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let metrics = GuestMetrics { networks, ..GuestMetrics::default() };
-        assert_eq!(metrics.main_address(), expected.map(|ip| ip.parse().unwrap()), "{metrics}");
+        let networks = networks
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let metrics = GuestMetrics {
+            networks,
+            ..GuestMetrics::default()
+        };
+        assert_eq!(
+            metrics.main_address(),
+            expected.map(|ip| ip.parse().unwrap()),
+            "{metrics}"
+        );
     }
 }

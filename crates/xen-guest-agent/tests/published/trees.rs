@@ -17,14 +17,28 @@ fn of_all_guests() {
             let before = harness.nodes();
             harness.start();
             writeln!(shown, "# {name}").unwrap();
-            for (path, value) in harness.nodes().iter().filter(|(path, _)| !before.contains_key(*path)) {
+            for (path, value) in harness
+                .nodes()
+                .iter()
+                .filter(|(path, _)| !before.contains_key(*path))
+            {
                 writeln!(shown, "{path} = {value}").unwrap();
             }
             let read = GuestMetrics::read(&harness.tree());
             writeln!(shown, "\n# {name}, as it is read\n{read}").unwrap();
-            assert_eq!(read.drivers().as_deref(), Some("1.1.0-1"), "{}", sample.name);
+            assert_eq!(
+                read.drivers().as_deref(),
+                Some("1.1.0-1"),
+                "{}",
+                sample.name
+            );
             let expected = sample.main_address.filter(|_| schema == Name::Std);
-            assert_eq!(read.main_address(), expected.map(|ip| ip.parse().unwrap()), "{}", sample.name);
+            assert_eq!(
+                read.main_address(),
+                expected.map(|ip| ip.parse().unwrap()),
+                "{}",
+                sample.name
+            );
         }
         insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
             insta::assert_snapshot!(sample.name, shown);

@@ -23,13 +23,20 @@ fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() 
     let published = |harness: &Harness| {
         let mut nodes = harness.published();
         // A date is as good as any other.
-        if let Some(date) = nodes.get_mut("data/updated").filter(|date| date.ends_with(" 1970")) {
+        if let Some(date) = nodes
+            .get_mut("data/updated")
+            .filter(|date| date.ends_with(" 1970"))
+        {
             date.replace_range(.., "a date");
         }
         nodes
     };
     let truth = published(&harness);
-    for node in truth.keys().map(String::as_str).chain(["attr/vif", "attr/PVAddons", "attr"]) {
+    for node in truth
+        .keys()
+        .map(String::as_str)
+        .chain(["attr/vif", "attr/PVAddons", "attr"])
+    {
         for remove in [true, false] {
             // What only stands above others has no value to be put right.
             if node == "attr" || (!remove && !truth.contains_key(node)) {
@@ -44,7 +51,10 @@ fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() 
             harness.agent.on_readable(harness.now);
             harness.pass(Duration::from_secs(2));
             let is_back = published(&harness) == truth;
-            assert!(is_back || !node.starts_with("attr"), "{node}, removed: {remove}");
+            assert!(
+                is_back || !node.starts_with("attr"),
+                "{node}, removed: {remove}"
+            );
             if !is_back {
                 harness.agent.on_news(News::All);
                 harness.agent.compare();
@@ -62,7 +72,9 @@ fn a_write_hidden_by_the_agents_own_event_is_found_with_the_next_comparison() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(10));
     harness.set_address(7);
-    harness.agent.advance(harness.now, std::time::SystemTime::UNIX_EPOCH);
+    harness
+        .agent
+        .advance(harness.now, std::time::SystemTime::UNIX_EPOCH);
     harness.server.process();
     // Of two events that are equal, C xenstored makes one if it was not read before the other.
     harness.store().faults.drop_events = true;
@@ -70,10 +82,16 @@ fn a_write_hidden_by_the_agents_own_event_is_found_with_the_next_comparison() {
     harness.store().faults.drop_events = false;
     harness.settle();
     harness.pass(Duration::from_secs(10));
-    assert_eq!(harness.read("attr/vif/0/ipv4/0").as_deref(), Some("10.9.9.9"));
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.9.9.9")
+    );
     harness.agent.compare();
     harness.settle();
-    assert_eq!(harness.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.7"));
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.1.7")
+    );
 }
 
 #[test]
@@ -96,13 +114,18 @@ fn a_quarrel_is_given_up_for_minutes_and_said_once() {
     assert!(requests < 2500, "{requests} requests in an hour");
     let lines = log::take();
     assert!(
-        lines.len() == 1 && lines[0].contains("keeps changing") && lines[0].contains("attr/vif/0/name"),
+        lines.len() == 1
+            && lines[0].contains("keeps changing")
+            && lines[0].contains("attr/vif/0/name"),
         "{lines:?}"
     );
     // What the guest itself tells is not held back meanwhile.
     harness.set_address(9);
     harness.pass(Duration::from_millis(10));
-    assert_eq!(harness.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.9"));
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.1.9")
+    );
     // After some quiet, all is as before.
     harness.pass(Duration::from_secs(1800));
     assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
@@ -161,8 +184,12 @@ fn what_somebody_changed_is_all_that_is_written() {
 fn an_event_after_a_failed_write_is_somebody_elses() {
     let mut harness = Harness::new(Toolstack::Xapi);
     let path = Path::new("attr/vif/0/name").unwrap();
-    harness.store().faults.refuse =
-        vec![Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path, code: ErrorCode::EACCES }];
+    harness.store().faults.refuse = vec![Refusal {
+        domain: DOMAIN,
+        kind: Some(Kind::WRITE),
+        path,
+        code: ErrorCode::EACCES,
+    }];
     harness.remove("attr/vif/0/name");
     harness.settle();
     assert_eq!(harness.agent.refused().count(), 1);
@@ -181,14 +208,23 @@ fn what_went_with_a_node_above_it_needs_no_removal() {
     let first = harness.agent.guest.interfaces[&2].addresses[0];
     harness.set_addresses(vec![first]);
     harness.settle();
-    assert_eq!((harness.requests(Kind::RM), harness.agent.left_out().count()), (1, 0));
+    assert_eq!(
+        (harness.requests(Kind::RM), harness.agent.left_out().count()),
+        (1, 0)
+    );
 }
 
 #[test]
 fn where_no_watch_could_be_set_all_is_compared() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-    let refusals = ["attr", "data/os_name", "data/net", "xenserver/attr/net-sriov-vf"].map(|path| Refusal {
+    let refusals = [
+        "attr",
+        "data/os_name",
+        "data/net",
+        "xenserver/attr/net-sriov-vf",
+    ]
+    .map(|path| Refusal {
         domain: DOMAIN,
         kind: Some(Kind::WATCH),
         path: Path::new(path).unwrap(),
@@ -248,16 +284,27 @@ fn a_domain_that_is_resumed_often_has_no_quarrel() {
         harness.settle();
     }
     let lines = log::take();
-    assert!(lines.len() == 15 && lines.iter().all(|line| line.contains("resumed")), "{lines:?}");
+    assert!(
+        lines.len() == 15 && lines.iter().all(|line| line.contains("resumed")),
+        "{lines:?}"
+    );
 }
 
 /// Two VIFs, and what is published of them below `attr`.
 fn two_vifs() -> (Harness, Vec<(String, String)>) {
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness.agent.guest.interfaces.insert(3, interface(Device::Vif(1), &["10.0.7.1", "2001:db8::7"]));
+    harness
+        .agent
+        .guest
+        .interfaces
+        .insert(3, interface(Device::Vif(1), &["10.0.7.1", "2001:db8::7"]));
     harness.agent.on_news(News::All);
     harness.pass(Duration::from_secs(60));
-    let nodes: Vec<_> = harness.published().into_iter().filter(|(node, _)| node.starts_with("attr/")).collect();
+    let nodes: Vec<_> = harness
+        .published()
+        .into_iter()
+        .filter(|(node, _)| node.starts_with("attr/"))
+        .collect();
     assert!(nodes.len() > 11, "{nodes:?}");
     (harness, nodes)
 }
@@ -304,11 +351,20 @@ fn a_quarrel_over_hundreds_of_nodes_is_one() {
         let mut rounds = 0;
         for second in 0..1200 {
             for other in 1..per_second {
-                harness.write(&format!("attr/vif/{}/name", 100 + (second * per_second + other) % 900), "theirs");
+                harness.write(
+                    &format!(
+                        "attr/vif/{}/name",
+                        100 + (second * per_second + other) % 900
+                    ),
+                    "theirs",
+                );
             }
             rounds += disturb(&mut harness, second * per_second);
         }
         // 32 nodes that are told apart, all others ten times, and from then on every two minutes.
-        assert!((8..=32 + 10 + 10).contains(&rounds), "put right {rounds} times in twenty minutes");
+        assert!(
+            (8..=32 + 10 + 10).contains(&rounds),
+            "put right {rounds} times in twenty minutes"
+        );
     }
 }

@@ -31,16 +31,35 @@ impl Machine {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("proc/sys/kernel")).unwrap();
         fs::create_dir_all(root.path().join("etc")).unwrap();
-        fs::write(root.path().join("etc/os-release"), "ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian 12\"\n").unwrap();
+        fs::write(
+            root.path().join("etc/os-release"),
+            "ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian 12\"\n",
+        )
+        .unwrap();
         set_host_name(root.path(), "web1");
         set_memory(root.path(), TOTAL / 2);
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-        let network = network::Settings { mode: network::Mode::Off, ..network::Settings::default() };
+        let network = network::Settings {
+            mode: network::Mode::Off,
+            ..network::Settings::default()
+        };
         let (files, guest) = (Root::new(root.path()), &mut harness.agent.guest);
-        let mut collectors = Collectors::open(files, VifNumbers::Index, network, PERIOD, guest, harness.now).unwrap();
+        let mut collectors = Collectors::open(
+            files,
+            VifNumbers::Index,
+            network,
+            PERIOD,
+            guest,
+            harness.now,
+        )
+        .unwrap();
         collectors.spread(DOMAIN, harness.now);
         harness.connect();
-        Machine { harness, collectors, root }
+        Machine {
+            harness,
+            collectors,
+            root,
+        }
     }
 
     /// Lets time pass; returns how often the agent woke up for a look.
@@ -53,7 +72,9 @@ impl Machine {
                 return looks;
             }
             self.harness.pass(next.saturating_sub(self.harness.now));
-            let look = self.collectors.look(&mut self.harness.agent.guest, self.harness.now);
+            let look = self
+                .collectors
+                .look(&mut self.harness.agent.guest, self.harness.now);
             if look.has_news {
                 self.harness.agent.on_news(News::All);
             }
@@ -67,7 +88,11 @@ impl Machine {
 }
 
 fn set_memory(root: &Path, available: u64) {
-    fs::write(root.join("proc/meminfo"), format!("MemTotal: {TOTAL} kB\nMemAvailable: {available} kB\n")).unwrap();
+    fs::write(
+        root.join("proc/meminfo"),
+        format!("MemTotal: {TOTAL} kB\nMemAvailable: {available} kB\n"),
+    )
+    .unwrap();
 }
 
 fn set_host_name(root: &Path, name: &str) {
@@ -78,10 +103,21 @@ fn set_host_name(root: &Path, name: &str) {
 fn an_idle_hour_is_six_comparisons() {
     let mut machine = Machine::new();
     machine.pass(HOUR);
-    assert_eq!(machine.harness.server.store().watches(DOMAIN), 6, "eight at most");
-    let (writes, all) = (machine.harness.requests(Kind::WRITE), machine.harness.all_requests());
+    assert_eq!(
+        machine.harness.server.store().watches(DOMAIN),
+        6,
+        "eight at most"
+    );
+    let (writes, all) = (
+        machine.harness.requests(Kind::WRITE),
+        machine.harness.all_requests(),
+    );
     assert_eq!(machine.pass(HOUR), 60);
-    assert_eq!(machine.harness.requests(Kind::WRITE) - writes, 6 * 2, "memory, every ten minutes");
+    assert_eq!(
+        machine.harness.requests(Kind::WRITE) - writes,
+        6 * 2,
+        "memory, every ten minutes"
+    );
     let all = machine.harness.all_requests() - all;
     println!("{all} requests in an idle hour");
     assert!(all <= 6 * 20, "{all} requests in an idle hour");
@@ -107,15 +143,32 @@ fn after_a_long_sleep_all_is_compared_and_nothing_made_up_for_many_times() {
     machine.harness.write("data/host_name_dns", "theirs");
     let requests = machine.harness.all_requests();
     machine.pass(Duration::from_secs(1));
-    assert_eq!(machine.harness.read("data/host_name_dns").as_deref(), Some("web1"));
+    assert_eq!(
+        machine.harness.read("data/host_name_dns").as_deref(),
+        Some("web1")
+    );
     // The name, the date before and after it, and the node that says so.
     let requests = machine.harness.all_requests() - requests;
-    assert!(requests <= one_comparison + 4, "{requests} requests, and {one_comparison} for a comparison");
+    assert!(
+        requests <= one_comparison + 4,
+        "{requests} requests, and {one_comparison} for a comparison"
+    );
     assert_eq!(machine.pass(HOUR), 60);
-    machine.harness.agent.guest.interfaces.get_mut(&2).unwrap().addresses.push(address("10.0.0.3"));
+    machine
+        .harness
+        .agent
+        .guest
+        .interfaces
+        .get_mut(&2)
+        .unwrap()
+        .addresses
+        .push(address("10.0.0.3"));
     machine.harness.agent.on_news(News::Network);
     machine.harness.pass(Duration::ZERO);
-    assert_eq!(machine.harness.read("attr/vif/0/ipv4/2").as_deref(), Some("10.0.0.3"));
+    assert_eq!(
+        machine.harness.read("attr/vif/0/ipv4/2").as_deref(),
+        Some("10.0.0.3")
+    );
 }
 
 #[test]
@@ -132,7 +185,10 @@ fn memory_is_written_once_a_minute_when_it_moves_by_a_hundredth() {
         }
         let writes = machine.harness.requests(Kind::WRITE) - writes;
         assert!(writes <= expected, "{writes} writes for steps of {step}");
-        assert_eq!(machine.harness.read("data/meminfo_free"), Some((available).to_string()));
+        assert_eq!(
+            machine.harness.read("data/meminfo_free"),
+            Some((available).to_string())
+        );
     }
 }
 
@@ -144,17 +200,27 @@ fn an_address_that_flaps_for_an_hour_is_five_writes_a_second() {
     let pause = Duration::from_millis(20);
     for number in 0..180_000_u32 {
         harness.set_address(u8::try_from(number % 2).unwrap());
-        if harness.agent.deadline().is_some_and(|deadline| deadline <= harness.now + pause) {
+        if harness
+            .agent
+            .deadline()
+            .is_some_and(|deadline| deadline <= harness.now + pause)
+        {
             harness.pass(pause);
         } else {
             harness.now += pause;
         }
     }
     let requests = harness.all_requests() - before;
-    assert!((15_000..=20 + 5 * 3600 + 1).contains(&requests), "{requests} requests");
+    assert!(
+        (15_000..=20 + 5 * 3600 + 1).contains(&requests),
+        "{requests} requests"
+    );
     harness.set_address(77);
     harness.pass(Duration::from_secs(1));
-    assert_eq!(harness.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.77"));
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.1.77")
+    );
 }
 
 #[test]
@@ -166,7 +232,10 @@ fn a_host_name_that_flaps_is_held_back_too() {
         // An odd number of names, since every second look would see the same otherwise.
         for part in 0..3 {
             set_host_name(machine.root.path(), &format!("web{}", (number + part) % 7));
-            if machine.collectors.on_host_name(&mut machine.harness.agent.guest) {
+            if machine
+                .collectors
+                .on_host_name(&mut machine.harness.agent.guest)
+            {
                 machine.harness.agent.on_news(News::All);
             }
             machine.harness.settle();
@@ -175,10 +244,16 @@ fn a_host_name_that_flaps_is_held_back_too() {
     }
     let writes = machine.harness.requests(Kind::WRITE) - writes;
     // No date, the name, the date, and the node that says so.
-    assert!(writes <= 4 * (20 + 5 * 360 + 1) + 2 * 7 && writes > 4 * 1000, "{writes} writes");
+    assert!(
+        writes <= 4 * (20 + 5 * 360 + 1) + 2 * 7 && writes > 4 * 1000,
+        "{writes} writes"
+    );
     machine.pass(Duration::from_secs(1));
     let name = fs::read_to_string(machine.root.path().join("proc/sys/kernel/hostname")).unwrap();
-    assert_eq!(machine.harness.read("data/host_name_dns").as_deref(), Some(name.trim()));
+    assert_eq!(
+        machine.harness.read("data/host_name_dns").as_deref(),
+        Some(name.trim())
+    );
 }
 
 /// An agent on a device, whose requests are done one by one, and the nodes of the domain without it.
@@ -194,7 +269,9 @@ fn world_of_a_device() -> (Harness, usize) {
 fn most_nodes(harness: &mut Harness) -> usize {
     let mut most = 0;
     for _ in 0..20_000 {
-        harness.agent.advance(harness.now, std::time::SystemTime::UNIX_EPOCH + harness.now);
+        harness
+            .agent
+            .advance(harness.now, std::time::SystemTime::UNIX_EPOCH + harness.now);
         harness.server.process();
         most = most.max(harness.server.store().owned_nodes(DOMAIN));
         harness.agent.on_readable(harness.now);
@@ -208,15 +285,39 @@ fn most_nodes(harness: &mut Harness) -> usize {
 #[test]
 fn the_budget_is_kept_while_addresses_move_to_another_vif() {
     let (mut harness, others) = world_of_a_device();
-    harness.agent.guest.interfaces.insert(3, interface(Device::Vif(1), &[]));
+    harness
+        .agent
+        .guest
+        .interfaces
+        .insert(3, interface(Device::Vif(1), &[]));
     harness.set_addresses(addresses(300));
     harness.pass(Duration::from_secs(5));
-    let all = std::mem::take(&mut harness.agent.guest.interfaces.get_mut(&2).unwrap().addresses);
-    harness.agent.guest.interfaces.get_mut(&3).unwrap().addresses = all;
+    let all = std::mem::take(
+        &mut harness
+            .agent
+            .guest
+            .interfaces
+            .get_mut(&2)
+            .unwrap()
+            .addresses,
+    );
+    harness
+        .agent
+        .guest
+        .interfaces
+        .get_mut(&3)
+        .unwrap()
+        .addresses = all;
     harness.agent.on_news(News::Network);
     let most = most_nodes(&mut harness);
-    assert!((others + 600..=others + 700).contains(&most), "{most} nodes, {others} of them others'");
-    assert_eq!(harness.read("attr/vif/1/ipv4/299").as_deref(), Some("10.1.1.50"));
+    assert!(
+        (others + 600..=others + 700).contains(&most),
+        "{most} nodes, {others} of them others'"
+    );
+    assert_eq!(
+        harness.read("attr/vif/1/ipv4/299").as_deref(),
+        Some("10.1.1.50")
+    );
 }
 
 #[test]
@@ -228,5 +329,8 @@ fn the_budget_is_kept_while_the_schema_changes() {
     assert_eq!(harness.agent.left_out().count(), 0);
     harness.agent.set_schema(Name::Rfc, Filter::default());
     let most = most_nodes(&mut harness);
-    assert!((others + 40..=others + 60).contains(&most), "{most} nodes, {others} of them others'");
+    assert!(
+        (others + 40..=others + 60).contains(&most),
+        "{most} nodes, {others} of them others'"
+    );
 }

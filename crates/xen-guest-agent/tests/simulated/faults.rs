@@ -20,10 +20,23 @@ use crate::log;
 const PLANS: u64 = 2000;
 
 /// Nodes of somebody else between those of the agent.
-const FOREIGN: [&str; 4] = ["data/ts", "attr/os/hotfixes", "data/service/web/url", "control/x"];
+const FOREIGN: [&str; 4] = [
+    "data/ts",
+    "attr/os/hotfixes",
+    "data/service/web/url",
+    "control/x",
+];
 
-const ADDRESSES: [&str; 8] =
-    ["10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.7", "2001:db8::1", "2001:db8::2", "fd00::1", "fe80::1"];
+const ADDRESSES: [&str; 8] = [
+    "10.0.0.1",
+    "10.0.0.2",
+    "10.0.0.3",
+    "192.0.2.7",
+    "2001:db8::1",
+    "2001:db8::2",
+    "fd00::1",
+    "fe80::1",
+];
 
 const NODES: [&str; 18] = [
     "attr/PVAddons",
@@ -102,7 +115,9 @@ impl Plan {
         let mut dice = Dice(seed);
         let toolstack = dice.of(&[Toolstack::Xapi, Toolstack::Libxl]);
         let mut guest = guest();
-        guest.interfaces.insert(3, interface(Device::Vif(1), &["10.0.0.3", "2001:db8::2"]));
+        guest
+            .interfaces
+            .insert(3, interface(Device::Vif(1), &["10.0.0.3", "2001:db8::2"]));
         let mut function = interface(Device::Physical, &["192.0.2.7"]);
         function.mac = Some(mac(0));
         guest.interfaces.insert(4, function);
@@ -113,7 +128,15 @@ impl Plan {
         harness.store().quotas.nodes_full = dice.of(&[ErrorCode::ENOSPC, ErrorCode::EQUOTA]);
         harness.store().faults.watch_replies_without_id = harness.is_device;
         let (functions, foreign) = (BTreeMap::new(), BTreeSet::new());
-        let mut plan = Plan { dice, harness, toolstack, functions, foreign, is_loud, was_refused: false };
+        let mut plan = Plan {
+            dice,
+            harness,
+            toolstack,
+            functions,
+            foreign,
+            is_loud,
+            was_refused: false,
+        };
         // Libxl's guests may not write it.
         plan.was_refused |= toolstack == Toolstack::Libxl;
         plan
@@ -134,13 +157,18 @@ impl Plan {
         let (dice_of_five, index) = (self.dice.below(6), self.dice.of(&[2, 2, 3, 4]));
         match dice_of_five {
             0 => {
-                let name = self.dice.of(&[None, Some("web1"), Some("web2.example.org")]);
+                let name = self
+                    .dice
+                    .of(&[None, Some("web1"), Some("web2.example.org")]);
                 self.guest().host_name = name.map(str::to_owned);
                 self.harness.agent.on_news(News::All);
             }
             1 => {
                 let available = u64::from(self.dice.below(1000));
-                self.guest().memory = Some(Memory { total: 1000, available });
+                self.guest().memory = Some(Memory {
+                    total: 1000,
+                    available,
+                });
                 self.harness.agent.on_news(News::All);
             }
             2 => {
@@ -182,10 +210,16 @@ impl Plan {
                 self.harness.write(node, "nonsense");
                 let path = format!("{}/{node}", self.harness.home());
                 // Whose they are must not matter where it is the toolstack's doing alone.
-                let owner = xenstore::Permission { domain: self.harness.domain, access: xenstore::Access::None };
+                let owner = xenstore::Permission {
+                    domain: self.harness.domain,
+                    access: xenstore::Access::None,
+                };
                 let mut path = path.as_str();
                 while path.len() > self.harness.home().len() && !self.is_the_toolstacks(path) {
-                    self.harness.store().set_permissions(path, &[owner]).unwrap();
+                    self.harness
+                        .store()
+                        .set_permissions(path, &[owner])
+                        .unwrap();
                     path = path.rsplit_once('/').unwrap().0;
                 }
             }
@@ -217,7 +251,10 @@ impl Plan {
     fn write_functions(&mut self) {
         self.harness.remove("xenserver/device/net-sriov-vf");
         for (id, mac) in self.functions.clone() {
-            self.harness.write(&format!("xenserver/device/net-sriov-vf/{id}/mac"), &mac.to_string());
+            self.harness.write(
+                &format!("xenserver/device/net-sriov-vf/{id}/mac"),
+                &mac.to_string(),
+            );
         }
     }
 
@@ -235,14 +272,21 @@ impl Plan {
                     Some(Kind::DIRECTORY),
                     Some(Kind::WATCH),
                 ]);
-                let names =
-                    ["EACCES", "EACCES", "EPERM", "ENOSPC", "EQUOTA", "E2BIG", "EIO", "EINVAL", "EBUSY", "ENEW"];
+                let names = [
+                    "EACCES", "EACCES", "EPERM", "ENOSPC", "EQUOTA", "E2BIG", "EIO", "EINVAL",
+                    "EBUSY", "ENEW",
+                ];
                 let code = ErrorCode::from_name(self.dice.of(&names));
                 let path = self.dice.of(&REFUSED);
                 self.was_refused |= matches!(code, ErrorCode::EACCES | ErrorCode::EPERM);
                 self.say(|| format!("{kind:?} {path} is {code}"));
                 let path = Path::new(path).unwrap();
-                self.harness.store().faults.refuse.push(Refusal { domain, kind, path, code });
+                self.harness.store().faults.refuse.push(Refusal {
+                    domain,
+                    kind,
+                    path,
+                    code,
+                });
             }
             2 | 3 => {
                 self.say(|| "nothing is refused".to_owned());
@@ -273,7 +317,11 @@ impl Plan {
 
     /// The domain moves, and has a tree of its own again.
     fn move_domain(&mut self) {
-        let (from, to) = (self.harness.domain, self.dice.of(&[self.harness.domain, self.harness.domain % 60_000 + 1]));
+        let (from, to) = (
+            self.harness.domain,
+            self.dice
+                .of(&[self.harness.domain, self.harness.domain % 60_000 + 1]),
+        );
         self.say(|| format!("domain {from} becomes {to}"));
         self.harness.store().introduce_guest(to, self.toolstack);
         self.harness.domain = to;
@@ -308,7 +356,10 @@ impl Plan {
             0 => {}
             1 => self.harness.server.process(),
             2 => self.harness.agent.on_readable(now),
-            3 => self.harness.agent.advance(now, std::time::SystemTime::UNIX_EPOCH + now),
+            3 => self
+                .harness
+                .agent
+                .advance(now, std::time::SystemTime::UNIX_EPOCH + now),
             4 => self.harness.settle(),
             5 | 6 => {
                 let time = Duration::from_millis(self.dice.throw() % 3000);
@@ -335,7 +386,11 @@ impl Plan {
         self.check(&remaining);
         let lines = log::take();
         let most = usize::try_from(steps).unwrap() * 6 + 12;
-        assert!(lines.len() <= most, "{} lines of the log in {steps} steps: {lines:#?}", lines.len());
+        assert!(
+            lines.len() <= most,
+            "{} lines of the log in {steps} steps: {lines:#?}",
+            lines.len()
+        );
     }
 
     /// Ends the faults, but for some refusals. Returns what those are about.
@@ -353,7 +408,12 @@ impl Plan {
             remaining = vec![self.dice.of(&REFUSED), self.dice.of(&REFUSED)];
             let refusal = |path: &&str| {
                 let (kind, path) = (Some(Kind::WRITE), Path::new(*path).unwrap());
-                Refusal { domain, kind, path, code: ErrorCode::EACCES }
+                Refusal {
+                    domain,
+                    kind,
+                    path,
+                    code: ErrorCode::EACCES,
+                }
             };
             self.harness.store().faults.refuse = remaining.iter().map(refusal).collect();
             self.was_refused = true;
@@ -372,11 +432,15 @@ impl Plan {
 
     fn check(&mut self, remaining: &[&str]) {
         let is_refused = |path: &str| {
-            remaining
-                .iter()
-                .any(|top| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+            remaining.iter().any(|top| {
+                path.strip_prefix(top)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
         };
-        let (mut truth, mut published) = (self.harness.truth(&self.functions), self.harness.published());
+        let (mut truth, mut published) = (
+            self.harness.truth(&self.functions),
+            self.harness.published(),
+        );
         for nodes in [&mut truth, &mut published] {
             nodes.retain(|path, _| !is_refused(path));
         }
@@ -388,7 +452,11 @@ impl Plan {
         self.harness.comparison = None;
         let requests = self.harness.all_requests();
         self.harness.pass(Duration::from_secs(500));
-        assert_eq!(self.harness.all_requests(), requests, "requests of a quiet guest");
+        assert_eq!(
+            self.harness.all_requests(),
+            requests,
+            "requests of a quiet guest"
+        );
     }
 }
 
@@ -398,7 +466,11 @@ fn mac(last: u8) -> Mac {
 
 #[test]
 fn every_plan_ends_in_the_truth() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().expect("a number"))
+    };
     if let Some(seed) = number("SEED") {
         return Plan::new(seed, true).run();
     }

@@ -22,12 +22,19 @@ const COMPARISON: Duration = Duration::from_secs(600);
 const TURNS: usize = 1000;
 
 pub(crate) fn address(ip: &str) -> Address {
-    Address { ip: ip.parse().unwrap(), prefix: 24, is_secondary: false, is_usable: true }
+    Address {
+        ip: ip.parse().unwrap(),
+        prefix: 24,
+        is_secondary: false,
+        is_usable: true,
+    }
 }
 
 /// So many, none like another.
 pub(crate) fn addresses(count: u32) -> Vec<Address> {
-    (0..count).map(|number| address(&format!("10.1.{}.{}", number / 250, number % 250 + 1))).collect()
+    (0..count)
+        .map(|number| address(&format!("10.1.{}.{}", number / 250, number % 250 + 1)))
+        .collect()
 }
 
 pub(crate) fn interface(device: Device, addresses: &[&str]) -> Interface {
@@ -45,7 +52,10 @@ pub(crate) fn guest() -> Guest {
     Guest {
         kernel: "6.1.0".to_owned(),
         host_name: Some("web1".to_owned()),
-        memory: Some(Memory { total: 1000, available: 500 }),
+        memory: Some(Memory {
+            total: 1000,
+            available: 500,
+        }),
         interfaces: [(2, interface(Device::Vif(0), &["10.0.0.1", "10.0.0.2"]))].into(),
         ..Guest::default()
     }
@@ -90,7 +100,11 @@ impl Harness {
     pub(crate) fn connect(&mut self) {
         let stream = self.server.connect(self.domain).unwrap();
         stream.set_nonblocking(true).unwrap();
-        let transport = if self.is_device { Transport::from_device(stream.into(), "a device") } else { stream.into() };
+        let transport = if self.is_device {
+            Transport::from_device(stream.into(), "a device")
+        } else {
+            stream.into()
+        };
         self.agent.connect(Ok(Connection::new(transport)), self.now);
         self.settle();
     }
@@ -112,17 +126,25 @@ impl Harness {
     /// Lets agent and store talk until neither has anything to say.
     pub(crate) fn settle(&mut self) {
         for _ in 0..TURNS {
-            let before = (self.server.store().requests(self.domain), self.agent.connection().is_some());
+            let before = (
+                self.server.store().requests(self.domain),
+                self.agent.connection().is_some(),
+            );
             for _ in 0..2 {
-                self.agent.advance(self.now, SystemTime::UNIX_EPOCH + self.now);
+                self.agent
+                    .advance(self.now, SystemTime::UNIX_EPOCH + self.now);
                 self.server.process();
                 self.agent.on_readable(self.now);
             }
-            self.agent.advance(self.now, SystemTime::UNIX_EPOCH + self.now);
+            self.agent
+                .advance(self.now, SystemTime::UNIX_EPOCH + self.now);
             self.server.process();
             let is_owed = self.agent.connection().is_some_and(Connection::is_waiting);
             let is_held = self.server.store().faults.hold_replies;
-            let now = (self.server.store().requests(self.domain), self.agent.connection().is_some());
+            let now = (
+                self.server.store().requests(self.domain),
+                self.agent.connection().is_some(),
+            );
             if now == before && (is_held || !is_owed) {
                 return;
             }
@@ -133,7 +155,11 @@ impl Harness {
     /// Lets time pass, with all that the agent wants to do in it.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(next) = [self.agent.deadline(), self.comparison].into_iter().flatten().min() {
+        while let Some(next) = [self.agent.deadline(), self.comparison]
+            .into_iter()
+            .flatten()
+            .min()
+        {
             if next > end {
                 break;
             }
@@ -148,7 +174,10 @@ impl Harness {
             }
             self.settle();
             let deadline = self.agent.deadline();
-            assert!(deadline.is_none_or(|deadline| deadline > self.now), "a deadline that never ends: {deadline:?}");
+            assert!(
+                deadline.is_none_or(|deadline| deadline > self.now),
+                "a deadline that never ends: {deadline:?}"
+            );
         }
         self.now = end;
         self.settle();
@@ -159,7 +188,10 @@ impl Harness {
     }
 
     pub(crate) fn read(&self, path: &str) -> Option<String> {
-        let value = self.server.store().read(format!("{}/{path}", self.home()))?;
+        let value = self
+            .server
+            .store()
+            .read(format!("{}/{path}", self.home()))?;
         Some(String::from_utf8(value.to_vec()).unwrap())
     }
 
@@ -214,9 +246,14 @@ impl Harness {
 
     /// What should be there.
     pub(crate) fn truth(&self, functions: &BTreeMap<u32, Mac>) -> BTreeMap<String, String> {
-        let guest = Guest { virtual_functions: functions.clone(), ..self.agent.guest.clone() };
+        let guest = Guest {
+            virtual_functions: functions.clone(),
+            ..self.agent.guest.clone()
+        };
         let tree = Schema::default().render(&guest);
-        tree.into_iter().map(|(path, value)| (path.to_string(), value)).collect()
+        tree.into_iter()
+            .map(|(path, value)| (path.to_string(), value))
+            .collect()
     }
 }
 
@@ -227,7 +264,9 @@ pub(crate) fn meaning(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
         let (address, rest) = match parts[..] {
             ["data", "updated"] => return "data/updated".to_owned(),
             ["attr", "vif", _, "ipv4" | "ipv6", ..] if parts.len() > 4 => parts.split_at(5),
-            ["xenserver", "attr", "net-sriov-vf", _, "ipv4" | "ipv6", ..] if parts.len() > 5 => parts.split_at(6),
+            ["xenserver", "attr", "net-sriov-vf", _, "ipv4" | "ipv6", ..] if parts.len() > 5 => {
+                parts.split_at(6)
+            }
             _ => return format!("{path} = {value}"),
         };
         let ip = nodes.get(&address.join("/")).map_or("none", String::as_str);

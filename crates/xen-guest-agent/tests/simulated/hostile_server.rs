@@ -67,7 +67,14 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn lie() -> impl Strategy<Value = Lie> {
-    let name = prop_oneof![Just("EACCES"), Just("ENOENT"), Just("E2BIG"), Just("ENOSPC"), Just("EIO"), Just("ENEW")];
+    let name = prop_oneof![
+        Just("EACCES"),
+        Just("ENOENT"),
+        Just("E2BIG"),
+        Just("ENOSPC"),
+        Just("EIO"),
+        Just("ENEW")
+    ];
     prop_oneof![
         1 => Just(Lie::Lost),
         1 => Just(Lie::Twice),
@@ -97,9 +104,19 @@ impl Liar {
         for socket in [&agent, &ours, &server] {
             socket.set_nonblocking(true).unwrap();
         }
-        let transport = if harness.is_device { Transport::from_device(agent.into(), "a device") } else { agent.into() };
-        harness.agent.connect(Ok(Connection::new(transport)), harness.now);
-        Liar { agent: ours, server, replies: Decoder::default() }
+        let transport = if harness.is_device {
+            Transport::from_device(agent.into(), "a device")
+        } else {
+            agent.into()
+        };
+        harness
+            .agent
+            .connect(Ok(Connection::new(transport)), harness.now);
+        Liar {
+            agent: ours,
+            server,
+            replies: Decoder::default(),
+        }
     }
 
     /// Carries what there is both ways: so many messages as they are, and then one with a lie, and so on.
@@ -147,7 +164,12 @@ fn told(mut message: Message, lie: Option<Lie>) -> Vec<u8> {
         Some(Lie::Refused(name)) => (message.kind, message.payload) = (Kind::ERROR, name),
         Some(Lie::After(other)) => bytes = other,
         Some(Lie::AfterEvent(payload)) => {
-            let event = Message { kind: Kind::WATCH_EVENT, request_id: 0, transaction_id: 0, payload };
+            let event = Message {
+                kind: Kind::WATCH_EVENT,
+                request_id: 0,
+                transaction_id: 0,
+                payload,
+            };
             event.encode(&mut bytes).unwrap();
         }
         Some(Lie::HangUp(after)) => end = after,
@@ -166,7 +188,15 @@ fn is_readable(harness: &Harness) -> bool {
         return false;
     };
     let mut fds = [PollFd::new(connection, PollFlags::IN)];
-    rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
+    rustix::event::poll(
+        &mut fds,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )
+    .unwrap()
+        > 0
 }
 
 /// Lets the agent talk to a liar for a while. It neither spins nor asks for a moment that is past.
@@ -176,7 +206,9 @@ fn lie_to(harness: &mut Harness, lies: &mut VecDeque<(usize, Lie)>, time: Durati
     for wake_up in 0.. {
         for turn in 0.. {
             assert!(turn < TURNS, "the agent talks and talks");
-            harness.agent.advance(harness.now, SystemTime::UNIX_EPOCH + harness.now);
+            harness
+                .agent
+                .advance(harness.now, SystemTime::UNIX_EPOCH + harness.now);
             liar.carry(&mut harness.server, lies);
             if !is_readable(harness) {
                 break;
@@ -186,7 +218,10 @@ fn lie_to(harness: &mut Harness, lies: &mut VecDeque<(usize, Lie)>, time: Durati
         let Some(next) = harness.agent.deadline().filter(|next| *next <= end) else {
             return;
         };
-        assert!(next > harness.now && wake_up < WAKE_UPS, "the agent spins: {wake_up} times, {next:?}");
+        assert!(
+            next > harness.now && wake_up < WAKE_UPS,
+            "the agent spins: {wake_up} times, {next:?}"
+        );
         harness.now = next;
         if harness.agent.wants_connection(harness.now) {
             liar = Liar::connect(harness);

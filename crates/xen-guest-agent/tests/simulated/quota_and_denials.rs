@@ -14,7 +14,12 @@ use crate::harness::{DOMAIN, Harness, address, addresses, guest, interface, mean
 use crate::{log, volume};
 
 fn refusal(path: &str, code: ErrorCode) -> Refusal {
-    Refusal { domain: DOMAIN, kind: Some(Kind::WRITE), path: Path::new(path).unwrap(), code }
+    Refusal {
+        domain: DOMAIN,
+        kind: Some(Kind::WRITE),
+        path: Path::new(path).unwrap(),
+        code,
+    }
 }
 
 fn writes_until_compared(harness: &mut Harness) -> usize {
@@ -36,7 +41,10 @@ fn what_is_refused_is_said_in_one_line_and_once() {
     harness.connect();
     let lines = log::take();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("WRITE data/domain: EACCES") && lines[0].ends_with(" and 3 more"), "{lines:?}");
+    assert!(
+        lines[0].contains("WRITE data/domain: EACCES") && lines[0].ends_with(" and 3 more"),
+        "{lines:?}"
+    );
     for _ in 0..3 {
         assert_eq!(writes_until_compared(&mut harness), 2, "memory");
     }
@@ -52,16 +60,30 @@ fn what_is_refused_is_said_in_one_line_and_once() {
     harness.agent.compare();
     harness.pass(Duration::from_secs(2));
     let requests = harness.store().take_requests();
-    let tried = |node: &str| requests.iter().filter(|r| r.kind == Kind::WRITE && r.path.ends_with(node)).count();
-    assert_eq!(["data/domain", "feature/hotplug/vif", "attr/vif/0/name"].map(tried), [1, 1, 1]);
+    let tried = |node: &str| {
+        requests
+            .iter()
+            .filter(|r| r.kind == Kind::WRITE && r.path.ends_with(node))
+            .count()
+    };
+    assert_eq!(
+        ["data/domain", "feature/hotplug/vif", "attr/vif/0/name"].map(tried),
+        [1, 1, 1]
+    );
     let lines = log::take();
-    assert!(lines.len() == 2 && lines[0].contains("trying again") && lines[1].contains("connected"), "{lines:?}");
+    assert!(
+        lines.len() == 2 && lines[0].contains("trying again") && lines[1].contains("connected"),
+        "{lines:?}"
+    );
     harness.store().faults.refuse.clear();
     harness.agent.retry_refused();
     harness.settle();
     assert_eq!(harness.read("data/domain").as_deref(), Some("example.org"));
     let lines = log::take();
-    assert!(lines.len() == 1 && lines[0].contains("control/feature-balloon"), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].contains("control/feature-balloon"),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -75,32 +97,63 @@ fn a_refusal_lasts_and_any_other_failure_is_tried_again() {
     ] {
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
         harness.write("attr/vif/1/name", "stale");
-        let removal = Refusal { kind: Some(Kind::RM), ..refusal("attr/vif/1", code.clone()) };
+        let removal = Refusal {
+            kind: Some(Kind::RM),
+            ..refusal("attr/vif/1", code.clone())
+        };
         harness.store().faults.refuse = vec![refusal("attr/vif/0/name", code.clone()), removal];
         harness.connect();
         let left_out: Vec<_> = harness.agent.left_out().map(ToString::to_string).collect();
         let refused: Vec<_> = harness.agent.refused().map(ToString::to_string).collect();
-        let (some, none) = if is_refusal { (refused, left_out) } else { (left_out, refused) };
-        assert_eq!((some, none), (vec!["attr/vif/0/name".to_owned(), "attr/vif/1".to_owned()], vec![]), "{code}");
+        let (some, none) = if is_refusal {
+            (refused, left_out)
+        } else {
+            (left_out, refused)
+        };
+        assert_eq!(
+            (some, none),
+            (
+                vec!["attr/vif/0/name".to_owned(), "attr/vif/1".to_owned()],
+                vec![]
+            ),
+            "{code}"
+        );
         harness.store().faults.refuse.clear();
         writes_until_compared(&mut harness);
-        assert_eq!(harness.read("attr/vif/0/name").is_some(), !is_refusal, "{code}");
-        assert_eq!(harness.read("attr/vif/1/name").is_none(), !is_refusal, "{code}");
+        assert_eq!(
+            harness.read("attr/vif/0/name").is_some(),
+            !is_refusal,
+            "{code}"
+        );
+        assert_eq!(
+            harness.read("attr/vif/1/name").is_none(),
+            !is_refusal,
+            "{code}"
+        );
     }
 }
 
 #[test]
 fn a_host_shuts_out_who_may_tell_neither_version_nor_system_nor_address() {
     let system = ["data/os_uname", "data/host_name_dns"].as_slice();
-    for (refused, is_shut_out) in
-        [(&["attr"][..], false), (system, false), (&["attr", "data/os_uname"], true), (&["data", "feature"], false)]
-    {
+    for (refused, is_shut_out) in [
+        (&["attr"][..], false),
+        (system, false),
+        (&["attr", "data/os_uname"], true),
+        (&["data", "feature"], false),
+    ] {
         log::take();
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-        harness.store().faults.refuse = refused.iter().map(|path| refusal(path, ErrorCode::EACCES)).collect();
+        harness.store().faults.refuse = refused
+            .iter()
+            .map(|path| refusal(path, ErrorCode::EACCES))
+            .collect();
         harness.connect();
         let lines = log::take();
-        assert!(lines.len() == 1 && lines[0].starts_with("ERROR") == is_shut_out, "{refused:?}: {lines:?}");
+        assert!(
+            lines.len() == 1 && lines[0].starts_with("ERROR") == is_shut_out,
+            "{refused:?}: {lines:?}"
+        );
     }
 }
 
@@ -108,16 +161,24 @@ fn a_host_shuts_out_who_may_tell_neither_version_nor_system_nor_address() {
 fn a_guest_that_may_write_nothing_says_so_and_tries_slowly() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-    harness.store().faults.refuse = ["data", "attr"].map(|path| refusal(path, ErrorCode::EACCES)).into();
+    harness.store().faults.refuse = ["data", "attr"]
+        .map(|path| refusal(path, ErrorCode::EACCES))
+        .into();
     harness.connect();
     let lines = log::take();
-    assert!(lines.len() == 1 && lines[0].starts_with("ERROR: the host does not let this guest write"), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("ERROR: the host does not let this guest write"),
+        "{lines:?}"
+    );
     for _ in 0..3 {
         assert_eq!(writes_until_compared(&mut harness), 1);
     }
     harness.store().faults.refuse.clear();
     assert!(writes_until_compared(&mut harness) > 10);
-    assert_eq!(meaning(&harness.published()), meaning(&harness.truth(&[].into())));
+    assert_eq!(
+        meaning(&harness.published()),
+        meaning(&harness.truth(&[].into()))
+    );
     assert_eq!(log::take(), [""; 0]);
     // From now on a refusal is one node's.
     harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4/1", ErrorCode::EACCES)];
@@ -138,13 +199,24 @@ fn a_budget_is_kept_by_worth_before_anything_is_sent() {
     let base = harness.server.store().owned_nodes(DOMAIN) - harness.published().len();
     harness.pass(Duration::from_secs(1));
     let lines = log::take();
-    assert!(lines.len() == 1 && lines[0].contains("the agent may make 60 nodes"), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].contains("the agent may make 60 nodes"),
+        "{lines:?}"
+    );
     let published = harness.published();
     assert!(harness.server.store().owned_nodes(DOMAIN) <= base + 60);
-    for node in ["attr/PVAddons/MajorVersion", "attr/vif/0/ipv4/0", "data/os_uname", "data/meminfo_free"] {
+    for node in [
+        "attr/PVAddons/MajorVersion",
+        "attr/vif/0/ipv4/0",
+        "data/os_uname",
+        "data/meminfo_free",
+    ] {
         assert!(published.contains_key(node), "{node} of {published:?}");
     }
-    assert!(!published.contains_key("attr/vif/0/name"), "worth less than an address");
+    assert!(
+        !published.contains_key("attr/vif/0/name"),
+        "worth less than an address"
+    );
     // Seven hundred, where nobody says otherwise.
     harness.agent.set_node_budget(700);
     harness.set_addresses(addresses(400));
@@ -156,7 +228,10 @@ fn a_budget_is_kept_by_worth_before_anything_is_sent() {
     // And all comes back when there is room.
     harness.set_addresses(addresses(3));
     harness.pass(Duration::from_secs(1));
-    assert_eq!(meaning(&harness.published()), meaning(&harness.truth(&[].into())));
+    assert_eq!(
+        meaning(&harness.published()),
+        meaning(&harness.truth(&[].into()))
+    );
 }
 
 #[test]
@@ -164,22 +239,34 @@ fn addresses_that_there_is_no_room_for_take_the_place_of_what_is_worth_less() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.agent.set_node_budget(70);
-    harness.agent.guest.volumes = (1..=5).map(|number| volume(&number.to_string(), number)).collect();
+    harness.agent.guest.volumes = (1..=5)
+        .map(|number| volume(&number.to_string(), number))
+        .collect();
     let base = harness.server.store().owned_nodes(DOMAIN);
     harness.connect();
-    assert!(harness.read("data/volumes/4/name").is_some() && harness.agent.left_out().next().is_none());
+    assert!(
+        harness.read("data/volumes/4/name").is_some() && harness.agent.left_out().next().is_none()
+    );
     // Only these are compared at first, and then the budget shows that they are not all there is to choose from.
     harness.set_addresses(addresses(15));
     harness.settle();
-    assert_eq!(harness.read("attr/vif/0/ipv4/14").as_deref(), Some("10.1.0.15"));
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/14").as_deref(),
+        Some("10.1.0.15")
+    );
     assert_eq!(harness.read("data/volumes/4/name"), None);
     let made = harness.server.store().owned_nodes(DOMAIN) - base;
     assert!((65..=70).contains(&made), "{made} nodes");
     let lines = log::take();
-    assert!(lines.len() == 1 && lines[0].contains("data/volumes") && !lines[0].contains("attr"), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].contains("data/volumes") && !lines[0].contains("attr"),
+        "{lines:?}"
+    );
     harness.set_addresses(addresses(2));
     harness.settle();
-    assert!(harness.read("data/volumes/4/name").is_some() && harness.agent.left_out().next().is_none());
+    assert!(
+        harness.read("data/volumes/4/name").is_some() && harness.agent.left_out().next().is_none()
+    );
     // It is over once it was seen to be so, and then it is news again.
     for expected in [0, 1] {
         harness.set_addresses(addresses(15));
@@ -224,10 +311,21 @@ fn a_full_quota_is_for_what_is_worth_most() {
         harness.connect();
         harness.pass(Duration::from_secs(1));
         let lines = log::take();
-        assert!(lines.len() == 1 && lines[0].contains("left out until there is room"), "{code}: {lines:?}");
+        assert!(
+            lines.len() == 1 && lines[0].contains("left out until there is room"),
+            "{code}: {lines:?}"
+        );
         let published = harness.published();
-        for node in ["attr/PVAddons/MajorVersion", "attr/vif/0/ipv4/0", "data/os_uname", "data/meminfo_free"] {
-            assert!(published.contains_key(node), "{code}: {node} of {published:?}");
+        for node in [
+            "attr/PVAddons/MajorVersion",
+            "attr/vif/0/ipv4/0",
+            "data/os_uname",
+            "data/meminfo_free",
+        ] {
+            assert!(
+                published.contains_key(node),
+                "{code}: {node} of {published:?}"
+            );
         }
         // What is worth more takes the place of what is there.
         let mut more = addresses(100);
@@ -238,12 +336,28 @@ fn a_full_quota_is_for_what_is_worth_most() {
         harness.store().keep_requests(true);
         harness.pass(Duration::from_secs(1));
         // Removals make room first, so that nothing fails and is tried again.
-        let kinds: Vec<_> = harness.store().take_requests().iter().map(|request| request.kind).collect();
+        let kinds: Vec<_> = harness
+            .store()
+            .take_requests()
+            .iter()
+            .map(|request| request.kind)
+            .collect();
         let removals = kinds.iter().take_while(|kind| **kind == Kind::RM).count();
-        assert!(removals > 0 && kinds[removals..].iter().all(|kind| *kind == Kind::WRITE), "{code}: {kinds:?}");
+        assert!(
+            removals > 0 && kinds[removals..].iter().all(|kind| *kind == Kind::WRITE),
+            "{code}: {kinds:?}"
+        );
         harness.store().keep_requests(false);
-        assert_eq!(harness.read("attr/vif/0/ipv6/0").as_deref(), Some("2001:db8::1"), "{code}");
-        assert_eq!(harness.read("control/feature-balloon").as_deref(), Some("1"), "{code}");
+        assert_eq!(
+            harness.read("attr/vif/0/ipv6/0").as_deref(),
+            Some("2001:db8::1"),
+            "{code}"
+        );
+        assert_eq!(
+            harness.read("control/feature-balloon").as_deref(),
+            Some("1"),
+            "{code}"
+        );
         // To look whether there is room costs little, and says nothing again.
         for _ in 0..5 {
             let writes = writes_until_compared(&mut harness);
@@ -256,11 +370,18 @@ fn a_full_quota_is_for_what_is_worth_most() {
         assert_eq!(harness.requests(Kind::WRITE) - writes, 1, "{code}");
         harness.store().quotas.nodes = 1000;
         assert!(writes_until_compared(&mut harness) > 40);
-        assert_eq!(meaning(&harness.published()), meaning(&harness.truth(&[].into())), "{code}");
+        assert_eq!(
+            meaning(&harness.published()),
+            meaning(&harness.truth(&[].into())),
+            "{code}"
+        );
         // The budget is a limit still.
         harness.set_addresses(addresses(400));
         harness.pass(Duration::from_secs(1));
-        assert!(harness.server.store().owned_nodes(DOMAIN) <= own + 700, "{code}");
+        assert!(
+            harness.server.store().owned_nodes(DOMAIN) <= own + 700,
+            "{code}"
+        );
     }
 }
 
@@ -275,7 +396,10 @@ fn what_was_freed_is_used_at_once() {
     assert_eq!(harness.read("attr/vif/0/name"), None);
     harness.set_addresses(addresses(5));
     harness.pass(Duration::from_secs(1));
-    assert_eq!(meaning(&harness.published()), meaning(&harness.truth(&[].into())));
+    assert_eq!(
+        meaning(&harness.published()),
+        meaning(&harness.truth(&[].into()))
+    );
     // There is room for all, and for nothing more: what goes goes first.
     harness.store().quotas.nodes = harness.server.store().owned_nodes(DOMAIN);
     harness.store().keep_requests(true);
@@ -283,7 +407,12 @@ fn what_was_freed_is_used_at_once() {
     others.push(address("2001:db8::1"));
     harness.set_addresses(others);
     harness.pass(Duration::from_secs(1));
-    let kinds: Vec<_> = harness.store().take_requests().iter().map(|request| request.kind).collect();
+    let kinds: Vec<_> = harness
+        .store()
+        .take_requests()
+        .iter()
+        .map(|request| request.kind)
+        .collect();
     assert_eq!(kinds, [Kind::RM, Kind::RM, Kind::WRITE, Kind::WRITE]);
     // On demand, all is tried again at once, up to the budget and not beyond.
     harness.store().quotas.nodes = 1000;
@@ -299,7 +428,10 @@ fn a_value_that_is_too_long_takes_nothing_with_it() {
     log::take();
     let mut harness = Harness::new(Toolstack::Xapi);
     let before: BTreeSet<_> = meaning(&harness.published());
-    for (name, code) in [("x".repeat(2100), ErrorCode::ENOSPC), ("y".repeat(2100), ErrorCode::E2BIG)] {
+    for (name, code) in [
+        ("x".repeat(2100), ErrorCode::ENOSPC),
+        ("y".repeat(2100), ErrorCode::E2BIG),
+    ] {
         if code == ErrorCode::E2BIG {
             harness.store().faults.refuse = vec![refusal("data/host_name_dns", code)];
         }
@@ -312,12 +444,18 @@ fn a_value_that_is_too_long_takes_nothing_with_it() {
         // Nor is it taken for a full store.
         harness.set_addresses(addresses(5));
         harness.pass(Duration::from_secs(1));
-        assert_eq!(harness.read("attr/vif/0/ipv4/4/prefix").as_deref(), Some("24"));
+        assert_eq!(
+            harness.read("attr/vif/0/ipv4/4/prefix").as_deref(),
+            Some("24")
+        );
         harness.set_addresses(guest().interfaces[&2].addresses.clone());
         harness.pass(Duration::from_secs(1));
     }
     let lines = log::take();
-    assert!(lines.len() == 1 && lines[0].contains("data/host_name_dns"), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].contains("data/host_name_dns"),
+        "{lines:?}"
+    );
     harness.store().faults.refuse.clear();
     harness.agent.guest.host_name = Some("web1".to_owned());
     harness.agent.on_news(News::All);
@@ -335,7 +473,11 @@ fn a_node_with_too_many_below_it_costs_no_other_much() {
     harness.pass(Duration::from_secs(60));
     let requests = harness.all_requests() - requests;
     assert!(requests < 2 * 800, "{requests} requests");
-    assert!(harness.published().len() > 500, "{} nodes", harness.published().len());
+    assert!(
+        harness.published().len() > 500,
+        "{} nodes",
+        harness.published().len()
+    );
     for _ in 0..3 {
         let writes = writes_until_compared(&mut harness);
         assert!(writes <= 40, "{writes} writes");
@@ -352,13 +494,25 @@ fn in_a_guest_that_may_write_nothing_what_works_besides_is_no_sign_that_all_does
     guest.interfaces.insert(3, function);
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest);
     harness.write("xenserver/device/net-sriov-vf/4/mac", "02:00:00:00:00:09");
-    harness.store().faults.refuse = ["data", "attr"].map(|path| refusal(path, ErrorCode::EACCES)).into();
+    harness.store().faults.refuse = ["data", "attr"]
+        .map(|path| refusal(path, ErrorCode::EACCES))
+        .into();
     harness.connect();
     harness.pass(Duration::from_secs(60));
-    assert!(harness.read("xenserver/attr/net-sriov-vf/4/ipv4/0").is_some());
+    assert!(
+        harness
+            .read("xenserver/attr/net-sriov-vf/4/ipv4/0")
+            .is_some()
+    );
     let before = harness.requests(Kind::WRITE);
     for last in 11..21 {
-        harness.agent.guest.interfaces.get_mut(&3).unwrap().addresses = vec![address(&format!("10.0.9.{last}"))];
+        harness
+            .agent
+            .guest
+            .interfaces
+            .get_mut(&3)
+            .unwrap()
+            .addresses = vec![address(&format!("10.0.9.{last}"))];
         harness.agent.on_news(News::Network);
         harness.pass(Duration::from_secs(5));
     }
@@ -370,7 +524,11 @@ fn what_was_refused_and_is_not_wanted_any_more_is_forgotten() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.store().faults.refuse = vec![refusal("attr/vif/1", ErrorCode::EACCES)];
     for _ in 0..3 {
-        harness.agent.guest.interfaces.insert(3, interface(Device::Vif(1), &["10.0.7.1"]));
+        harness
+            .agent
+            .guest
+            .interfaces
+            .insert(3, interface(Device::Vif(1), &["10.0.7.1"]));
         harness.agent.on_news(News::All);
         harness.pass(Duration::from_secs(1));
         assert!(harness.agent.refused().count() > 0);

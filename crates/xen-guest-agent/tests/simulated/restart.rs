@@ -37,7 +37,10 @@ fn wherever_an_agent_ends_the_next_one_finishes() {
     let mut whole = harness();
     whole.connect();
     let (truth, requests) = (whole.published(), whole.all_requests());
-    assert!(requests > 40 && truth["attr/vif/0/ipv4/3"] == "10.0.0.2", "{requests}: {truth:?}");
+    assert!(
+        requests > 40 && truth["attr/vif/0/ipv4/3"] == "10.0.0.2",
+        "{requests}: {truth:?}"
+    );
     for is_device in [false, true] {
         for after in 0..=requests {
             let mut harness = harness();
@@ -51,7 +54,11 @@ fn wherever_an_agent_ends_the_next_one_finishes() {
             assert_eq!(harness.read("data/ts").as_deref(), Some("theirs"));
             let before = changes(&harness);
             harness.restart();
-            assert_eq!(changes(&harness), before, "nothing changed, and something was written");
+            assert_eq!(
+                changes(&harness),
+                before,
+                "nothing changed, and something was written"
+            );
         }
     }
 }
@@ -70,23 +77,48 @@ fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
     harness.connect();
     // The half of it is known, and something else changed.
     harness.agent.guest.interfaces.extend(interfaces.clone());
-    harness.agent.guest.interfaces.get_mut(&2).unwrap().addresses.pop();
+    harness
+        .agent
+        .guest
+        .interfaces
+        .get_mut(&2)
+        .unwrap()
+        .addresses
+        .pop();
     harness.agent.on_news(News::Network);
     harness.settle();
     harness.agent.guest.host_name = Some("db7".to_owned());
     harness.agent.on_news(News::All);
     harness.pass(Duration::from_secs(5));
     assert_eq!(harness.read("data/host_name_dns").as_deref(), Some("db7"));
-    let network = |nodes: BTreeMap<String, String>| nodes.into_iter().filter(|(node, _)| node.starts_with("attr/vif"));
-    assert!(network(harness.published()).eq(network(truth.clone())), "{:?}", harness.published());
+    let network = |nodes: BTreeMap<String, String>| {
+        nodes
+            .into_iter()
+            .filter(|(node, _)| node.starts_with("attr/vif"))
+    };
+    assert!(
+        network(harness.published()).eq(network(truth.clone())),
+        "{:?}",
+        harness.published()
+    );
     harness.agent.guest.interfaces = interfaces;
     harness.agent.guest.host_name = Some("web1".to_owned());
     harness.agent.set_network_known(true);
     harness.pass(Duration::from_secs(5));
     assert_eq!(harness.published()["data/os_uname"], truth["data/os_uname"]);
-    assert!(network(harness.published()).eq(network(truth)), "{:?}", harness.published());
+    assert!(
+        network(harness.published()).eq(network(truth)),
+        "{:?}",
+        harness.published()
+    );
     // The kernel's version and twice the name, each with the date before and after it and a node that is watched.
-    assert_eq!((harness.requests(Kind::WRITE) - writes, harness.requests(Kind::RM) - removals), (3 * 4, 0));
+    assert_eq!(
+        (
+            harness.requests(Kind::WRITE) - writes,
+            harness.requests(Kind::RM) - removals
+        ),
+        (3 * 4, 0)
+    );
     // With no network after all, nothing of it stays.
     harness.agent.guest.interfaces.clear();
     harness.agent.on_news(News::Network);
@@ -107,7 +139,10 @@ fn a_connection_that_is_lost_anywhere_is_made_up_for() {
         let mut published = harness.published();
         published.insert("data/updated".to_owned(), truth["data/updated"].clone());
         assert_eq!(published, truth, "after {after} requests");
-        assert!(harness.requests(Kind::WATCH) <= 2 * 6, "eight watches at most, for each connection");
+        assert!(
+            harness.requests(Kind::WATCH) <= 2 * 6,
+            "eight watches at most, for each connection"
+        );
     }
 }
 
@@ -123,10 +158,18 @@ fn a_late_reply_is_waited_for_and_one_that_never_comes_is_not() {
         harness.pass(Duration::from_secs(50));
         harness.store().faults.hold_replies = false;
         harness.settle();
-        assert_eq!((harness.server.clients(), log::take().len()), (1, 0), "a late reply");
+        assert_eq!(
+            (harness.server.clients(), log::take().len()),
+            (1, 0),
+            "a late reply"
+        );
         let reads = harness.requests(Kind::READ);
         harness.pass(Duration::from_secs(5));
-        assert_eq!(harness.requests(Kind::READ), reads, "the own event was taken for another's");
+        assert_eq!(
+            harness.requests(Kind::READ),
+            reads,
+            "the own event was taken for another's"
+        );
         // From a device there is only this one way.
         harness.store().faults.hold_replies = true;
         harness.set_address(8);
@@ -138,7 +181,10 @@ fn a_late_reply_is_waited_for_and_one_that_never_comes_is_not() {
         harness.store().faults.hold_replies = false;
         harness.pass(Duration::from_secs(10));
         assert_eq!(harness.requests(Kind::WATCH) > watches, !is_device);
-        assert_eq!(harness.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.8"));
+        assert_eq!(
+            harness.read("attr/vif/0/ipv4/0").as_deref(),
+            Some("10.0.1.8")
+        );
         log::take();
     }
 }
@@ -152,14 +198,26 @@ fn a_server_that_is_long_away_is_said_to_be_once() {
     harness.settle();
     for _ in 0..20 {
         harness.now = harness.agent.deadline().unwrap();
-        harness.agent.connect(Err(xenstore::Error::NotFound("no socket".to_owned())), harness.now);
+        harness.agent.connect(
+            Err(xenstore::Error::NotFound("no socket".to_owned())),
+            harness.now,
+        );
     }
     let lines = log::take();
-    assert!(lines.len() == 1 && lines[0].contains("trying again"), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].contains("trying again"),
+        "{lines:?}"
+    );
     harness.pass(Duration::from_secs(120));
     let lines = log::take();
-    assert!(lines.len() == 1 && lines[0].contains("connected"), "{lines:?}");
-    assert_eq!(harness.read("attr/vif/0/ipv4/0").as_deref(), Some("10.0.1.7"));
+    assert!(
+        lines.len() == 1 && lines[0].contains("connected"),
+        "{lines:?}"
+    );
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.1.7")
+    );
 }
 
 #[test]
@@ -173,8 +231,18 @@ fn what_was_changed_when_a_connection_was_lost_is_announced() {
         harness.settle();
         harness.pass(Duration::from_secs(3));
         let requests = harness.store().take_requests();
-        let writes: Vec<_> = requests.iter().filter(|request| request.kind == Kind::WRITE).collect();
-        let last = |node: &str| writes.iter().rposition(|request| request.path.ends_with(node));
-        assert!(last("data/os_uname") < last("attr/PVAddons/Installed"), "after {after}: {writes:?}");
+        let writes: Vec<_> = requests
+            .iter()
+            .filter(|request| request.kind == Kind::WRITE)
+            .collect();
+        let last = |node: &str| {
+            writes
+                .iter()
+                .rposition(|request| request.path.ends_with(node))
+        };
+        assert!(
+            last("data/os_uname") < last("attr/PVAddons/Installed"),
+            "after {after}: {writes:?}"
+        );
     }
 }

@@ -16,7 +16,10 @@ fn what_happens_is_counted() {
     let mut harness = Harness::new(Toolstack::Xapi);
     let start = harness.agent.events();
     assert!(start > 0 && harness.agent.is_published());
-    assert_eq!((harness.agent.problem(), harness.agent.domain_id()), (None, Some(DOMAIN)));
+    assert_eq!(
+        (harness.agent.problem(), harness.agent.domain_id()),
+        (None, Some(DOMAIN))
+    );
     harness.set_address(7);
     harness.settle();
     assert_eq!(harness.agent.events(), start + 1);
@@ -36,7 +39,10 @@ fn what_happens_is_counted() {
     harness.store().faults.drop_after = Some((DOMAIN, 0));
     harness.agent.compare();
     harness.settle();
-    assert_eq!(harness.agent.deadline(), Some(harness.now + Duration::from_secs(1)));
+    assert_eq!(
+        harness.agent.deadline(),
+        Some(harness.now + Duration::from_secs(1))
+    );
 }
 
 #[test]
@@ -46,7 +52,10 @@ fn a_domain_that_moved_has_another_number() {
     harness.server.migrate(DOMAIN, DOMAIN + 1);
     harness.domain += 1;
     harness.settle();
-    assert_eq!((harness.agent.resumes(), harness.agent.domain_id()), (1, Some(DOMAIN + 1)));
+    assert_eq!(
+        (harness.agent.resumes(), harness.agent.domain_id()),
+        (1, Some(DOMAIN + 1))
+    );
 }
 
 #[test]
@@ -54,7 +63,9 @@ fn a_system_that_takes_no_request_is_left_in_peace() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     // Sending anything on it fails, and ends nothing.
     let device = Transport::from_device(UnixDatagram::unbound().unwrap().into(), "a device");
-    harness.agent.connect(Ok(Connection::new(device)), harness.now);
+    harness
+        .agent
+        .connect(Ok(Connection::new(device)), harness.now);
     harness.agent.advance(harness.now, SystemTime::UNIX_EPOCH);
     assert!(harness.agent.connection().is_some());
     assert!(harness.agent.left_out().count() > 10 && harness.agent.is_published());
@@ -66,7 +77,9 @@ fn one_end_is_one_loss() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     let (stream, mut server) = UnixStream::pair().unwrap();
     stream.set_nonblocking(true).unwrap();
-    harness.agent.connect(Ok(Connection::new(stream.into())), harness.now);
+    harness
+        .agent
+        .connect(Ok(Connection::new(stream.into())), harness.now);
     // A resume, which asks for an answer, and what no server says.
     let mut bytes = Vec::new();
     for _ in 0..2 {
@@ -76,7 +89,10 @@ fn one_end_is_one_loss() {
     server.write_all(&bytes).unwrap();
     harness.agent.on_readable(harness.now);
     assert_eq!((harness.agent.events(), harness.agent.resumes()), (1, 1));
-    assert_eq!(harness.agent.deadline(), Some(harness.now + Duration::from_secs(1)));
+    assert_eq!(
+        harness.agent.deadline(),
+        Some(harness.now + Duration::from_secs(1))
+    );
 }
 
 #[test]
@@ -93,6 +109,10 @@ fn an_announcement_is_not_forgotten_over_two_losses() {
         harness.store().faults.drop_after = None;
         harness.pass(Duration::from_secs(5));
         assert_eq!(harness.read("data/os_uname").as_deref(), Some("6.2.0"));
-        assert_ne!(harness.read("data/updated").as_deref(), Some("Thu Jan  1 00:01:40 1970"), "{second}");
+        assert_ne!(
+            harness.read("data/updated").as_deref(),
+            Some("Thu Jan  1 00:01:40 1970"),
+            "{second}"
+        );
     }
 }

@@ -19,7 +19,12 @@ impl Json {
             Ok(value) => std::str::from_utf8(value).map_or_else(|_| json!(value), Value::from),
         };
         if let Some(permissions) = &node.permissions {
-            let texts = |permissions: &Vec<_>| permissions.iter().map(Permission::to_string).collect::<Vec<_>>();
+            let texts = |permissions: &Vec<_>| {
+                permissions
+                    .iter()
+                    .map(Permission::to_string)
+                    .collect::<Vec<_>>()
+            };
             let permissions = permissions.as_ref().ok().map(texts);
             value = json!({ "value": value, "permissions": permissions });
         }

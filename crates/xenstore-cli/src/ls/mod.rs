@@ -23,9 +23,15 @@ impl Form {
     pub(crate) fn text(flat: bool) -> Self {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
-        let columns = is_terminal.then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+        let columns = is_terminal
+            .then(|| rustix::termios::tcgetwinsize(&stdout).ok())
+            .flatten();
         let columns = columns.map(|size| usize::from(size.ws_col));
-        Form::Text(Text::new(flat, columns, is_terminal && colours_are_wanted()))
+        Form::Text(Text::new(
+            flat,
+            columns,
+            is_terminal && colours_are_wanted(),
+        ))
     }
 }
 
@@ -48,7 +54,11 @@ pub(crate) fn ls(
     } else {
         paths
     };
-    let mut walk = |visit: Visit<'_>| paths.iter().try_for_each(|path| below(client, path, permissions, visit));
+    let mut walk = |visit: Visit<'_>| {
+        paths
+            .iter()
+            .try_for_each(|path| below(client, path, permissions, visit))
+    };
     match form {
         Form::Text(text) => walk(&mut |node| text.print(node, out)),
         Form::Json => {
@@ -64,7 +74,12 @@ pub(crate) fn ls(
 type Visit<'v> = &'v mut dyn FnMut(&Node) -> io::Result<()>;
 
 /// Visits all nodes below `path`. One below which this may not look ends it, after the visit to that.
-fn below(client: &mut Client, path: &str, permissions: bool, visit: Visit<'_>) -> Result<(), Failure> {
+fn below(
+    client: &mut Client,
+    path: &str,
+    permissions: bool,
+    visit: Visit<'_>,
+) -> Result<(), Failure> {
     let failed = |error| no_directory(path, &error);
     let mut walk = Walk::new(path).map_err(failed)?;
     if permissions {
@@ -80,7 +95,8 @@ fn below(client: &mut Client, path: &str, permissions: bool, visit: Visit<'_>) -
             if node.depth > 0 {
                 visit(&node)?;
             }
-            node.children.map_err(|error| no_directory(&node.path, &error))?;
+            node.children
+                .map_err(|error| no_directory(&node.path, &error))?;
         }
     }
 }
@@ -88,14 +104,20 @@ fn below(client: &mut Client, path: &str, permissions: bool, visit: Visit<'_>) -
 /// The root, as in Xen's tools, which fail in a guest; or the domain's own tree, as in xe-guest-utilities'.
 fn default_path(client: &mut Client) -> Result<String, Failure> {
     match client.list("/") {
-        Err(Error::Refused { code: ErrorCode::EACCES, .. }) => {}
+        Err(Error::Refused {
+            code: ErrorCode::EACCES,
+            ..
+        }) => {}
         _ => return Ok("/".to_owned()),
     }
     let failed = |error: &Error| no_directory("/", error);
     let domain = client.read("domid").map_err(|error| failed(&error))?;
     let domain = String::from_utf8_lossy(&domain).trim().parse();
     let domain = domain.map_err(|error| Failure::Said(format!("domid: {error}")))?;
-    client.domain_path(domain).map(|path| path.to_string()).map_err(|error| failed(&error))
+    client
+        .domain_path(domain)
+        .map(|path| path.to_string())
+        .map_err(|error| failed(&error))
 }
 
 /// What Xen's `ls` says where it cannot list a node.

@@ -31,7 +31,11 @@ impl Text {
         // A terminal that does not know its size, as on a serial line, says 0. Xen's tools cut nothing off then.
         let elsewhere = if flat { None } else { Some(WIDTH) };
         let width = columns.map_or(elsewhere, |columns| columns.checked_sub(2));
-        Text { flat, width, colours }
+        Text {
+            flat,
+            width,
+            colours,
+        }
     }
 
     pub(crate) fn print(&self, node: &Node, out: &mut dyn Write) -> io::Result<()> {
@@ -51,7 +55,9 @@ impl Text {
         };
         let text = escape(value);
         // It is the value's own length that decides, even where the text with escapes is longer.
-        let is_cut = self.width.is_some_and(|width| width < column + value.len() + KEPT);
+        let is_cut = self
+            .width
+            .is_some_and(|width| width < column + value.len() + KEPT);
         out.write_all(b" = ")?;
         if is_cut {
             self.coloured("32", &format!("\"{}\\...\"", self.cut(&text, column)), out)?;
@@ -61,7 +67,11 @@ impl Text {
         }
         if let Some(Ok(permissions)) = &node.permissions {
             let permissions: Vec<_> = permissions.iter().map(Permission::to_string).collect();
-            let dots = if is_cut { String::new() } else { self.dots(column) };
+            let dots = if is_cut {
+                String::new()
+            } else {
+                self.dots(column)
+            };
             self.coloured("2", &format!("{dots}  ({})", permissions.join(",")), out)?;
         }
         out.write_all(b"\n")
@@ -69,12 +79,18 @@ impl Text {
 
     /// What has room of a text that starts at `column`. Where the line is full already, Xen's tools print all of it.
     fn cut<'t>(&self, text: &'t str, column: usize) -> &'t str {
-        let room = self.width.and_then(|width| width.checked_sub(KEPT + column));
+        let room = self
+            .width
+            .and_then(|width| width.checked_sub(KEPT + column));
         room.and_then(|room| text.get(..room)).unwrap_or(text)
     }
 
     fn dots(&self, column: usize) -> String {
-        let end = if self.flat { 0 } else { self.width.unwrap_or(0).min(PERMISSIONS) };
+        let end = if self.flat {
+            0
+        } else {
+            self.width.unwrap_or(0).min(PERMISSIONS)
+        };
         let dots = (column + 1..end).map(|column| if column % 2 == 1 { '.' } else { ' ' });
         [' '].into_iter().chain(dots).collect()
     }
@@ -101,7 +117,11 @@ mod tests {
     }
 
     fn node(path: &str, depth: usize, value: &str) -> Node {
-        let children = if depth == 1 { vec!["below".to_owned()] } else { Vec::new() };
+        let children = if depth == 1 {
+            vec!["below".to_owned()]
+        } else {
+            Vec::new()
+        };
         let permissions = ["n0", "r5"].map(|text| Permission::parse(text.as_bytes()).unwrap());
         Node {
             path: path.parse().unwrap(),
@@ -114,9 +134,18 @@ mod tests {
 
     #[test]
     fn colours_are_around_what_is_printed_without() {
-        let plain = line(&Text::new(false, Some(100), false), &node("/a/b", 1, "value"));
-        let coloured = line(&Text::new(false, Some(100), true), &node("/a/b", 1, "value"));
-        assert!(coloured.starts_with("\x1b[1;34mb\x1b[m = \x1b[32m\"value\"\x1b[m"), "{coloured:?}");
+        let plain = line(
+            &Text::new(false, Some(100), false),
+            &node("/a/b", 1, "value"),
+        );
+        let coloured = line(
+            &Text::new(false, Some(100), true),
+            &node("/a/b", 1, "value"),
+        );
+        assert!(
+            coloured.starts_with("\x1b[1;34mb\x1b[m = \x1b[32m\"value\"\x1b[m"),
+            "{coloured:?}"
+        );
         let mut without = coloured;
         for code in ["\x1b[1;34m", "\x1b[32m", "\x1b[2m", "\x1b[m"] {
             without = without.replace(code, "");
@@ -128,8 +157,14 @@ mod tests {
     fn narrow_and_wide() {
         let long = "v".repeat(100);
         let start = |columns| {
-            let line = line(&Text::new(false, columns, false), &node("/a/name", 2, &long));
-            (line.matches('v').count(), line.contains("\\...\"  (n0,r5)\n"))
+            let line = line(
+                &Text::new(false, columns, false),
+                &node("/a/name", 2, &long),
+            );
+            (
+                line.matches('v').count(),
+                line.contains("\\...\"  (n0,r5)\n"),
+            )
         };
         assert_eq!(start(None), (80 - 8 - 5, true));
         assert_eq!(start(Some(40)), (38 - 8 - 5, true));
@@ -141,8 +176,14 @@ mod tests {
 
     #[test]
     fn what_may_not_be_read() {
-        let hidden = Node { value: Err(Error::Protocol(String::new())), ..node("/a/b", 2, "") };
+        let hidden = Node {
+            value: Err(Error::Protocol(String::new())),
+            ..node("/a/b", 2, "")
+        };
         assert_eq!(line(&Text::new(false, None, false), &hidden), " b:\n\n");
-        assert_eq!(line(&Text::new(true, None, false), &hidden), " /a/b:\n\n".trim_start_matches(' '));
+        assert_eq!(
+            line(&Text::new(true, None, false), &hidden),
+            " /a/b:\n\n".trim_start_matches(' ')
+        );
     }
 }

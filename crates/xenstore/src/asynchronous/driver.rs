@@ -47,8 +47,14 @@ pub(super) enum Command {
 #[derive(Debug)]
 enum Waiting {
     Request(Reply<Vec<u8>>),
-    Begin { client: AsyncClient, reply: Reply<AsyncTransaction> },
-    Watch { token: String, reply: Reply<()> },
+    Begin {
+        client: AsyncClient,
+        reply: Reply<AsyncTransaction>,
+    },
+    Watch {
+        token: String,
+        reply: Reply<()>,
+    },
 }
 
 #[derive(Debug)]
@@ -68,13 +74,23 @@ impl Driver {
     ) -> Result<Self> {
         // The successor that tokio 1.54 names is unsafe: it asks for what `Registered` holds to, that the descriptor stays
         // the same open one.
-        #[allow(deprecated, reason = "the successor is unsafe, and not in tokio before 1.54")]
-        let connection = AsyncFd::new(Registered(Connection::new(transport))).map_err(|source| Error::Io {
-            action: "wait for",
-            transport: shared.transport.clone(),
-            source,
-        })?;
-        Ok(Driver { connection, commands, waiting: HashMap::new(), watches: HashMap::new(), shared })
+        #[allow(
+            deprecated,
+            reason = "the successor is unsafe, and not in tokio before 1.54"
+        )]
+        let connection =
+            AsyncFd::new(Registered(Connection::new(transport))).map_err(|source| Error::Io {
+                action: "wait for",
+                transport: shared.transport.clone(),
+                source,
+            })?;
+        Ok(Driver {
+            connection,
+            commands,
+            waiting: HashMap::new(),
+            watches: HashMap::new(),
+            shared,
+        })
     }
 
     pub(super) async fn run(mut self) {
@@ -112,7 +128,10 @@ impl Driver {
         let connection = &mut self.connection.get_mut().0;
         match command {
             Command::Requests(requests) => {
-                if let Some(error) = requests.iter().find_map(|(request, _)| connection.check(request).err()) {
+                if let Some(error) = requests
+                    .iter()
+                    .find_map(|(request, _)| connection.check(request).err())
+                {
                     if let Some((_, reply)) = requests.into_iter().next() {
                         let _ = reply.send(Err(error));
                     }
@@ -123,9 +142,17 @@ impl Driver {
                 }
             }
             Command::Begin { client, reply } => {
-                self.submit(Request::transaction_start(), Waiting::Begin { client, reply });
+                self.submit(
+                    Request::transaction_start(),
+                    Waiting::Begin { client, reply },
+                );
             }
-            Command::Watch { request, token, events, reply } => {
+            Command::Watch {
+                request,
+                token,
+                events,
+                reply,
+            } => {
                 // Its first event may come before the reply.
                 self.watches.insert(token.clone(), events);
                 self.submit(request, Waiting::Watch { token, reply });
@@ -154,7 +181,8 @@ impl Driver {
             Waiting::Request(reply) => drop(reply.send(result)),
             // Where nobody takes the transaction, its being dropped abandons it.
             Waiting::Begin { client, reply } => {
-                let begun = result.and_then(|id| Ok(AsyncTransaction::new(client, parse_transaction(&id)?)));
+                let begun = result
+                    .and_then(|id| Ok(AsyncTransaction::new(client, parse_transaction(&id)?)));
                 drop(reply.send(begun));
             }
             Waiting::Watch { token, reply } => {
@@ -176,7 +204,9 @@ impl Driver {
                         let size = event.size();
                         let before = self.shared.events_size.fetch_add(size, Ordering::Relaxed);
                         if before + size > WATCH_EVENTS_MAX {
-                            return Err(Error::EventsNotTaken { most: WATCH_EVENTS_MAX });
+                            return Err(Error::EventsNotTaken {
+                                most: WATCH_EVENTS_MAX,
+                            });
                         }
                         if events.send(event).is_err() {
                             self.shared.events_size.fetch_sub(size, Ordering::Relaxed);
@@ -231,7 +261,11 @@ impl Driver {
     }
 
     fn failed(&self, source: std::io::Error) -> Error {
-        Error::Io { action: "wait for", transport: self.shared.transport.clone(), source }
+        Error::Io {
+            action: "wait for",
+            transport: self.shared.transport.clone(),
+            source,
+        }
     }
 }
 
@@ -244,7 +278,10 @@ impl Registered {
     /// poll(2) is asked first.
     fn receive(&mut self) -> Result<bool> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&now)))
             .map_err(|error| self.0.transport().failed("wait for", error))?;
         if ready > 0 {

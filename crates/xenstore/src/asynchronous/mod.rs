@@ -116,14 +116,28 @@ impl AsyncClient {
     /// # Errors
     /// `E2BIG` (C xenstored), `EQUOTA` (oxenstored) or [`Error::NotSent`] for more watches than allowed.
     pub async fn watch(&self, path: impl AsRef<str>) -> Result<WatchStream> {
-        let token = self.shared.last_token.fetch_add(1, Ordering::Relaxed).to_string();
+        let token = self
+            .shared
+            .last_token
+            .fetch_add(1, Ordering::Relaxed)
+            .to_string();
         let request = Request::watch(&path, &token)?;
         let path = Path::new(path.as_ref())?;
         let (events, received) = mpsc::unbounded_channel();
         // It is there before the request, so that this future's being dropped ends the watch.
-        let stream = WatchStream { client: self.clone(), path, token: token.clone(), events: received };
+        let stream = WatchStream {
+            client: self.clone(),
+            path,
+            token: token.clone(),
+            events: received,
+        };
         let (reply, replied) = oneshot::channel();
-        self.command(Command::Watch { request, token, events, reply });
+        self.command(Command::Watch {
+            request,
+            token,
+            events,
+            reply,
+        });
         self.reply(replied).await??;
         Ok(stream)
     }
@@ -134,7 +148,10 @@ impl AsyncClient {
     /// # Errors
     /// Those that end a connection, and [`Error::InvalidRequest`] for a request that may not be sent; then none is. What
     /// the server answers to each is in the result.
-    pub async fn pipeline(&self, requests: impl IntoIterator<Item = Request>) -> Result<Vec<Result<Vec<u8>>>> {
+    pub async fn pipeline(
+        &self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<Result<Vec<u8>>>> {
         let requests: Vec<_> = requests.into_iter().collect();
         requests.iter().try_for_each(check)?;
         let (requests, replies): (Vec<_>, Vec<_>) = requests
@@ -187,7 +204,10 @@ impl AsyncClient {
     ///
     /// # Errors
     /// Those of `body`; `EAGAIN` when the conflicts do not end; those that end a connection.
-    pub async fn transaction<T>(&self, mut body: impl AsyncFnMut(&AsyncTransaction) -> Result<T>) -> Result<T> {
+    pub async fn transaction<T>(
+        &self,
+        mut body: impl AsyncFnMut(&AsyncTransaction) -> Result<T>,
+    ) -> Result<T> {
         let mut conflict = None;
         for _ in 0..TRANSACTION_TRIES {
             let transaction = self.begin().await?;
@@ -196,7 +216,11 @@ impl AsyncClient {
                 return result;
             }
             // As in the client that waits: a transaction that a suspend lost refuses even this.
-            let probe = if result.is_err() { transaction.probe().await.err() } else { None };
+            let probe = if result.is_err() {
+                transaction.probe().await.err()
+            } else {
+                None
+            };
             let end = transaction.end(result.is_ok()).await.err();
             match probe.or(end) {
                 None => return result,
@@ -209,7 +233,10 @@ impl AsyncClient {
 
     async fn begin(&self) -> Result<AsyncTransaction> {
         let (reply, replied) = oneshot::channel();
-        self.command(Command::Begin { client: self.clone(), reply });
+        self.command(Command::Begin {
+            client: self.clone(),
+            reply,
+        });
         self.reply(replied).await?
     }
 
@@ -234,7 +261,11 @@ impl AsyncClient {
             Some(error) => error.again(),
             None => {
                 let source = io::Error::other("the runtime that drove the connection is gone");
-                Error::Io { action: "wait for", transport: self.shared.transport.clone(), source }
+                Error::Io {
+                    action: "wait for",
+                    transport: self.shared.transport.clone(),
+                    source,
+                }
             }
         }
     }

@@ -31,11 +31,17 @@ fn client(server: &Running) -> AsyncClient {
 /// Polls a future once, as far as it comes, and drops it.
 fn begin_and_drop<T>(future: impl Future<Output = T>) {
     let future = pin!(future);
-    assert!(future.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(
+        future
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    );
 }
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it takes too long")
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("it takes too long")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,8 +64,13 @@ async fn many_tasks_share_a_connection() {
                 }
                 client
                     .transaction(async |transaction| {
-                        let count = transaction.read_text("data/count").await.map_or(0, |count| count.parse().unwrap());
-                        transaction.write("data/count", (count + 1).to_string()).await
+                        let count = transaction
+                            .read_text("data/count")
+                            .await
+                            .map_or(0, |count| count.parse().unwrap());
+                        transaction
+                            .write("data/count", (count + 1).to_string())
+                            .await
                     })
                     .await
             })
@@ -82,7 +93,10 @@ async fn requests_that_are_dropped_lose_nothing() {
     for round in 0..200 {
         begin_and_drop(client.read("data/nothing"));
         begin_and_drop(client.write("data/x", round.to_string()));
-        begin_and_drop(client.pipeline([Request::list("data").unwrap(), Request::read("data/x").unwrap()]));
+        begin_and_drop(client.pipeline([
+            Request::list("data").unwrap(),
+            Request::read("data/x").unwrap(),
+        ]));
         begin_and_drop(client.watch("data/x"));
         // What is being received when it is dropped.
         let _ = tokio::time::timeout(Duration::from_micros(round), client.walk("data")).await;
@@ -119,7 +133,10 @@ async fn transactions_that_are_dropped_are_abandoned() {
         let stuck = tokio::time::timeout(Duration::from_micros(100 * round), stuck).await;
         assert!(stuck.is_err());
     }
-    client.transaction(async |transaction| transaction.write("data/y", "1").await).await.unwrap();
+    client
+        .transaction(async |transaction| transaction.write("data/y", "1").await)
+        .await
+        .unwrap();
     assert_eq!(client.read("data/x").await.unwrap(), b"before");
 }
 
@@ -130,7 +147,12 @@ async fn a_transaction_that_nobody_takes_is_abandoned() {
     for _ in 0..40 {
         // The reply is there when it is dropped, and was not looked at.
         let mut begin = Box::pin(client.begin());
-        assert!(begin.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(
+            begin
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
         client.read("domid").await.unwrap();
         drop(begin);
     }
@@ -158,11 +180,20 @@ async fn a_dropped_stream_ends_its_watch_and_no_other() {
 async fn watches_are_not_set_behind_its_back() {
     let server = server();
     let client = client(&server);
-    let behind =
-        [Request::watch("data", "token").unwrap(), Request::unwatch("data", "0").unwrap(), Request::reset_watches()];
+    let behind = [
+        Request::watch("data", "token").unwrap(),
+        Request::unwatch("data", "0").unwrap(),
+        Request::reset_watches(),
+    ];
     for request in behind {
-        assert!(matches!(client.call(request.clone()).await, Err(Error::InvalidRequest { .. })));
-        assert!(matches!(client.pipeline([request]).await, Err(Error::InvalidRequest { .. })));
+        assert!(matches!(
+            client.call(request.clone()).await,
+            Err(Error::InvalidRequest { .. })
+        ));
+        assert!(matches!(
+            client.pipeline([request]).await,
+            Err(Error::InvalidRequest { .. })
+        ));
     }
 }
 
@@ -190,7 +221,9 @@ async fn all_who_wait_are_told_of_the_end() {
             tokio::spawn(async move { client.read("data/x").await })
         })
         .collect();
-    tokio::task::spawn_blocking(move || (0..3).for_each(|_| drop(peer.receive()))).await.unwrap();
+    tokio::task::spawn_blocking(move || (0..3).for_each(|_| drop(peer.receive())))
+        .await
+        .unwrap();
     for read in reads {
         let error = soon(read).await.unwrap().unwrap_err();
         assert!(matches!(error, Error::Closed { .. }), "{error}");
@@ -198,9 +231,18 @@ async fn all_who_wait_are_told_of_the_end() {
     // What came before it is not lost, and then it is told again and again.
     assert_eq!(changes.next().await.unwrap().path.as_str(), "data");
     for _ in 0..2 {
-        assert!(matches!(soon(changes.next()).await, Err(Error::Closed { .. })));
-        assert!(matches!(soon(client.read("data/x")).await, Err(Error::Closed { .. })));
-        assert!(matches!(soon(client.transaction(async |_| Ok(()))).await, Err(Error::Closed { .. })));
+        assert!(matches!(
+            soon(changes.next()).await,
+            Err(Error::Closed { .. })
+        ));
+        assert!(matches!(
+            soon(client.read("data/x")).await,
+            Err(Error::Closed { .. })
+        ));
+        assert!(matches!(
+            soon(client.transaction(async |_| Ok(()))).await,
+            Err(Error::Closed { .. })
+        ));
     }
 }
 
@@ -212,7 +254,11 @@ async fn a_server_that_breaks_the_protocol_is_told_of_to_all() {
     let reads: Vec<_> = (0..3)
         .map(|_| {
             let client = client.clone();
-            tokio::spawn(async move { client.pipeline([Request::read("a")?, Request::read("b")?]).await })
+            tokio::spawn(async move {
+                client
+                    .pipeline([Request::read("a")?, Request::read("b")?])
+                    .await
+            })
         })
         .collect();
     // It stays open, and goes on as if nothing was.
@@ -226,26 +272,52 @@ async fn a_server_that_breaks_the_protocol_is_told_of_to_all() {
     })
     .await
     .unwrap();
-    let cause = "the Xenstore server broke the protocol: a reply (READ, id 77) to no request of ours";
+    let cause =
+        "the Xenstore server broke the protocol: a reply (READ, id 77) to no request of ours";
     for read in reads {
         assert_eq!(soon(read).await.unwrap().unwrap_err().to_string(), cause);
     }
     assert_eq!(soon(client.read("a")).await.unwrap_err().to_string(), cause);
-    assert_eq!(soon(client.watch("a")).await.unwrap_err().to_string(), cause);
-    assert_eq!(soon(client.transaction(async |_| Ok(()))).await.unwrap_err().to_string(), cause);
+    assert_eq!(
+        soon(client.watch("a")).await.unwrap_err().to_string(),
+        cause
+    );
+    assert_eq!(
+        soon(client.transaction(async |_| Ok(())))
+            .await
+            .unwrap_err()
+            .to_string(),
+        cause
+    );
 }
 
 #[tokio::test]
 async fn events_that_nobody_takes_are_not_kept_for_ever() {
     let path = format!("data/{}", "x".repeat(2000));
-    let most = WATCH_EVENTS_MAX / WatchEvent { path: Path::new(&path).unwrap(), token: "0".to_owned() }.size();
+    let most = WATCH_EVENTS_MAX
+        / WatchEvent {
+            path: Path::new(&path).unwrap(),
+            token: "0".to_owned(),
+        }
+        .size();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let client = AsyncClient::new(ours.into()).unwrap();
     let peer = std::thread::spawn(move || {
         let mut peer = Peer::new(theirs);
-        let event =
-            |peer: &mut Peer, token| peer.send_if_open(Kind::WATCH_EVENT, 0, format!("{path}\0{token}\0").as_bytes());
-        for kind in [Kind::WATCH, Kind::READ, Kind::READ, Kind::UNWATCH, Kind::WATCH] {
+        let event = |peer: &mut Peer, token| {
+            peer.send_if_open(
+                Kind::WATCH_EVENT,
+                0,
+                format!("{path}\0{token}\0").as_bytes(),
+            )
+        };
+        for kind in [
+            Kind::WATCH,
+            Kind::READ,
+            Kind::READ,
+            Kind::UNWATCH,
+            Kind::WATCH,
+        ] {
             let asked = peer.receive();
             assert_eq!(asked.kind, kind);
             if kind == Kind::READ {
@@ -281,7 +353,10 @@ async fn what_the_system_refuses_is_told_at_once() {
     let refusing = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
     let client = AsyncClient::new(Transport::from_device(refusing, "a device")).unwrap();
     for _ in 0..2 {
-        assert!(matches!(soon(client.watch("data")).await, Err(Error::NotSent { .. })));
+        assert!(matches!(
+            soon(client.watch("data")).await,
+            Err(Error::NotSent { .. })
+        ));
     }
 }
 
@@ -292,7 +367,9 @@ async fn the_last_to_go_closes_the_connection() {
     let mut changes = client.watch("data").await.unwrap();
     changes.next().await.unwrap();
     drop(client);
-    server.with(|server| server.store_mut().write("/local/domain/5/data/x", "1")).unwrap();
+    server
+        .with(|server| server.store_mut().write("/local/domain/5/data/x", "1"))
+        .unwrap();
     assert_eq!(soon(changes.next()).await.unwrap().path.as_str(), "data/x");
     drop(changes);
     soon(async {
@@ -305,11 +382,19 @@ async fn the_last_to_go_closes_the_connection() {
 
 #[test]
 fn a_runtime_that_is_gone_is_told() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap()
+    };
     let server = server();
     let client = runtime().block_on(async { client(&server) });
     let error = runtime().block_on(client.read("domid")).unwrap_err();
-    assert!(error.is_fatal() && error.to_string().contains("runtime"), "{error}");
+    assert!(
+        error.is_fatal() && error.to_string().contains("runtime"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -322,7 +407,10 @@ async fn a_device_has_one_request_under_way() {
         for _ in 0..20 {
             let asked = peer.receive();
             std::thread::sleep(Duration::from_millis(2));
-            assert!(!peer.has_more(), "a second request before the reply to the first");
+            assert!(
+                !peer.has_more(),
+                "a second request before the reply to the first"
+            );
             peer.send(asked.kind, asked.request_id, &asked.payload);
         }
     });
@@ -331,7 +419,10 @@ async fn a_device_has_one_request_under_way() {
             let client = client.clone();
             tokio::spawn(async move {
                 let path = format!("n/{number}");
-                assert_eq!(client.read(&path).await.unwrap(), format!("{path}\0").as_bytes());
+                assert_eq!(
+                    client.read(&path).await.unwrap(),
+                    format!("{path}\0").as_bytes()
+                );
             })
         })
         .collect();

@@ -20,7 +20,11 @@ pub struct AsyncTransaction {
 
 impl AsyncTransaction {
     pub(super) fn new(client: AsyncClient, id: TransactionId) -> Self {
-        AsyncTransaction { client, id, is_open: true }
+        AsyncTransaction {
+            client,
+            id,
+            is_open: true,
+        }
     }
 
     node_calls!(self [&self] [async] [.await]);
@@ -29,8 +33,13 @@ impl AsyncTransaction {
     ///
     /// # Errors
     /// As there.
-    pub async fn pipeline(&self, requests: impl IntoIterator<Item = Request>) -> Result<Vec<Result<Vec<u8>>>> {
-        self.client.pipeline(requests.into_iter().map(|request| request.within(self.id))).await
+    pub async fn pipeline(
+        &self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<Result<Vec<u8>>>> {
+        self.client
+            .pipeline(requests.into_iter().map(|request| request.within(self.id)))
+            .await
     }
 
     async fn call(&self, request: Request) -> Result<Vec<u8>> {

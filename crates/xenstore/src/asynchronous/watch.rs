@@ -45,7 +45,10 @@ impl WatchStream {
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchEvent>> {
         self.events.poll_recv(context).map(|event| match event {
             Some(event) => {
-                self.client.shared.events_size.fetch_sub(event.size(), Ordering::Relaxed);
+                self.client
+                    .shared
+                    .events_size
+                    .fetch_sub(event.size(), Ordering::Relaxed);
                 Ok(event)
             }
             None => Err(self.client.why_ended()),
@@ -58,9 +61,15 @@ impl Drop for WatchStream {
         // From here on the driver can send nothing more.
         self.events.close();
         while let Ok(event) = self.events.try_recv() {
-            self.client.shared.events_size.fetch_sub(event.size(), Ordering::Relaxed);
+            self.client
+                .shared
+                .events_size
+                .fetch_sub(event.size(), Ordering::Relaxed);
         }
         let token = std::mem::take(&mut self.token);
-        self.client.command(Command::Unwatch { path: self.path.clone(), token });
+        self.client.command(Command::Unwatch {
+            path: self.path.clone(),
+            token,
+        });
     }
 }

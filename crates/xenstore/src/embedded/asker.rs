@@ -23,7 +23,11 @@ pub(super) enum Need {
 
 impl Asker {
     pub(super) fn new(domain: DomId, known: Option<&Domain>) -> Self {
-        Asker { domain, target: known.and_then(|known| known.target), transaction: None }
+        Asker {
+            domain,
+            target: known.and_then(|known| known.target),
+            transaction: None,
+        }
     }
 
     pub(super) fn domain_0() -> Self {
@@ -46,8 +50,13 @@ impl Asker {
         if self.owns(permissions) {
             return Access::Both;
         }
-        let listed = permissions.iter().skip(1).find(|entry| self.is(entry.domain));
-        listed.or(permissions.first()).map_or(Access::None, |entry| entry.access)
+        let listed = permissions
+            .iter()
+            .skip(1)
+            .find(|entry| self.is(entry.domain));
+        listed
+            .or(permissions.first())
+            .map_or(Access::None, |entry| entry.access)
     }
 
     pub(super) fn may(&self, need: Need, permissions: &[Permission]) -> bool {

@@ -28,7 +28,10 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(domain: DomId) -> Self {
-        Connection { domain, ..Connection::default() }
+        Connection {
+            domain,
+            ..Connection::default()
+        }
     }
 
     pub(super) fn push(&mut self, message: Message) {
@@ -44,7 +47,11 @@ impl Connection {
 
     /// Bytes that wait to be taken, or none where nothing does.
     pub(super) fn output_len(&self) -> Option<usize> {
-        if self.output.is_empty() { None } else { Some(self.output_bytes) }
+        if self.output.is_empty() {
+            None
+        } else {
+            Some(self.output_bytes)
+        }
     }
 
     pub(super) fn output(&self) -> impl Iterator<Item = &Message> {
@@ -54,8 +61,13 @@ impl Connection {
     /// The one reply that waits, taken from among the events.
     #[cfg(test)]
     pub(super) fn take_reply(&mut self) -> Message {
-        let reply = self.output.iter().position(|message| message.kind != Kind::WATCH_EVENT);
-        let reply = reply.and_then(|index| self.output.remove(index)).expect("a reply");
+        let reply = self
+            .output
+            .iter()
+            .position(|message| message.kind != Kind::WATCH_EVENT);
+        let reply = reply
+            .and_then(|index| self.output.remove(index))
+            .expect("a reply");
         self.output_bytes -= HEADER_LEN + reply.payload.len();
         reply
     }

@@ -19,7 +19,12 @@ const FEATURES: u32 = 2;
 const DOMID_SELF: DomId = 0x7ff0;
 
 impl Store {
-    pub(super) fn about_domains(&mut self, asker: &Asker, kind: Kind, arguments: &Arguments<'_>) -> Result<Vec<u8>> {
+    pub(super) fn about_domains(
+        &mut self,
+        asker: &Asker,
+        kind: Kind,
+        arguments: &Arguments<'_>,
+    ) -> Result<Vec<u8>> {
         let done = |()| b"OK\0".to_vec();
         match kind {
             Kind::GET_DOMAIN_PATH => Ok(text(home(domain(arguments.only()?)?))),
@@ -32,7 +37,8 @@ impl Store {
                 let (number, rest) = arguments.first_and_rest()?;
                 let number = domain(number)?;
                 match rest {
-                    [_, port, ..] if number != 0 && leading_number(port).is_some_and(|port| port > 0) => {}
+                    [_, port, ..]
+                        if number != 0 && leading_number(port).is_some_and(|port| port > 0) => {}
                     _ => return Err(ErrorCode::EINVAL),
                 }
                 // A domain that is introduced again was resumed, and its kernel sets its watches anew.
@@ -78,8 +84,18 @@ impl Store {
             }
             Kind::GET_QUOTA => match arguments.optional() {
                 [] => Ok(text(quotas::NAMES.join(" "))),
-                [name] => self.quotas.clone().by_name(name).map(text).ok_or(ErrorCode::EINVAL),
-                [of, name] => self.quotas_of(domain(of)?).clone().by_name(name).map(text).ok_or(ErrorCode::EINVAL),
+                [name] => self
+                    .quotas
+                    .clone()
+                    .by_name(name)
+                    .map(text)
+                    .ok_or(ErrorCode::EINVAL),
+                [of, name] => self
+                    .quotas_of(domain(of)?)
+                    .clone()
+                    .by_name(name)
+                    .map(text)
+                    .ok_or(ErrorCode::EINVAL),
                 _ => Err(ErrorCode::EINVAL),
             },
             Kind::SET_QUOTA => {
@@ -87,7 +103,15 @@ impl Store {
                     [name, value] => (&mut self.quotas, name, value),
                     [of, name, value] => {
                         let global = self.quotas.clone();
-                        (self.domains.entry(domain(of)?).or_default().quotas.get_or_insert(global), name, value)
+                        (
+                            self.domains
+                                .entry(domain(of)?)
+                                .or_default()
+                                .quotas
+                                .get_or_insert(global),
+                            name,
+                            value,
+                        )
                     }
                     _ => return Err(ErrorCode::EINVAL),
                 };
@@ -108,12 +132,18 @@ impl Store {
     }
 
     fn features(&self, domain: DomId) -> u32 {
-        self.domains.get(&domain).and_then(|known| known.features).unwrap_or(FEATURES)
+        self.domains
+            .get(&domain)
+            .and_then(|known| known.features)
+            .unwrap_or(FEATURES)
     }
 }
 
 fn number(text: &[u8]) -> Result<u32> {
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(ErrorCode::EINVAL)
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(ErrorCode::EINVAL)
 }
 
 fn domain(text: &[u8]) -> Result<DomId> {

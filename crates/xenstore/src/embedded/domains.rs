@@ -37,7 +37,9 @@ impl Store {
 
     /// Whether the store was told of a domain that was not released since.
     pub fn is_introduced(&self, domain: DomId) -> bool {
-        self.domains.get(&domain).is_some_and(|domain| domain.introduced)
+        self.domains
+            .get(&domain)
+            .is_some_and(|domain| domain.introduced)
     }
 
     /// Tells the store that a domain is gone: closes its connections, removes the nodes it owns and what is below them,
@@ -47,7 +49,8 @@ impl Store {
         if domain == 0 {
             return;
         }
-        self.connections.retain(|_, connection| connection.domain != domain);
+        self.connections
+            .retain(|_, connection| connection.domain != domain);
         for known in self.domains.values_mut() {
             known.target = known.target.filter(|target| *target != domain);
         }
@@ -58,7 +61,11 @@ impl Store {
                 transaction.forget_domain(domain);
             }
         }
-        if self.domains.remove(&domain).is_some_and(|domain| domain.introduced) {
+        if self
+            .domains
+            .remove(&domain)
+            .is_some_and(|domain| domain.introduced)
+        {
             self.fire(RELEASE_DOMAIN, true, None);
         }
     }
@@ -74,23 +81,33 @@ impl Store {
     /// `to`. The domain `from` and both trees are the caller's matter.
     pub fn migrate(&mut self, from: DomId, to: DomId) {
         self.introduce(to);
-        for connection in self.connections.values_mut().filter(|connection| connection.domain == from) {
+        for connection in self
+            .connections
+            .values_mut()
+            .filter(|connection| connection.domain == from)
+        {
             connection.move_to(to);
         }
     }
 
     /// How many watches a domain has.
     pub fn watches(&self, domain: DomId) -> usize {
-        self.connections_of(domain).map(|connection| connection.watches.len()).sum()
+        self.connections_of(domain)
+            .map(|connection| connection.watches.len())
+            .sum()
     }
 
     /// How many transactions a domain has open.
     pub fn transactions(&self, domain: DomId) -> usize {
-        self.connections_of(domain).map(|connection| connection.transactions.len()).sum()
+        self.connections_of(domain)
+            .map(|connection| connection.transactions.len())
+            .sum()
     }
 
     fn connections_of(&self, domain: DomId) -> impl Iterator<Item = &Connection> {
-        self.connections.values().filter(move |connection| connection.domain == domain)
+        self.connections
+            .values()
+            .filter(move |connection| connection.domain == domain)
     }
 
     pub(super) fn asker(&self, domain: DomId) -> Asker {
@@ -107,17 +124,28 @@ impl Store {
     }
 
     pub(super) fn quotas_of(&self, domain: DomId) -> &Quotas {
-        self.domains.get(&domain).and_then(|known| known.quotas.as_ref()).unwrap_or(&self.quotas)
+        self.domains
+            .get(&domain)
+            .and_then(|known| known.quotas.as_ref())
+            .unwrap_or(&self.quotas)
     }
 
     /// Removes what a domain owns, and whatever is below. The root and the special nodes go to domain 0.
     pub(super) fn remove_owned(&mut self, domain: DomId) {
         for path in ["/", INTRODUCE_DOMAIN, RELEASE_DOMAIN] {
-            if self.tree.get(path).is_some_and(|node| node.owner() == domain) {
-                self.tree.modify(path, |node| node.permissions = owned_by(0));
+            if self
+                .tree
+                .get(path)
+                .is_some_and(|node| node.owner() == domain)
+            {
+                self.tree
+                    .modify(path, |node| node.permissions = owned_by(0));
             }
         }
-        let owned = self.tree.at_and_below("/").filter(|(_, node)| node.owner() == domain);
+        let owned = self
+            .tree
+            .at_and_below("/")
+            .filter(|(_, node)| node.owner() == domain);
         let owned: Vec<_> = owned.map(|(path, _)| path.to_owned()).collect();
         for path in owned {
             // It may have gone with a node above it.

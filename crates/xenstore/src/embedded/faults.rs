@@ -7,7 +7,10 @@ use crate::wire::{Kind, Message, strings};
 
 /// What goes wrong in a [`Store`](super::Store). Nothing does at first; each field may be set and cleared at any time.
 #[derive(Clone, Debug, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fault of its own, and any may go with any")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fault of its own, and any may go with any"
+)]
 pub struct Faults {
     /// Requests that are refused. The first that fits counts.
     pub refuse: Vec<Refusal>,
@@ -58,14 +61,19 @@ impl Faults {
 
     /// What the request is answered in place of its being performed.
     pub(super) fn refuses(&self, domain: DomId, request: &Message) -> Option<ErrorCode> {
-        let path = strings(&request.payload).next().and_then(|path| std::str::from_utf8(path).ok())?;
+        let path = strings(&request.payload)
+            .next()
+            .and_then(|path| std::str::from_utf8(path).ok())?;
         let path = Path::new(path).ok()?;
         let fits = |refusal: &&Refusal| {
             refusal.domain == domain
                 && refusal.kind.is_none_or(|kind| kind == request.kind)
                 && path.is_at_or_below(&refusal.path)
         };
-        self.refuse.iter().find(fits).map(|refusal| refusal.code.clone())
+        self.refuse
+            .iter()
+            .find(fits)
+            .map(|refusal| refusal.code.clone())
     }
 
     /// Whether this commit meets a conflict.

@@ -95,7 +95,10 @@ impl Store {
         }
         if toolstack == Toolstack::Xapi {
             self.set(&format!("{home}/control/has-vendor-device"), "0");
-            let unique = format!("{:08x}-0000-4000-8000-{domain:012x}", self.tree.next_generation());
+            let unique = format!(
+                "{:08x}-0000-4000-8000-{domain:012x}",
+                self.tree.next_generation()
+            );
             self.set(&format!("{home}/unique-domain-id"), unique);
         }
         self.introduce(domain);
@@ -104,7 +107,9 @@ impl Store {
     /// Ends a guest as toolstacks do: removes its home and `/vm` entry and releases the domain.
     pub fn destroy_guest(&mut self, domain: DomId) {
         let home = home(domain);
-        let vm = self.read(format!("{home}/vm")).map(|vm| String::from_utf8_lossy(vm).into_owned());
+        let vm = self
+            .read(format!("{home}/vm"))
+            .map(|vm| String::from_utf8_lossy(vm).into_owned());
         for path in vm.iter().chain([&home]) {
             let _ = self.remove(path);
         }

@@ -32,20 +32,34 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn record(&mut self, domain: DomId, request: &Message) {
-        *self.counts.entry((domain, counted_as(request.kind))).or_default() += 1;
+        *self
+            .counts
+            .entry((domain, counted_as(request.kind)))
+            .or_default() += 1;
         if let Some(requests) = &mut self.requests {
             let path = strings(&request.payload).next().unwrap_or_default();
             let path = String::from_utf8_lossy(path).into_owned();
-            requests.push(LoggedRequest { domain, kind: request.kind, path });
+            requests.push(LoggedRequest {
+                domain,
+                kind: request.kind,
+                path,
+            });
         }
     }
 
     pub(super) fn all(&self, domain: DomId) -> usize {
-        self.counts.iter().filter(|((of, _), _)| *of == domain).map(|(_, count)| count).sum()
+        self.counts
+            .iter()
+            .filter(|((of, _), _)| *of == domain)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     pub(super) fn of_kind(&self, domain: DomId, kind: Kind) -> usize {
-        self.counts.get(&(domain, counted_as(kind))).copied().unwrap_or(0)
+        self.counts
+            .get(&(domain, counted_as(kind)))
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(super) fn keep_requests(&mut self, keep: bool) {
@@ -53,7 +67,10 @@ impl Log {
     }
 
     pub(super) fn take_requests(&mut self) -> Vec<LoggedRequest> {
-        self.requests.as_mut().map(std::mem::take).unwrap_or_default()
+        self.requests
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 }
 
@@ -66,7 +83,15 @@ mod tests {
         let mut log = Log::default();
         for number in 0..1000 {
             let payload = Vec::new();
-            log.record(5, &Message { kind: Kind(number), request_id: 0, transaction_id: 0, payload });
+            log.record(
+                5,
+                &Message {
+                    kind: Kind(number),
+                    request_id: 0,
+                    transaction_id: 0,
+                    payload,
+                },
+            );
         }
         assert_eq!((log.all(5), log.of_kind(5, Kind::READ)), (1000, 1));
         assert!(log.counts.len() < 30, "{}", log.counts.len());

@@ -38,7 +38,11 @@ impl Store {
 
     fn view<'a>(&'a mut self, asker: &'a mut Asker) -> View<'a> {
         let most = self.limit(asker.domain, |quotas| quotas.transaction_nodes);
-        View { tree: &mut self.tree, transaction: asker.transaction.as_mut(), most }
+        View {
+            tree: &mut self.tree,
+            transaction: asker.transaction.as_mut(),
+            most,
+        }
     }
 
     /// Whether there is a node that the asker may use as it needs.
@@ -46,17 +50,27 @@ impl Store {
     /// Otherwise ENOENT or EACCES. The first is for those who could do the same with the nearest node above that is
     /// there; others do not learn whether there is one.
     fn check(&mut self, asker: &mut Asker, path: &str, need: Need) -> Result<()> {
-        let found = self.view(asker).node(path)?.map(|node| node.permissions.clone());
+        let found = self
+            .view(asker)
+            .node(path)?
+            .map(|node| node.permissions.clone());
         let code = match found {
             Some(permissions) if asker.may(need, &permissions) => return Ok(()),
             Some(_) => ErrorCode::EACCES,
             None => ErrorCode::ENOENT,
         };
-        let need_above = if need == Need::Read { Need::Read } else { Need::Write };
+        let need_above = if need == Need::Read {
+            Need::Read
+        } else {
+            Need::Write
+        };
         let mut above = path;
         loop {
             above = parent(above);
-            let found = self.view(asker).node(above)?.map(|node| node.permissions.clone());
+            let found = self
+                .view(asker)
+                .node(above)?
+                .map(|node| node.permissions.clone());
             match found {
                 Some(permissions) if asker.may(need_above, &permissions) => return Err(code),
                 None if above != "/" => {}
@@ -66,16 +80,27 @@ impl Store {
     }
 
     /// What `get` takes from a node that the asker may read.
-    pub(super) fn look<T>(&mut self, asker: &mut Asker, path: &str, get: impl FnOnce(&Node) -> T) -> Result<T> {
+    pub(super) fn look<T>(
+        &mut self,
+        asker: &mut Asker,
+        path: &str,
+        get: impl FnOnce(&Node) -> T,
+    ) -> Result<T> {
         self.check(asker, path, Need::Read)?;
-        self.view(asker).node(path)?.map(get).ok_or(ErrorCode::ENOENT)
+        self.view(asker)
+            .node(path)?
+            .map(get)
+            .ok_or(ErrorCode::ENOENT)
     }
 
     pub(super) fn write_node(&mut self, asker: &mut Asker, path: &str, value: &[u8]) -> Result<()> {
         match self.check(asker, path, Need::Write) {
             Ok(()) => {
-                self.check_size(asker, path, |node| node.size() - node.value.len() + value.len())?;
-                self.view(asker).modify(path, |node| node.value = value.into())?;
+                self.check_size(asker, path, |node| {
+                    node.size() - node.value.len() + value.len()
+                })?;
+                self.view(asker)
+                    .modify(path, |node| node.value = value.into())?;
             }
             Err(ErrorCode::ENOENT) => self.create(asker, path, value)?,
             Err(code) => return Err(code),
@@ -98,7 +123,11 @@ impl Store {
             Ok(()) if path == "/" => return Err(ErrorCode::EINVAL),
             Ok(()) => {}
             Err(ErrorCode::ENOENT) => {
-                return self.view(asker).node(parent(path))?.map(|_| ()).ok_or(ErrorCode::ENOENT);
+                return self
+                    .view(asker)
+                    .node(parent(path))?
+                    .map(|_| ())
+                    .ok_or(ErrorCode::ENOENT);
             }
             Err(code) => return Err(code),
         }
@@ -116,7 +145,10 @@ impl Store {
         }
         let mut was_child = false;
         view.modify(parent(path), |above| {
-            let found = above.children.iter().position(|child| **child == *name(path));
+            let found = above
+                .children
+                .iter()
+                .position(|child| **child == *name(path));
             was_child = found.map(|index| above.children.remove(index)).is_some();
         })?;
         if was_child { Ok(()) } else { Err(TORN) }
@@ -130,14 +162,18 @@ impl Store {
     ) -> Result<()> {
         let owner = permissions.first().ok_or(ErrorCode::EINVAL)?.domain;
         self.check(asker, path, Need::Own)?;
-        let before = self.view(asker).node(path)?.map_or_else(|| owned_by(0), |node| node.permissions.clone());
+        let before = self
+            .view(asker)
+            .node(path)?
+            .map_or_else(|| owned_by(0), |node| node.permissions.clone());
         if !asker.is_privileged() && owner != tree::owner(&before) {
             return Err(ErrorCode::EPERM);
         }
         self.check_size(asker, path, |node| {
             node.size() - tree::size(node.permissions.len(), 0) + tree::size(permissions.len(), 0)
         })?;
-        self.view(asker).modify(path, |node| node.permissions = permissions.into())?;
+        self.view(asker)
+            .modify(path, |node| node.permissions = permissions.into())?;
         self.changed(asker, path, false, Some(&before));
         Ok(())
     }
@@ -161,17 +197,26 @@ impl Store {
         let new_name = missing.last().map_or("", |highest| name(highest));
         self.check_size(asker, above, |node| node.size() + new_name.len() + 1)?;
 
-        let permissions: Arc<[Permission]> = if asker.is_privileged() || tree::owner(&inherited) == asker.domain {
-            inherited
-        } else {
-            let others = inherited.iter().skip(1).copied();
-            let access = inherited.first().map_or(Access::None, |first| first.access);
-            std::iter::once(Permission { domain: asker.domain, access }).chain(others).collect()
-        };
+        let permissions: Arc<[Permission]> =
+            if asker.is_privileged() || tree::owner(&inherited) == asker.domain {
+                inherited
+            } else {
+                let others = inherited.iter().skip(1).copied();
+                let access = inherited.first().map_or(Access::None, |first| first.access);
+                std::iter::once(Permission {
+                    domain: asker.domain,
+                    access,
+                })
+                .chain(others)
+                .collect()
+            };
         let mut view = self.view(asker);
         let mut below = None;
         for path in missing {
-            let mut node = Node::new(if below.is_none() { value } else { b"" }, permissions.clone());
+            let mut node = Node::new(
+                if below.is_none() { value } else { b"" },
+                permissions.clone(),
+            );
             node.children.extend(below);
             view.put(path, node)?;
             below = Some(name(path).into());
@@ -180,19 +225,33 @@ impl Store {
     }
 
     /// Whether the asker's quotas let it make the nodes of `missing`, the last of which stands highest.
-    fn check_new(&mut self, asker: &mut Asker, missing: &[&str], permissions: usize, value: usize) -> Result<()> {
+    fn check_new(
+        &mut self,
+        asker: &mut Asker,
+        missing: &[&str],
+        permissions: usize,
+        value: usize,
+    ) -> Result<()> {
         if asker.is_privileged() {
             return Ok(());
         }
         // In a transaction, new nodes count only at the commit: here it is enough that the quota was not full before.
-        let more = if asker.transaction.is_some() { 1 } else { missing.len() };
+        let more = if asker.transaction.is_some() {
+            1
+        } else {
+            missing.len()
+        };
         if self.tree.owned(asker.domain) + more > self.node_limit(asker.domain) {
             return Err(self.quotas_of(asker.domain).nodes_full.clone());
         }
         let most = self.limit(asker.domain, |quotas| quotas.node_size);
         // Each of them but the lowest, which has the value, holds the name of the one below.
         let names = missing.iter().map(|path| name(path).len() + 1);
-        if std::iter::once(value).chain(names).take(missing.len()).any(|len| tree::size(permissions, len) >= most) {
+        if std::iter::once(value)
+            .chain(names)
+            .take(missing.len())
+            .any(|len| tree::size(permissions, len) >= most)
+        {
             asker.fail_transaction();
             return Err(ErrorCode::ENOSPC);
         }
@@ -200,7 +259,12 @@ impl Store {
     }
 
     /// Whether the asker may give a node the size that `size` tells.
-    fn check_size(&mut self, asker: &mut Asker, path: &str, size: impl FnOnce(&Node) -> usize) -> Result<()> {
+    fn check_size(
+        &mut self,
+        asker: &mut Asker,
+        path: &str,
+        size: impl FnOnce(&Node) -> usize,
+    ) -> Result<()> {
         if asker.is_privileged() {
             return Ok(());
         }
@@ -222,7 +286,13 @@ impl Store {
     }
 
     /// Tells of a change, now or at the commit.
-    fn changed(&mut self, asker: &mut Asker, path: &str, exact: bool, before: Option<&[Permission]>) {
+    fn changed(
+        &mut self,
+        asker: &mut Asker,
+        path: &str,
+        exact: bool,
+        before: Option<&[Permission]>,
+    ) {
         match &mut asker.transaction {
             Some(transaction) => transaction.queue_event(path, exact),
             None => self.fire(path, exact, before),
@@ -263,7 +333,9 @@ impl Store {
 
 /// A path without the leading `/local/domain/<n>/`, which the quota of a path's length leaves out.
 fn local_part(path: &str) -> &str {
-    let local = path.strip_prefix("/local/domain/").and_then(|rest| rest.split_once('/'));
+    let local = path
+        .strip_prefix("/local/domain/")
+        .and_then(|rest| rest.split_once('/'));
     match local {
         Some((domain, rest)) if domain.parse::<DomId>().is_ok() => rest,
         _ => path,

@@ -42,8 +42,15 @@ impl Default for Quotas {
 }
 
 /// The names that `GET_QUOTA` and `SET_QUOTA` use.
-pub(super) const NAMES: [&str; 7] =
-    ["nodes", "watches", "transactions", "transaction-nodes", "node-permissions", "path-max", "node-size"];
+pub(super) const NAMES: [&str; 7] = [
+    "nodes",
+    "watches",
+    "transactions",
+    "transaction-nodes",
+    "node-permissions",
+    "path-max",
+    "node-size",
+];
 
 impl Quotas {
     /// The limit that has this name on the wire.

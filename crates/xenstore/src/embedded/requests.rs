@@ -27,9 +27,16 @@ impl Store {
         }
         // Watches have nothing to do with transactions: what such a request says of one is not looked at.
         let ignores_transaction = matches!(request.kind, Kind::WATCH | Kind::UNWATCH);
-        let transaction = if ignores_transaction { 0 } else { request.transaction_id };
+        let transaction = if ignores_transaction {
+            0
+        } else {
+            request.transaction_id
+        };
         if transaction != 0 {
-            asker.transaction = Some(self.take_transaction(id, transaction).ok_or(ErrorCode::ENOENT)?);
+            asker.transaction = Some(
+                self.take_transaction(id, transaction)
+                    .ok_or(ErrorCode::ENOENT)?,
+            );
         }
         let result = self.dispatch(id, &mut asker, request);
         if let Some(open) = asker.transaction.take() {
@@ -41,10 +48,18 @@ impl Store {
     }
 
     fn take_transaction(&mut self, id: ConnectionId, transaction: u32) -> Option<Transaction> {
-        self.connections.get_mut(&id)?.transactions.remove(&transaction)
+        self.connections
+            .get_mut(&id)?
+            .transactions
+            .remove(&transaction)
     }
 
-    fn dispatch(&mut self, id: ConnectionId, asker: &mut Asker, request: &Message) -> Result<Vec<u8>> {
+    fn dispatch(
+        &mut self,
+        id: ConnectionId,
+        asker: &mut Asker,
+        request: &Message,
+    ) -> Result<Vec<u8>> {
         let payload = request.payload.as_slice();
         let arguments = &Arguments::new(payload);
         let done = |()| b"OK\0".to_vec();
@@ -67,7 +82,10 @@ impl Store {
             Kind::GET_PERMS => {
                 let path = self.canonical(asker.domain, arguments.only()?, true)?;
                 self.look(asker, &path, |node| {
-                    node.permissions.iter().flat_map(|entry| format!("{entry}\0").into_bytes()).collect()
+                    node.permissions
+                        .iter()
+                        .flat_map(|entry| format!("{entry}\0").into_bytes())
+                        .collect()
                 })
             }
             Kind::SET_PERMS => {
@@ -75,9 +93,13 @@ impl Store {
                 if entries.len() > self.limit(asker.domain, |quotas| quotas.permissions) {
                     return Err(ErrorCode::ENOSPC);
                 }
-                let entries: Option<Vec<_>> = entries.iter().map(|entry| Permission::parse(entry)).collect();
+                let entries: Option<Vec<_>> = entries
+                    .iter()
+                    .map(|entry| Permission::parse(entry))
+                    .collect();
                 let path = self.canonical(asker.domain, path, true);
-                self.set_node_permissions(asker, &path?, &entries.ok_or(ErrorCode::EINVAL)?).map(done)
+                self.set_node_permissions(asker, &path?, &entries.ok_or(ErrorCode::EINVAL)?)
+                    .map(done)
             }
             Kind::WRITE => {
                 let (path, _) = arguments.first_and_rest()?;
@@ -110,26 +132,45 @@ impl Store {
         }
     }
 
-    fn set_watch(&mut self, id: ConnectionId, asker: &Asker, [given, token]: [&[u8]; 2]) -> Result<()> {
+    fn set_watch(
+        &mut self,
+        id: ConnectionId,
+        asker: &Asker,
+        [given, token]: [&[u8]; 2],
+    ) -> Result<()> {
         let path = self.canonical(asker.domain, given, true)?;
         let most = self.limit(asker.domain, |quotas| quotas.watches);
         let is_too_many = self.watches(asker.domain) > most;
         let connection = self.connections.get_mut(&id).ok_or(ErrorCode::EINVAL)?;
-        if connection.watches.iter().any(|watch| watch.is(&path, token)) {
+        if connection
+            .watches
+            .iter()
+            .any(|watch| watch.is(&path, token))
+        {
             return Err(ErrorCode::EEXIST);
         }
         if is_too_many {
             return Err(ErrorCode::E2BIG);
         }
         let is_relative = !matches!(given.first(), Some(b'/' | b'@'));
-        connection.watches.push(Watch::new(&path, token, is_relative));
+        connection
+            .watches
+            .push(Watch::new(&path, token, is_relative));
         Ok(())
     }
 
-    fn end_watch(&mut self, id: ConnectionId, asker: &Asker, [path, token]: [&[u8]; 2]) -> Result<()> {
+    fn end_watch(
+        &mut self,
+        id: ConnectionId,
+        asker: &Asker,
+        [path, token]: [&[u8]; 2],
+    ) -> Result<()> {
         let path = self.canonical(asker.domain, path, true)?;
         let connection = self.connections.get_mut(&id).ok_or(ErrorCode::EINVAL)?;
-        let found = connection.watches.iter().position(|watch| watch.is(&path, token));
+        let found = connection
+            .watches
+            .iter()
+            .position(|watch| watch.is(&path, token));
         connection.watches.remove(found.ok_or(ErrorCode::ENOENT)?);
         Ok(())
     }
@@ -138,7 +179,8 @@ impl Store {
         if asker.transaction.is_some() {
             return Err(ErrorCode::EBUSY);
         }
-        if self.transactions(asker.domain) > self.limit(asker.domain, |quotas| quotas.transactions) {
+        if self.transactions(asker.domain) > self.limit(asker.domain, |quotas| quotas.transactions)
+        {
             return Err(ErrorCode::ENOSPC);
         }
         let connection = self.connections.get_mut(&id).ok_or(ErrorCode::EINVAL)?;
@@ -146,7 +188,9 @@ impl Store {
             connection.last_transaction = connection.last_transaction.wrapping_add(1);
             let number = connection.last_transaction;
             if number != 0 && !connection.transactions.contains_key(&number) {
-                connection.transactions.insert(number, Transaction::default());
+                connection
+                    .transactions
+                    .insert(number, Transaction::default());
                 return Ok(text(number));
             }
         }
@@ -159,7 +203,11 @@ impl Store {
             _ => return Err(ErrorCode::EINVAL),
         };
         let transaction = asker.transaction.take().ok_or(ErrorCode::ENOENT)?;
-        if commit { self.commit(asker, transaction) } else { Ok(()) }
+        if commit {
+            self.commit(asker, transaction)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -170,7 +218,9 @@ pub(super) struct Arguments<'a>(Vec<&'a [u8]>, bool);
 
 impl<'a> Arguments<'a> {
     fn new(payload: &'a [u8]) -> Self {
-        let strings = payload.split_inclusive(|byte| *byte == 0).filter_map(|string| string.strip_suffix(b"\0"));
+        let strings = payload
+            .split_inclusive(|byte| *byte == 0)
+            .filter_map(|string| string.strip_suffix(b"\0"));
         Arguments(strings.collect(), payload.ends_with(b"\0"))
     }
 
@@ -199,7 +249,10 @@ impl<'a> Arguments<'a> {
     }
 
     pub(super) fn first_and_rest(&self) -> Result<(&'a [u8], &[&'a [u8]])> {
-        self.0.split_first().map(|(first, rest)| (*first, rest)).ok_or(ErrorCode::EINVAL)
+        self.0
+            .split_first()
+            .map(|(first, rest)| (*first, rest))
+            .ok_or(ErrorCode::EINVAL)
     }
 }
 
@@ -246,5 +299,9 @@ pub(super) fn leading_number(text: &[u8]) -> Option<usize> {
         return None;
     }
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.into_iter().try_fold(0usize, |number, digit| number.checked_mul(10)?.checked_add(usize::from(digit - b'0')))
+    digits.into_iter().try_fold(0usize, |number, digit| {
+        number
+            .checked_mul(10)?
+            .checked_add(usize::from(digit - b'0'))
+    })
 }

@@ -36,12 +36,19 @@ impl Server {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        let shared = Arc::new(Shared { turnstile: Mutex::new(()), server: Mutex::new(self) });
+        let shared = Arc::new(Shared {
+            turnstile: Mutex::new(()),
+            server: Mutex::new(self),
+        });
         let thread = thread::Builder::new().name("xenstore".into()).spawn({
             let shared = shared.clone();
             move || serve(&shared, &woken)
         })?;
-        Ok(Running { shared, wake: Some(wake), thread: Some(thread) })
+        Ok(Running {
+            shared,
+            wake: Some(wake),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -78,7 +85,10 @@ impl Drop for Running {
 
 impl Shared {
     fn lock(&self, before_waiting: impl FnOnce()) -> MutexGuard<'_, Server> {
-        let turn = self.turnstile.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self
+            .turnstile
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         before_waiting();
         // A test that fails with the server in its hands must not make all that use it fail in other words.
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);

@@ -64,7 +64,11 @@ struct Gone;
 impl Server {
     /// A server without any way in yet.
     pub fn new(store: Store) -> Self {
-        Server { store, listeners: Vec::new(), clients: BTreeMap::new() }
+        Server {
+            store,
+            listeners: Vec::new(),
+            clients: BTreeMap::new(),
+        }
     }
 
     /// The store.
@@ -91,7 +95,11 @@ impl Server {
             }
             bound => bound?,
         };
-        let listener = Listener { socket, path: path.into(), domain };
+        let listener = Listener {
+            socket,
+            path: path.into(),
+            domain,
+        };
         listener.socket.set_nonblocking(true)?;
         self.listeners.push(listener);
         Ok(())
@@ -109,7 +117,11 @@ impl Server {
 
     /// [`Store::migrate`], after which whoever connects to a socket of `from` is `to`.
     pub fn migrate(&mut self, from: DomId, to: DomId) {
-        for listener in self.listeners.iter_mut().filter(|listener| listener.domain == from) {
+        for listener in self
+            .listeners
+            .iter_mut()
+            .filter(|listener| listener.domain == from)
+        {
             listener.domain = to;
         }
         self.store.migrate(from, to);
@@ -197,7 +209,12 @@ impl Server {
 
     fn add(&mut self, socket: UnixStream, domain: DomId) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        let client = Client { socket, received: Decoder::default(), has_requests: false, output: Vec::new() };
+        let client = Client {
+            socket,
+            received: Decoder::default(),
+            has_requests: false,
+            output: Vec::new(),
+        };
         self.clients.insert(self.store.connect(domain), client);
         Ok(())
     }
@@ -269,19 +286,29 @@ impl Client {
             }
         }
         let waiting = self.output.len() + store.output_len(id).unwrap_or(0);
-        if waiting > OUTPUT_MAX { Err(Gone) } else { Ok(()) }
+        if waiting > OUTPUT_MAX {
+            Err(Gone)
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// Whether this is a socket on which nobody listens.
 fn is_left_behind(path: &Path) -> bool {
     // A file that is no socket refuses connections, too.
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    let is_socket =
+        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    is_socket
+        && UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn is_for_later(error: io::ErrorKind) -> bool {
-    matches!(error, io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(
+        error,
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 #[cfg(test)]
@@ -303,7 +330,10 @@ mod tests {
     impl Peer {
         fn new(socket: UnixStream) -> Self {
             socket.set_nonblocking(true).unwrap();
-            Peer { socket, received: Decoder::default() }
+            Peer {
+                socket,
+                received: Decoder::default(),
+            }
         }
 
         fn send(&mut self, request_id: u32, kind: Kind, payload: impl AsRef<[u8]>) {
@@ -328,7 +358,12 @@ mod tests {
 
     fn encode(request_id: u32, kind: Kind, payload: impl AsRef<[u8]>) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let message = Message { kind, request_id, transaction_id: 0, payload: payload.as_ref().to_vec() };
+        let message = Message {
+            kind,
+            request_id,
+            transaction_id: 0,
+            payload: payload.as_ref().to_vec(),
+        };
         message.encode(&mut bytes).unwrap();
         bytes
     }
@@ -341,7 +376,10 @@ mod tests {
 
     /// Serves until nothing is ready any more, as a poll(2) loop would.
     fn settle(server: &mut Server) {
-        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let at_once = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         loop {
             let mut fds: Vec<_> = server.poll_fds().collect();
             if poll(&mut fds, Some(&at_once)).unwrap() == 0 {
@@ -353,17 +391,31 @@ mod tests {
 
     #[test]
     fn sockets_are_of_the_domains_they_were_made_for() {
-        let directory = std::env::temp_dir().join(format!("xenstore-server-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("xenstore-server-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let (host, guest, other) = (directory.join("host"), directory.join("guest"), directory.join("other"));
+        let (host, guest, other) = (
+            directory.join("host"),
+            directory.join("guest"),
+            directory.join("other"),
+        );
         drop(UnixListener::bind(&host).unwrap());
         fs::write(&other, "not a socket").unwrap();
 
         let mut server = server();
         server.listen(&host, 0).unwrap();
         server.listen(&guest, 5).unwrap();
-        assert_eq!(Server::new(Store::new()).listen(&guest, 5).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        assert_eq!(server.listen(&other, 5).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            Server::new(Store::new())
+                .listen(&guest, 5)
+                .unwrap_err()
+                .kind(),
+            io::ErrorKind::AddrInUse
+        );
+        assert_eq!(
+            server.listen(&other, 5).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         assert!(other.exists());
 
         let read_name = |server: &mut Server, path: &Path| {
@@ -411,7 +463,10 @@ mod tests {
         peer.send(1, Kind::WATCH, "data\0t\0");
         settle(&mut server);
         peer.receive();
-        server.store_mut().write("/local/domain/5/data/x", "1").unwrap();
+        server
+            .store_mut()
+            .write("/local/domain/5/data/x", "1")
+            .unwrap();
         settle(&mut server);
         assert_eq!(peer.receive().0[0].payload, b"data/x\0t\0");
         server.store_mut().release(5);
@@ -427,7 +482,9 @@ mod tests {
         let mut bad = Peer::new(server.connect(5).unwrap());
         let mut left = Peer::new(server.connect(5).unwrap());
         bad.send(1, Kind::WATCH, "data\0t\0");
-        left.socket.write_all(&encode(1, Kind::WRITE, "data/x\0")[..20]).unwrap();
+        left.socket
+            .write_all(&encode(1, Kind::WRITE, "data/x\0")[..20])
+            .unwrap();
         settle(&mut server);
         assert_eq!(server.store().watches(5), 1);
         let mut too_long = encode(2, Kind::WRITE, "");
@@ -448,15 +505,24 @@ mod tests {
         let mut good = Peer::new(server.connect(5).unwrap());
         let mut slow = Peer::new(server.connect(5).unwrap());
         let value = "x".repeat(2000);
-        server.store_mut().write("/local/domain/5/data/x", &value).unwrap();
-        let requests: Vec<u8> = (0..20_000).flat_map(|id| encode(id, Kind::READ, "data/x\0")).collect();
+        server
+            .store_mut()
+            .write("/local/domain/5/data/x", &value)
+            .unwrap();
+        let requests: Vec<u8> = (0..20_000)
+            .flat_map(|id| encode(id, Kind::READ, "data/x\0"))
+            .collect();
         let mut rest = requests.as_slice();
         while let Ok(len) = slow.socket.write(rest) {
             rest = &rest[len..];
             settle(&mut server);
         }
         assert!(!rest.is_empty());
-        let waiting: usize = server.clients.values().map(|client| client.output.len()).sum();
+        let waiting: usize = server
+            .clients
+            .values()
+            .map(|client| client.output.len())
+            .sum();
         assert!(waiting < 2 * OUTPUT_ENOUGH, "{waiting}");
         good.send(1, Kind::READ, "name\0");
         settle(&mut server);
@@ -497,14 +563,17 @@ mod tests {
 
     #[test]
     fn a_server_in_a_thread() {
-        let directory = std::env::temp_dir().join(format!("xenstore-running-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("xenstore-running-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("socket");
         let mut server = server();
         server.listen(&path, 0).unwrap();
         let running = server.spawn().unwrap();
         let mut guest = running.connect(5).unwrap();
-        guest.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        guest
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         let mut call = |kind, payload: &str| {
             guest.write_all(&encode(1, kind, payload)).unwrap();
             let mut received = Decoder::default();
@@ -526,7 +595,9 @@ mod tests {
                 scope.spawn(move || {
                     for index in 0..50 {
                         let path = format!("/local/domain/5/data/{thread}-{index}");
-                        running.with(|server| server.store_mut().write(&path, "x")).unwrap();
+                        running
+                            .with(|server| server.store_mut().write(&path, "x"))
+                            .unwrap();
                     }
                 });
             }
@@ -534,7 +605,10 @@ mod tests {
         for thread in 0..4 {
             assert_eq!(call(Kind::READ, &format!("data/{thread}-49\0")), b"x");
         }
-        assert_eq!(running.with(|server| server.store().list("/local/domain/5/data").unwrap().count()), 200);
+        assert_eq!(
+            running.with(|server| server.store().list("/local/domain/5/data").unwrap().count()),
+            200
+        );
         assert!(UnixStream::connect(&path).is_ok());
         drop(running);
         assert!(!path.exists());
@@ -545,7 +619,9 @@ mod tests {
     fn a_loop_ends_when_it_is_told() {
         let mut server = server();
         let mut client = server.connect(5).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         let (stop, stopped) = UnixStream::pair().unwrap();
         thread::scope(|scope| {
             let end = scope.spawn(|| server.run(&stopped));

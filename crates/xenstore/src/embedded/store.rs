@@ -50,16 +50,24 @@ impl Store {
             faults: Faults::default(),
             tree: Tree::default(),
             connections: BTreeMap::new(),
-            domains: BTreeMap::from([(0, Domain { introduced: true, ..Domain::default() })]),
+            domains: BTreeMap::from([(
+                0,
+                Domain {
+                    introduced: true,
+                    ..Domain::default()
+                },
+            )]),
             last_connection: 0,
             log: Log::default(),
         };
         for path in ["/", INTRODUCE_DOMAIN, RELEASE_DOMAIN] {
             store.tree.put(path, Node::new(b"", owned_by(0)));
         }
-        for (path, value) in
-            [("/tool/xenstored", ""), ("/local/domain/0/domid", "0"), ("/local/domain/0/name", "Domain-0")]
-        {
+        for (path, value) in [
+            ("/tool/xenstored", ""),
+            ("/local/domain/0/domid", "0"),
+            ("/local/domain/0/name", "Domain-0"),
+        ] {
             store.set(path, value);
         }
         store
@@ -86,7 +94,11 @@ impl Store {
 
     /// Serves one request of a connection: the reply and all events that it causes are output then.
     pub fn handle(&mut self, connection: ConnectionId, request: &Message) {
-        let Some(domain) = self.connections.get(&connection).map(|connection| connection.domain) else {
+        let Some(domain) = self
+            .connections
+            .get(&connection)
+            .map(|connection| connection.domain)
+        else {
             return;
         };
         #[cfg(feature = "faults")]
@@ -138,7 +150,12 @@ impl Store {
         connection.output_len()
     }
 
-    fn reply(&mut self, connection: ConnectionId, request: &Message, result: Result<Vec<u8>, ErrorCode>) {
+    fn reply(
+        &mut self,
+        connection: ConnectionId,
+        request: &Message,
+        result: Result<Vec<u8>, ErrorCode>,
+    ) {
         let result = result.and_then(|payload| match payload.len() {
             ..=PAYLOAD_MAX => Ok(payload),
             _ => Err(ErrorCode::E2BIG),
@@ -147,9 +164,18 @@ impl Store {
             Ok(payload) => (request.kind, payload),
             Err(code) => (Kind::ERROR, format!("{code}\0").into_bytes()),
         };
-        let Message { request_id, transaction_id, .. } = *request;
+        let Message {
+            request_id,
+            transaction_id,
+            ..
+        } = *request;
         #[allow(unused_mut, reason = "only a fault changes it")]
-        let mut reply = Message { kind, request_id, transaction_id, payload };
+        let mut reply = Message {
+            kind,
+            request_id,
+            transaction_id,
+            payload,
+        };
         #[cfg(feature = "faults")]
         self.faults.alter_reply(&mut reply);
         let Some(connection) = self.connections.get_mut(&connection) else {
@@ -172,7 +198,8 @@ impl Store {
 
     /// The names of a node's children, in the order in which they were made, or none where there is no such node.
     pub fn list(&self, path: impl AsRef<str>) -> Option<impl Iterator<Item = &str>> {
-        self.node(path.as_ref()).map(|node| node.children.iter().map(|name| &**name))
+        self.node(path.as_ref())
+            .map(|node| node.children.iter().map(|name| &**name))
     }
 
     /// A node's permissions, or none where there is no such node.
@@ -182,7 +209,9 @@ impl Store {
 
     /// The paths and values of a node and all below it, sorted by path. `path` and what is returned are absolute.
     pub fn walk<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.tree.at_and_below(path).map(|(path, node)| (path, &*node.value))
+        self.tree
+            .at_and_below(path)
+            .map(|(path, node)| (path, &*node.value))
     }
 
     /// How many nodes a domain owns, which is what its quota counts.
@@ -195,7 +224,9 @@ impl Store {
     /// # Errors
     /// EINVAL where `path` is not one of a node.
     pub fn write(&mut self, path: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.as_domain_0(Kind::WRITE, path.as_ref(), |store, asker, path| store.write_node(asker, path, value.as_ref()))
+        self.as_domain_0(Kind::WRITE, path.as_ref(), |store, asker, path| {
+            store.write_node(asker, path, value.as_ref())
+        })
     }
 
     /// Removes a node and all below it, where there is one.
@@ -210,7 +241,11 @@ impl Store {
     ///
     /// # Errors
     /// EINVAL where `path` is none or `permissions` is empty, ENOENT where there is no such node.
-    pub fn set_permissions(&mut self, path: impl AsRef<str>, permissions: &[Permission]) -> Result<()> {
+    pub fn set_permissions(
+        &mut self,
+        path: impl AsRef<str>,
+        permissions: &[Permission],
+    ) -> Result<()> {
         self.as_domain_0(Kind::SET_PERMS, path.as_ref(), |store, asker, path| {
             store.set_node_permissions(asker, path, permissions)
         })
@@ -260,6 +295,10 @@ impl Store {
         let mut asker = Asker::domain_0();
         self.canonical(0, path.as_bytes(), operation == Kind::SET_PERMS)
             .and_then(|path| perform(self, &mut asker, &path))
-            .map_err(|code| Error::Refused { code, operation, path: Some(path.into()) })
+            .map_err(|code| Error::Refused {
+                code,
+                operation,
+                path: Some(path.into()),
+            })
     }
 }

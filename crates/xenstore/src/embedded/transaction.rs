@@ -70,7 +70,8 @@ impl Transaction {
 
     /// How many nodes a domain would own after the commit.
     pub(super) fn owned(&self, tree: &Tree, domain: DomId) -> usize {
-        tree.owned(domain).saturating_add_signed(self.owned.get(&domain).copied().unwrap_or(0))
+        tree.owned(domain)
+            .saturating_add_signed(self.owned.get(&domain).copied().unwrap_or(0))
     }
 
     /// The domains whose number of nodes would change.
@@ -79,18 +80,28 @@ impl Transaction {
     }
 
     pub(super) fn conflicts(&self, tree: &Tree) -> bool {
-        self.accessed.iter().any(|(path, accessed)| accessed.seen != tree.get(path).map(|node| node.generation))
+        self.accessed
+            .iter()
+            .any(|(path, accessed)| accessed.seen != tree.get(path).map(|node| node.generation))
     }
 
     /// What the commit changes, in the order in which the nodes were first touched.
     pub(super) fn into_changes(self) -> Vec<(Box<str>, Accessed)> {
-        let mut changes: Vec<_> = self.accessed.into_iter().filter(|(_, accessed)| accessed.modified).collect();
+        let mut changes: Vec<_> = self
+            .accessed
+            .into_iter()
+            .filter(|(_, accessed)| accessed.modified)
+            .collect();
         changes.sort_by_key(|(_, accessed)| accessed.order);
         changes
     }
 
     pub(super) fn forget_domain(&mut self, domain: DomId) {
-        for node in self.accessed.values_mut().filter_map(|accessed| accessed.node.as_mut()) {
+        for node in self
+            .accessed
+            .values_mut()
+            .filter_map(|accessed| accessed.node.as_mut())
+        {
             if tree::lists(node, domain) {
                 tree::forget(Arc::make_mut(node), domain);
             }
@@ -117,7 +128,10 @@ impl View<'_> {
     pub(super) fn node(&mut self, path: &str) -> Result<Option<&Node>, ErrorCode> {
         Ok(match &mut self.transaction {
             None => self.tree.get(path).map(|node| &**node),
-            Some(transaction) => transaction.access(self.tree, path, self.most)?.node.as_deref(),
+            Some(transaction) => transaction
+                .access(self.tree, path, self.most)?
+                .node
+                .as_deref(),
         })
     }
 
@@ -129,13 +143,20 @@ impl View<'_> {
         };
         let owner = node.owner();
         let accessed = transaction.access(self.tree, path, self.most)?;
-        accessed.node = Some(Arc::new(Node { generation: self.tree.next_generation(), ..node }));
+        accessed.node = Some(Arc::new(Node {
+            generation: self.tree.next_generation(),
+            ..node
+        }));
         accessed.modified = true;
         transaction.count(owner, 1);
         Ok(())
     }
 
-    pub(super) fn modify(&mut self, path: &str, change: impl FnOnce(&mut Node)) -> Result<(), ErrorCode> {
+    pub(super) fn modify(
+        &mut self,
+        path: &str,
+        change: impl FnOnce(&mut Node),
+    ) -> Result<(), ErrorCode> {
         let Some(transaction) = &mut self.transaction else {
             self.tree.modify(path, change);
             return Ok(());
@@ -183,7 +204,11 @@ impl View<'_> {
                 None => return Err(TORN),
                 Some(node) => node.children.clone(),
             };
-            let below: Vec<_> = children.iter().rev().map(|name| (tree::child(&path, name), false)).collect();
+            let below: Vec<_> = children
+                .iter()
+                .rev()
+                .map(|name| (tree::child(&path, name), false))
+                .collect();
             open.push((path, true));
             open.extend(below);
         }

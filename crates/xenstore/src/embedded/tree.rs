@@ -26,7 +26,12 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(value: &[u8], permissions: Arc<[Permission]>) -> Self {
-        Node { value: value.into(), permissions, children: Vec::new(), generation: 0 }
+        Node {
+            value: value.into(),
+            permissions,
+            children: Vec::new(),
+            generation: 0,
+        }
     }
 
     pub(super) fn owner(&self) -> DomId {
@@ -41,7 +46,10 @@ impl Node {
 
     /// The names of a node's children, as they stand in a reply.
     pub(super) fn directory(&self) -> Vec<u8> {
-        self.children.iter().flat_map(|name| name.bytes().chain([0])).collect()
+        self.children
+            .iter()
+            .flat_map(|name| name.bytes().chain([0]))
+            .collect()
     }
 
     /// The part of a list of children that starts at byte `offset` and fits one reply: the node's generation, then names, and
@@ -76,7 +84,10 @@ pub(super) fn owner(permissions: &[Permission]) -> DomId {
 
 /// Permissions of one entry: what `domain` owns and nobody else may see.
 pub(super) fn owned_by(domain: DomId) -> Arc<[Permission]> {
-    Arc::from([Permission { domain, access: Access::None }])
+    Arc::from([Permission {
+        domain,
+        access: Access::None,
+    }])
 }
 
 /// The node above; the root for itself and for the special paths.
@@ -92,7 +103,11 @@ pub(super) fn name(path: &str) -> &str {
 }
 
 pub(super) fn child(path: &str, name: &str) -> String {
-    if path == "/" { format!("/{name}") } else { format!("{path}/{name}") }
+    if path == "/" {
+        format!("/{name}")
+    } else {
+        format!("{path}/{name}")
+    }
 }
 
 /// All nodes by their paths, and how many of them each domain owns.
@@ -122,7 +137,10 @@ impl Tree {
 
     /// Puts a node at a path; what names it as a child is the caller's matter.
     pub(super) fn put(&mut self, path: &str, node: Node) {
-        let node = Node { generation: self.next_generation(), ..node };
+        let node = Node {
+            generation: self.next_generation(),
+            ..node
+        };
         self.count(node.owner(), 1);
         if let Some(before) = self.nodes.insert(path.into(), Arc::new(node)) {
             self.count(before.owner(), -1);
@@ -149,14 +167,18 @@ impl Tree {
     }
 
     /// The node and all below it, sorted by path.
-    pub(super) fn at_and_below<'a>(&'a self, top: &'a str) -> impl Iterator<Item = (&'a str, &'a Node)> {
+    pub(super) fn at_and_below<'a>(
+        &'a self,
+        top: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a Node)> {
         let below = if top == "/" { "" } else { top };
         self.nodes
             .range::<str, _>((Bound::Included(top), Bound::Unbounded))
             .map(|(path, node)| (&**path, &**node))
             .take_while(move |(path, _)| path.starts_with(top))
             .filter(move |(path, _)| {
-                path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                path.strip_prefix(below)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             })
     }
 
@@ -181,14 +203,21 @@ impl Tree {
 
 /// Whether a node's permissions name `domain` besides the owner.
 pub(super) fn lists(node: &Node, domain: DomId) -> bool {
-    node.permissions.iter().skip(1).any(|entry| entry.domain == domain)
+    node.permissions
+        .iter()
+        .skip(1)
+        .any(|entry| entry.domain == domain)
 }
 
 /// Takes the entries of `domain` off a node, but for the owner's.
 pub(super) fn forget(node: &mut Node, domain: DomId) {
     let mut first = true;
-    node.permissions =
-        node.permissions.iter().filter(|entry| std::mem::take(&mut first) || entry.domain != domain).copied().collect();
+    node.permissions = node
+        .permissions
+        .iter()
+        .filter(|entry| std::mem::take(&mut first) || entry.domain != domain)
+        .copied()
+        .collect();
 }
 
 #[cfg(test)]
@@ -197,12 +226,18 @@ mod tests {
 
     #[test]
     fn up_and_down() {
-        for (path, above, last) in
-            [("/", "/", ""), ("/a", "/", "a"), ("/a/b", "/a", "b"), ("@releaseDomain", "/", "@releaseDomain")]
-        {
+        for (path, above, last) in [
+            ("/", "/", ""),
+            ("/a", "/", "a"),
+            ("/a/b", "/a", "b"),
+            ("@releaseDomain", "/", "@releaseDomain"),
+        ] {
             assert_eq!((parent(path), name(path)), (above, last), "{path}");
         }
-        assert_eq!((child("/", "a"), child("/a", "b")), ("/a".into(), "/a/b".into()));
+        assert_eq!(
+            (child("/", "a"), child("/a", "b")),
+            ("/a".into(), "/a/b".into())
+        );
     }
 
     #[test]
@@ -226,7 +261,11 @@ mod tests {
         for path in ["/", "/a", "/a-b", "/a/b", "/a/b/c", "/ab", "@releaseDomain"] {
             tree.put(path, Node::new(b"", owned_by(0)));
         }
-        let below = |top| tree.at_and_below(top).map(|(path, _)| path).collect::<Vec<_>>();
+        let below = |top| {
+            tree.at_and_below(top)
+                .map(|(path, _)| path)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(below("/a"), ["/a", "/a/b", "/a/b/c"]);
         assert_eq!(below("/"), ["/", "/a", "/a-b", "/a/b", "/a/b/c", "/ab"]);
         assert_eq!(below("/x"), Vec::<&str>::new());

@@ -19,7 +19,11 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(path: &str, token: &[u8], is_relative: bool) -> Self {
-        Watch { path: path.into(), token: token.into(), is_relative }
+        Watch {
+            path: path.into(),
+            token: token.into(),
+            is_relative,
+        }
     }
 
     pub(super) fn is(&self, path: &str, token: &[u8]) -> bool {
@@ -46,14 +50,33 @@ impl Store {
         if self.faults.drop_events {
             return;
         }
-        let Store { tree, connections, domains, .. } = self;
+        let Store {
+            tree,
+            connections,
+            domains,
+            ..
+        } = self;
         let node = tree.get(path);
         let parent = node.and_then(|_| tree.get(tree::parent(path)));
-        let judged_by = [before, node.map(|node| &*node.permissions), parent.map(|node| &*node.permissions)];
+        let judged_by = [
+            before,
+            node.map(|node| &*node.permissions),
+            parent.map(|node| &*node.permissions),
+        ];
         for connection in connections.values_mut() {
             let asker = Asker::new(connection.domain, domains.get(&connection.domain));
-            let may_know = || judged_by.iter().flatten().any(|permissions| asker.rights(permissions).can_read());
-            if connection.watches.iter().any(|watch| watch.matches(path, exact)) && may_know() {
+            let may_know = || {
+                judged_by
+                    .iter()
+                    .flatten()
+                    .any(|permissions| asker.rights(permissions).can_read())
+            };
+            if connection
+                .watches
+                .iter()
+                .any(|watch| watch.matches(path, exact))
+                && may_know()
+            {
                 connection.notify(path, exact);
             }
         }
@@ -94,16 +117,28 @@ impl Connection {
     }
 
     fn push_event(&mut self, watch: &Watch, changed: &str) {
-        let skip = if watch.is_relative { home(self.domain).len() + 1 } else { 0 };
+        let skip = if watch.is_relative {
+            home(self.domain).len() + 1
+        } else {
+            0
+        };
         let mut payload = changed.as_bytes().get(skip..).unwrap_or_default().to_vec();
         payload.push(0);
         payload.extend_from_slice(&watch.token);
         payload.push(0);
         // As in C xenstored, an event that is still to be taken is not made twice; special ones are.
-        let is_waiting = |message: &Message| message.kind == Kind::WATCH_EVENT && message.payload == payload;
-        if payload.len() > PAYLOAD_MAX || (!changed.starts_with('@') && self.output().any(is_waiting)) {
+        let is_waiting =
+            |message: &Message| message.kind == Kind::WATCH_EVENT && message.payload == payload;
+        if payload.len() > PAYLOAD_MAX
+            || (!changed.starts_with('@') && self.output().any(is_waiting))
+        {
             return;
         }
-        self.push(Message { kind: Kind::WATCH_EVENT, request_id: 0, transaction_id: 0, payload });
+        self.push(Message {
+            kind: Kind::WATCH_EVENT,
+            request_id: 0,
+            transaction_id: 0,
+            payload,
+        });
     }
 }

@@ -29,7 +29,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { mode: Mode::Auto, period: super::PERIOD }
+        Settings {
+            mode: Mode::Auto,
+            period: super::PERIOD,
+        }
     }
 }
 
@@ -70,7 +73,11 @@ impl Network {
     /// The system's, where netlink must be used and cannot.
     pub fn open(root: Root, numbers: VifNumbers, settings: Settings) -> io::Result<Self> {
         let poll = Poll::new(root, numbers.clone());
-        let mut network = Network { source: Source::Off, settings, next: Duration::ZERO };
+        let mut network = Network {
+            source: Source::Off,
+            settings,
+            next: Duration::ZERO,
+        };
         match settings.mode {
             Mode::Off => {}
             Mode::Poll => network.source = Source::Poll(poll),
@@ -84,7 +91,10 @@ impl Network {
     }
 
     fn fall_back(&mut self, poll: Poll, error: &io::Error) {
-        warn!("{error}; looking at the network every {} s instead", self.settings.period.as_secs_f32());
+        warn!(
+            "{error}; looking at the network every {} s instead",
+            self.settings.period.as_secs_f32()
+        );
         (self.source, self.next) = (Source::Poll(poll), Duration::ZERO);
     }
 
@@ -99,7 +109,11 @@ impl Network {
     }
 
     /// Looks, if it is time to, at what is not reported. Whether something changed.
-    pub(super) fn look(&mut self, interfaces: &mut BTreeMap<u32, Interface>, now: Duration) -> bool {
+    pub(super) fn look(
+        &mut self,
+        interfaces: &mut BTreeMap<u32, Interface>,
+        now: Duration,
+    ) -> bool {
         match &mut self.source {
             Source::Poll(poll) if self.next <= now => {
                 self.next = next_after(self.next, self.settings.period, now);
@@ -172,7 +186,9 @@ pub(super) fn next_after(last: Duration, period: Duration, now: Duration) -> Dur
         return last;
     };
     let into_period = since.as_nanos() % period.as_nanos().max(1);
-    (now + period).saturating_sub(Duration::from_nanos(u64::try_from(into_period).unwrap_or(0)))
+    (now + period).saturating_sub(Duration::from_nanos(
+        u64::try_from(into_period).unwrap_or(0),
+    ))
 }
 
 /// Whether a link of this kind sits on another, which its address is reached by. That of a veth is its peer, often in a
@@ -190,5 +206,8 @@ const IFA_F_TENTATIVE: u32 = 0x40;
 /// What the kernel's flags say of an address: whether it is secondary (a temporary one, for IPv6), and whether usable.
 fn address_state(flags: u32) -> (bool, bool) {
     let is_tentative = flags & IFA_F_TENTATIVE != 0 && flags & IFA_F_OPTIMISTIC == 0;
-    (flags & IFA_F_SECONDARY != 0, !is_tentative && flags & IFA_F_DADFAILED == 0)
+    (
+        flags & IFA_F_SECONDARY != 0,
+        !is_tentative && flags & IFA_F_DADFAILED == 0,
+    )
 }

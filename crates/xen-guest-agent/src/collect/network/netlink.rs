@@ -95,13 +95,20 @@ impl Netlink {
     /// The system's, with what was tried.
     pub(super) fn open(numbers: VifNumbers) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, NETLINK_ROUTE)
-            .map_err(|error| failed("open a socket", error))?;
+        let socket = rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            flags,
+            NETLINK_ROUTE,
+        )
+        .map_err(|error| failed("open a socket", error))?;
         let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))
             .map_err(|error| failed("listen to links and addresses", error))?;
         let mut netlink = Netlink::new(socket, numbers);
-        netlink.begin_dump().map_err(|error| failed("ask for a dump", error))?;
+        netlink
+            .begin_dump()
+            .map_err(|error| failed("ask for a dump", error))?;
         Ok(netlink)
     }
 
@@ -150,9 +157,13 @@ impl Netlink {
         let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER);
         for _ in 0..MOST_AT_ONCE {
             match rustix::net::recv(&self.socket, buffer.spare_capacity_mut(), RecvFlags::TRUNC) {
-                Ok(((datagram, _), len)) if len <= datagram.len() => changed |= self.on_datagram(datagram, interfaces),
+                Ok(((datagram, _), len)) if len <= datagram.len() => {
+                    changed |= self.on_datagram(datagram, interfaces)
+                }
                 // What did not find room in the socket's buffer is lost. Not so a dump that has begun: it waits for room.
-                Err(Errno::NOBUFS) if self.dump.is_some_and(|dump| dump.has_begun) => self.is_lost = true,
+                Err(Errno::NOBUFS) if self.dump.is_some_and(|dump| dump.has_begun) => {
+                    self.is_lost = true
+                }
                 // What was cut off is lost, too.
                 Ok(_) | Err(Errno::NOBUFS) => self.lose(),
                 Err(Errno::INTR) => {}
@@ -212,14 +223,21 @@ impl Netlink {
         packet.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
         packet.set_sequence_number(self.sequence);
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
-        self.dump = Some(Dump { request, sequence: self.sequence, has_begun: false });
+        self.dump = Some(Dump {
+            request,
+            sequence: self.sequence,
+            has_begun: false,
+        });
         Ok(())
     }
 
     fn on_datagram(&mut self, mut rest: &[u8], interfaces: &mut BTreeMap<u32, Interface>) -> bool {
         let mut changed = false;
         while let Ok(packet) = NetlinkBuffer::new_checked(rest) {
-            let dump = self.dump.as_mut().filter(|dump| dump.sequence == packet.sequence_number());
+            let dump = self
+                .dump
+                .as_mut()
+                .filter(|dump| dump.sequence == packet.sequence_number());
             let dump = dump.map(|dump| {
                 dump.has_begun = true;
                 self.is_lost |= packet.flags() & NLM_F_DUMP_INTR != 0;
@@ -275,7 +293,9 @@ impl AsFd for Netlink {
 
 /// The number that a message's payload begins with.
 fn status(payload: &[u8]) -> i32 {
-    payload.first_chunk().map_or(0, |status| i32::from_ne_bytes(*status))
+    payload
+        .first_chunk()
+        .map_or(0, |status| i32::from_ne_bytes(*status))
 }
 
 fn failed(action: &str, error: Errno) -> io::Error {
@@ -306,7 +326,10 @@ fn parse_link(kind: u16, payload: &[u8]) -> Option<Message> {
     if kind == RTM_DELLINK || flags & IFF_LOOPBACK != 0 {
         return Some(Message::NoLink { index });
     }
-    let mut link = Link { is_up: flags & IFF_UP != 0, ..Link::default() };
+    let mut link = Link {
+        is_up: flags & IFF_UP != 0,
+        ..Link::default()
+    };
     let (mut lower, mut sits_on_lower, mut is_elsewhere) = (None, false, false);
     for attribute in attributes_of(attributes) {
         let value = attribute.value();
@@ -353,10 +376,20 @@ fn parse_address(kind: u16, payload: &[u8]) -> Option<Message> {
     let ip = local.or(other)?;
     if kind == RTM_DELADDR {
         let has_peer = other.is_some_and(|other| other != ip);
-        return Some(Message::NoAddress { index, ip, prefix, has_peer });
+        return Some(Message::NoAddress {
+            index,
+            ip,
+            prefix,
+            has_peer,
+        });
     }
     let (is_secondary, is_usable) = address_state(flags);
-    let address = Address { ip, prefix, is_secondary, is_usable };
+    let address = Address {
+        ip,
+        prefix,
+        is_secondary,
+        is_usable,
+    };
     Some(Message::Address { index, address })
 }
 
@@ -391,7 +424,10 @@ mod tests {
 
     /// An attribute with its header and padding.
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();
+        let mut bytes = u16::try_from(value.len() + 4)
+            .unwrap()
+            .to_ne_bytes()
+            .to_vec();
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -418,34 +454,68 @@ mod tests {
     fn links() {
         let name = attribute(IFLA_IFNAME, b"eth0\0");
         let mac = attribute(IFLA_ADDRESS, &[0, 0x16, 0x3e, 1, 2, 3]);
-        let eth0 = Link { name: "eth0".to_owned(), ..Link::default() };
+        let eth0 = Link {
+            name: "eth0".to_owned(),
+            ..Link::default()
+        };
         let expected = |link| Some(Message::Link { index: 7, link });
         let cases = [
             (
                 link(7, IFF_UP, &[&name, &mac]),
-                expected(Link { mac: Some(Mac([0, 0x16, 0x3e, 1, 2, 3])), is_up: true, ..eth0.clone() }),
+                expected(Link {
+                    mac: Some(Mac([0, 0x16, 0x3e, 1, 2, 3])),
+                    is_up: true,
+                    ..eth0.clone()
+                }),
             ),
             // An attribute that is not known, or empty, loses nothing of the rest.
-            (link(7, 0, &[&attribute(26, &[]), &attribute(999, &[1; 7]), &name]), expected(eth0.clone())),
-            // Infiniband's is longer.
-            (link(7, 0, &[&name, &attribute(IFLA_ADDRESS, &[1; 20])]), expected(eth0.clone())),
             (
                 link(
                     7,
                     0,
-                    &[&attribute(IFLA_PERM_ADDRESS, &[2; 6]), &attribute(IFLA_MASTER, &4_u32.to_ne_bytes()), &name],
+                    &[&attribute(26, &[]), &attribute(999, &[1; 7]), &name],
                 ),
-                expected(Link { permanent_mac: Some(Mac([2; 6])), master: Some(4), ..eth0.clone() }),
+                expected(eth0.clone()),
             ),
-            (link(7, IFF_UP | IFF_LOOPBACK, &[&name]), Some(Message::NoLink { index: 7 })),
+            // Infiniband's is longer.
+            (
+                link(7, 0, &[&name, &attribute(IFLA_ADDRESS, &[1; 20])]),
+                expected(eth0.clone()),
+            ),
+            (
+                link(
+                    7,
+                    0,
+                    &[
+                        &attribute(IFLA_PERM_ADDRESS, &[2; 6]),
+                        &attribute(IFLA_MASTER, &4_u32.to_ne_bytes()),
+                        &name,
+                    ],
+                ),
+                expected(Link {
+                    permanent_mac: Some(Mac([2; 6])),
+                    master: Some(4),
+                    ..eth0.clone()
+                }),
+            ),
+            (
+                link(7, IFF_UP | IFF_LOOPBACK, &[&name]),
+                Some(Message::NoLink { index: 7 }),
+            ),
             (link(7, 0, &[&mac]), None),
-            (link(7, 0, &[&name, &attribute(IFLA_WIRELESS, &[0; 8])]), None),
+            (
+                link(7, 0, &[&name, &attribute(IFLA_WIRELESS, &[0; 8])]),
+                None,
+            ),
             (vec![0; 15], None),
         ];
         for (bytes, message) in cases {
             assert_eq!(parse(RTM_NEWLINK, &bytes), message, "{bytes:?}");
         }
-        assert_eq!(parse(RTM_DELLINK, &link(7, 0, &[])), Some(Message::NoLink { index: 7 }));
+        assert_eq!(
+            parse(RTM_DELLINK, &link(7, 0, &[])),
+            Some(Message::NoLink { index: 7 })
+        );
         let mut of_a_bridge = link(7, IFF_UP, &[&name]);
         of_a_bridge[0] = 7;
         assert_eq!(parse(RTM_DELLINK, &of_a_bridge), None);
@@ -453,8 +523,12 @@ mod tests {
 
     #[test]
     fn what_a_link_sits_on() {
-        let kind = |kind: &str| attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, kind.as_bytes()));
-        let (name, lower) = (attribute(IFLA_IFNAME, b"x\0"), attribute(IFLA_LINK, &3_u32.to_ne_bytes()));
+        let kind =
+            |kind: &str| attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, kind.as_bytes()));
+        let (name, lower) = (
+            attribute(IFLA_IFNAME, b"x\0"),
+            attribute(IFLA_LINK, &3_u32.to_ne_bytes()),
+        );
         let elsewhere = attribute(IFLA_LINK_NETNSID, &0_u32.to_ne_bytes());
         let cases: [(&[&[u8]], Option<u32>); 6] = [
             (&[&name, &lower, &kind("vlan\0")], Some(3)),
@@ -479,23 +553,58 @@ mod tests {
         let v4 = |kind, last| attribute(kind, &[10, 0, 0, last]);
         let shown = |bytes: Vec<u8>| match parse(RTM_NEWADDR, &bytes) {
             Some(Message::Address { index: 7, address }) => {
-                format!("{}/{} {} {}", address.ip, address.prefix, address.is_secondary, address.is_usable)
+                format!(
+                    "{}/{} {} {}",
+                    address.ip, address.prefix, address.is_secondary, address.is_usable
+                )
             }
             other => format!("{other:?}"),
         };
         let flags = |flags: u32| attribute(IFA_FLAGS, &flags.to_ne_bytes());
         // The own address of a point-to-point link, not the peer's, whichever comes first.
-        assert_eq!(shown(address(AF_INET, 0, &[&v4(IFA_ADDRESS, 2), &v4(IFA_LOCAL, 1)])), "10.0.0.1/24 false true");
-        assert_eq!(shown(address(AF_INET, 1, &[&v4(IFA_LOCAL, 1), &v4(IFA_ADDRESS, 2)])), "10.0.0.1/24 true true");
-        let v6 = attribute(IFA_ADDRESS, &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(shown(address(AF_INET6, 0x80, &[&v6])), "fe80::1/24 false true");
-        assert_eq!(shown(address(AF_INET6, 0xc0, &[&v6])), "fe80::1/24 false false");
-        assert_eq!(shown(address(AF_INET6, 0, &[&v6, &flags(IFA_F_DADFAILED)])), "fe80::1/24 false false");
+        assert_eq!(
+            shown(address(
+                AF_INET,
+                0,
+                &[&v4(IFA_ADDRESS, 2), &v4(IFA_LOCAL, 1)]
+            )),
+            "10.0.0.1/24 false true"
+        );
+        assert_eq!(
+            shown(address(
+                AF_INET,
+                1,
+                &[&v4(IFA_LOCAL, 1), &v4(IFA_ADDRESS, 2)]
+            )),
+            "10.0.0.1/24 true true"
+        );
+        let v6 = attribute(
+            IFA_ADDRESS,
+            &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        );
+        assert_eq!(
+            shown(address(AF_INET6, 0x80, &[&v6])),
+            "fe80::1/24 false true"
+        );
+        assert_eq!(
+            shown(address(AF_INET6, 0xc0, &[&v6])),
+            "fe80::1/24 false false"
+        );
+        assert_eq!(
+            shown(address(AF_INET6, 0, &[&v6, &flags(IFA_F_DADFAILED)])),
+            "fe80::1/24 false false"
+        );
         let optimistic = flags(IFA_F_TENTATIVE | IFA_F_OPTIMISTIC);
-        assert_eq!(shown(address(AF_INET6, 0x40, &[&v6, &optimistic])), "fe80::1/24 false true");
-        for broken in
-            [address(AF_INET, 0, &[&v6]), address(99, 0, &[&v4(IFA_LOCAL, 1)]), address(AF_INET, 0, &[]), vec![2]]
-        {
+        assert_eq!(
+            shown(address(AF_INET6, 0x40, &[&v6, &optimistic])),
+            "fe80::1/24 false true"
+        );
+        for broken in [
+            address(AF_INET, 0, &[&v6]),
+            address(99, 0, &[&v4(IFA_LOCAL, 1)]),
+            address(AF_INET, 0, &[]),
+            vec![2],
+        ] {
             assert_eq!(parse(RTM_NEWADDR, &broken), None);
         }
     }
@@ -508,7 +617,9 @@ mod tests {
             asked.push(request.message_type());
             let done = (NLMSG_DONE, vec![0; 4]);
             // A link's message has the type that is two less than that of a request for it, and so has an address's.
-            let told = told.iter().filter(|(kind, _)| kind + 2 == request.message_type());
+            let told = told
+                .iter()
+                .filter(|(kind, _)| kind + 2 == request.message_type());
             for (kind, payload) in told.chain([&done]) {
                 let mut bytes = vec![0; 16 + payload.len()];
                 let mut packet = NetlinkBuffer::new(&mut bytes);
@@ -529,28 +640,55 @@ mod tests {
         for socket in [&ours, &kernel] {
             socket.set_nonblocking(true).unwrap();
         }
-        let (mut netlink, mut interfaces) = (Netlink::new(ours.into(), VifNumbers::Index), BTreeMap::new());
+        let (mut netlink, mut interfaces) = (
+            Netlink::new(ours.into(), VifNumbers::Index),
+            BTreeMap::new(),
+        );
         netlink.begin_dump().unwrap();
         let name = attribute(IFLA_IFNAME, b"eth0\0");
-        let ip = |last| (RTM_NEWADDR, address(AF_INET, 0, &[&attribute(IFA_LOCAL, &[10, 0, 0, last])]));
+        let ip = |last| {
+            (
+                RTM_NEWADDR,
+                address(AF_INET, 0, &[&attribute(IFA_LOCAL, &[10, 0, 0, last])]),
+            )
+        };
         let (eth0, first, second) = ((RTM_NEWLINK, link(7, IFF_UP, &[&name])), ip(1), ip(2));
         let mut dump = |flags, told: &[(u16, Vec<u8>)]| {
             for request in [RTM_GETLINK, RTM_GETADDR] {
                 assert_eq!(answer(&kernel, flags, told), [request]);
                 netlink.on_readable(&mut interfaces);
             }
-            let addresses: Vec<_> = interfaces[&7].addresses.iter().map(|address| address.ip.to_string()).collect();
+            let addresses: Vec<_> = interfaces[&7]
+                .addresses
+                .iter()
+                .map(|address| address.ip.to_string())
+                .collect();
             (netlink.is_settled(), addresses.join(" "))
         };
         for number in 1..10 {
             // Each tells of one address in turn, having missed the other.
             let missed = if number % 2 == 0 { &first } else { &second };
-            let told: Vec<_> = [&eth0, &first, &second].into_iter().filter(|told| *told != missed).cloned().collect();
-            let expected = if number == 1 { "10.0.0.1" } else { "10.0.0.1 10.0.0.2" };
-            assert_eq!(dump(NLM_F_DUMP_INTR, &told), (number >= TRIES, expected.to_owned()), "dump {number}");
+            let told: Vec<_> = [&eth0, &first, &second]
+                .into_iter()
+                .filter(|told| *told != missed)
+                .cloned()
+                .collect();
+            let expected = if number == 1 {
+                "10.0.0.1"
+            } else {
+                "10.0.0.1 10.0.0.2"
+            };
+            assert_eq!(
+                dump(NLM_F_DUMP_INTR, &told),
+                (number >= TRIES, expected.to_owned()),
+                "dump {number}"
+            );
         }
         assert_eq!(dump(0, &[eth0, second]), (true, "10.0.0.2".to_owned()));
-        assert!(answer(&kernel, 0, &[]).is_empty(), "after a whole one, no more are needed");
+        assert!(
+            answer(&kernel, 0, &[]).is_empty(),
+            "after a whole one, no more are needed"
+        );
     }
 
     #[test]
@@ -559,7 +697,10 @@ mod tests {
         for socket in [&ours, &kernel] {
             socket.set_nonblocking(true).unwrap();
         }
-        let (mut netlink, mut interfaces) = (Netlink::new(ours.into(), VifNumbers::Index), BTreeMap::new());
+        let (mut netlink, mut interfaces) = (
+            Netlink::new(ours.into(), VifNumbers::Index),
+            BTreeMap::new(),
+        );
         netlink.begin_dump().unwrap();
         kernel.recv(&mut [0; 64]).unwrap();
         let mut bytes = [0; 20];
@@ -567,7 +708,9 @@ mod tests {
         packet.set_length(20);
         packet.set_message_type(NLMSG_ERROR);
         packet.set_sequence_number(1);
-        packet.payload_mut().copy_from_slice(&(-Errno::NOMEM.raw_os_error()).to_ne_bytes());
+        packet
+            .payload_mut()
+            .copy_from_slice(&(-Errno::NOMEM.raw_os_error()).to_ne_bytes());
         kernel.send(&bytes).unwrap();
         netlink.on_readable(&mut interfaces);
         assert!(!netlink.is_settled() && netlink.take_refusal().is_some());

@@ -32,7 +32,11 @@ pub(super) struct Poll {
 impl Poll {
     /// Reads what getifaddrs(3) does not tell below `root`.
     pub(super) fn new(root: Root, numbers: VifNumbers) -> Self {
-        Poll { root, numbers, has_failed: false }
+        Poll {
+            root,
+            numbers,
+            has_failed: false,
+        }
     }
 
     /// Looks at all interfaces. Whether something changed. What cannot be had is said once, and leaves all as it was.
@@ -62,7 +66,12 @@ impl Poll {
             }
             // Linux gives the label of an IPv4 address, eth0:1, in place of the name. A label of any other form cannot be told
             // from a name, and the address is lost.
-            let name = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
+            let name = entry
+                .interface_name
+                .split(':')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             if !found.contains_key(&name) {
                 // It may be gone by now.
                 let Ok(index) = if_nametoindex(name.as_str()) else {
@@ -74,7 +83,11 @@ impl Poll {
                 continue;
             };
             interface.is_up = entry.flags.contains(InterfaceFlags::IFF_UP);
-            if let Some(link) = entry.address.as_ref().and_then(SockaddrStorage::as_link_addr) {
+            if let Some(link) = entry
+                .address
+                .as_ref()
+                .and_then(SockaddrStorage::as_link_addr)
+            {
                 interface.mac = link.addr().filter(|_| link.halen() == 6).map(Mac);
             }
             interface.addresses.extend(address(&entry, *index, &flags));
@@ -84,14 +97,21 @@ impl Poll {
     }
 
     fn interface(&self, index: u32, name: &str) -> Interface {
-        Interface { name: name.to_owned(), device: self.numbers.device(index, name), ..Interface::default() }
+        Interface {
+            name: name.to_owned(),
+            device: self.numbers.device(index, name),
+            ..Interface::default()
+        }
     }
 
     /// Finds out what sits on what, as far as sysfs tells: `lower_<name>` for each interface that carries this one, and
     /// `master` for the one that it is a port of.
     fn stack(&self, found: &mut BTreeMap<String, (u32, Interface)>) {
         let index_of = |name: &str| found.get(name).map(|(index, _)| *index);
-        let relations: Vec<_> = found.keys().map(|name| (name.clone(), self.relations(name, index_of))).collect();
+        let relations: Vec<_> = found
+            .keys()
+            .map(|name| (name.clone(), self.relations(name, index_of)))
+            .collect();
         let mut is_port = BTreeSet::new();
         for (name, (master, _)) in &relations {
             let Some((index, interface)) = found.get_mut(name) else {
@@ -107,20 +127,29 @@ impl Poll {
             let Some((index, interface)) = found.get_mut(&name) else {
                 continue;
             };
-            interface.parent = lowers.into_iter().find(|lower| !is_port.contains(&(*lower, *index)));
+            interface.parent = lowers
+                .into_iter()
+                .find(|lower| !is_port.contains(&(*lower, *index)));
         }
     }
 
     /// The master of an interface, and all that it is above of.
-    fn relations(&self, name: &str, index_of: impl Fn(&str) -> Option<u32>) -> (Option<u32>, Vec<u32>) {
+    fn relations(
+        &self,
+        name: &str,
+        index_of: impl Fn(&str) -> Option<u32>,
+    ) -> (Option<u32>, Vec<u32>) {
         let Ok(directory) = self.root.path(&format!("/sys/class/net/{name}")) else {
             return (None, Vec::new());
         };
         let master = fs::read_link(directory.join("master")).ok();
         let master = master.and_then(|target| target.file_name()?.to_str().and_then(&index_of));
-        let lower = |entry: fs::DirEntry| index_of(entry.file_name().to_str()?.strip_prefix("lower_")?);
+        let lower =
+            |entry: fs::DirEntry| index_of(entry.file_name().to_str()?.strip_prefix("lower_")?);
         let lowers = match fs::read_dir(&directory) {
-            Ok(entries) if !self.is_tunnel(name) => entries.filter_map(|entry| lower(entry.ok()?)).collect(),
+            Ok(entries) if !self.is_tunnel(name) => {
+                entries.filter_map(|entry| lower(entry.ok()?)).collect()
+            }
             _ => Vec::new(),
         };
         (master, lowers)
@@ -128,7 +157,10 @@ impl Poll {
 
     /// What goes through a tunnel over another link is another network's. Most kinds that sit on a link have no type here.
     fn is_tunnel(&self, name: &str) -> bool {
-        let event = self.root.text(&format!("/sys/class/net/{name}/uevent")).unwrap_or_default();
+        let event = self
+            .root
+            .text(&format!("/sys/class/net/{name}/uevent"))
+            .unwrap_or_default();
         event.lines().any(|line| line == "DEVTYPE=vxlan")
     }
 }
@@ -137,20 +169,36 @@ fn address(entry: &InterfaceAddress, index: u32, flags: &Flags) -> Option<Addres
     let address = entry.address.as_ref()?;
     let mask = entry.netmask.as_ref();
     if let Some(address) = address.as_sockaddr_in() {
-        let prefix = mask.and_then(SockaddrStorage::as_sockaddr_in).map(|mask| u32::from(mask.ip()).leading_ones());
+        let prefix = mask
+            .and_then(SockaddrStorage::as_sockaddr_in)
+            .map(|mask| u32::from(mask.ip()).leading_ones());
         let prefix = u8::try_from(prefix.unwrap_or(u32::BITS)).ok()?;
         // Those of one network come in the order of their importance.
-        return Some(Address { ip: IpAddr::V4(address.ip()), prefix, is_secondary: false, is_usable: true });
+        return Some(Address {
+            ip: IpAddr::V4(address.ip()),
+            prefix,
+            is_secondary: false,
+            is_usable: true,
+        });
     }
     let ip = address.as_sockaddr_in6()?.ip();
-    let prefix = mask.and_then(SockaddrStorage::as_sockaddr_in6).map(|mask| u128::from(mask.ip()).leading_ones());
+    let prefix = mask
+        .and_then(SockaddrStorage::as_sockaddr_in6)
+        .map(|mask| u128::from(mask.ip()).leading_ones());
     let prefix = u8::try_from(prefix.unwrap_or(u128::BITS)).ok()?;
     let (is_secondary, is_usable) = match flags {
         // One that came after the flags were read is new, and most probably still tentative.
-        Some(flags) => flags.get(&(index, ip)).map_or((false, false), |flags| address_state(*flags)),
+        Some(flags) => flags
+            .get(&(index, ip))
+            .map_or((false, false), |flags| address_state(*flags)),
         None => (false, true),
     };
-    Some(Address { ip: IpAddr::V6(ip), prefix, is_secondary, is_usable })
+    Some(Address {
+        ip: IpAddr::V6(ip),
+        prefix,
+        is_secondary,
+        is_usable,
+    })
 }
 
 /// Linux: `/proc/net/if_inet6` has address, interface index, prefix length, scope, flags (all in hexadecimal) and name.
@@ -161,9 +209,17 @@ fn ipv6_flags(root: &Root) -> Flags {
         let mut words = line.split_ascii_whitespace();
         let ip = u128::from_str_radix(words.next()?, 16).ok()?;
         let index = u32::from_str_radix(words.next()?, 16).ok()?;
-        Some(((index, ip.into()), u32::from_str_radix(words.nth(2)?, 16).ok()?))
+        Some((
+            (index, ip.into()),
+            u32::from_str_radix(words.nth(2)?, 16).ok()?,
+        ))
     };
-    Some(String::from_utf8_lossy(&bytes).lines().filter_map(line).collect())
+    Some(
+        String::from_utf8_lossy(&bytes)
+            .lines()
+            .filter_map(line)
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -179,9 +235,14 @@ mod tests {
                      broken 02 40 20 80 eth0\n\
                      fe80000000000000021600fffe3e0001\n";
         fs::write(directory.path().join("proc/net/if_inet6"), table).unwrap();
-        let expected =
-            [((2, "fe80::216:ff:fe3e:1".parse().unwrap()), 0x80), ((31, "2001:db8::2".parse().unwrap()), 0xc0)];
-        assert_eq!(ipv6_flags(&Root::new(directory.path())), Some(expected.into()));
+        let expected = [
+            ((2, "fe80::216:ff:fe3e:1".parse().unwrap()), 0x80),
+            ((31, "2001:db8::2".parse().unwrap()), 0xc0),
+        ];
+        assert_eq!(
+            ipv6_flags(&Root::new(directory.path())),
+            Some(expected.into())
+        );
         assert_eq!(ipv6_flags(&Root::new("/nonexistent")), None);
     }
 

@@ -16,7 +16,12 @@ pub(super) enum Message {
     /// A link has an address, or that changed.
     Address { index: u32, address: Address },
     /// A link has an address no more; with another peer, it may have it still.
-    NoAddress { index: u32, ip: IpAddr, prefix: u8, has_peer: bool },
+    NoAddress {
+        index: u32,
+        ip: IpAddr,
+        prefix: u8,
+        has_peer: bool,
+    },
 }
 
 /// What a message tells of a link: all of it, each time.
@@ -50,7 +55,12 @@ struct Seen {
 
 impl Table {
     pub(super) fn new(numbers: VifNumbers) -> Self {
-        Table { numbers, early: BTreeMap::new(), seen: None, is_doubtful: false }
+        Table {
+            numbers,
+            early: BTreeMap::new(),
+            seen: None,
+            is_doubtful: false,
+        }
     }
 
     /// Whether only a dump can tell what is so. Asking takes it back.
@@ -73,11 +83,16 @@ impl Table {
         let Some(seen) = self.seen.take() else {
             return false;
         };
-        let is_seen = |index: u32, address: &Address| seen.addresses.contains(&(index, address.ip, address.prefix));
+        let is_seen = |index: u32, address: &Address| {
+            seen.addresses
+                .contains(&(index, address.ip, address.prefix))
+        };
         let mut changed = false;
         interfaces.retain(|index, interface| {
             let before = interface.addresses.len();
-            interface.addresses.retain(|address| is_seen(*index, address));
+            interface
+                .addresses
+                .retain(|address| is_seen(*index, address));
             changed |= interface.addresses.len() != before || !seen.links.contains(index);
             seen.links.contains(index)
         });
@@ -86,7 +101,11 @@ impl Table {
     }
 
     /// Applies one message. Whether it changed something.
-    pub(super) fn apply(&mut self, message: Message, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+    pub(super) fn apply(
+        &mut self,
+        message: Message,
+        interfaces: &mut BTreeMap<u32, Interface>,
+    ) -> bool {
         match message {
             Message::Link { index, link } => {
                 let mut is_same = true;
@@ -94,7 +113,8 @@ impl Table {
                     // A dump comes after a loss: another link may have the index by now.
                     is_same = !seen.links.insert(index);
                     // The dump tells of addresses after links: these belonged to the other one, or came with this one.
-                    self.is_doubtful |= !is_same && seen.addresses.iter().any(|(known, _, _)| *known == index);
+                    self.is_doubtful |=
+                        !is_same && seen.addresses.iter().any(|(known, _, _)| *known == index);
                 }
                 self.link(index, link, is_same, interfaces)
             }
@@ -114,12 +134,19 @@ impl Table {
                     }
                 }
             }
-            Message::NoAddress { index, ip, prefix, has_peer } => {
+            Message::NoAddress {
+                index,
+                ip,
+                prefix,
+                has_peer,
+            } => {
                 self.is_doubtful |= has_peer;
                 if let Some(seen) = &mut self.seen {
                     seen.addresses.remove(&(index, ip, prefix));
                 }
-                let interface = interfaces.get_mut(&index).map(|interface| &mut interface.addresses);
+                let interface = interfaces
+                    .get_mut(&index)
+                    .map(|interface| &mut interface.addresses);
                 let is_shown = interface.is_some();
                 let Some(addresses) = interface.or_else(|| self.early.get_mut(&index)) else {
                     return false;
@@ -131,8 +158,21 @@ impl Table {
         }
     }
 
-    fn link(&mut self, index: u32, link: Link, is_same: bool, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
-        let Link { name, mac, mut permanent_mac, is_up, master, parent } = link;
+    fn link(
+        &mut self,
+        index: u32,
+        link: Link,
+        is_same: bool,
+        interfaces: &mut BTreeMap<u32, Interface>,
+    ) -> bool {
+        let Link {
+            name,
+            mac,
+            mut permanent_mac,
+            is_up,
+            master,
+            parent,
+        } = link;
         let known = interfaces.get(&index).filter(|_| is_same);
         let device = match known {
             Some(known) if known.device != Device::Virtual && known.name == name => known.device,
@@ -145,8 +185,16 @@ impl Table {
         if permanent_mac.is_none() && master.is_some() && device == Device::Physical {
             permanent_mac = self.numbers.permanent_mac(&name);
         }
-        let mut interface =
-            Interface { name, mac, permanent_mac, is_up, device, master, parent, addresses: Vec::new() };
+        let mut interface = Interface {
+            name,
+            mac,
+            permanent_mac,
+            is_up,
+            device,
+            master,
+            parent,
+            addresses: Vec::new(),
+        };
         match interfaces.get_mut(&index) {
             Some(known) => {
                 let addresses = std::mem::take(&mut known.addresses);
@@ -168,7 +216,10 @@ impl Table {
 
 /// Keeps the place of an address that is there already: the order is the kernel's.
 fn put(addresses: &mut Vec<Address>, address: Address) -> bool {
-    match addresses.iter_mut().find(|old| (old.ip, old.prefix) == (address.ip, address.prefix)) {
+    match addresses
+        .iter_mut()
+        .find(|old| (old.ip, old.prefix) == (address.ip, address.prefix))
+    {
         Some(old) => std::mem::replace(old, address) != address,
         None => {
             addresses.push(address);
@@ -182,28 +233,64 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str, is_up: bool) -> Message {
-        Message::Link { index, link: Link { name: name.to_owned(), is_up, ..Link::default() } }
+        Message::Link {
+            index,
+            link: Link {
+                name: name.to_owned(),
+                is_up,
+                ..Link::default()
+            },
+        }
     }
 
     fn address(index: u32, ip: &str, prefix: u8) -> Message {
         let ip = ip.parse().unwrap();
-        Message::Address { index, address: Address { ip, prefix, is_secondary: false, is_usable: true } }
+        Message::Address {
+            index,
+            address: Address {
+                ip,
+                prefix,
+                is_secondary: false,
+                is_usable: true,
+            },
+        }
     }
 
     fn no_address(index: u32, ip: &str, prefix: u8) -> Message {
-        Message::NoAddress { index, ip: ip.parse().unwrap(), prefix, has_peer: false }
+        Message::NoAddress {
+            index,
+            ip: ip.parse().unwrap(),
+            prefix,
+            has_peer: false,
+        }
     }
 
     /// Applies the messages and gives what each changed, and the interfaces as text.
-    fn run(table: &mut Table, interfaces: &mut BTreeMap<u32, Interface>, messages: &[Message]) -> (Vec<bool>, String) {
-        let changed = messages.iter().map(|message| table.apply(message.clone(), interfaces)).collect();
+    fn run(
+        table: &mut Table,
+        interfaces: &mut BTreeMap<u32, Interface>,
+        messages: &[Message],
+    ) -> (Vec<bool>, String) {
+        let changed = messages
+            .iter()
+            .map(|message| table.apply(message.clone(), interfaces))
+            .collect();
         (changed, shown(interfaces))
     }
 
     fn shown(interfaces: &BTreeMap<u32, Interface>) -> String {
         let one = |(index, interface): (&u32, &Interface)| {
-            let ips: Vec<_> = interface.addresses.iter().map(|a| format!("{}/{}", a.ip, a.prefix)).collect();
-            format!("{index}:{}{}[{}]", interface.name, if interface.is_up { "+" } else { "-" }, ips.join(" "))
+            let ips: Vec<_> = interface
+                .addresses
+                .iter()
+                .map(|a| format!("{}/{}", a.ip, a.prefix))
+                .collect();
+            format!(
+                "{index}:{}{}[{}]",
+                interface.name,
+                if interface.is_up { "+" } else { "-" },
+                ips.join(" ")
+            )
         };
         interfaces.iter().map(one).collect::<Vec<_>>().join(" ")
     }
@@ -215,15 +302,36 @@ mod tests {
     #[test]
     fn messages_in_any_order() {
         let cases: [(&[Message], &str); 8] = [
-            (&[link(2, "eth0", true), address(2, "10.0.0.1", 24)], "2:eth0+[10.0.0.1/24]"),
-            (&[address(2, "10.0.0.1", 24), link(2, "eth0", true)], "2:eth0+[10.0.0.1/24]"),
-            (&[link(2, "eth0", false), link(2, "eth0", true)], "2:eth0+[]"),
+            (
+                &[link(2, "eth0", true), address(2, "10.0.0.1", 24)],
+                "2:eth0+[10.0.0.1/24]",
+            ),
+            (
+                &[address(2, "10.0.0.1", 24), link(2, "eth0", true)],
+                "2:eth0+[10.0.0.1/24]",
+            ),
+            (
+                &[link(2, "eth0", false), link(2, "eth0", true)],
+                "2:eth0+[]",
+            ),
             (&[link(2, "eth0", true), link(2, "lan", true)], "2:lan+[]"),
             (
-                &[link(2, "a", true), address(2, "10.0.0.1", 24), Message::NoLink { index: 2 }, link(2, "b", true)],
+                &[
+                    link(2, "a", true),
+                    address(2, "10.0.0.1", 24),
+                    Message::NoLink { index: 2 },
+                    link(2, "b", true),
+                ],
                 "2:b+[]",
             ),
-            (&[link(2, "a", true), Message::NoLink { index: 2 }, address(2, "10.0.0.1", 24)], ""),
+            (
+                &[
+                    link(2, "a", true),
+                    Message::NoLink { index: 2 },
+                    address(2, "10.0.0.1", 24),
+                ],
+                "",
+            ),
             (
                 &[
                     link(2, "a", true),
@@ -245,7 +353,11 @@ mod tests {
         ];
         for (messages, expected) in cases {
             let (mut table, mut interfaces) = fresh();
-            assert_eq!(run(&mut table, &mut interfaces, messages).1, expected, "{messages:?}");
+            assert_eq!(
+                run(&mut table, &mut interfaces, messages).1,
+                expected,
+                "{messages:?}"
+            );
         }
     }
 
@@ -254,22 +366,42 @@ mod tests {
         let (mut table, mut interfaces) = fresh();
         let messages = [link(2, "a", true), address(2, "10.0.0.1", 24)];
         assert_eq!(run(&mut table, &mut interfaces, &messages).0, [true, true]);
-        assert_eq!(run(&mut table, &mut interfaces, &messages).0, [false, false]);
-        assert_eq!(run(&mut table, &mut interfaces, &[no_address(2, "10.0.0.1", 16)]).0, [false]);
+        assert_eq!(
+            run(&mut table, &mut interfaces, &messages).0,
+            [false, false]
+        );
+        assert_eq!(
+            run(
+                &mut table,
+                &mut interfaces,
+                &[no_address(2, "10.0.0.1", 16)]
+            )
+            .0,
+            [false]
+        );
     }
 
     #[test]
     fn a_dump_tells_what_is_gone() {
         let (mut table, mut interfaces) = fresh();
-        let all = [link(2, "a", true), address(2, "10.0.0.1", 24), address(2, "10.0.0.2", 24), link(3, "b", true)];
+        let all = [
+            link(2, "a", true),
+            address(2, "10.0.0.1", 24),
+            address(2, "10.0.0.2", 24),
+            link(3, "b", true),
+        ];
         run(&mut table, &mut interfaces, &all);
         table.begin();
         run(&mut table, &mut interfaces, &all);
         assert!(!table.end(&mut interfaces));
         table.begin();
         // The last one comes as an event in the middle of the dump.
-        let events =
-            [link(2, "a", true), address(2, "10.0.0.2", 24), no_address(2, "10.0.0.2", 24), link(4, "c", true)];
+        let events = [
+            link(2, "a", true),
+            address(2, "10.0.0.2", 24),
+            no_address(2, "10.0.0.2", 24),
+            link(4, "c", true),
+        ];
         run(&mut table, &mut interfaces, &events);
         assert!(table.end(&mut interfaces));
         assert_eq!(shown(&interfaces), "2:a+[] 4:c+[]");
@@ -328,39 +460,62 @@ mod properties {
     }
 
     fn told_address(index: u32, (ip, prefix): (IpAddr, u8), is_usable: bool) -> Message {
-        Message::Address { index, address: Address { ip, prefix, is_secondary: false, is_usable } }
+        Message::Address {
+            index,
+            address: Address {
+                ip,
+                prefix,
+                is_secondary: false,
+                is_usable,
+            },
+        }
     }
 
     impl Kernel {
         fn apply(&mut self, event: &Event) {
             match *event {
                 Event::Link(index, name, is_up, master) => {
-                    let link = Link { name: name.to_string(), is_up, master, ..Link::default() };
-                    self.told.push(Message::Link { index, link: link.clone() });
+                    let link = Link {
+                        name: name.to_string(),
+                        is_up,
+                        master,
+                        ..Link::default()
+                    };
+                    self.told.push(Message::Link {
+                        index,
+                        link: link.clone(),
+                    });
                     self.links.entry(index).or_default().0 = link;
                 }
                 Event::NoLink(index) => {
                     if let Some((_, addresses)) = self.links.remove(&index) {
                         let gone = addresses.keys().map(|(ip, prefix)| (*ip, *prefix));
-                        self.told.extend(gone.map(|(ip, prefix)| Message::NoAddress {
-                            index,
-                            ip,
-                            prefix,
-                            has_peer: false,
-                        }));
+                        self.told
+                            .extend(gone.map(|(ip, prefix)| Message::NoAddress {
+                                index,
+                                ip,
+                                prefix,
+                                has_peer: false,
+                            }));
                         self.told.push(Message::NoLink { index });
                     }
                 }
                 Event::Address(index, last, prefix, is_usable) => {
                     if let Some((_, addresses)) = self.links.get_mut(&index) {
                         addresses.insert((ip(last), prefix), is_usable);
-                        self.told.push(told_address(index, (ip(last), prefix), is_usable));
+                        self.told
+                            .push(told_address(index, (ip(last), prefix), is_usable));
                     }
                 }
                 Event::NoAddress(index, last, prefix) => {
                     if let Some((_, addresses)) = self.links.get_mut(&index) {
                         if addresses.remove(&(ip(last), prefix)).is_some() {
-                            self.told.push(Message::NoAddress { index, ip: ip(last), prefix, has_peer: false });
+                            self.told.push(Message::NoAddress {
+                                index,
+                                ip: ip(last),
+                                prefix,
+                                has_peer: false,
+                            });
                         }
                     }
                 }
@@ -374,13 +529,22 @@ mod properties {
         }
 
         fn links(&self) -> Vec<Message> {
-            self.links.iter().map(|(index, (link, _))| Message::Link { index: *index, link: link.clone() }).collect()
+            self.links
+                .iter()
+                .map(|(index, (link, _))| Message::Link {
+                    index: *index,
+                    link: link.clone(),
+                })
+                .collect()
         }
 
         fn addresses(&self) -> Vec<Message> {
             let of = |(index, (_, addresses)): (&u32, &(Link, Addresses))| {
                 let index = *index;
-                addresses.clone().into_iter().map(move |(key, is_usable)| told_address(index, key, is_usable))
+                addresses
+                    .clone()
+                    .into_iter()
+                    .map(move |(key, is_usable)| told_address(index, key, is_usable))
             };
             self.links.iter().flat_map(of).collect()
         }
@@ -388,7 +552,15 @@ mod properties {
         /// As the table should have it, but for the order of addresses.
         fn shown(&self) -> Shown {
             let one = |(index, (link, addresses)): (&u32, &(Link, Addresses))| {
-                (*index, (link.name.clone(), link.is_up, link.master, addresses.clone()))
+                (
+                    *index,
+                    (
+                        link.name.clone(),
+                        link.is_up,
+                        link.master,
+                        addresses.clone(),
+                    ),
+                )
             };
             self.links.iter().map(one).collect()
         }
@@ -396,14 +568,31 @@ mod properties {
 
     fn shown(interfaces: &BTreeMap<u32, Interface>) -> Shown {
         let one = |(index, interface): (&u32, &Interface)| {
-            let addresses = interface.addresses.iter().map(|a| ((a.ip, a.prefix), a.is_usable)).collect();
-            (*index, (interface.name.clone(), interface.is_up, interface.master, addresses))
+            let addresses = interface
+                .addresses
+                .iter()
+                .map(|a| ((a.ip, a.prefix), a.is_usable))
+                .collect();
+            (
+                *index,
+                (
+                    interface.name.clone(),
+                    interface.is_up,
+                    interface.master,
+                    addresses,
+                ),
+            )
         };
         interfaces.iter().map(one).collect()
     }
 
     /// A dump, links first, and what happens `meanwhile`.
-    fn dump(kernel: &mut Kernel, meanwhile: &[Event], table: &mut Table, interfaces: &mut BTreeMap<u32, Interface>) {
+    fn dump(
+        kernel: &mut Kernel,
+        meanwhile: &[Event],
+        table: &mut Table,
+        interfaces: &mut BTreeMap<u32, Interface>,
+    ) {
         table.begin();
         let mut messages = kernel.links();
         for event in meanwhile {

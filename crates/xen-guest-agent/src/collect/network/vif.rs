@@ -27,9 +27,11 @@ impl VifNumbers {
     pub(super) fn permanent_mac(&self, name: &str) -> Option<Mac> {
         match self {
             VifNumbers::Index => None,
-            VifNumbers::Sysfs(root) => {
-                Mac::parse(&root.text(&format!("/sys/class/net/{name}/bonding_slave/perm_hwaddr")).ok()?)
-            }
+            VifNumbers::Sysfs(root) => Mac::parse(
+                &root
+                    .text(&format!("/sys/class/net/{name}/bonding_slave/perm_hwaddr"))
+                    .ok()?,
+            ),
         }
     }
 }
@@ -43,7 +45,11 @@ fn device(root: &Root, name: &str) -> Device {
         let number = text("nodename").and_then(|node| vif_number(&node)?.ok());
         return number.map_or(Device::Virtual, Device::Vif);
     }
-    if root.exists(&device) { Device::Physical } else { Device::Virtual }
+    if root.exists(&device) {
+        Device::Physical
+    } else {
+        Device::Virtual
+    }
 }
 
 fn vif_number(node_name: &str) -> Option<Result<u32, ParseIntError>> {

@@ -44,10 +44,17 @@ pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, Faults) {
 }
 
 fn parse_line(line: &[u8]) -> Result<(&str, &str), &'static str> {
-    let equals = line.iter().position(|byte| *byte == b'=').ok_or("not of the form key = value")?;
-    let (key, value) = line.split_at_checked(equals).ok_or("not of the form key = value")?;
+    let equals = line
+        .iter()
+        .position(|byte| *byte == b'=')
+        .ok_or("not of the form key = value")?;
+    let (key, value) = line
+        .split_at_checked(equals)
+        .ok_or("not of the form key = value")?;
     let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii();
-    let key = std::str::from_utf8(key.trim_ascii()).ok().filter(|key| is_name(key));
+    let key = std::str::from_utf8(key.trim_ascii())
+        .ok()
+        .filter(|key| is_name(key));
     let key = key.ok_or("a key has up to 255 of the characters A-Z a-z 0-9 - _ @")?;
     if value.is_empty() {
         // Readers would take it for a value.
@@ -56,7 +63,9 @@ fn parse_line(line: &[u8]) -> Result<(&str, &str), &'static str> {
     if value.len() > VALUE_MAX {
         return Err("a value has at most 2000 bytes");
     }
-    let value = std::str::from_utf8(value).ok().filter(|value| value.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+    let value = std::str::from_utf8(value)
+        .ok()
+        .filter(|value| value.bytes().all(|byte| matches!(byte, b' '..=b'~')));
     Ok((key, value.ok_or("a value is printable ASCII")?))
 }
 
@@ -74,7 +83,10 @@ mod tests {
 
     fn shown(text: &[u8]) -> String {
         let (facts, faults) = parse(text);
-        let facts: Vec<_> = facts.iter().map(|(key, value)| format!("{key}={value};")).collect();
+        let facts: Vec<_> = facts
+            .iter()
+            .map(|(key, value)| format!("{key}={value};"))
+            .collect();
         match faults.first {
             Some((line, fault)) => format!("{}{line}: {fault} +{}", facts.concat(), faults.others),
             None => facts.concat(),
@@ -86,15 +98,30 @@ mod tests {
         for (text, expected) in [
             ("", ""),
             ("\n  \n# a = b\n", ""),
-            ("state = running\nversion=14.2", "state=running;version=14.2;"),
+            (
+                "state = running\nversion=14.2",
+                "state=running;version=14.2;",
+            ),
             ("  a\t=  b = c  # d  \r\n", "a=b = c  # d;"),
             ("a=\"b\"\n", "a=\"b\";"),
             ("a-1_@Z = ~ !\n", "a-1_@Z=~ !;"),
             ("just words\na=1\n", "a=1;1: not of the form key = value +0"),
-            ("a=1\n\na=2\nb=\n= 3\n", "a=1;3: this key has a value already +2"),
-            ("a b = 1", "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0"),
-            ("a/b = 1", "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0"),
-            ("= 1", "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0"),
+            (
+                "a=1\n\na=2\nb=\n= 3\n",
+                "a=1;3: this key has a value already +2",
+            ),
+            (
+                "a b = 1",
+                "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0",
+            ),
+            (
+                "a/b = 1",
+                "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0",
+            ),
+            (
+                "= 1",
+                "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0",
+            ),
             ("a =", "1: no value +0"),
             ("a = caf\u{e9}", "1: a value is printable ASCII +0"),
             ("a = x\ty", "1: a value is printable ASCII +0"),
@@ -103,15 +130,30 @@ mod tests {
             assert_eq!(shown(text.as_bytes()), expected, "{text:?}");
         }
         assert_eq!(shown(b"a = \xff"), "1: a value is printable ASCII +0");
-        assert_eq!(shown(b"\xff = a"), "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0");
+        assert_eq!(
+            shown(b"\xff = a"),
+            "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0"
+        );
     }
 
     #[test]
     fn limits() {
         for (len, is_fine) in [(VALUE_MAX, true), (VALUE_MAX + 1, false)] {
-            assert_eq!(parse(format!("a={}", "x".repeat(len)).as_bytes()).1.first.is_none(), is_fine, "{len}");
+            assert_eq!(
+                parse(format!("a={}", "x".repeat(len)).as_bytes())
+                    .1
+                    .first
+                    .is_none(),
+                is_fine,
+                "{len}"
+            );
         }
-        for (len, is_fine) in [(0, false), (1, true), (NAME_MAX, true), (NAME_MAX + 1, false)] {
+        for (len, is_fine) in [
+            (0, false),
+            (1, true),
+            (NAME_MAX, true),
+            (NAME_MAX + 1, false),
+        ] {
             assert_eq!(is_name(&"x".repeat(len)), is_fine, "{len}");
         }
     }

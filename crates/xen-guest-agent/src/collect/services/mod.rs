@@ -57,8 +57,15 @@ impl Directory {
     /// Takes the directory of that path, which need not be there. With a file for `state`, what the agent publishes is
     /// remembered there over a restart.
     pub fn open(root: Root, path: &str, state: Option<PathBuf>) -> Self {
-        let watch = Watch::open().inspect_err(|error| warn!("{path}: changes are noticed late: {error}"));
-        Directory { root, path: path.to_owned(), state: State::open(state), watch: watch.ok(), said: BTreeSet::new() }
+        let watch =
+            Watch::open().inspect_err(|error| warn!("{path}: changes are noticed late: {error}"));
+        Directory {
+            root,
+            path: path.to_owned(),
+            state: State::open(state),
+            watch: watch.ok(),
+            said: BTreeSet::new(),
+        }
     }
 
     /// Readable when there may be something new: then [`read`](Self::read).
@@ -69,8 +76,10 @@ impl Directory {
     /// Looks whether there is something that was not told, or at everything if `is_full`. Whether something changed.
     pub fn look(&mut self, services: &mut Services, is_full: bool) -> bool {
         // An idle guest has no more to do than this.
-        let is_told =
-            self.watch.as_ref().is_some_and(|watch| watch.is_reliable() || !self.root.exists(above(&self.path)));
+        let is_told = self
+            .watch
+            .as_ref()
+            .is_some_and(|watch| watch.is_reliable() || !self.root.exists(above(&self.path)));
         (is_full || !is_told) && self.read(services)
     }
 
@@ -84,7 +93,9 @@ impl Directory {
         if let Err(error) = &facts {
             faults.insert(error.to_string());
         }
-        faults.difference(&self.said).for_each(|fault| warn!("{fault}"));
+        faults
+            .difference(&self.said)
+            .for_each(|fault| warn!("{fault}"));
         self.said = faults;
         // What cannot be read is not gone: it may be read again later.
         let Ok(facts) = facts else { return false };
@@ -93,7 +104,8 @@ impl Directory {
         former.extend(self.state.names().iter().cloned());
         former.retain(|name| !facts.contains_key(name));
         // Before any of it is published: what is not remembered could not be taken back.
-        self.state.set(former.iter().chain(facts.keys()).cloned().collect());
+        self.state
+            .set(former.iter().chain(facts.keys()).cloned().collect());
         let new = Services { facts, former };
         let is_news = *services != new;
         *services = new;
@@ -108,7 +120,10 @@ impl Directory {
         }
     }
 
-    fn facts(&self, faults: &mut BTreeSet<String>) -> io::Result<BTreeMap<String, BTreeMap<String, String>>> {
+    fn facts(
+        &self,
+        faults: &mut BTreeSet<String>,
+    ) -> io::Result<BTreeMap<String, BTreeMap<String, String>>> {
         let mut facts = BTreeMap::new();
         let mut left = MOST - 1;
         for name in self.names(faults)? {
@@ -134,13 +149,20 @@ impl Directory {
                 continue;
             }
             // xapi lists services by the beginning of their paths: one would get what is the other's.
-            if let Some(other) = facts.keys().find(|other: &&String| name.starts_with(*other)) {
-                faults.insert(format!("{file}: left out: its name begins with that of another service, {other}"));
+            if let Some(other) = facts
+                .keys()
+                .find(|other: &&String| name.starts_with(*other))
+            {
+                faults.insert(format!(
+                    "{file}: left out: its name begins with that of another service, {other}"
+                ));
             } else if let Some(less) = left.checked_sub(own.len() + 1) {
                 left = less;
                 facts.insert(name, own);
             } else {
-                faults.insert(format!("{file}: left out: all services together may take {MOST} nodes of Xenstore"));
+                faults.insert(format!(
+                    "{file}: left out: all services together may take {MOST} nodes of Xenstore"
+                ));
             }
         }
         Ok(facts)
@@ -184,7 +206,9 @@ impl Directory {
 
 /// The directory above.
 fn above(path: &str) -> &str {
-    path.trim_end_matches('/').rsplit_once('/').map_or("", |(above, _)| above)
+    path.trim_end_matches('/')
+        .rsplit_once('/')
+        .map_or("", |(above, _)| above)
 }
 
 #[cfg(test)]

@@ -26,16 +26,27 @@ impl State {
     pub(super) fn open(file: Option<PathBuf>) -> Self {
         let text = file.as_ref().map(|file| {
             let mut text = String::new();
-            match fs::File::open(file).and_then(|file| file.take(SIZE_MAX).read_to_string(&mut text)) {
+            match fs::File::open(file)
+                .and_then(|file| file.take(SIZE_MAX).read_to_string(&mut text))
+            {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    warn!("{}: {error}; services of before may stay published", file.display());
+                    warn!(
+                        "{}: {error}; services of before may stay published",
+                        file.display()
+                    );
                 }
                 Ok(_) | Err(_) => {}
             }
             text
         });
         let lines = text.iter().flat_map(|text| text.lines());
-        State { names: lines.filter(|name| is_name(name)).map(str::to_owned).collect(), file }
+        State {
+            names: lines
+                .filter(|name| is_name(name))
+                .map(str::to_owned)
+                .collect(),
+            file,
+        }
     }
 
     pub(super) fn names(&self) -> &BTreeSet<String> {
@@ -49,7 +60,9 @@ impl State {
         }
         self.names = names;
         if let Err(error) = self.write() {
-            warn!("cannot remember which services are published, those of before a restart may stay: {error}");
+            warn!(
+                "cannot remember which services are published, those of before a restart may stay: {error}"
+            );
         }
     }
 

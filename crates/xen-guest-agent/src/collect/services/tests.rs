@@ -19,7 +19,11 @@ impl Bed {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir_all(directory.path().join("etc/agent")).unwrap();
         let services = open(&directory);
-        Bed { directory, services, known: Services::default() }
+        Bed {
+            directory,
+            services,
+            known: Services::default(),
+        }
     }
 
     /// With a directory.
@@ -59,24 +63,36 @@ impl Bed {
     }
 
     fn is_told(&self) -> bool {
-        let mut fds = [PollFd::from_borrowed_fd(self.services.watch().unwrap(), PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(
+            self.services.watch().unwrap(),
+            PollFlags::IN,
+        )];
         poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
     }
 
     fn shown(&self) -> String {
-        let facts = self
-            .known
-            .facts
-            .iter()
-            .flat_map(|(service, facts)| facts.iter().map(move |(key, value)| format!("{service}/{key}={value} ")));
+        let facts = self.known.facts.iter().flat_map(|(service, facts)| {
+            facts
+                .iter()
+                .map(move |(key, value)| format!("{service}/{key}={value} "))
+        });
         let former = self.known.former.iter().map(|name| format!("-{name} "));
-        facts.chain(former).collect::<String>().trim_end().to_owned()
+        facts
+            .chain(former)
+            .collect::<String>()
+            .trim_end()
+            .to_owned()
     }
 
     /// What was said, without the directory.
     fn said(&self) -> Vec<String> {
         let directory = self.directory.path().to_str().unwrap();
-        let mut said: Vec<_> = self.services.said.iter().map(|fault| fault.replace(directory, "")).collect();
+        let mut said: Vec<_> = self
+            .services
+            .said
+            .iter()
+            .map(|fault| fault.replace(directory, ""))
+            .collect();
         said.sort();
         said
     }
@@ -86,7 +102,10 @@ fn open(directory: &tempfile::TempDir) -> Directory {
     fs::create_dir_all(directory.path().join("run")).unwrap();
     let root = Root::new(directory.path());
     let state = runtime_dir::path(&root).map(|directory| directory.join(STATE));
-    assert_eq!(state, Some(directory.path().join("run/xen-guest-agent/services")));
+    assert_eq!(
+        state,
+        Some(directory.path().join("run/xen-guest-agent/services"))
+    );
     Directory::open(root, "/etc/agent/services.d", state)
 }
 
@@ -97,7 +116,15 @@ fn files_are_services() {
     bed.write("web.conf", "state = up\nport = 80\n");
     bed.write("db-1.conf", "state=up");
     bed.write("empty.conf", "# nothing yet\n");
-    for other in ["notes", "web.conf~", ".web.conf.swp", ".conf", ".hidden.conf", "web.conf.dpkg-new", "x.CONF"] {
+    for other in [
+        "notes",
+        "web.conf~",
+        ".web.conf.swp",
+        ".conf",
+        ".hidden.conf",
+        "web.conf.dpkg-new",
+        "x.CONF",
+    ] {
         bed.write(other, "state = no");
     }
     assert!(bed.read());
@@ -142,7 +169,12 @@ fn what_is_wrong_is_left_out_and_named() {
 #[test]
 fn no_more_than_there_is_room_for() {
     let mut bed = Bed::with_directory();
-    let keys = |count: usize| (0..count).map(|key| format!("k{key} = x\n")).collect::<Vec<_>>().concat();
+    let keys = |count: usize| {
+        (0..count)
+            .map(|key| format!("k{key} = x\n"))
+            .collect::<Vec<_>>()
+            .concat()
+    };
     // One is for data/service.
     bed.write("a.conf", keys(MOST - 5));
     bed.write("b.conf", keys(3));
@@ -153,7 +185,9 @@ fn no_more_than_there_is_room_for() {
     assert_eq!(nodes + 1, MOST);
     assert_eq!(
         bed.said(),
-        ["/etc/agent/services.d/b.conf: left out: all services together may take 100 nodes of Xenstore"]
+        [
+            "/etc/agent/services.d/b.conf: left out: all services together may take 100 nodes of Xenstore"
+        ]
     );
 }
 
@@ -166,7 +200,12 @@ fn however_many_files_there_are() {
     }
     bed.read();
     let names: Vec<_> = bed.known.facts.keys().cloned().collect();
-    assert_eq!(names, (0..49).map(|number| format!("s{number:03}")).collect::<Vec<_>>());
+    assert_eq!(
+        names,
+        (0..49)
+            .map(|number| format!("s{number:03}"))
+            .collect::<Vec<_>>()
+    );
     assert!(bed.said().len() <= 2 * MOST, "{}", bed.said().len());
 }
 
@@ -182,7 +221,11 @@ fn changes_are_told_at_once() {
         assert_eq!(bed.shown(), expected, "{what}");
     };
     step("a new file", &|bed| bed.write("a.conf", "x = 1"), "a/x=1");
-    step("written again", &|bed| bed.write("a.conf", "x = 2"), "a/x=2");
+    step(
+        "written again",
+        &|bed| bed.write("a.conf", "x = 2"),
+        "a/x=2",
+    );
     step(
         "moved to its place",
         &|bed| {
@@ -191,10 +234,26 @@ fn changes_are_told_at_once() {
         },
         "a/x=3",
     );
-    step("another name", &|bed| fs::rename(at(bed, "a.conf"), at(bed, "b.conf")).unwrap(), "b/x=3 -a");
-    step("a link", &|bed| symlink("b.conf", at(bed, "c.conf")).unwrap(), "b/x=3 c/x=3 -a");
-    step("removed", &|bed| fs::remove_file(at(bed, "b.conf")).unwrap(), "-a -b -c");
-    step("many", &|bed| (0..1000).for_each(|_| bed.write("d.conf", "x = 4")), "d/x=4 -a -b -c");
+    step(
+        "another name",
+        &|bed| fs::rename(at(bed, "a.conf"), at(bed, "b.conf")).unwrap(),
+        "b/x=3 -a",
+    );
+    step(
+        "a link",
+        &|bed| symlink("b.conf", at(bed, "c.conf")).unwrap(),
+        "b/x=3 c/x=3 -a",
+    );
+    step(
+        "removed",
+        &|bed| fs::remove_file(at(bed, "b.conf")).unwrap(),
+        "-a -b -c",
+    );
+    step(
+        "many",
+        &|bed| (0..1000).for_each(|_| bed.write("d.conf", "x = 4")),
+        "d/x=4 -a -b -c",
+    );
 }
 
 #[test]
@@ -211,10 +270,22 @@ fn a_directory_that_comes_goes_and_is_replaced_is_followed() {
         bed.read();
         assert!(!bed.is_told(), "{what}");
     };
-    step("it comes", &|bed| fs::create_dir(directory(bed)).unwrap(), "");
+    step(
+        "it comes",
+        &|bed| fs::create_dir(directory(bed)).unwrap(),
+        "",
+    );
     step("a file in it", &|bed| bed.write("a.conf", "x = 1"), "a/x=1");
-    step("moved away", &|bed| fs::rename(directory(bed), bed.at("etc/agent/old")).unwrap(), "-a");
-    step("and back", &|bed| fs::rename(bed.at("etc/agent/old"), directory(bed)).unwrap(), "a/x=1");
+    step(
+        "moved away",
+        &|bed| fs::rename(directory(bed), bed.at("etc/agent/old")).unwrap(),
+        "-a",
+    );
+    step(
+        "and back",
+        &|bed| fs::rename(bed.at("etc/agent/old"), directory(bed)).unwrap(),
+        "a/x=1",
+    );
     step(
         "replaced",
         &|bed| {
@@ -234,9 +305,21 @@ fn a_directory_that_comes_goes_and_is_replaced_is_followed() {
         bed.read();
         assert_eq!(bed.shown(), expected, "{what}");
     };
-    step("written to", &|bed| bed.write("b.conf", "x = 3"), "b/x=3 -a");
-    step("removed", &|bed| fs::remove_dir_all(directory(bed)).unwrap(), "-a -b");
-    step("all is removed", &|bed| fs::remove_dir_all(bed.at("etc")).unwrap(), "-a -b");
+    step(
+        "written to",
+        &|bed| bed.write("b.conf", "x = 3"),
+        "b/x=3 -a",
+    );
+    step(
+        "removed",
+        &|bed| fs::remove_dir_all(directory(bed)).unwrap(),
+        "-a -b",
+    );
+    step(
+        "all is removed",
+        &|bed| fs::remove_dir_all(bed.at("etc")).unwrap(),
+        "-a -b",
+    );
     // Now the next look at it finds it.
     bed.make("etc/agent/services.d");
     bed.write("a.conf", "x = 4");
@@ -278,7 +361,11 @@ fn a_state_that_is_not_the_agents_is_survived() {
     let mut bed = Bed::with_directory();
     let state = bed.at("run/xen-guest-agent/services");
     bed.make("run/xen-guest-agent");
-    for (text, expected) in [(&b"a\n\n../b\nc/d\n e\nf"[..], "-a -f"), (b"\xff\na\n", ""), (b"", "")] {
+    for (text, expected) in [
+        (&b"a\n\n../b\nc/d\n e\nf"[..], "-a -f"),
+        (b"\xff\na\n", ""),
+        (b"", ""),
+    ] {
         fs::write(&state, text).unwrap();
         bed.restart();
         assert_eq!(bed.shown(), expected);
@@ -307,7 +394,10 @@ fn nothing_is_written_where_there_is_nothing_to_remember() {
     assert_eq!(runtime_dir::path(&root), None);
     bed.make("var");
     symlink("/var-run", bed.at("var/run")).unwrap();
-    assert_eq!(runtime_dir::path(&root), Some(bed.at("var-run/xen-guest-agent")));
+    assert_eq!(
+        runtime_dir::path(&root),
+        Some(bed.at("var-run/xen-guest-agent"))
+    );
 }
 
 #[test]

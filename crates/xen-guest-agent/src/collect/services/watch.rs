@@ -22,7 +22,11 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn open() -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Watch { inotify, watches: [None; 2], is_reliable: false })
+        Ok(Watch {
+            inotify,
+            watches: [None; 2],
+            is_reliable: false,
+        })
     }
 
     /// Whether all that can change is told.
@@ -37,19 +41,27 @@ impl Watch {
         let mut events = [0; 512];
         while rustix::io::read(&self.inotify, &mut events).is_ok_and(|len| len > 0) {}
         // A file is read when its writer is done with it. Links are only created.
-        let changes = WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::MOVE | WatchFlags::DELETE;
+        let changes =
+            WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::MOVE | WatchFlags::DELETE;
         let place = WatchFlags::ONLYDIR | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         let above_flags = WatchFlags::CREATE | WatchFlags::MOVE | place;
         // The one above first, so that a directory that comes in between is not missed.
-        let [above, directory] = [(above, above_flags), (directory, changes | place)].map(|(path, flags)| {
-            // The same watch again, where the same directory still stands there.
-            Ok::<_, io::Error>(inotify::add_watch(&self.inotify, root.path(path)?, flags)?)
-        });
-        let is_absent = directory.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        let [above, directory] =
+            [(above, above_flags), (directory, changes | place)].map(|(path, flags)| {
+                // The same watch again, where the same directory still stands there.
+                Ok::<_, io::Error>(inotify::add_watch(&self.inotify, root.path(path)?, flags)?)
+            });
+        let is_absent = directory
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::NotFound);
         self.is_reliable = directory.is_ok() || (is_absent && above.is_ok());
         let new = [above.ok(), directory.ok()];
         let old = std::mem::replace(&mut self.watches, new);
-        for watch in old.into_iter().flatten().filter(|watch| !new.contains(&Some(*watch))) {
+        for watch in old
+            .into_iter()
+            .flatten()
+            .filter(|watch| !new.contains(&Some(*watch)))
+        {
             // Fails for a directory that is gone, whose watch is too.
             let _ = inotify::remove_watch(&self.inotify, watch);
         }

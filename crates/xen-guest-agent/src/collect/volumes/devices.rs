@@ -49,18 +49,31 @@ pub(super) fn list(root: &Root) -> io::Result<Vec<Device>> {
     for name in names(root, "/sys/block")? {
         let disk = format!("/sys/block/{name}");
         let is_disk = root.exists(&format!("{disk}/device"));
-        if !is_own(root, &disk, DEPTH) || (!is_disk && !names(root, &format!("{disk}/holders"))?.is_empty()) {
+        if !is_own(root, &disk, DEPTH)
+            || (!is_disk && !names(root, &format!("{disk}/holders"))?.is_empty())
+        {
             continue;
         }
         let virtual_disk = virtual_disk(root, &disk);
         let mut parts = names(root, &disk)?;
-        parts.retain(|part| part.starts_with(&name) && root.exists(&format!("{disk}/{part}/partition")));
-        let device = |path: &str, name| Some(Device { disk: virtual_disk.clone(), ..device(root, path, name)? });
+        parts.retain(|part| {
+            part.starts_with(&name) && root.exists(&format!("{disk}/{part}/partition"))
+        });
+        let device = |path: &str, name| {
+            Some(Device {
+                disk: virtual_disk.clone(),
+                ..device(root, path, name)?
+            })
+        };
         let list = if is_disk { &mut found } else { &mut stacked };
         if parts.is_empty() {
             list.extend(device(&disk, name));
         } else {
-            list.extend(parts.into_iter().filter_map(|part| device(&format!("{disk}/{part}"), part)));
+            list.extend(
+                parts
+                    .into_iter()
+                    .filter_map(|part| device(&format!("{disk}/{part}"), part)),
+            );
         }
     }
     found.extend(stacked);
@@ -84,39 +97,63 @@ fn is_own(root: &Root, device: &str, depth: u32) -> bool {
     }
     if root.exists(&format!("{device}/device")) {
         // Hidden: one path of several to an NVMe disk, which has a device of its own.
-        let is = |flag| root.text(&format!("{device}/{flag}")).is_ok_and(|value| value == "1");
+        let is = |flag| {
+            root.text(&format!("{device}/{flag}"))
+                .is_ok_and(|value| value == "1")
+        };
         return !is("removable") && !is("hidden");
     }
     let slaves = names(root, &format!("{device}/slaves")).unwrap_or_default();
-    depth > 0 && slaves.iter().any(|slave| is_own(root, &format!("/sys/class/block/{slave}"), depth - 1))
+    depth > 0
+        && slaves
+            .iter()
+            .any(|slave| is_own(root, &format!("/sys/class/block/{slave}"), depth - 1))
 }
 
 fn device(root: &Root, path: &str, name: String) -> Option<Device> {
     let attribute = |name: &str| root.text(&format!("{path}/{name}")).ok();
     let number = attribute("dev")?;
     let (major, minor) = number.split_once(':')?;
-    let size = attribute("size")?.parse::<u64>().ok()?.checked_mul(SECTOR).filter(|size| *size > 0)?;
+    let size = attribute("size")?
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(SECTOR)
+        .filter(|size| *size > 0)?;
     let path = match attribute("dm/name") {
         Some(name) => format!("/dev/mapper/{}", printable(name.as_bytes())),
         // Names of devices have slashes, those of files cannot.
         None => format!("/dev/{}", printable(name.replace('!', "/").as_bytes())),
     };
-    Some(Device { name, number: (major.parse().ok()?, minor.parse().ok()?), path, size, disk: None })
+    Some(Device {
+        name,
+        number: (major.parse().ok()?, minor.parse().ok()?),
+        path,
+        size,
+        disk: None,
+    })
 }
 
 impl Device {
     pub(super) fn content(&self, root: &Root) -> Content {
         let (major, minor) = self.number;
-        let entry = root.read(&format!("/run/udev/data/b{major}:{minor}"), UDEV_MAX).unwrap_or_default();
+        let entry = root
+            .read(&format!("/run/udev/data/b{major}:{minor}"), UDEV_MAX)
+            .unwrap_or_default();
         let property = |name: &str| {
             let mut lines = entry.split(|byte| *byte == b'\n');
             let value = |line: &[u8]| {
-                let value = line.strip_prefix(b"E:")?.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+                let value = line
+                    .strip_prefix(b"E:")?
+                    .strip_prefix(name.as_bytes())?
+                    .strip_prefix(b"=")?;
                 (!value.is_empty()).then(|| printable(value))
             };
             lines.find_map(value)
         };
-        Content { uuid: property("ID_FS_UUID"), kind: property("ID_FS_TYPE") }
+        Content {
+            uuid: property("ID_FS_UUID"),
+            kind: property("ID_FS_TYPE"),
+        }
     }
 }
 
@@ -145,7 +182,11 @@ fn virtual_disk_name(number: u32) -> Option<String> {
         left /= 26;
     }
     let letters: String = letters.iter().rev().collect();
-    Some(if partition == 0 { format!("{kind}{letters}") } else { format!("{kind}{letters}{partition}") })
+    Some(if partition == 0 {
+        format!("{kind}{letters}")
+    } else {
+        format!("{kind}{letters}{partition}")
+    })
 }
 
 #[cfg(test)]

@@ -21,8 +21,10 @@ const NEWS: u64 = 100;
 
 /// File systems of the kernel that answer from memory how much is free. Not asked are those in user space (an `ntfs-3g`
 /// that hangs would take the agent along) and those of clusters, which wait for other machines.
-const QUICK: [&str; 12] =
-    ["bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "reiserfs", "vfat", "xfs"];
+const QUICK: [&str; 12] = [
+    "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "reiserfs",
+    "vfat", "xfs",
+];
 
 /// A block device that holds something, or could. All text is printable ASCII: any other byte stands as `\ooo`, as in
 /// `/proc/self/mountinfo`.
@@ -51,12 +53,18 @@ pub struct Volume {
 pub fn look(root: &Root) -> io::Result<Vec<Volume>> {
     let devices = devices::list(root)?;
     let mut mounted = mounts::find(root, &devices)?;
-    let mut found: Vec<_> = devices.into_iter().map(|device| (mounted.remove(&device.number), device)).collect();
+    let mut found: Vec<_> = devices
+        .into_iter()
+        .map(|device| (mounted.remove(&device.number), device))
+        .collect();
     if found.len() > MOST {
         found.sort_by_key(|(mounted, _)| mounted.is_none());
         found.truncate(MOST);
     }
-    Ok(found.into_iter().map(|(mounted, device)| volume(root, &device, mounted)).collect())
+    Ok(found
+        .into_iter()
+        .map(|(mounted, device)| volume(root, &device, mounted))
+        .collect())
 }
 
 fn volume(root: &Root, device: &Device, mounted: Option<Mounted>) -> Volume {
@@ -66,15 +74,27 @@ fn volume(root: &Root, device: &Device, mounted: Option<Mounted>) -> Volume {
         None => device.path.clone(),
     };
     let is_lvm = content.kind.as_deref() == Some("LVM2_member");
-    let free = mounted.as_ref().and_then(|mounted| free(root, device, mounted));
-    let (kind, point) = mounted.map(|mounted| (mounted.kind, printable(&mounted.point))).unzip();
+    let free = mounted
+        .as_ref()
+        .and_then(|mounted| free(root, device, mounted));
+    let (kind, point) = mounted
+        .map(|mounted| (mounted.kind, printable(&mounted.point)))
+        .unzip();
     Volume {
         name,
         size: device.size,
         free,
         // What LVM's own commands, and the Go agent, call it. What is free in it only LVM's metadata tell.
-        file_system: if is_lvm { Some("lvm2".to_owned()) } else { kind.or(content.kind) },
-        mount_point: if is_lvm { Some("[LVM]".to_owned()) } else { point },
+        file_system: if is_lvm {
+            Some("lvm2".to_owned())
+        } else {
+            kind.or(content.kind)
+        },
+        mount_point: if is_lvm {
+            Some("[LVM]".to_owned())
+        } else {
+            point
+        },
         disk: device.disk.clone(),
     }
 }
@@ -86,7 +106,14 @@ fn free(root: &Root, device: &Device, mounted: &Mounted) -> Option<u64> {
     }
     // Only the path is walked: nothing is opened that an automounter, say, would take for a use.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let place = File::from(rustix::fs::open(mounts::path(root, &mounted.point).ok()?, flags, Mode::empty()).ok()?);
+    let place = File::from(
+        rustix::fs::open(
+            mounts::path(root, &mounted.point).ok()?,
+            flags,
+            Mode::empty(),
+        )
+        .ok()?,
+    );
     // With a root of its own the agent may not see all mounts of the system, but the directory below instead.
     let number = rustix::fs::fstat(&place).ok()?.st_dev;
     let is_there = match (rustix::fs::major(number), rustix::fs::minor(number)) {
@@ -102,7 +129,10 @@ fn free(root: &Root, device: &Device, mounted: &Mounted) -> Option<u64> {
 /// little is not, unless `is_full`.
 pub fn update(known: &mut Vec<Volume>, mut found: Vec<Volume>, is_full: bool) -> bool {
     for volume in &mut found {
-        let before = known.iter().find(|before| before.name == volume.name).and_then(|before| before.free);
+        let before = known
+            .iter()
+            .find(|before| before.name == volume.name)
+            .and_then(|before| before.free);
         if let (false, Some(before), Some(now)) = (is_full, before, volume.free) {
             if now.abs_diff(before) < volume.size / NEWS {
                 volume.free = Some(before);

@@ -71,7 +71,10 @@ pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Numbe
     // A container host has thousands of mounts: read twice rather than kept.
     let mut near = Vec::new();
     each(root, |mount| {
-        if best.values().any(|best| is_at_or_below(&best.point, &mount.point)) {
+        if best
+            .values()
+            .any(|best| is_at_or_below(&best.point, &mount.point))
+        {
             near.push(mount);
         }
     })?;
@@ -84,7 +87,15 @@ pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Numbe
         let is_reachable = is_reachable(&mount, &near);
         for (index, number) in numbers.into_iter().enumerate() {
             let Mount { kind, point, .. } = mount.clone();
-            found.insert(number, Mounted { kind, point, is_reachable, has_free: index == 0 });
+            found.insert(
+                number,
+                Mounted {
+                    kind,
+                    point,
+                    is_reachable,
+                    has_free: index == 0,
+                },
+            );
         }
     }
     Ok(found)
@@ -93,13 +104,21 @@ pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Numbe
 /// Of the places of a file system, the one to tell has the lowest rank: one of the whole of it before one of a directory
 /// in it (no difference for the subvolumes of btrfs), then the shortest path.
 fn rank(mount: &Mount) -> (bool, usize, &[u8]) {
-    (mount.kind != "btrfs" && mount.root != b"/", mount.point.len(), &mount.point)
+    (
+        mount.kind != "btrfs" && mount.root != b"/",
+        mount.point.len(),
+        &mount.point,
+    )
 }
 
 /// Goes through mountinfo. What does not look like a mount is passed over.
 fn each(root: &Root, mut take: impl FnMut(Mount)) -> io::Result<()> {
     // With a root of its own, the agent's view is not the system's; that of its first process is.
-    let path = if root.is_system() { "/proc/self/mountinfo" } else { "/proc/1/mountinfo" };
+    let path = if root.is_system() {
+        "/proc/self/mountinfo"
+    } else {
+        "/proc/1/mountinfo"
+    };
     let mut file = BufReader::with_capacity(4096, root.open(path)?);
     let mut line = Vec::new();
     while file.read_until(b'\n', &mut line)? > 0 {
@@ -122,7 +141,15 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = String::from_utf8(unescaped(fields.next()?)).ok()?;
     let source = unescaped(fields.next()?);
-    point.starts_with(b"/").then_some(Mount { id, parent, number, root, point, kind, source })
+    point.starts_with(b"/").then_some(Mount {
+        id,
+        parent,
+        number,
+        root,
+        point,
+        kind,
+        source,
+    })
 }
 
 /// The kernel writes white space, `\` and `#` as `\` and three octal digits.
@@ -137,14 +164,17 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
             _ => None,
         };
         bytes.push(escaped.unwrap_or(*first));
-        left = rest.get(if escaped.is_some() { 3 } else { 0 }..).unwrap_or_default();
+        left = rest
+            .get(if escaped.is_some() { 3 } else { 0 }..)
+            .unwrap_or_default();
     }
     bytes
 }
 
 fn is_at_or_below(path: &[u8], above: &[u8]) -> bool {
     let above = above.strip_suffix(b"/").unwrap_or(above);
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// Whether the path of a mount leads to it, and there through local file systems alone. Something else may be mounted over it or
@@ -155,12 +185,17 @@ fn is_reachable(wanted: &Mount, mounts: &[Mount]) -> bool {
     let (Some(mut here), None) = (roots.next(), roots.next()) else {
         return false;
     };
-    let is_local = |mount: &Mount| QUICK.contains(&mount.kind.as_str()) || LOCAL.contains(&mount.kind.as_str());
-    let ends = (1..=wanted.point.len()).filter(|end| wanted.point.get(*end).is_none_or(|byte| *byte == b'/'));
+    let is_local = |mount: &Mount| {
+        QUICK.contains(&mount.kind.as_str()) || LOCAL.contains(&mount.kind.as_str())
+    };
+    let ends = (1..=wanted.point.len())
+        .filter(|end| wanted.point.get(*end).is_none_or(|byte| *byte == b'/'));
     for point in ends.filter_map(|end| wanted.point.get(..end)) {
         // On one directory there may be a pile of them.
         for _ in 0..mounts.len() {
-            let on_top = mounts.iter().find(|mount| mount.parent == here.id && mount.point == point);
+            let on_top = mounts
+                .iter()
+                .find(|mount| mount.parent == here.id && mount.point == point);
             match on_top.filter(|_| is_local(here)) {
                 Some(mount) if mount.point != b"/" => here = mount,
                 _ => break,
@@ -181,18 +216,31 @@ fn members(root: &Root, source: &[u8], devices: &[Device]) -> Vec<Number> {
         names.contains(&own.name).then_some(names)
     });
     let names = member.unwrap_or_else(|| vec![own.name.clone()]);
-    devices.iter().filter(|device| names.contains(&device.name)).map(|device| device.number).collect()
+    devices
+        .iter()
+        .filter(|device| names.contains(&device.name))
+        .map(|device| device.number)
+        .collect()
 }
 
 /// The device that a path is, by its name or by what a link of udev's leads to.
 fn device_of<'a>(root: &Root, source: &[u8], devices: &'a [Device]) -> Option<&'a Device> {
-    let source = std::str::from_utf8(source).ok().filter(|source| source.starts_with("/dev/"))?;
+    let source = std::str::from_utf8(source)
+        .ok()
+        .filter(|source| source.starts_with("/dev/"))?;
     let target = root.path(source).and_then(fs::canonicalize).ok();
-    let name = target.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
-    devices.iter().find(|device| device.path == source || name == Some(&device.name))
+    let name = target
+        .as_deref()
+        .and_then(Path::file_name)
+        .and_then(OsStr::to_str);
+    devices
+        .iter()
+        .find(|device| device.path == source || name == Some(&device.name))
 }
 
 /// Where a mount is for the agent.
 pub(super) fn path(root: &Root, point: &[u8]) -> io::Result<PathBuf> {
-    Ok(root.path("/")?.join(OsStr::from_bytes(point.strip_prefix(b"/").unwrap_or(point))))
+    Ok(root
+        .path("/")?
+        .join(OsStr::from_bytes(point.strip_prefix(b"/").unwrap_or(point))))
 }

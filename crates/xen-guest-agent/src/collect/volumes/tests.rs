@@ -15,7 +15,10 @@ struct System {
 
 impl System {
     fn new() -> Self {
-        let system = System { directory: tempfile::tempdir().unwrap(), mounts: String::new() };
+        let system = System {
+            directory: tempfile::tempdir().unwrap(),
+            mounts: String::new(),
+        };
         for directory in ["sys/block", "sys/class/block", "proc/1"] {
             fs::create_dir_all(system.at(directory)).unwrap();
         }
@@ -42,25 +45,46 @@ impl System {
         if !bus.starts_with("virtual") {
             symlink("../..", self.at(&format!("{home}/device"))).unwrap();
         }
-        symlink(format!("../devices/{bus}/block/{name}"), self.at(&format!("sys/block/{name}"))).unwrap();
-        symlink(format!("../../devices/{bus}/block/{name}"), self.at(&format!("sys/class/block/{name}"))).unwrap();
+        symlink(
+            format!("../devices/{bus}/block/{name}"),
+            self.at(&format!("sys/block/{name}")),
+        )
+        .unwrap();
+        symlink(
+            format!("../../devices/{bus}/block/{name}"),
+            self.at(&format!("sys/class/block/{name}")),
+        )
+        .unwrap();
         self
     }
 
     /// A paravirtual disk.
     fn vbd(&self, name: &str, id: u32, number: &str) -> &Self {
-        self.write(&format!("sys/devices/vbd-{id}/nodename"), format!("device/vbd/{id}\n"));
+        self.write(
+            &format!("sys/devices/vbd-{id}/nodename"),
+            format!("device/vbd/{id}\n"),
+        );
         self.disk(name, &format!("vbd-{id}"), number)
     }
 
     fn partition(&self, disk: &str, name: &str, number: &str) -> &Self {
         self.write(&format!("sys/block/{disk}/{name}/partition"), "1\n");
-        self.write(&format!("sys/block/{disk}/{name}/dev"), format!("{number}\n"));
+        self.write(
+            &format!("sys/block/{disk}/{name}/dev"),
+            format!("{number}\n"),
+        );
         self.write(&format!("sys/block/{disk}/{name}/size"), "1048576\n");
         fs::create_dir_all(self.at(&format!("sys/block/{disk}/{name}/holders"))).unwrap();
         let target = fs::canonicalize(self.at(&format!("sys/block/{disk}/{name}"))).unwrap();
-        let target = target.strip_prefix(fs::canonicalize(self.directory.path()).unwrap()).unwrap().to_owned();
-        symlink(Path::new("/").join(target), self.at(&format!("sys/class/block/{name}"))).unwrap();
+        let target = target
+            .strip_prefix(fs::canonicalize(self.directory.path()).unwrap())
+            .unwrap()
+            .to_owned();
+        symlink(
+            Path::new("/").join(target),
+            self.at(&format!("sys/class/block/{name}")),
+        )
+        .unwrap();
         self
     }
 
@@ -71,10 +95,16 @@ impl System {
             self.write(&format!("sys/block/{name}/dm/name"), format!("{dm_name}\n"));
         }
         for slave in below {
-            let path = Root::new(self.directory.path()).path(&format!("/sys/class/block/{slave}")).unwrap();
+            let path = Root::new(self.directory.path())
+                .path(&format!("/sys/class/block/{slave}"))
+                .unwrap();
             fs::create_dir_all(path.join("holders")).unwrap();
             symlink("/nowhere", path.join("holders").join(name)).unwrap();
-            symlink("/nowhere", self.at(&format!("sys/block/{name}/slaves/{slave}"))).unwrap();
+            symlink(
+                "/nowhere",
+                self.at(&format!("sys/block/{name}/slaves/{slave}")),
+            )
+            .unwrap();
         }
         self
     }
@@ -91,7 +121,8 @@ impl System {
     /// source.
     fn mount(&mut self, mounts: &[[&str; 7]]) -> &mut Self {
         for [id, parent, number, root, point, kind, source] in mounts {
-            let more = format!("rw,relatime shared:1 master:2 - {kind} {source} rw,errors=remount-ro");
+            let more =
+                format!("rw,relatime shared:1 master:2 - {kind} {source} rw,errors=remount-ro");
             writeln!(self.mounts, "{id} {parent} {number} {root} {point} {more}").unwrap();
         }
         self.write("proc/1/mountinfo", &self.mounts);
@@ -109,9 +140,22 @@ impl System {
 
 fn shown(volume: &Volume) -> String {
     let text = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
-    let Volume { name, size, free, file_system, mount_point, disk } = volume;
+    let Volume {
+        name,
+        size,
+        free,
+        file_system,
+        mount_point,
+        disk,
+    } = volume;
     let free = if free.is_some() { "free" } else { "-" };
-    format!("{name} {} {free} {} {} {}", size >> 20, text(file_system), text(mount_point), text(disk))
+    format!(
+        "{name} {} {free} {} {} {}",
+        size >> 20,
+        text(file_system),
+        text(mount_point),
+        text(disk)
+    )
 }
 
 const ROOT: [&str; 7] = ["1", "0", "202:1", "/", "/", "ext4", "/dev/root"];
@@ -120,18 +164,40 @@ const ROOT: [&str; 7] = ["1", "0", "202:1", "/", "/", "ext4", "/dev/root"];
 fn partitions_and_what_is_on_them() {
     let mut system = System::new();
     system.vbd("xvda", 768, "202:0");
-    for (name, number) in [("xvda1", "202:1"), ("xvda2", "202:2"), ("xvda10", "202:10"), ("xvda3", "202:3")] {
+    for (name, number) in [
+        ("xvda1", "202:1"),
+        ("xvda2", "202:2"),
+        ("xvda10", "202:10"),
+        ("xvda3", "202:3"),
+    ] {
         system.partition("xvda", name, number);
     }
-    system.vbd("xvdb", 51728, "202:16").vbd("xvdaa", 268_442_112, "202:1232").disk("sda", "pci0/host0", "8:0");
+    system
+        .vbd("xvdb", 51728, "202:16")
+        .vbd("xvdaa", 268_442_112, "202:1232")
+        .disk("sda", "pci0/host0", "8:0");
     // What only looks like a partition.
     system.write("sys/block/xvda/xvda_stat/size", "1");
     system
         .udev("202:1", "E:ID_FS_UUID=6f3c-1\nE:ID_FS_TYPE=ext4")
-        .udev("202:2", "E:ID_FS_UUID=6f3c-2\nE:ID_FS_UUID_ENC=x\nE:ID_FS_TYPE=swap")
+        .udev(
+            "202:2",
+            "E:ID_FS_UUID=6f3c-2\nE:ID_FS_UUID_ENC=x\nE:ID_FS_TYPE=swap",
+        )
         .udev("202:10", "E:ID_FS_UUID=\nE:ID_FS_TYPE=LVM2_member")
         .udev("202:16", "E:ID_FS_TYPE=vfat\nE:ID_FS_UUID=\u{e9}\u{1}");
-    system.mount(&[ROOT, ["2", "1", "202:16", "/", "/mnt/a\\040b\\134", "vfat", "/dev/xvdb"]]);
+    system.mount(&[
+        ROOT,
+        [
+            "2",
+            "1",
+            "202:16",
+            "/",
+            "/mnt/a\\040b\\134",
+            "vfat",
+            "/dev/xvdb",
+        ],
+    ]);
     assert_eq!(
         system.shown(),
         [
@@ -149,27 +215,56 @@ fn partitions_and_what_is_on_them() {
 #[test]
 fn what_is_no_volume_of_the_guest() {
     let mut system = System::new();
-    system.mount(&[ROOT, ["2", "1", "7:0", "/", "/snap", "squashfs", "/dev/loop0"]]);
-    system.disk("loop0", "virtual", "7:0").disk("zram0", "virtual2", "252:0").disk("sr0", "pci0/host1", "11:0");
+    system.mount(&[
+        ROOT,
+        ["2", "1", "7:0", "/", "/snap", "squashfs", "/dev/loop0"],
+    ]);
+    system
+        .disk("loop0", "virtual", "7:0")
+        .disk("zram0", "virtual2", "252:0")
+        .disk("sr0", "pci0/host1", "11:0");
     system.write("sys/block/sr0/removable", "1\n");
-    system.disk("nvme0c0n1", "pci0/nvme0", "259:1").write("sys/block/nvme0c0n1/hidden", "1\n");
-    system.vbd("xvdd", 51760, "202:48").write("sys/block/xvdd/size", "0\n");
+    system
+        .disk("nvme0c0n1", "pci0/nvme0", "259:1")
+        .write("sys/block/nvme0c0n1/hidden", "1\n");
+    system
+        .vbd("xvdd", 51760, "202:48")
+        .write("sys/block/xvdd/size", "0\n");
     system.stacked("dm-0", "254:0", Some("pool"), &["loop0"]);
     // A broken one.
-    system.disk("sdb", "pci0/host2", "8").disk("sdc", "pci0/host3", "8:2").write("sys/block/sdc/size", "many\n");
+    system
+        .disk("sdb", "pci0/host2", "8")
+        .disk("sdc", "pci0/host3", "8:2")
+        .write("sys/block/sdc/size", "many\n");
     assert_eq!(system.shown(), [""; 0]);
 }
 
 #[test]
 fn devices_on_devices() {
     let mut system = System::new();
-    system.vbd("xvda", 51712, "202:0").partition("xvda", "xvda1", "202:1").partition("xvda", "xvda2", "202:2");
-    system.vbd("xvdb", 51728, "202:16").vbd("xvdc", 51744, "202:32").disk("cciss!c0d0", "pci0/cciss", "104:0");
-    system.stacked("dm-0", "254:0", Some("luks"), &["xvda2"]).udev("202:2", "E:ID_FS_TYPE=crypto_LUKS");
-    system.stacked("dm-1", "254:1", Some("vg-root"), &["dm-0"]).udev("254:0", "E:ID_FS_TYPE=LVM2_member");
-    system.stacked("dm-10", "254:10", Some("vg-a b"), &["dm-0"]).stacked("dm-2", "254:2", Some("vg-swap"), &["dm-0"]);
-    system.stacked("md127", "9:127", None, &["xvdb", "xvdc"]).partition("md127", "md127p1", "259:0");
-    system.udev("202:16", "E:ID_FS_TYPE=linux_raid_member").udev("202:32", "E:ID_FS_TYPE=linux_raid_member");
+    system
+        .vbd("xvda", 51712, "202:0")
+        .partition("xvda", "xvda1", "202:1")
+        .partition("xvda", "xvda2", "202:2");
+    system
+        .vbd("xvdb", 51728, "202:16")
+        .vbd("xvdc", 51744, "202:32")
+        .disk("cciss!c0d0", "pci0/cciss", "104:0");
+    system
+        .stacked("dm-0", "254:0", Some("luks"), &["xvda2"])
+        .udev("202:2", "E:ID_FS_TYPE=crypto_LUKS");
+    system
+        .stacked("dm-1", "254:1", Some("vg-root"), &["dm-0"])
+        .udev("254:0", "E:ID_FS_TYPE=LVM2_member");
+    system
+        .stacked("dm-10", "254:10", Some("vg-a b"), &["dm-0"])
+        .stacked("dm-2", "254:2", Some("vg-swap"), &["dm-0"]);
+    system
+        .stacked("md127", "9:127", None, &["xvdb", "xvdc"])
+        .partition("md127", "md127p1", "259:0");
+    system
+        .udev("202:16", "E:ID_FS_TYPE=linux_raid_member")
+        .udev("202:32", "E:ID_FS_TYPE=linux_raid_member");
     system.mount(&[
         ["1", "0", "254:1", "/", "/", "xfs", "/dev/mapper/vg-root"],
         ["2", "1", "259:0", "/", "/srv", "ext4", "/dev/md127p1"],
@@ -194,27 +289,74 @@ fn devices_on_devices() {
 #[test]
 fn of_several_mounts_the_whole_file_system_and_then_the_shortest_path() {
     for (mounts, expected) in [
-        (vec![["2", "1", "202:1", "/sub", "/a", "ext4", "x"], ["3", "1", "202:1", "/", "/long", "ext4", "x"]], "/long"),
-        (vec![["2", "1", "202:1", "/", "/bb", "ext4", "x"], ["3", "1", "202:1", "/", "/a", "ext4", "x"]], "/a"),
-        (vec![["2", "1", "202:1", "/", "/b", "ext4", "x"], ["3", "1", "202:1", "/", "/a", "ext4", "x"]], "/a"),
-        (vec![["2", "1", "202:1", "/x", "/etc/hosts", "ext4", "x"]], "/etc/hosts"),
-        (vec![["2", "1", "0:9", "/", "/a", "ext4", "/dev/xvda1"]], "-"),
-        (vec![["2", "1", "202:1", "/", "relative", "ext4", "x"], ["3", "x", "202:1", "/", "/a", "ext4", "x"]], "-"),
+        (
+            vec![
+                ["2", "1", "202:1", "/sub", "/a", "ext4", "x"],
+                ["3", "1", "202:1", "/", "/long", "ext4", "x"],
+            ],
+            "/long",
+        ),
+        (
+            vec![
+                ["2", "1", "202:1", "/", "/bb", "ext4", "x"],
+                ["3", "1", "202:1", "/", "/a", "ext4", "x"],
+            ],
+            "/a",
+        ),
+        (
+            vec![
+                ["2", "1", "202:1", "/", "/b", "ext4", "x"],
+                ["3", "1", "202:1", "/", "/a", "ext4", "x"],
+            ],
+            "/a",
+        ),
+        (
+            vec![["2", "1", "202:1", "/x", "/etc/hosts", "ext4", "x"]],
+            "/etc/hosts",
+        ),
+        (
+            vec![["2", "1", "0:9", "/", "/a", "ext4", "/dev/xvda1"]],
+            "-",
+        ),
+        (
+            vec![
+                ["2", "1", "202:1", "/", "relative", "ext4", "x"],
+                ["3", "x", "202:1", "/", "/a", "ext4", "x"],
+            ],
+            "-",
+        ),
     ] {
         let mut system = System::new();
-        system.vbd("xvda", 51712, "202:0").partition("xvda", "xvda1", "202:1");
+        system
+            .vbd("xvda", 51712, "202:0")
+            .partition("xvda", "xvda1", "202:1");
         system.mount(&mounts);
-        assert_eq!(system.look()[0].mount_point.as_deref().unwrap_or("-"), expected, "{mounts:?}");
+        assert_eq!(
+            system.look()[0].mount_point.as_deref().unwrap_or("-"),
+            expected,
+            "{mounts:?}"
+        );
     }
 }
 
 #[test]
 fn a_btrfs_is_on_all_of_its_devices_and_its_free_space_on_the_first() {
     let mut system = System::new();
-    for (name, id, number) in [("xvda", 51712, "202:0"), ("xvdb", 51728, "202:16"), ("xvdc", 51744, "202:32")] {
-        system.vbd(name, id, number).udev(number, "E:ID_FS_TYPE=btrfs");
+    for (name, id, number) in [
+        ("xvda", 51712, "202:0"),
+        ("xvdb", 51728, "202:16"),
+        ("xvdc", 51744, "202:32"),
+    ] {
+        system
+            .vbd(name, id, number)
+            .udev(number, "E:ID_FS_TYPE=btrfs");
     }
-    for path in ["one/devices/xvdc", "two/devices/xvda", "two/devices/xvdb", "features/x"] {
+    for path in [
+        "one/devices/xvdc",
+        "two/devices/xvda",
+        "two/devices/xvdb",
+        "features/x",
+    ] {
         fs::create_dir_all(system.at(&format!("sys/fs/btrfs/{path}"))).unwrap();
     }
     fs::create_dir_all(system.at("dev/disk/by-uuid")).unwrap();
@@ -222,13 +364,32 @@ fn a_btrfs_is_on_all_of_its_devices_and_its_free_space_on_the_first() {
     symlink("../../xvdb", system.at("dev/disk/by-uuid/1")).unwrap();
     system.mount(&[
         ["1", "0", "0:30", "/@", "/", "btrfs", "/dev/disk/by-uuid/1"],
-        ["2", "1", "0:30", "/@home", "/home", "btrfs", "/dev/disk/by-uuid/1"],
-        ["5", "1", "0:30", "/", "/mnt/top", "btrfs", "/dev/disk/by-uuid/1"],
+        [
+            "2",
+            "1",
+            "0:30",
+            "/@home",
+            "/home",
+            "btrfs",
+            "/dev/disk/by-uuid/1",
+        ],
+        [
+            "5",
+            "1",
+            "0:30",
+            "/",
+            "/mnt/top",
+            "btrfs",
+            "/dev/disk/by-uuid/1",
+        ],
         ["3", "1", "0:31", "/", "/srv", "btrfs", "/dev/xvdc"],
         ["4", "1", "0:32", "/", "/mnt", "btrfs", "/dev/elsewhere"],
     ]);
-    let expected =
-        ["/dev/xvda 1024 - btrfs / xvda", "/dev/xvdb 1024 - btrfs / xvdb", "/dev/xvdc 1024 - btrfs /srv xvdc"];
+    let expected = [
+        "/dev/xvda 1024 - btrfs / xvda",
+        "/dev/xvdb 1024 - btrfs / xvdb",
+        "/dev/xvdc 1024 - btrfs /srv xvdc",
+    ];
     assert_eq!(system.shown(), expected);
     let root = Root::new(system.directory.path());
     let mounted = mounts::find(&root, &devices::list(&root).unwrap()).unwrap();
@@ -239,7 +400,11 @@ fn a_btrfs_is_on_all_of_its_devices_and_its_free_space_on_the_first() {
 /// The number of the file system that tests' files are on: mounts of that number can be asked.
 fn number_here(system: &System) -> String {
     let number = fs::metadata(system.directory.path()).unwrap().dev();
-    format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number))
+    format!(
+        "{}:{}",
+        rustix::fs::major(number),
+        rustix::fs::minor(number)
+    )
 }
 
 #[test]
@@ -247,19 +412,69 @@ fn free_space_is_asked_for_where_it_can_be_and_nothing_else_is_in_the_way() {
     let usual = ["1", "0", "0:2", "/", "/", "ext4", "x"];
     for (case, kind, more, is_free) in [
         ("plain", "ext4", vec![usual], true),
-        ("over others", "xfs", vec![usual, ["2", "1", "0:3", "/", "/mnt", "tmpfs", "x"]], true),
-        ("another below", "ext4", vec![usual, ["2", "9", "0:3", "/", "/mnt/data/x", "nfs4", "x"]], true),
-        ("another beside", "ext4", vec![usual, ["2", "1", "0:3", "/", "/mnt/da", "nfs4", "x"]], true),
+        (
+            "over others",
+            "xfs",
+            vec![usual, ["2", "1", "0:3", "/", "/mnt", "tmpfs", "x"]],
+            true,
+        ),
+        (
+            "another below",
+            "ext4",
+            vec![usual, ["2", "9", "0:3", "/", "/mnt/data/x", "nfs4", "x"]],
+            true,
+        ),
+        (
+            "another beside",
+            "ext4",
+            vec![usual, ["2", "1", "0:3", "/", "/mnt/da", "nfs4", "x"]],
+            true,
+        ),
         ("in user space", "fuseblk", vec![usual], false),
         ("of a cluster", "gfs2", vec![usual], false),
-        ("on a network", "ext4", vec![["1", "0", "0:2", "/", "/", "nfs4", "x"]], false),
-        ("below a network", "ext4", vec![usual, ["2", "1", "0:3", "/", "/mnt", "nfs4", "x"]], false),
-        ("below an automounter", "ext4", vec![usual, ["2", "1", "0:3", "/", "/mnt", "autofs", "x"]], false),
-        ("under a network", "ext4", vec![usual, ["2", "9", "0:3", "/", "/mnt/data", "nfs4", "x"]], false),
-        ("under another", "ext4", vec![usual, ["2", "9", "0:3", "/", "/mnt/data", "ext4", "x"]], false),
-        ("in a hidden directory", "ext4", vec![usual, ["2", "1", "0:3", "/", "/mnt", "tmpfs", "x"]], false),
+        (
+            "on a network",
+            "ext4",
+            vec![["1", "0", "0:2", "/", "/", "nfs4", "x"]],
+            false,
+        ),
+        (
+            "below a network",
+            "ext4",
+            vec![usual, ["2", "1", "0:3", "/", "/mnt", "nfs4", "x"]],
+            false,
+        ),
+        (
+            "below an automounter",
+            "ext4",
+            vec![usual, ["2", "1", "0:3", "/", "/mnt", "autofs", "x"]],
+            false,
+        ),
+        (
+            "under a network",
+            "ext4",
+            vec![usual, ["2", "9", "0:3", "/", "/mnt/data", "nfs4", "x"]],
+            false,
+        ),
+        (
+            "under another",
+            "ext4",
+            vec![usual, ["2", "9", "0:3", "/", "/mnt/data", "ext4", "x"]],
+            false,
+        ),
+        (
+            "in a hidden directory",
+            "ext4",
+            vec![usual, ["2", "1", "0:3", "/", "/mnt", "tmpfs", "x"]],
+            false,
+        ),
         ("without a root", "ext4", vec![], false),
-        ("with two roots", "ext4", vec![usual, ["2", "1", "0:3", "/", "/", "ext4", "x"]], false),
+        (
+            "with two roots",
+            "ext4",
+            vec![usual, ["2", "1", "0:3", "/", "/", "ext4", "x"]],
+            false,
+        ),
         (
             "in a circle",
             "ext4",
@@ -276,7 +491,11 @@ fn free_space_is_asked_for_where_it_can_be_and_nothing_else_is_in_the_way() {
         fs::create_dir_all(system.at("mnt/data")).unwrap();
         system.vbd("xvda", 51712, &number);
         // Mounted on what is below it in the list, but where it was there first.
-        let parent = if ["over others", "below a network", "below an automounter"].contains(&case) { "2" } else { "1" };
+        let parent = if ["over others", "below a network", "below an automounter"].contains(&case) {
+            "2"
+        } else {
+            "1"
+        };
         system.mount(&more);
         system.mount(&[["9", parent, &number, "/", "/mnt/data", kind, "/dev/xvda"]]);
         let volume = &system.look()[0];
@@ -299,9 +518,16 @@ fn another_file_system_is_not_taken_for_the_volumes() {
         }
         fs::create_dir_all(system.at("mnt")).unwrap();
         system.vbd("xvda", 51712, "202:0");
-        system.mount(&[["1", "0", "0:2", "/", "/", "ext4", "x"], ["2", "1", number, "/", "/mnt", kind, "/dev/xvda"]]);
+        system.mount(&[
+            ["1", "0", "0:2", "/", "/", "ext4", "x"],
+            ["2", "1", number, "/", "/mnt", kind, "/dev/xvda"],
+        ]);
         let volume = &system.look()[0];
-        assert_eq!((volume.mount_point.as_deref(), volume.free), (Some("/mnt"), None), "{kind}");
+        assert_eq!(
+            (volume.mount_point.as_deref(), volume.free),
+            (Some("/mnt"), None),
+            "{kind}"
+        );
     }
 }
 
@@ -310,10 +536,21 @@ fn too_many() {
     let mut system = System::new();
     system.vbd("xvda", 51712, "202:0");
     for partition in 1..=30 {
-        system.partition("xvda", &format!("xvda{partition}"), &format!("202:{partition}"));
+        system.partition(
+            "xvda",
+            &format!("xvda{partition}"),
+            &format!("202:{partition}"),
+        );
     }
-    system.mount(&[["1", "0", "202:30", "/", "/", "xfs", "x"], ["2", "1", "202:29", "/", "/a", "xfs", "x"]]);
-    let names: Vec<_> = system.look().into_iter().map(|volume| volume.name).collect();
+    system.mount(&[
+        ["1", "0", "202:30", "/", "/", "xfs", "x"],
+        ["2", "1", "202:29", "/", "/a", "xfs", "x"],
+    ]);
+    let names: Vec<_> = system
+        .look()
+        .into_iter()
+        .map(|volume| volume.name)
+        .collect();
     assert_eq!(names.len(), MOST);
     assert_eq!(names[..3], ["/dev/xvda29", "/dev/xvda30", "/dev/xvda1"]);
 }
@@ -353,9 +590,18 @@ fn free_space_is_news_when_it_moved_by_a_hundredth() {
         (vec![volume("a", None)], false, true, None),
         (vec![volume("a", Some(5001))], false, true, Some(5001)),
         (vec![volume("b", Some(5002))], false, true, Some(5002)),
-        (vec![volume("c", Some(1)), volume("b", Some(5003))], false, true, Some(1)),
+        (
+            vec![volume("c", Some(1)), volume("b", Some(5003))],
+            false,
+            true,
+            Some(1),
+        ),
     ] {
-        assert_eq!(update(&mut known, found.clone(), is_full), is_news, "{found:?}");
+        assert_eq!(
+            update(&mut known, found.clone(), is_full),
+            is_news,
+            "{found:?}"
+        );
         assert_eq!(known[0].free, expected, "{found:?}");
     }
     assert_eq!(known[1].free, Some(5002));

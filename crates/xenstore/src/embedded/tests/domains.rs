@@ -17,11 +17,21 @@ fn requests_about_domains() {
         Kind::GET_QUOTA,
         Kind::SET_QUOTA,
     ] {
-        assert_eq!(ask(&mut store, guest, kind, "5\0"), error("EACCES"), "{kind}");
+        assert_eq!(
+            ask(&mut store, guest, kind, "5\0"),
+            error("EACCES"),
+            "{kind}"
+        );
     }
     assert_eq!(ask(&mut store, guest, Kind::GET_FEATURE, ""), text("2\0"));
-    assert_eq!(ask(&mut store, guest, Kind::GET_FEATURE, "5\0"), error("EACCES"));
-    assert_eq!(ask(&mut store, guest, Kind::GET_DOMAIN_PATH, "12\0"), text("/local/domain/12\0"));
+    assert_eq!(
+        ask(&mut store, guest, Kind::GET_FEATURE, "5\0"),
+        error("EACCES")
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::GET_DOMAIN_PATH, "12\0"),
+        text("/local/domain/12\0")
+    );
     for (kind, payload, expected) in [
         (Kind::IS_DOMAIN_INTRODUCED, "9\0", text("F\0")),
         (Kind::SET_FEATURE, "9\x000\0", ok()),
@@ -56,15 +66,30 @@ fn requests_about_domains() {
         (Kind::CONTROL, "none\0", error("EINVAL")),
         (Kind::CONTROL, "", error("EINVAL")),
     ] {
-        assert_eq!(ask(&mut store, host, kind, payload), expected, "{kind} {payload:?}");
+        assert_eq!(
+            ask(&mut store, host, kind, payload),
+            expected,
+            "{kind} {payload:?}"
+        );
     }
     for payload in ["", "\0"] {
         let names = ask(&mut store, host, Kind::GET_QUOTA, payload).unwrap();
-        for name in String::from_utf8(names).unwrap().trim_end_matches('\0').split(' ') {
-            assert!(ask(&mut store, host, Kind::GET_QUOTA, format!("{name}\0")).is_ok(), "{name}");
+        for name in String::from_utf8(names)
+            .unwrap()
+            .trim_end_matches('\0')
+            .split(' ')
+        {
+            assert!(
+                ask(&mut store, host, Kind::GET_QUOTA, format!("{name}\0")).is_ok(),
+                "{name}"
+            );
         }
     }
-    assert!(ask(&mut store, host, Kind::CONTROL, "help\0").unwrap().starts_with(b"check"));
+    assert!(
+        ask(&mut store, host, Kind::CONTROL, "help\0")
+            .unwrap()
+            .starts_with(b"check")
+    );
 }
 
 #[test]
@@ -76,24 +101,46 @@ fn a_released_domain_leaves_nothing_of_its_own() {
     store.set_permissions("/a/x", &permissions("n7")).unwrap();
     store.set_permissions("/a/x/y", &permissions("n0")).unwrap();
     store.write("/a/k", "").unwrap();
-    store.set_permissions("/a/k", &permissions("n0 r7")).unwrap();
+    store
+        .set_permissions("/a/k", &permissions("n0 r7"))
+        .unwrap();
     store.set_permissions("/a", &permissions("n0 r5")).unwrap();
     for watched in ["/a", "/a/x/y/z", "@releaseDomain"] {
         for id in [host, guest] {
-            assert_eq!(ask(&mut store, id, Kind::WATCH, format!("{watched}\0w\0")), ok());
+            assert_eq!(
+                ask(&mut store, id, Kind::WATCH, format!("{watched}\0w\0")),
+                ok()
+            );
         }
     }
     events(&mut store, host);
     events(&mut store, guest);
     assert_eq!(ask(&mut store, host, Kind::RELEASE, "7\0"), ok());
-    assert_eq!(events(&mut store, host), ["/a/x/y/z w", "/a/x w", "@releaseDomain w"]);
+    assert_eq!(
+        events(&mut store, host),
+        ["/a/x/y/z w", "/a/x w", "@releaseDomain w"]
+    );
     assert_eq!(events(&mut store, guest), ["/a/x w"]);
     assert!(!store.is_connected(released));
-    store.handle(released, &Message { kind: Kind::READ, request_id: 1, transaction_id: 0, payload: b"x\0".to_vec() });
-    assert_eq!((store.take_output(released), store.owned_nodes(7)), (Vec::new(), 0));
+    store.handle(
+        released,
+        &Message {
+            kind: Kind::READ,
+            request_id: 1,
+            transaction_id: 0,
+            payload: b"x\0".to_vec(),
+        },
+    );
+    assert_eq!(
+        (store.take_output(released), store.owned_nodes(7)),
+        (Vec::new(), 0)
+    );
     // Who comes after it under the same number has none of its rights.
     let later = store.connect(7);
-    assert_eq!(ask(&mut store, later, Kind::READ, "/a/k\0"), error("EACCES"));
+    assert_eq!(
+        ask(&mut store, later, Kind::READ, "/a/k\0"),
+        error("EACCES")
+    );
     store.release(0);
     assert!(store.is_connected(host));
 }
@@ -102,7 +149,10 @@ fn a_released_domain_leaves_nothing_of_its_own() {
 fn a_migration_seen_from_the_guest() {
     let (mut store, _, guest) = guest(Toolstack::Xapi);
     for watched in ["data", "/local/domain/5/attr", "domid"] {
-        assert_eq!(ask(&mut store, guest, Kind::WATCH, format!("{watched}\0w\0")), ok());
+        assert_eq!(
+            ask(&mut store, guest, Kind::WATCH, format!("{watched}\0w\0")),
+            ok()
+        );
     }
     assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/x\0"), ok());
     events(&mut store, guest);
@@ -112,11 +162,26 @@ fn a_migration_seen_from_the_guest() {
     store.introduce_guest(6, Toolstack::Xapi);
     store.migrate(5, 6);
     store.destroy_guest(5);
-    assert_eq!(events(&mut store, guest), ["data w", "/local/domain/5/attr w", "domid w"]);
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::READ, "data\0"), error("ENOENT"));
-    assert_eq!(ask(&mut store, guest, Kind::READ, "domid\0"), Ok(b"6".to_vec()));
-    assert_eq!(ask(&mut store, guest, Kind::DIRECTORY, "data\0"), Ok(Vec::new()));
-    assert_ne!(ask(&mut store, guest, Kind::READ, "unique-domain-id\0").unwrap(), first_id);
+    assert_eq!(
+        events(&mut store, guest),
+        ["data w", "/local/domain/5/attr w", "domid w"]
+    );
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::READ, "data\0"),
+        error("ENOENT")
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::READ, "domid\0"),
+        Ok(b"6".to_vec())
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        Ok(Vec::new())
+    );
+    assert_ne!(
+        ask(&mut store, guest, Kind::READ, "unique-domain-id\0").unwrap(),
+        first_id
+    );
     assert_eq!(store.read(HOME), None);
     assert_eq!(store.walk("/vm").count(), 4);
     assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/y\0"), ok());
@@ -126,26 +191,70 @@ fn a_migration_seen_from_the_guest() {
     store.introduce_guest(6, Toolstack::Xapi);
     events(&mut store, guest);
     store.resume(6);
-    assert_eq!(events(&mut store, guest), ["/local/domain/5/attr w", "domid w"]);
-    assert_eq!(ask(&mut store, guest, Kind::READ, "data/y\0"), error("ENOENT"));
+    assert_eq!(
+        events(&mut store, guest),
+        ["/local/domain/5/attr w", "domid w"]
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::READ, "data/y\0"),
+        error("ENOENT")
+    );
 }
 
 #[test]
 fn what_guests_may_write() {
-    let both = ["data/x", "attr/a/b/c", "drivers/x", "feature/x/y", "error/x"];
-    let libxl = ["control/shutdown", "control/sysrq", "control/feature-suspend"];
-    let xapi = ["control/feature-balloon", "xenserver/attr/x", "messages/x", "vm-data/x", "rrd/x"];
+    let both = [
+        "data/x",
+        "attr/a/b/c",
+        "drivers/x",
+        "feature/x/y",
+        "error/x",
+    ];
+    let libxl = [
+        "control/shutdown",
+        "control/sysrq",
+        "control/feature-suspend",
+    ];
+    let xapi = [
+        "control/feature-balloon",
+        "xenserver/attr/x",
+        "messages/x",
+        "vm-data/x",
+        "rrd/x",
+    ];
     let xapi = [&libxl[..], &xapi].concat();
-    let neither = ["x", "memory/target", "name", "domid", "xenserver/x", "cpu/0/availability"];
+    let neither = [
+        "x",
+        "memory/target",
+        "name",
+        "domid",
+        "xenserver/x",
+        "cpu/0/availability",
+    ];
     let all = || both.iter().chain(&xapi).chain(&neither);
     for (toolstack, own) in [(Toolstack::Xapi, &xapi[..]), (Toolstack::Libxl, &libxl[..])] {
         let (mut store, _, guest) = guest(toolstack);
         for path in all() {
-            let expected = if both.contains(path) || own.contains(path) { ok() } else { error("EACCES") };
-            assert_eq!(ask(&mut store, guest, Kind::WRITE, format!("{path}\0x")), expected, "{toolstack:?} {path}");
+            let expected = if both.contains(path) || own.contains(path) {
+                ok()
+            } else {
+                error("EACCES")
+            };
+            assert_eq!(
+                ask(&mut store, guest, Kind::WRITE, format!("{path}\0x")),
+                expected,
+                "{toolstack:?} {path}"
+            );
         }
-        for (path, value) in [("domid", "5"), ("name", "guest-5"), ("memory/target", "1048576")] {
-            assert_eq!(ask(&mut store, guest, Kind::READ, format!("{path}\0")), Ok(value.as_bytes().to_vec()));
+        for (path, value) in [
+            ("domid", "5"),
+            ("name", "guest-5"),
+            ("memory/target", "1048576"),
+        ] {
+            assert_eq!(
+                ask(&mut store, guest, Kind::READ, format!("{path}\0")),
+                Ok(value.as_bytes().to_vec())
+            );
         }
         let vm = ask(&mut store, guest, Kind::READ, "vm\0").unwrap();
         let uuid = [vm.as_slice(), b"/uuid\0"].concat();
@@ -163,13 +272,29 @@ fn requests_are_counted_and_kept() {
     ask(&mut store, guest, Kind::WRITE, "data/x\0y").unwrap();
     ask(&mut store, host, Kind::READ, "/none\0").unwrap_err();
     ask(&mut store, host, Kind::RESET_WATCHES, "").unwrap();
-    let request = |domain, kind, path: &str| LoggedRequest { domain, kind, path: path.into() };
-    let kept =
-        [request(5, Kind::WRITE, "data/x"), request(0, Kind::READ, "/none"), request(0, Kind::RESET_WATCHES, "")];
+    let request = |domain, kind, path: &str| LoggedRequest {
+        domain,
+        kind,
+        path: path.into(),
+    };
+    let kept = [
+        request(5, Kind::WRITE, "data/x"),
+        request(0, Kind::READ, "/none"),
+        request(0, Kind::RESET_WATCHES, ""),
+    ];
     assert_eq!(store.take_requests(), kept);
     assert_eq!(store.take_requests(), []);
-    assert_eq!((store.requests(5), store.requests(0), store.requests(6)), (2, 2, 0));
-    assert_eq!((store.requests_of_kind(5, Kind::READ), store.requests_of_kind(5, Kind::RM)), (1, 0));
+    assert_eq!(
+        (store.requests(5), store.requests(0), store.requests(6)),
+        (2, 2, 0)
+    );
+    assert_eq!(
+        (
+            store.requests_of_kind(5, Kind::READ),
+            store.requests_of_kind(5, Kind::RM)
+        ),
+        (1, 0)
+    );
     store.keep_requests(false);
     ask(&mut store, guest, Kind::READ, "data\0").unwrap();
     assert_eq!((store.take_requests(), store.requests(5)), (Vec::new(), 3));

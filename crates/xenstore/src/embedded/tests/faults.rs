@@ -6,7 +6,12 @@ use crate::path::Path;
 #[test]
 fn refusals() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
-    let refusal = |kind, path: &str, code| Refusal { domain: 5, kind, path: Path::new(path).unwrap(), code };
+    let refusal = |kind, path: &str, code| Refusal {
+        domain: 5,
+        kind,
+        path: Path::new(path).unwrap(),
+        code,
+    };
     store.faults.refuse = vec![
         refusal(Some(Kind::WRITE), "data/a", ErrorCode::EACCES),
         refusal(None, "attr", ErrorCode::from_name("ENEW")),
@@ -20,7 +25,11 @@ fn refusals() {
         (Kind::WATCH, "attr/x\0t\0", error("ENEW")),
         (Kind::WRITE, "//\0", error("EINVAL")),
     ] {
-        assert_eq!(ask(&mut store, guest, kind, payload), expected, "{kind} {payload:?}");
+        assert_eq!(
+            ask(&mut store, guest, kind, payload),
+            expected,
+            "{kind} {payload:?}"
+        );
     }
     assert_eq!(ask(&mut store, host, Kind::WRITE, "data/a\0"), ok());
     store.faults.refuse.clear();
@@ -31,12 +40,29 @@ fn refusals() {
 fn conflicts_and_a_full_quota() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     store.faults.conflicts = 2;
-    for (commit, expected) in [("T\0", error("EAGAIN")), ("F\0", ok()), ("T\0", error("EAGAIN")), ("T\0", ok())] {
+    for (commit, expected) in [
+        ("T\0", error("EAGAIN")),
+        ("F\0", ok()),
+        ("T\0", error("EAGAIN")),
+        ("T\0", ok()),
+    ] {
         let transaction = start(&mut store, guest);
-        assert_eq!(ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, commit), expected);
+        assert_eq!(
+            ask_in(
+                &mut store,
+                guest,
+                transaction,
+                Kind::TRANSACTION_END,
+                commit
+            ),
+            expected
+        );
     }
     store.faults.nodes_full = true;
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/a\0"), error("ENOSPC"));
+    assert_eq!(
+        ask(&mut store, guest, Kind::WRITE, "data/a\0"),
+        error("ENOSPC")
+    );
     assert_eq!(ask(&mut store, guest, Kind::WRITE, "data\0value"), ok());
     store.faults.nodes_full = false;
     assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/a\0"), ok());
@@ -49,9 +75,20 @@ fn a_connection_is_dropped() {
     ask(&mut store, host, Kind::READ, "name\0").unwrap();
     ask(&mut store, guest, Kind::WRITE, "data/a\0").unwrap();
     let payload = b"data/b\0".to_vec();
-    store.handle(guest, &Message { kind: Kind::WRITE, request_id: 1, transaction_id: 0, payload });
+    store.handle(
+        guest,
+        &Message {
+            kind: Kind::WRITE,
+            request_id: 1,
+            transaction_id: 0,
+            payload,
+        },
+    );
     assert!(!store.is_connected(guest));
-    assert_eq!((store.read(format!("{HOME}/data/b")), store.requests(5)), (None, 1));
+    assert_eq!(
+        (store.read(format!("{HOME}/data/b")), store.requests(5)),
+        (None, 1)
+    );
     let again = store.connect(5);
     assert_eq!(ask(&mut store, again, Kind::WRITE, "data/b\0"), ok());
 }
@@ -59,9 +96,19 @@ fn a_connection_is_dropped() {
 #[test]
 fn replies_are_held() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
-    let request =
-        |kind, payload: &str| Message { kind, request_id: 9, transaction_id: 0, payload: payload.as_bytes().to_vec() };
-    let kinds = |store: &mut Store| store.take_output(guest).iter().map(|message| message.kind).collect::<Vec<_>>();
+    let request = |kind, payload: &str| Message {
+        kind,
+        request_id: 9,
+        transaction_id: 0,
+        payload: payload.as_bytes().to_vec(),
+    };
+    let kinds = |store: &mut Store| {
+        store
+            .take_output(guest)
+            .iter()
+            .map(|message| message.kind)
+            .collect::<Vec<_>>()
+    };
     store.faults.hold_replies = true;
     store.handle(guest, &request(Kind::WATCH, "data\0t\0"));
     store.handle(guest, &request(Kind::WRITE, "data/x\0"));
@@ -78,11 +125,21 @@ fn replies_are_held() {
 fn watch_replies_as_a_kernel_makes_them() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     store.faults.watch_replies_without_id = true;
-    for (kind, payload, id) in
-        [(Kind::WATCH, "data\0t\0", 0), (Kind::UNWATCH, "data\0t\0", 0), (Kind::READ, "data\0", 9)]
-    {
+    for (kind, payload, id) in [
+        (Kind::WATCH, "data\0t\0", 0),
+        (Kind::UNWATCH, "data\0t\0", 0),
+        (Kind::READ, "data\0", 9),
+    ] {
         let payload = payload.as_bytes().to_vec();
-        store.handle(guest, &Message { kind, request_id: 9, transaction_id: 0, payload });
+        store.handle(
+            guest,
+            &Message {
+                kind,
+                request_id: 9,
+                transaction_id: 0,
+                payload,
+            },
+        );
         let output = store.take_output(guest);
         assert_eq!((output[0].kind, output[0].request_id), (kind, id));
     }

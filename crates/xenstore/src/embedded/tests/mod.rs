@@ -18,9 +18,23 @@ use crate::wire::{Kind, Message};
 /// What a reply says: its payload, or the name of its error.
 type Reply = Result<Vec<u8>, String>;
 
-fn ask_in(store: &mut Store, id: ConnectionId, transaction: u32, kind: Kind, payload: impl AsRef<[u8]>) -> Reply {
+fn ask_in(
+    store: &mut Store,
+    id: ConnectionId,
+    transaction: u32,
+    kind: Kind,
+    payload: impl AsRef<[u8]>,
+) -> Reply {
     let payload = payload.as_ref().to_vec();
-    store.handle(id, &Message { kind, request_id: 77, transaction_id: transaction, payload });
+    store.handle(
+        id,
+        &Message {
+            kind,
+            request_id: 77,
+            transaction_id: transaction,
+            payload,
+        },
+    );
     let connection = store.connections.get_mut(&id).expect("an open connection");
     let mut reply = connection.take_reply();
     assert_eq!((reply.request_id, reply.transaction_id), (77, transaction));
@@ -49,19 +63,31 @@ fn events(store: &mut Store, id: ConnectionId) -> Vec<String> {
     let output = store.take_output(id).into_iter();
     output
         .map(|message| {
-            assert_eq!((message.kind, message.request_id, message.transaction_id), (Kind::WATCH_EVENT, 0, 0));
-            String::from_utf8(message.payload).unwrap().trim_end_matches('\0').replace('\0', " ")
+            assert_eq!(
+                (message.kind, message.request_id, message.transaction_id),
+                (Kind::WATCH_EVENT, 0, 0)
+            );
+            String::from_utf8(message.payload)
+                .unwrap()
+                .trim_end_matches('\0')
+                .replace('\0', " ")
         })
         .collect()
 }
 
 fn start(store: &mut Store, id: ConnectionId) -> u32 {
     let number = ask(store, id, Kind::TRANSACTION_START, "\0").unwrap();
-    String::from_utf8(number).unwrap().trim_end_matches('\0').parse().unwrap()
+    String::from_utf8(number)
+        .unwrap()
+        .trim_end_matches('\0')
+        .parse()
+        .unwrap()
 }
 
 fn permissions(text: &str) -> Vec<Permission> {
-    text.split(' ').map(|entry| Permission::parse(entry.as_bytes()).unwrap()).collect()
+    text.split(' ')
+        .map(|entry| Permission::parse(entry.as_bytes()).unwrap())
+        .collect()
 }
 
 /// A store with a guest, and connections of domain 0 and of the guest.

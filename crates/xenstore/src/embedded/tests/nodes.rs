@@ -5,7 +5,10 @@ use super::*;
 #[test]
 fn a_new_store_is_that_of_a_started_host() {
     let mut store = Store::new();
-    let nodes: Vec<_> = store.walk("/").map(|(path, value)| (path, value.to_vec())).collect();
+    let nodes: Vec<_> = store
+        .walk("/")
+        .map(|(path, value)| (path, value.to_vec()))
+        .collect();
     let expected = [
         ("/", ""),
         ("/local", ""),
@@ -16,12 +19,24 @@ fn a_new_store_is_that_of_a_started_host() {
         ("/tool", ""),
         ("/tool/xenstored", ""),
     ];
-    assert_eq!(nodes, expected.map(|(path, value)| (path, value.as_bytes().to_vec())));
+    assert_eq!(
+        nodes,
+        expected.map(|(path, value)| (path, value.as_bytes().to_vec()))
+    );
     assert_eq!(store.permissions("/").unwrap(), permissions("n0"));
     let host = store.connect(0);
-    assert_eq!(ask(&mut store, host, Kind::READ, "name\0"), Ok(b"Domain-0".to_vec()));
-    assert_eq!(ask(&mut store, host, Kind::DIRECTORY, "/\0"), Ok(b"tool\0local\0".to_vec()));
-    assert_eq!(ask(&mut store, host, Kind::GET_PERMS, "@releaseDomain\0"), Ok(b"n0\0".to_vec()));
+    assert_eq!(
+        ask(&mut store, host, Kind::READ, "name\0"),
+        Ok(b"Domain-0".to_vec())
+    );
+    assert_eq!(
+        ask(&mut store, host, Kind::DIRECTORY, "/\0"),
+        Ok(b"tool\0local\0".to_vec())
+    );
+    assert_eq!(
+        ask(&mut store, host, Kind::GET_PERMS, "@releaseDomain\0"),
+        Ok(b"n0\0".to_vec())
+    );
 }
 
 #[test]
@@ -51,10 +66,19 @@ fn paths() {
         let reply = ask(&mut store, guest, Kind::READ, format!("{path}\0"));
         assert_eq!(reply.map(|_| b"OK\0".to_vec()), expected, "{path}");
     }
-    for (path, expected) in [(long("/", 3072), error("ENOENT")), (long("/", 3073), error("EINVAL"))] {
-        assert_eq!(ask(&mut store, host, Kind::READ, format!("{path}\0")), expected);
+    for (path, expected) in [
+        (long("/", 3072), error("ENOENT")),
+        (long("/", 3073), error("EINVAL")),
+    ] {
+        assert_eq!(
+            ask(&mut store, host, Kind::READ, format!("{path}\0")),
+            expected
+        );
     }
-    assert_eq!(ask(&mut store, host, Kind::READ, b"/\xff\0"), error("EINVAL"));
+    assert_eq!(
+        ask(&mut store, host, Kind::READ, b"/\xff\0"),
+        error("EINVAL")
+    );
 }
 
 #[test]
@@ -84,11 +108,26 @@ fn payloads_that_are_none() {
         (Kind::GET_DOMAIN_PATH, "x\0"),
         (Kind::GET_DOMAIN_PATH, "65536\0"),
     ] {
-        assert_eq!(ask(&mut store, guest, kind, payload), error("EINVAL"), "{kind} {payload:?}");
+        assert_eq!(
+            ask(&mut store, guest, kind, payload),
+            error("EINVAL"),
+            "{kind} {payload:?}"
+        );
     }
-    for kind in [Kind(20), Kind(27), Kind(99), Kind(u32::MAX), Kind::WATCH_EVENT, Kind::ERROR] {
+    for kind in [
+        Kind(20),
+        Kind(27),
+        Kind(99),
+        Kind(u32::MAX),
+        Kind::WATCH_EVENT,
+        Kind::ERROR,
+    ] {
         for id in [host, guest] {
-            assert_eq!(ask(&mut store, id, kind, "data\0"), error("ENOSYS"), "{kind}");
+            assert_eq!(
+                ask(&mut store, id, kind, "data\0"),
+                error("ENOSYS"),
+                "{kind}"
+            );
         }
     }
 }
@@ -113,18 +152,52 @@ fn who_may_what() {
         let mut store = Store::new();
         let id = store.connect(5);
         store.write("/node", "value").unwrap();
-        store.set_permissions("/node", &permissions(entries)).unwrap();
+        store
+            .set_permissions("/node", &permissions(entries))
+            .unwrap();
         let refused = |allowed: bool| {
-            if allowed { None } else { Some("EACCES".to_owned()) }
+            if allowed {
+                None
+            } else {
+                Some("EACCES".to_owned())
+            }
         };
         let code = |reply: Reply| reply.err();
-        assert_eq!(code(ask(&mut store, id, Kind::READ, "/node\0")), refused(read), "{entries}");
-        assert_eq!(code(ask(&mut store, id, Kind::DIRECTORY, "/node\0")), refused(read), "{entries}");
-        assert_eq!(code(ask(&mut store, id, Kind::GET_PERMS, "/node\0")), refused(read), "{entries}");
-        assert_eq!(code(ask(&mut store, id, Kind::WRITE, "/node\0x")), refused(write), "{entries}");
-        assert_eq!(code(ask(&mut store, id, Kind::MKDIR, "/node/x\0")), refused(write), "{entries}");
-        assert_eq!(code(ask(&mut store, id, Kind::SET_PERMS, "/node\0n5\0")), refused(own), "{entries}");
-        assert_eq!(code(ask(&mut store, id, Kind::RM, "/node\0")), refused(write || own), "{entries}");
+        assert_eq!(
+            code(ask(&mut store, id, Kind::READ, "/node\0")),
+            refused(read),
+            "{entries}"
+        );
+        assert_eq!(
+            code(ask(&mut store, id, Kind::DIRECTORY, "/node\0")),
+            refused(read),
+            "{entries}"
+        );
+        assert_eq!(
+            code(ask(&mut store, id, Kind::GET_PERMS, "/node\0")),
+            refused(read),
+            "{entries}"
+        );
+        assert_eq!(
+            code(ask(&mut store, id, Kind::WRITE, "/node\0x")),
+            refused(write),
+            "{entries}"
+        );
+        assert_eq!(
+            code(ask(&mut store, id, Kind::MKDIR, "/node/x\0")),
+            refused(write),
+            "{entries}"
+        );
+        assert_eq!(
+            code(ask(&mut store, id, Kind::SET_PERMS, "/node\0n5\0")),
+            refused(own),
+            "{entries}"
+        );
+        assert_eq!(
+            code(ask(&mut store, id, Kind::RM, "/node\0")),
+            refused(write || own),
+            "{entries}"
+        );
         let host = store.connect(0);
         assert_eq!(code(ask(&mut store, host, Kind::WRITE, "/node\0x")), None);
     }
@@ -153,52 +226,111 @@ fn what_is_not_there_is_told_to_those_who_could_see_it() {
         (Kind::UNWATCH, "data\0token\0", "ENOENT"),
         (Kind::READ, &format!("{read}\0"), "ENOENT"),
     ] {
-        assert_eq!(ask(&mut store, guest, kind, payload), error(expected), "{kind} {payload:?}");
+        assert_eq!(
+            ask(&mut store, guest, kind, payload),
+            error(expected),
+            "{kind} {payload:?}"
+        );
     }
 }
 
 #[test]
 fn nodes_are_made_with_their_parents() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
-    store.set_permissions(format!("{HOME}/data"), &permissions("r5 b6 n7")).unwrap();
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/a/b\0value\0with NUL\0"), ok());
-    assert_eq!(store.read(format!("{HOME}/data/a/b")), Some(b"value\0with NUL\0".as_slice()));
+    store
+        .set_permissions(format!("{HOME}/data"), &permissions("r5 b6 n7"))
+        .unwrap();
+    assert_eq!(
+        ask(
+            &mut store,
+            guest,
+            Kind::WRITE,
+            "data/a/b\0value\0with NUL\0"
+        ),
+        ok()
+    );
+    assert_eq!(
+        store.read(format!("{HOME}/data/a/b")),
+        Some(b"value\0with NUL\0".as_slice())
+    );
     assert_eq!(store.read(format!("{HOME}/data/a")), Some(b"".as_slice()));
-    assert_eq!(ask(&mut store, guest, Kind::GET_PERMS, "data/a/b\0"), Ok(b"r5\0b6\0n7\0".to_vec()));
+    assert_eq!(
+        ask(&mut store, guest, Kind::GET_PERMS, "data/a/b\0"),
+        Ok(b"r5\0b6\0n7\0".to_vec())
+    );
 
     // Who makes a node owns it; what others may do, it has from above.
     let other = store.connect(6);
-    assert_eq!(ask(&mut store, other, Kind::MKDIR, format!("{HOME}/data/c/d\0")), ok());
+    assert_eq!(
+        ask(&mut store, other, Kind::MKDIR, format!("{HOME}/data/c/d\0")),
+        ok()
+    );
     for made in ["data/c", "data/c/d"] {
-        assert_eq!(store.permissions(format!("{HOME}/{made}")).unwrap(), permissions("r6 b6 n7"));
+        assert_eq!(
+            store.permissions(format!("{HOME}/{made}")).unwrap(),
+            permissions("r6 b6 n7")
+        );
     }
     // But domain 0 leaves the owner as it is.
-    assert_eq!(ask(&mut store, host, Kind::WRITE, format!("{HOME}/data/e\0")), ok());
-    assert_eq!(store.permissions(format!("{HOME}/data/e")).unwrap(), permissions("r5 b6 n7"));
+    assert_eq!(
+        ask(&mut store, host, Kind::WRITE, format!("{HOME}/data/e\0")),
+        ok()
+    );
+    assert_eq!(
+        store.permissions(format!("{HOME}/data/e")).unwrap(),
+        permissions("r5 b6 n7")
+    );
 
     // MKDIR leaves what is there as it is.
     assert_eq!(ask(&mut store, guest, Kind::MKDIR, "data/a/b\0"), ok());
-    assert_eq!(ask(&mut store, guest, Kind::READ, "data/a/b\0"), Ok(b"value\0with NUL\0".to_vec()));
-    assert_eq!(ask(&mut store, guest, Kind::DIRECTORY, "data\0"), Ok(b"a\0c\0e\0".to_vec()));
-    assert_eq!(ask(&mut store, guest, Kind::DIRECTORY, "data/a/b\0"), Ok(Vec::new()));
+    assert_eq!(
+        ask(&mut store, guest, Kind::READ, "data/a/b\0"),
+        Ok(b"value\0with NUL\0".to_vec())
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        Ok(b"a\0c\0e\0".to_vec())
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::DIRECTORY, "data/a/b\0"),
+        Ok(Vec::new())
+    );
 }
 
 #[test]
 fn removal() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     for path in ["data/a/b/c", "data/a-b", "data/d"] {
-        assert_eq!(ask(&mut store, guest, Kind::WRITE, format!("{path}\0x")), ok());
+        assert_eq!(
+            ask(&mut store, guest, Kind::WRITE, format!("{path}\0x")),
+            ok()
+        );
     }
     assert_eq!(ask(&mut store, guest, Kind::RM, "data/a\0"), ok());
-    assert_eq!(ask(&mut store, guest, Kind::READ, "data/a/b/c\0"), error("ENOENT"));
-    assert_eq!(ask(&mut store, guest, Kind::DIRECTORY, "data\0"), Ok(b"a-b\0d\0".to_vec()));
+    assert_eq!(
+        ask(&mut store, guest, Kind::READ, "data/a/b/c\0"),
+        error("ENOENT")
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        Ok(b"a-b\0d\0".to_vec())
+    );
     assert_eq!(ask(&mut store, guest, Kind::RM, "data/a\0"), ok());
-    assert_eq!(ask(&mut store, guest, Kind::RM, "data/a/b\0"), error("ENOENT"));
+    assert_eq!(
+        ask(&mut store, guest, Kind::RM, "data/a/b\0"),
+        error("ENOENT")
+    );
     assert_eq!(ask(&mut store, host, Kind::RM, "/\0"), error("EINVAL"));
-    assert_eq!(ask(&mut store, host, Kind::RM, "@releaseDomain\0"), error("EINVAL"));
+    assert_eq!(
+        ask(&mut store, host, Kind::RM, "@releaseDomain\0"),
+        error("EINVAL")
+    );
     // A guest may remove what it owns even where it may not make it again.
     assert_eq!(ask(&mut store, guest, Kind::RM, "data\0"), ok());
-    assert_eq!(ask(&mut store, guest, Kind::MKDIR, "data\0"), error("EACCES"));
+    assert_eq!(
+        ask(&mut store, guest, Kind::MKDIR, "data\0"),
+        error("EACCES")
+    );
 }
 
 #[test]
@@ -216,9 +348,16 @@ fn permissions_are_set_by_owners() {
         (host, "@releaseDomain\0n0\0r5\0", ok()),
         (host, "/none\0n0\0", error("ENOENT")),
     ] {
-        assert_eq!(ask(&mut store, id, Kind::SET_PERMS, payload), expected, "{payload:?}");
+        assert_eq!(
+            ask(&mut store, id, Kind::SET_PERMS, payload),
+            expected,
+            "{payload:?}"
+        );
     }
-    assert_eq!(store.permissions("@releaseDomain").unwrap(), permissions("n0 r5"));
+    assert_eq!(
+        store.permissions("@releaseDomain").unwrap(),
+        permissions("n0 r5")
+    );
     assert_eq!(store.owned_nodes(6), 1);
 }
 
@@ -230,11 +369,23 @@ fn a_target_makes_its_nodes_ones_own() {
     assert_eq!(ask(&mut store, model, Kind::WRITE, &write), error("EACCES"));
     assert_eq!(ask(&mut store, host, Kind::SET_TARGET, "6\x005\0"), ok());
     assert_eq!(ask(&mut store, model, Kind::WRITE, &write), ok());
-    assert_eq!(ask(&mut store, model, Kind::READ, format!("{HOME}/name\0")), Ok(b"guest-5".to_vec()));
-    assert_eq!(ask(&mut store, guest, Kind::READ, "data/x\0"), error("EACCES"));
-    assert_eq!(ask(&mut store, host, Kind::SET_TARGET, "6\x009\0"), error("ENOENT"));
+    assert_eq!(
+        ask(&mut store, model, Kind::READ, format!("{HOME}/name\0")),
+        Ok(b"guest-5".to_vec())
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::READ, "data/x\0"),
+        error("EACCES")
+    );
+    assert_eq!(
+        ask(&mut store, host, Kind::SET_TARGET, "6\x009\0"),
+        error("ENOENT")
+    );
     store.release(5);
-    assert_eq!(ask(&mut store, model, Kind::READ, format!("{HOME}/name\0")), error("EACCES"));
+    assert_eq!(
+        ask(&mut store, model, Kind::READ, format!("{HOME}/name\0")),
+        error("EACCES")
+    );
 }
 
 #[test]
@@ -245,11 +396,23 @@ fn long_lists_come_in_parts() {
         store.write(format!("/list/{name}"), "").unwrap();
     }
     assert!(store.list("/list").unwrap().eq(&names));
-    assert_eq!(ask(&mut store, host, Kind::DIRECTORY, "/list\0"), error("E2BIG"));
-    let whole: Vec<u8> = names.iter().flat_map(|name| format!("{name}\0").into_bytes()).collect();
+    assert_eq!(
+        ask(&mut store, host, Kind::DIRECTORY, "/list\0"),
+        error("E2BIG")
+    );
+    let whole: Vec<u8> = names
+        .iter()
+        .flat_map(|name| format!("{name}\0").into_bytes())
+        .collect();
     let (mut list, mut generation) = (Vec::new(), None);
     loop {
-        let part = ask(&mut store, host, Kind::DIRECTORY_PART, format!("/list\0{}\0", list.len())).unwrap();
+        let part = ask(
+            &mut store,
+            host,
+            Kind::DIRECTORY_PART,
+            format!("/list\0{}\0", list.len()),
+        )
+        .unwrap();
         assert!(part.len() <= 4096);
         let end = part.iter().position(|byte| *byte == 0).unwrap();
         let (number, rest) = part.split_at(end + 1);
@@ -267,7 +430,14 @@ fn long_lists_come_in_parts() {
 
     let generation = generation.unwrap();
     let parts = |store: &mut Store, offset: &str| {
-        ask(store, host, Kind::DIRECTORY_PART, format!("/list\0{offset}\0")).unwrap()[generation.len()..].to_vec()
+        ask(
+            store,
+            host,
+            Kind::DIRECTORY_PART,
+            format!("/list\0{offset}\0"),
+        )
+        .unwrap()[generation.len()..]
+            .to_vec()
     };
     assert_eq!(parts(&mut store, "99999"), b"\0");
     assert_eq!(parts(&mut store, "-1"), b"\0");
@@ -292,20 +462,32 @@ fn the_store_without_a_connection() {
     store.write("/a/c", "z").unwrap();
     assert_eq!(events(&mut store, guest), ["/a/b w", "/a/c w"]);
     store.write("relative", "x").unwrap();
-    assert_eq!(store.read("relative"), store.read("/local/domain/0/relative"));
-    assert_eq!((store.read("/none"), store.permissions("/none")), (None, None));
+    assert_eq!(
+        store.read("relative"),
+        store.read("/local/domain/0/relative")
+    );
+    assert_eq!(
+        (store.read("/none"), store.permissions("/none")),
+        (None, None)
+    );
     assert!(store.list("/none").is_none());
     for (result, code) in [
         (store.write("/a b", ""), ErrorCode::EINVAL),
         (store.write("@releaseDomain", ""), ErrorCode::EINVAL),
         (store.remove("/"), ErrorCode::EINVAL),
         (store.remove("/none/below"), ErrorCode::ENOENT),
-        (store.set_permissions("/none", &permissions("n0")), ErrorCode::ENOENT),
+        (
+            store.set_permissions("/none", &permissions("n0")),
+            ErrorCode::ENOENT,
+        ),
         (store.set_permissions("/a", &[]), ErrorCode::EINVAL),
     ] {
         assert_eq!(result.unwrap_err().code(), Some(&code));
     }
     // What no reply can carry can be written this way; reading it fails as it would in a server.
     store.write("/a/long", "x".repeat(4097)).unwrap();
-    assert_eq!(ask(&mut store, guest, Kind::READ, "/a/long\0"), error("E2BIG"));
+    assert_eq!(
+        ask(&mut store, guest, Kind::READ, "/a/long\0"),
+        error("E2BIG")
+    );
 }

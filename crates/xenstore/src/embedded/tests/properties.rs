@@ -15,7 +15,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let path = prop::collection::vec("[ab]-?", 1..4).prop_map(|parts| parts.join("/"));
     prop_oneof![
-        (path.clone(), prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(path, value)| Step::Write(path, value)),
+        (path.clone(), prop::collection::vec(any::<u8>(), 0..4))
+            .prop_map(|(path, value)| Step::Write(path, value)),
         path.clone().prop_map(Step::Mkdir),
         path.prop_map(Step::Remove),
     ]
@@ -26,7 +27,11 @@ type Model = BTreeMap<String, Vec<u8>>;
 
 /// Does a step in the model, and returns whether it is no error.
 fn step_in_model(model: &mut Model, step: &Step) -> bool {
-    let parents = |path: &str| path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect::<Vec<_>>();
+    let parents = |path: &str| {
+        path.match_indices('/')
+            .map(|(end, _)| path[..end].to_owned())
+            .collect::<Vec<_>>()
+    };
     match step {
         Step::Write(path, _) | Step::Mkdir(path) => {
             for path in parents(path).into_iter().chain([path.clone()]) {
@@ -38,7 +43,9 @@ fn step_in_model(model: &mut Model, step: &Step) -> bool {
             true
         }
         Step::Remove(path) => {
-            let has_parent = parents(path).last().is_none_or(|parent| model.contains_key(parent));
+            let has_parent = parents(path)
+                .last()
+                .is_none_or(|parent| model.contains_key(parent));
             let below = format!("{path}/");
             model.retain(|other, _| other != path && !other.starts_with(&below));
             has_parent
@@ -48,7 +55,10 @@ fn step_in_model(model: &mut Model, step: &Step) -> bool {
 
 fn step_in_store(store: &mut Store, id: ConnectionId, transaction: u32, step: &Step) -> bool {
     let (kind, payload) = match step {
-        Step::Write(path, value) => (Kind::WRITE, [format!("data/{path}\0").as_bytes(), value].concat()),
+        Step::Write(path, value) => (
+            Kind::WRITE,
+            [format!("data/{path}\0").as_bytes(), value].concat(),
+        ),
         Step::Mkdir(path) => (Kind::MKDIR, format!("data/{path}\0").into_bytes()),
         Step::Remove(path) => (Kind::RM, format!("data/{path}\0").into_bytes()),
     };
@@ -59,7 +69,12 @@ fn data_of(store: &Store) -> Model {
     let top = format!("{HOME}/data");
     store
         .walk(&top)
-        .filter_map(|(path, value)| Some((path.strip_prefix(&top)?.strip_prefix('/')?.to_owned(), value.to_vec())))
+        .filter_map(|(path, value)| {
+            Some((
+                path.strip_prefix(&top)?.strip_prefix('/')?.to_owned(),
+                value.to_vec(),
+            ))
+        })
         .collect()
 }
 
@@ -69,9 +84,14 @@ fn assert_is_sound(store: &Store) {
     let mut named = 1;
     let specials = ["@introduceDomain", "@releaseDomain"];
     for path in store.walk("/").map(|(path, _)| path).chain(specials) {
-        *owned.entry(store.permissions(path).unwrap()[0].domain).or_default() += 1;
+        *owned
+            .entry(store.permissions(path).unwrap()[0].domain)
+            .or_default() += 1;
         for name in store.list(path).unwrap() {
-            assert!(store.read(tree::child(path, name)).is_some(), "{path} {name}");
+            assert!(
+                store.read(tree::child(path, name)).is_some(),
+                "{path} {name}"
+            );
             named += 1;
         }
     }
@@ -158,6 +178,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
         Just("nodes"),
         Just("99999999999"),
     ];
-    let words = prop::collection::vec(word, 1..5).prop_map(|words| format!("{}\0", words.join("\0")).into_bytes());
+    let words = prop::collection::vec(word, 1..5)
+        .prop_map(|words| format!("{}\0", words.join("\0")).into_bytes());
     prop_oneof![4 => words, 1 => prop::collection::vec(any::<u8>(), 0..40)]
 }

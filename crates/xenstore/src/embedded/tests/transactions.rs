@@ -15,11 +15,20 @@ fn quotas_are_those_of_c_xenstored() {
         assert_eq!(ask(&mut store, guest, Kind::WRITE, path), ok());
     }
     assert_eq!(store.owned_nodes(5), 1000);
-    assert_eq!(ask(&mut store, guest, Kind::MKDIR, "attr/one\0"), error("ENOSPC"));
+    assert_eq!(
+        ask(&mut store, guest, Kind::MKDIR, "attr/one\0"),
+        error("ENOSPC")
+    );
     assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/0/0\0value"), ok());
     store.quotas.nodes_full = ErrorCode::EQUOTA;
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "attr/one\0"), error("EQUOTA"));
-    assert_eq!(ask(&mut store, host, Kind::WRITE, format!("{HOME}/attr/one\0")), ok());
+    assert_eq!(
+        ask(&mut store, guest, Kind::WRITE, "attr/one\0"),
+        error("EQUOTA")
+    );
+    assert_eq!(
+        ask(&mut store, host, Kind::WRITE, format!("{HOME}/attr/one\0")),
+        ok()
+    );
     assert_eq!(store.owned_nodes(5), 1001);
     assert_eq!(ask(&mut store, guest, Kind::RM, "data/0\0"), ok());
     assert_eq!(store.owned_nodes(5), 900);
@@ -28,27 +37,65 @@ fn quotas_are_those_of_c_xenstored() {
 
     for (len, expected) in [(2015, ok()), (2016, error("ENOSPC"))] {
         let payload = format!("attr/long\0{}", "x".repeat(len));
-        assert_eq!(ask(&mut store, guest, Kind::WRITE, &payload), expected, "{len}");
-        assert_eq!(ask(&mut store, host, Kind::WRITE, format!("{HOME}/{payload}")), ok());
+        assert_eq!(
+            ask(&mut store, guest, Kind::WRITE, &payload),
+            expected,
+            "{len}"
+        );
+        assert_eq!(
+            ask(&mut store, host, Kind::WRITE, format!("{HOME}/{payload}")),
+            ok()
+        );
     }
     // The names of the children count as well, and so do permissions.
-    assert_eq!(ask(&mut store, guest, Kind::SET_PERMS, "attr/long\0n5\0r6\0"), error("ENOSPC"));
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, format!("attr/full\0{}", "x".repeat(2000))), ok());
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "attr/full/fifteen-letters\0"), error("ENOSPC"));
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "attr/full/fourteen-chars\0"), ok());
+    assert_eq!(
+        ask(&mut store, guest, Kind::SET_PERMS, "attr/long\0n5\0r6\0"),
+        error("ENOSPC")
+    );
+    assert_eq!(
+        ask(
+            &mut store,
+            guest,
+            Kind::WRITE,
+            format!("attr/full\0{}", "x".repeat(2000))
+        ),
+        ok()
+    );
+    assert_eq!(
+        ask(
+            &mut store,
+            guest,
+            Kind::WRITE,
+            "attr/full/fifteen-letters\0"
+        ),
+        error("ENOSPC")
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::WRITE, "attr/full/fourteen-chars\0"),
+        ok()
+    );
 
     for transaction in 1..=11 {
         assert_eq!(start(&mut store, guest), transaction);
     }
     let second = store.connect(5);
     for id in [guest, second] {
-        assert_eq!(ask(&mut store, id, Kind::TRANSACTION_START, "\0"), error("ENOSPC"));
+        assert_eq!(
+            ask(&mut store, id, Kind::TRANSACTION_START, "\0"),
+            error("ENOSPC")
+        );
     }
     for watch in 0..129 {
-        assert_eq!(ask(&mut store, guest, Kind::WATCH, format!("data\0{watch}\0")), ok());
+        assert_eq!(
+            ask(&mut store, guest, Kind::WATCH, format!("data\0{watch}\0")),
+            ok()
+        );
     }
     for id in [guest, second] {
-        assert_eq!(ask(&mut store, id, Kind::WATCH, "data\0one more\0"), error("E2BIG"));
+        assert_eq!(
+            ask(&mut store, id, Kind::WATCH, "data\0one more\0"),
+            error("E2BIG")
+        );
     }
     assert_eq!(ask(&mut store, host, Kind::WATCH, "data\0other\0"), ok());
     store.disconnect(guest);
@@ -61,23 +108,50 @@ fn quotas_in_a_transaction_count_at_the_commit() {
     store.quotas.nodes = store.owned_nodes(5) + 3;
     let transaction = start(&mut store, guest);
     for path in ["data/a/b/c/d/e\0", "data/f\0"] {
-        assert_eq!(ask_in(&mut store, guest, transaction, Kind::WRITE, path), ok());
+        assert_eq!(
+            ask_in(&mut store, guest, transaction, Kind::WRITE, path),
+            ok()
+        );
     }
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"), error("ENOSPC"));
-    assert_eq!(ask(&mut store, guest, Kind::DIRECTORY, "data\0"), Ok(Vec::new()));
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        error("ENOSPC")
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        Ok(Vec::new())
+    );
 
     // A node that is too large spoils it all.
     let transaction = start(&mut store, guest);
     let large = format!("data/a\0{}", "x".repeat(2016));
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::WRITE, large), error("ENOSPC"));
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"), error("ENOMEM"));
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::WRITE, large),
+        error("ENOSPC")
+    );
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        error("ENOMEM")
+    );
 
     store.quotas.transaction_nodes = 2;
     let transaction = start(&mut store, guest);
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::READ, "data\0"), Ok(Vec::new()));
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::READ, "attr\0"), Ok(Vec::new()));
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::READ, "name\0"), error("ENOSPC"));
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"), error("ENOMEM"));
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::READ, "data\0"),
+        Ok(Vec::new())
+    );
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::READ, "attr\0"),
+        Ok(Vec::new())
+    );
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::READ, "name\0"),
+        error("ENOSPC")
+    );
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        error("ENOMEM")
+    );
 }
 
 #[test]
@@ -98,26 +172,62 @@ fn a_transaction_is_seen_when_it_is_committed() {
         (Kind::TRANSACTION_START, "\0", error("EBUSY")),
         (Kind::TRANSACTION_END, "X\0", error("EINVAL")),
     ] {
-        assert_eq!(ask_in(&mut store, guest, transaction, kind, payload), expected, "{kind} {payload:?}");
+        assert_eq!(
+            ask_in(&mut store, guest, transaction, kind, payload),
+            expected,
+            "{kind} {payload:?}"
+        );
     }
-    assert_eq!(ask(&mut store, guest, Kind::DIRECTORY, "data\0"), Ok(Vec::new()));
+    assert_eq!(
+        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        Ok(Vec::new())
+    );
     assert_eq!(events(&mut store, guest), Vec::<String>::new());
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"), ok());
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        ok()
+    );
     // What is gone again and was never seen outside has left no event.
     assert_eq!(events(&mut store, guest), ["data/a w"]);
     assert_eq!(store.read(format!("{HOME}/data/a")), Some(b"3".as_slice()));
-    assert_eq!(store.permissions(format!("{HOME}/data/a")).unwrap(), permissions("r5"));
+    assert_eq!(
+        store.permissions(format!("{HOME}/data/a")).unwrap(),
+        permissions("r5")
+    );
 
     let transaction = start(&mut store, guest);
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::WRITE, "data/a\x004"), ok());
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "F\0"), ok());
-    assert_eq!(ask(&mut store, guest, Kind::READ, "data/a\0"), Ok(b"3".to_vec()));
-    for (kind, payload) in [(Kind::READ, "data\0"), (Kind::TRANSACTION_END, "T\0"), (Kind::TRANSACTION_START, "\0")] {
-        assert_eq!(ask_in(&mut store, guest, transaction, kind, payload), error("ENOENT"), "{kind}");
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::WRITE, "data/a\x004"),
+        ok()
+    );
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "F\0"),
+        ok()
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::READ, "data/a\0"),
+        Ok(b"3".to_vec())
+    );
+    for (kind, payload) in [
+        (Kind::READ, "data\0"),
+        (Kind::TRANSACTION_END, "T\0"),
+        (Kind::TRANSACTION_START, "\0"),
+    ] {
+        assert_eq!(
+            ask_in(&mut store, guest, transaction, kind, payload),
+            error("ENOENT"),
+            "{kind}"
+        );
     }
-    assert_eq!(ask(&mut store, guest, Kind::TRANSACTION_END, "T\0"), error("ENOENT"));
+    assert_eq!(
+        ask(&mut store, guest, Kind::TRANSACTION_END, "T\0"),
+        error("ENOENT")
+    );
     // A watch does not care which transaction it is said to be in.
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::WATCH, "attr\0w\0"), ok());
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::WATCH, "attr\0w\0"),
+        ok()
+    );
 }
 
 #[test]
@@ -128,35 +238,84 @@ fn transactions_conflict_over_what_they_touched() {
         (vec![(K::READ, "data/a\0")], (K::WRITE, "data/a\0x"), true),
         (vec![(K::READ, "data/a\0")], (K::WRITE, "data/b\0x"), false),
         (vec![(K::WRITE, "data/a\0y")], (K::WRITE, "data/a\0x"), true),
-        (vec![(K::WRITE, "data/a\0y")], (K::WRITE, "data/b\0x"), false),
-        (vec![(K::READ, "data/a\0"), (K::WRITE, "attr/q\0")], (K::RM, "data/a\0"), true),
-        (vec![(K::READ, "data/none\0")], (K::WRITE, "data/none\0"), true),
-        (vec![(K::DIRECTORY, "data\0")], (K::WRITE, "data/new\0"), true),
-        (vec![(K::DIRECTORY, "data\0")], (K::WRITE, "data/a/new\0"), false),
-        (vec![(K::WRITE, "data/new1\0")], (K::WRITE, "data/new2\0"), true),
-        (vec![(K::READ, "data/a\0")], (K::SET_PERMS, "data/a\0n5\0"), true),
-        (vec![(K::RM, "data/a\0")], (K::WRITE, "data/a/below\0"), true),
+        (
+            vec![(K::WRITE, "data/a\0y")],
+            (K::WRITE, "data/b\0x"),
+            false,
+        ),
+        (
+            vec![(K::READ, "data/a\0"), (K::WRITE, "attr/q\0")],
+            (K::RM, "data/a\0"),
+            true,
+        ),
+        (
+            vec![(K::READ, "data/none\0")],
+            (K::WRITE, "data/none\0"),
+            true,
+        ),
+        (
+            vec![(K::DIRECTORY, "data\0")],
+            (K::WRITE, "data/new\0"),
+            true,
+        ),
+        (
+            vec![(K::DIRECTORY, "data\0")],
+            (K::WRITE, "data/a/new\0"),
+            false,
+        ),
+        (
+            vec![(K::WRITE, "data/new1\0")],
+            (K::WRITE, "data/new2\0"),
+            true,
+        ),
+        (
+            vec![(K::READ, "data/a\0")],
+            (K::SET_PERMS, "data/a\0n5\0"),
+            true,
+        ),
+        (
+            vec![(K::RM, "data/a\0")],
+            (K::WRITE, "data/a/below\0"),
+            true,
+        ),
         (vec![(K::READ, "data/a\0")], (K::READ, "data/a\0"), false),
-        (vec![(K::GET_PERMS, "data/a\0")], (K::WRITE, "data/a\0x"), true),
+        (
+            vec![(K::GET_PERMS, "data/a\0")],
+            (K::WRITE, "data/a\0x"),
+            true,
+        ),
         (vec![], (K::RM, "data\0"), false),
     ] {
         let (mut store, host, guest) = guest(Toolstack::Libxl);
         for path in ["data/a", "data/b"] {
-            assert_eq!(ask(&mut store, guest, K::WRITE, format!("{path}\x000")), ok());
+            assert_eq!(
+                ask(&mut store, guest, K::WRITE, format!("{path}\x000")),
+                ok()
+            );
         }
         let transaction = start(&mut store, guest);
         for (kind, payload) in &inside {
             ask_in(&mut store, guest, transaction, *kind, payload).ok();
         }
         ask(&mut store, host, outside.0, format!("{HOME}/{}", outside.1)).unwrap();
-        let before: BTreeMap<String, Vec<u8>> =
-            store.walk("/").map(|(path, value)| (path.to_owned(), value.to_vec())).collect();
+        let before: BTreeMap<String, Vec<u8>> = store
+            .walk("/")
+            .map(|(path, value)| (path.to_owned(), value.to_vec()))
+            .collect();
         let expected = if conflict { error("EAGAIN") } else { ok() };
         let reply = ask_in(&mut store, guest, transaction, K::TRANSACTION_END, "T\0");
         assert_eq!(reply, expected, "{inside:?} {outside:?}");
         if conflict {
-            assert!(store.walk("/").map(|(path, value)| (path.to_owned(), value.to_vec())).eq(before));
+            assert!(
+                store
+                    .walk("/")
+                    .map(|(path, value)| (path.to_owned(), value.to_vec()))
+                    .eq(before)
+            );
         }
-        assert_eq!(ask_in(&mut store, guest, transaction, K::READ, "data\0"), error("ENOENT"));
+        assert_eq!(
+            ask_in(&mut store, guest, transaction, K::READ, "data\0"),
+            error("ENOENT")
+        );
     }
 }

@@ -5,21 +5,50 @@ use super::*;
 #[test]
 fn watches_fire_for_what_is_at_or_below() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
-    for (path, first) in
-        [("data", "data 1"), (HOME, "/local/domain/5 1"), ("data/a/b", "data/a/b 1"), ("@x/y", "@x/y 1")]
-    {
-        assert_eq!(ask(&mut store, guest, Kind::WATCH, format!("{path}\x001\0")), ok());
+    for (path, first) in [
+        ("data", "data 1"),
+        (HOME, "/local/domain/5 1"),
+        ("data/a/b", "data/a/b 1"),
+        ("@x/y", "@x/y 1"),
+    ] {
+        assert_eq!(
+            ask(&mut store, guest, Kind::WATCH, format!("{path}\x001\0")),
+            ok()
+        );
         assert_eq!(events(&mut store, guest), [first]);
     }
-    assert_eq!(ask(&mut store, guest, Kind::WATCH, "data\x001\0"), error("EEXIST"));
-    assert_eq!(ask(&mut store, guest, Kind::WATCH, format!("{HOME}/data\x001\0")), error("EEXIST"));
+    assert_eq!(
+        ask(&mut store, guest, Kind::WATCH, "data\x001\0"),
+        error("EEXIST")
+    );
+    assert_eq!(
+        ask(
+            &mut store,
+            guest,
+            Kind::WATCH,
+            format!("{HOME}/data\x001\0")
+        ),
+        error("EEXIST")
+    );
     assert_eq!(ask(&mut store, guest, Kind::WATCH, "data\x002\0"), ok());
     assert_eq!(events(&mut store, guest), ["data 2"]);
     let below_home = |path: &str| format!("{HOME}/{path} 1");
 
     for (kind, payload, expected) in [
-        (Kind::WRITE, "data\0x", vec!["data 1".into(), below_home("data"), "data 2".into()]),
-        (Kind::WRITE, "data/c/d\0x", vec!["data/c/d 1".into(), below_home("data/c/d"), "data/c/d 2".into()]),
+        (
+            Kind::WRITE,
+            "data\0x",
+            vec!["data 1".into(), below_home("data"), "data 2".into()],
+        ),
+        (
+            Kind::WRITE,
+            "data/c/d\0x",
+            vec![
+                "data/c/d 1".into(),
+                below_home("data/c/d"),
+                "data/c/d 2".into(),
+            ],
+        ),
         (Kind::MKDIR, "data/c\0", vec![]),
         (Kind::MKDIR, "attr/m\0", vec![below_home("attr/m")]),
         (Kind::SET_PERMS, "attr/m\0n5\0", vec![below_home("attr/m")]),
@@ -27,16 +56,33 @@ fn watches_fire_for_what_is_at_or_below() {
         (Kind::RM, "data/none\0", vec![]),
         (Kind::RM, "attr/m\0", vec![below_home("attr/m")]),
     ] {
-        assert!(ask(&mut store, guest, kind, payload).is_ok(), "{kind} {payload:?}");
+        assert!(
+            ask(&mut store, guest, kind, payload).is_ok(),
+            "{kind} {payload:?}"
+        );
         assert_eq!(events(&mut store, guest), expected, "{kind} {payload:?}");
     }
 
-    assert_eq!(ask(&mut store, guest, Kind::UNWATCH, format!("{HOME}\x001\0")), ok());
-    assert_eq!(ask(&mut store, guest, Kind::UNWATCH, format!("{HOME}/data\x002\0")), ok());
+    assert_eq!(
+        ask(&mut store, guest, Kind::UNWATCH, format!("{HOME}\x001\0")),
+        ok()
+    );
+    assert_eq!(
+        ask(
+            &mut store,
+            guest,
+            Kind::UNWATCH,
+            format!("{HOME}/data\x002\0")
+        ),
+        ok()
+    );
     store.write(format!("{HOME}/data/z"), "").unwrap();
     assert_eq!(events(&mut store, guest), ["data/z 1"]);
     assert_eq!(ask(&mut store, guest, Kind::RESET_WATCHES, "\0"), ok());
-    assert_eq!(ask(&mut store, host, Kind::WRITE, format!("{HOME}/data/z\0")), ok());
+    assert_eq!(
+        ask(&mut store, host, Kind::WRITE, format!("{HOME}/data/z\0")),
+        ok()
+    );
     assert_eq!(events(&mut store, guest), Vec::<String>::new());
     assert_eq!(store.watches(5), 0);
 }
@@ -46,25 +92,54 @@ fn events_come_before_the_reply_but_for_the_first() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     let mut kinds = |kind, payload: &str| {
         let payload = payload.as_bytes().to_vec();
-        store.handle(guest, &Message { kind, request_id: 0, transaction_id: 0, payload });
-        store.take_output(guest).iter().map(|message| message.kind).collect::<Vec<_>>()
+        store.handle(
+            guest,
+            &Message {
+                kind,
+                request_id: 0,
+                transaction_id: 0,
+                payload,
+            },
+        );
+        store
+            .take_output(guest)
+            .iter()
+            .map(|message| message.kind)
+            .collect::<Vec<_>>()
     };
-    assert_eq!(kinds(Kind::WATCH, "data\0t\0"), [Kind::WATCH, Kind::WATCH_EVENT]);
-    assert_eq!(kinds(Kind::WRITE, "data/x\0"), [Kind::WATCH_EVENT, Kind::WRITE]);
+    assert_eq!(
+        kinds(Kind::WATCH, "data\0t\0"),
+        [Kind::WATCH, Kind::WATCH_EVENT]
+    );
+    assert_eq!(
+        kinds(Kind::WRITE, "data/x\0"),
+        [Kind::WATCH_EVENT, Kind::WRITE]
+    );
 }
 
 #[test]
 fn an_event_that_waits_is_not_sent_twice() {
     let (mut store, host, _) = guest(Toolstack::Libxl);
     assert_eq!(ask(&mut store, host, Kind::WATCH, "/a\0t\0"), ok());
-    assert_eq!(ask(&mut store, host, Kind::WATCH, "@introduceDomain\0t\0"), ok());
+    assert_eq!(
+        ask(&mut store, host, Kind::WATCH, "@introduceDomain\0t\0"),
+        ok()
+    );
     events(&mut store, host);
     for domain in [10, 11] {
         store.write("/a/b", domain.to_string()).unwrap();
         store.write("/a/c", "").unwrap();
         store.introduce(domain);
     }
-    assert_eq!(events(&mut store, host), ["/a/b t", "/a/c t", "@introduceDomain t", "@introduceDomain t"]);
+    assert_eq!(
+        events(&mut store, host),
+        [
+            "/a/b t",
+            "/a/c t",
+            "@introduceDomain t",
+            "@introduceDomain t"
+        ]
+    );
     store.write("/a/b", "").unwrap();
     assert_eq!(events(&mut store, host), ["/a/b t"]);
 }
@@ -73,7 +148,10 @@ fn an_event_that_waits_is_not_sent_twice() {
 fn a_removal_is_told_from_below_and_in_a_transaction_from_above() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     for watched in ["data", "data/a/b", "data/a/b/c", "data/a/e"] {
-        assert_eq!(ask(&mut store, guest, Kind::WATCH, format!("{watched}\0w\0")), ok());
+        assert_eq!(
+            ask(&mut store, guest, Kind::WATCH, format!("{watched}\0w\0")),
+            ok()
+        );
     }
     let fill = |store: &mut Store| {
         for path in ["data/a/b/c", "data/a/b/d", "data/a/e"] {
@@ -83,16 +161,34 @@ fn a_removal_is_told_from_below_and_in_a_transaction_from_above() {
     };
     fill(&mut store);
     assert_eq!(ask(&mut store, guest, Kind::RM, "data/a\0"), ok());
-    assert_eq!(events(&mut store, guest), ["data/a/b/c w", "data/a/b w", "data/a/e w", "data/a w"]);
+    assert_eq!(
+        events(&mut store, guest),
+        ["data/a/b/c w", "data/a/b w", "data/a/e w", "data/a w"]
+    );
 
     fill(&mut store);
     let transaction = start(&mut store, guest);
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::RM, "data/a\0"), ok());
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::READ, "data/a/b\0"), error("ENOENT"));
-    assert_eq!(ask(&mut store, guest, Kind::READ, "data/a/b\0"), Ok(Vec::new()));
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::RM, "data/a\0"),
+        ok()
+    );
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::READ, "data/a/b\0"),
+        error("ENOENT")
+    );
+    assert_eq!(
+        ask(&mut store, guest, Kind::READ, "data/a/b\0"),
+        Ok(Vec::new())
+    );
     assert_eq!(events(&mut store, guest), Vec::<String>::new());
-    assert_eq!(ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"), ok());
-    assert_eq!(events(&mut store, guest), ["data/a w", "data/a/b w", "data/a/b/c w", "data/a/e w"]);
+    assert_eq!(
+        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        ok()
+    );
+    assert_eq!(
+        events(&mut store, guest),
+        ["data/a w", "data/a/b w", "data/a/b/c w", "data/a/e w"]
+    );
 }
 
 #[test]
@@ -102,8 +198,12 @@ fn nobody_hears_of_what_is_hidden() {
     for path in ["/a/hidden", "/a/seen/below"] {
         store.write(path, "").unwrap();
     }
-    store.set_permissions("/a/seen", &permissions("n0 r5")).unwrap();
-    store.set_permissions("/a/seen/below", &permissions("n0")).unwrap();
+    store
+        .set_permissions("/a/seen", &permissions("n0 r5"))
+        .unwrap();
+    store
+        .set_permissions("/a/seen/below", &permissions("n0"))
+        .unwrap();
     assert_eq!(ask(&mut store, id, Kind::WATCH, "/\0t\0"), ok());
     assert_eq!(events(&mut store, id), ["/ t"]);
 
@@ -115,18 +215,27 @@ fn nobody_hears_of_what_is_hidden() {
     store.remove("/a/seen/below").unwrap();
     assert_eq!(events(&mut store, id), ["/a/seen/below t"]);
     // The last it hears of a node is that it may not see it any more.
-    store.set_permissions("/a/seen", &permissions("n0")).unwrap();
+    store
+        .set_permissions("/a/seen", &permissions("n0"))
+        .unwrap();
     store.write("/a/seen", "x").unwrap();
     assert_eq!(events(&mut store, id), ["/a/seen t"]);
-    store.set_permissions("/a/seen", &permissions("r0")).unwrap();
+    store
+        .set_permissions("/a/seen", &permissions("r0"))
+        .unwrap();
     store.remove("/a").unwrap();
     assert_eq!(events(&mut store, id), ["/a/seen t"]);
     // Nor of domains, as long as the special nodes are not readable.
-    assert_eq!(ask(&mut store, id, Kind::WATCH, "@introduceDomain\0t\0"), ok());
+    assert_eq!(
+        ask(&mut store, id, Kind::WATCH, "@introduceDomain\0t\0"),
+        ok()
+    );
     events(&mut store, id);
     store.introduce(10);
     assert_eq!(events(&mut store, id), Vec::<String>::new());
-    store.set_permissions("@introduceDomain", &permissions("n0 r5")).unwrap();
+    store
+        .set_permissions("@introduceDomain", &permissions("n0 r5"))
+        .unwrap();
     events(&mut store, id);
     store.introduce(11);
     assert_eq!(events(&mut store, id), ["@introduceDomain t"]);
