@@ -67,7 +67,7 @@ pub(super) fn diff(
         let (path, is_removal) = (change.path(), matches!(change, Change::Remove(_)));
         (
             is_tight && !is_removal,
-            (layout.rank)(path).order,
+            (layout.rank)(path).write_order,
             is_removal,
             path.clone(),
         )

@@ -157,7 +157,7 @@ impl Refusals {
 
 /// Whether the node is one of those without which nothing is known of the guest.
 fn matters(layout: &Layout, path: &Path) -> bool {
-    (layout.rank)(path).worth <= MATTERS
+    (layout.rank)(path).priority <= MATTERS
 }
 
 /// Whether the node or one above it is in the set.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use xenstore::{Connection, Error, Path, Request, RequestId, wire};
 
 use super::change::Known;
-use crate::schema::layout::{Claim, Kept, Layout};
+use crate::schema::layout::{Claim, Layout, Upkeep};
 
 /// How much of it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,10 +70,10 @@ impl Survey {
         self.layout
             .claims
             .iter()
-            .filter(move |claim| match claim.kept {
-                Kept::Compared => true,
-                Kept::Watched => scope >= Scope::Kept,
-                Kept::Rewritten => scope == Scope::All,
+            .filter(move |claim| match claim.upkeep {
+                Upkeep::Polled => true,
+                Upkeep::Watched => scope >= Scope::Kept,
+                Upkeep::Rewritten => scope == Scope::All,
             })
     }
 
@@ -149,7 +149,7 @@ impl Survey {
 
     /// Puts what was found in the place of what was known.
     pub(super) fn finish(self, known: &mut Known) {
-        let rewritten = |claim: &&Claim| claim.kept == Kept::Rewritten;
+        let rewritten = |claim: &&Claim| claim.upkeep == Upkeep::Rewritten;
         let claims: Vec<_> = self
             .claims()
             .chain(self.layout.claims.iter().filter(rewritten))

@@ -47,11 +47,11 @@ pub(super) fn surplus(layout: &Layout, wanted: &[&Path], most: usize) -> BTreeSe
             let is_first = firsts.contains(path.as_str());
             (
                 if is_first {
-                    rank.worth_of_first
+                    rank.priority_of_first
                 } else {
-                    rank.worth
+                    rank.priority
                 },
-                rank.order,
+                rank.write_order,
                 *path,
             )
         })

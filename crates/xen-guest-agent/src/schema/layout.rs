@@ -28,12 +28,12 @@ pub const LAYOUT: Layout = Layout {
         node("data", "host_name_dns"),
         node("data", "domain"),
         Claim {
-            kept: Kept::Rewritten,
+            upkeep: Upkeep::Rewritten,
             removes_stale: false,
             ..node("data", "meminfo_total")
         },
         Claim {
-            kept: Kept::Rewritten,
+            upkeep: Upkeep::Rewritten,
             removes_stale: false,
             ..node("data", "meminfo_free")
         },
@@ -42,20 +42,20 @@ pub const LAYOUT: Layout = Layout {
             ..node("data", "updated")
         },
         Claim {
-            kept: Kept::Watched,
+            upkeep: Upkeep::Watched,
             ..tree("attr", "PVAddons")
         },
         Claim {
-            kept: Kept::Watched,
+            upkeep: Upkeep::Watched,
             ..tree("attr", "vif")
         },
         // The Go agent's, before `attr/vif`.
         Claim {
-            kept: Kept::Watched,
+            upkeep: Upkeep::Watched,
             ..tree("attr", "eth*")
         },
         Claim {
-            kept: Kept::Watched,
+            upkeep: Upkeep::Watched,
             ..tree("xenserver/attr", "net-sriov-vf")
         },
         Claim {
@@ -73,7 +73,7 @@ pub const LAYOUT: Layout = Layout {
         tree("data", "xen-guest-agent"),
         tree("data", "os"),
         Claim {
-            kept: Kept::Watched,
+            upkeep: Upkeep::Watched,
             ..tree("data", "net")
         },
         tree("data", "memory"),
@@ -92,7 +92,7 @@ const fn node(parent: &'static str, child: &'static str) -> Claim {
         child,
         is_tree: false,
         removes_stale: true,
-        kept: Kept::Compared,
+        upkeep: Upkeep::Polled,
     }
 }
 
@@ -104,7 +104,7 @@ const fn tree(parent: &'static str, child: &'static str) -> Claim {
     }
 }
 
-/// What an address is worth.
+/// Priority of an address.
 const ADDRESS: u8 = 5;
 
 fn rank(path: &Path) -> Rank {
@@ -112,7 +112,7 @@ fn rank(path: &Path) -> Rank {
     for (part, name) in parts.iter_mut().zip(path.split('/')) {
         *part = name;
     }
-    let (order, worth, role) = match parts {
+    let (write_order, priority, role) = match parts {
         [
             "data",
             "os_distro" | "os_name" | "os_majorver" | "os_minorver" | "os_uname",
@@ -121,7 +121,7 @@ fn rank(path: &Path) -> Rank {
         ["data", "host_name_dns" | "domain", ..] => (1, 4, Role::Cached),
         ["data", "meminfo_total" | "meminfo_free", ..] => (1, 3, Role::Plain),
         ["attr", "PVAddons", "Installed", ..] => (2, 1, Role::Announcement),
-        // Of its order, after the other announcement.
+        // In its write order it comes after the other announcement.
         ["data", "updated", ..] => (2, 3, Role::Announcement),
         ["attr", "PVAddons", ..] => (2, 1, Role::Plain),
         ["feature", "hotplug", ..] => (2, 4, Role::Plain),
@@ -135,11 +135,11 @@ fn rank(path: &Path) -> Rank {
         _ => (5, 7, Role::Plain),
     };
     // The first address of a family is the one by which the guest is known.
-    let worth_of_first = if worth == ADDRESS { 2 } else { worth };
+    let priority_of_first = if priority == ADDRESS { 2 } else { priority };
     Rank {
-        order,
-        worth,
-        worth_of_first,
+        write_order,
+        priority,
+        priority_of_first,
         role,
     }
 }
@@ -173,30 +173,31 @@ pub struct Claim {
     pub is_tree: bool,
     /// Whether it is removed when it should not be there.
     pub removes_stale: bool,
-    /// What brings it back when somebody else changes it.
-    pub kept: Kept,
+    /// How the agent notices that another process changed it.
+    pub upkeep: Upkeep,
 }
 
-/// What brings a node back when somebody else changes it.
+/// How the agent notices, and repairs, changes that another process made to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// A watch.
+pub enum Upkeep {
+    /// A watch reports changes.
     Watched,
-    /// A comparison from time to time.
-    Compared,
-    /// It is written again from time to time, changed or not.
+    /// The agent reads the node at each comparison, every ten minutes.
+    Polled,
+    /// The agent writes the node every ten minutes, whether or not it changed.
     Rewritten,
 }
 
 /// How a node is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
-    /// Lower ones are written first: what is watched comes after what its readers look at when it fires.
-    pub order: u8,
-    /// Lower ones stay longer when the quota is short.
-    pub worth: u8,
-    /// What counts in place of `worth` for the first of several siblings: the one with the lowest index.
-    pub worth_of_first: u8,
+    /// Nodes of a lower number are written first. A watched node comes after the nodes that its readers read when
+    /// the watch fires.
+    pub write_order: u8,
+    /// Nodes of a lower number are published first if the node quota has no room for all nodes.
+    pub priority: u8,
+    /// Replaces `priority` for the first of several siblings, which is the one with the lowest index.
+    pub priority_of_first: u8,
     /// What its change has to do with other nodes.
     pub role: Role,
 }
@@ -262,7 +263,7 @@ mod tests {
             child,
             is_tree,
             removes_stale: true,
-            kept: Kept::Watched,
+            upkeep: Upkeep::Watched,
         };
         let owns = |claim: &Claim, path: &str| claim.owns(&Path::new(path).unwrap());
         assert!(owns(&claim("vif", true), "attr/vif"));

@@ -180,15 +180,15 @@ fn every_node_is_claimed_and_what_is_watched_comes_after_what_is_cached() {
             if name == Name::Std {
                 // The date is an announcement, and not looked at.
                 let is_cached = path.starts_with("data/") && path.as_str() != LAYOUT.date;
-                assert_eq!(rank(path).order < 2, is_cached, "{path}");
+                assert_eq!(rank(path).write_order < 2, is_cached, "{path}");
             }
             // Nothing is written before what it stands below.
             for above in tree.keys().filter(|above| path.is_at_or_below(above)) {
-                assert!(rank(above).order <= rank(path).order, "{path}");
+                assert!(rank(above).write_order <= rank(path).write_order, "{path}");
             }
         }
     }
-    let order = |path| rank(&Path::new(path).unwrap()).order;
+    let order = |path| rank(&Path::new(path).unwrap()).write_order;
     assert!(order("attr/vif/0/ipv4/0") < order("attr/vif/0/ipv4/0/prefix"));
     assert_eq!(order("xenserver/attr/net-sriov-vf/0/ipv4/0"), 3);
 }
@@ -196,7 +196,10 @@ fn every_node_is_claimed_and_what_is_watched_comes_after_what_is_cached() {
 #[test]
 fn only_cached_nodes_and_memory_come_before_the_announcement() {
     let nodes = Schema::default().render(&guest());
-    for path in nodes.keys().filter(|path| (LAYOUT.rank)(path).order == 1) {
+    for path in nodes
+        .keys()
+        .filter(|path| (LAYOUT.rank)(path).write_order == 1)
+    {
         let is_memory = path.starts_with("data/meminfo");
         assert_eq!(
             (LAYOUT.rank)(path).role == layout::Role::Cached,

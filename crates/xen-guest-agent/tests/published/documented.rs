@@ -7,7 +7,7 @@ use std::path::Path;
 
 use xen_guest_agent::guest::Mac;
 use xen_guest_agent::schema::Name;
-use xen_guest_agent::schema::layout::{Kept, LAYOUT};
+use xen_guest_agent::schema::layout::{LAYOUT, Upkeep};
 
 use crate::guests;
 use crate::harness::Harness;
@@ -20,7 +20,7 @@ struct Row {
     example: String,
     since: String,
     removes_stale: bool,
-    kept: Kept,
+    upkeep: Upkeep,
     order: u8,
     /// And that of the first of its siblings, where that is another.
     worth: (u8, u8),
@@ -71,7 +71,7 @@ fn row(line: &str) -> Row {
         readers,
         since,
         stale,
-        kept,
+        upkeep,
         order,
         worth,
     ] = cells[..]
@@ -96,10 +96,10 @@ fn row(line: &str) -> Row {
             "stays" => false,
             _ => panic!("{line}"),
         },
-        kept: match kept {
-            "watch" => Kept::Watched,
-            "comparison" => Kept::Compared,
-            "rewriting" => Kept::Rewritten,
+        upkeep: match upkeep {
+            "watch" => Upkeep::Watched,
+            "comparison" => Upkeep::Polled,
+            "rewriting" => Upkeep::Rewritten,
             _ => panic!("{line}"),
         },
         order: order.parse().unwrap(),
@@ -216,16 +216,16 @@ fn every_node_has_a_row_and_every_row_a_node() {
             let rank = (LAYOUT.rank)(&path);
             assert_eq!(
                 (row.order, row.worth),
-                (rank.order, (rank.worth, rank.worth_of_first)),
+                (rank.write_order, (rank.priority, rank.priority_of_first)),
                 "{path}"
             );
             // Of services, those that the agent published itself are its own: no claim tells them from others.
             let held = match LAYOUT.claims.iter().find(|claim| claim.owns(&path)) {
-                Some(claim) => (claim.removes_stale, claim.kept),
-                None if path.starts_with("data/service/") => (true, Kept::Compared),
+                Some(claim) => (claim.removes_stale, claim.upkeep),
+                None if path.starts_with("data/service/") => (true, Upkeep::Polled),
                 None => panic!("{path} is nobody's"),
             };
-            assert_eq!((row.removes_stale, row.kept), held, "{path}");
+            assert_eq!((row.removes_stale, row.upkeep), held, "{path}");
         }
         for row in rows {
             assert!(
