@@ -6,6 +6,7 @@
 //! - [`FakeRoot`]: the files of a guest's system that a program with `--root` looks at.
 //! - [`Bed`]: all of these for an [`Agent`], which runs as a process of its own.
 //! - [`Machine`]: a virtual machine with another kernel, or with Xen, in which a test program runs.
+//! - [`Terminal`]: a pseudo-terminal for a program.
 //! - [`build`]: the binary of a package of this workspace.
 //!
 //! What is missing on the machine makes a test fail with a message that says what to install. Everything here is private
@@ -27,6 +28,7 @@ mod guest;
 mod machine;
 mod network;
 mod observe;
+mod terminal;
 mod toolstack;
 mod truth;
 mod xenstored;
@@ -40,6 +42,7 @@ pub use guest::Guest;
 pub use machine::{GUEST_FILES, Machine};
 pub use network::Network;
 pub use observe::{Outcome, eventually, tree};
+pub use terminal::Terminal;
 pub use toolstack::Toolstack;
 pub use xenstored::{Daemon, Xenstored};
 

@@ -1,4 +1,4 @@
-//! Terminals, JSON, and readers that go away.
+//! JSON, and readers that go away.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,13 +7,9 @@
     reason = "all of this is test code"
 )]
 
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
-use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
 use tempfile::TempDir;
 use xenstore::Client;
 use xenstore::embedded::{Running, Server, Store, Toolstack};
@@ -59,79 +55,6 @@ impl Bed {
         );
         command.env("TERM", "xterm").env_remove("NO_COLOR");
         command
-    }
-}
-
-/// What `command` prints on a terminal of so many columns.
-fn on_terminal(mut command: Command, columns: u16) -> String {
-    let terminal = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    rustix::pty::grantpt(&terminal).unwrap();
-    rustix::pty::unlockpt(&terminal).unwrap();
-    let size = Winsize {
-        ws_row: 24,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    rustix::termios::tcsetwinsize(&terminal, size).unwrap();
-    let name = rustix::pty::ptsname(&terminal, Vec::new()).unwrap();
-    let program_side = File::options()
-        .read(true)
-        .write(true)
-        .open(name.to_str().unwrap())
-        .unwrap();
-    let mut child = command.stdout(program_side).spawn().unwrap();
-    // The other descriptors of the program's side are closed with this.
-    drop(command);
-    let mut printed = Vec::new();
-    let ended = File::from(terminal).read_to_end(&mut printed);
-    // Linux says EIO once nobody has the terminal open any more.
-    assert!(ended.is_ok() || ended.is_err_and(|error| error.raw_os_error() == Some(5)));
-    assert!(child.wait().unwrap().success());
-    String::from_utf8(printed).unwrap().replace("\r\n", "\n")
-}
-
-fn without_colours(text: &str) -> String {
-    ["\x1b[1;34m", "\x1b[32m", "\x1b[2m", "\x1b[m"]
-        .iter()
-        .fold(text.to_owned(), |text, code| text.replace(code, ""))
-}
-
-#[test]
-fn colours_are_for_terminals_whose_user_wants_them() {
-    let bed = Bed::new();
-    let piped = bed.command(0, &["ls", "-p", "/"]).output().unwrap();
-    let piped = String::from_utf8(piped.stdout).unwrap();
-    assert!(
-        piped.contains(" b = \"value\"") && !piped.contains('\x1b'),
-        "{piped}"
-    );
-
-    // Xen's tools keep two columns of a terminal free, and none of the 80 that they assume elsewhere.
-    let ls = |variables: &[(&str, &str)]| {
-        let mut command = bed.command(0, &["ls", "-p", "/"]);
-        command.envs(variables.iter().copied());
-        on_terminal(command, 82)
-    };
-    let coloured = ls(&[("NO_COLOR", "")]);
-    assert!(
-        coloured.contains("\x1b[1;34ma\x1b[m") && coloured.contains("b = \x1b[32m\"value\"\x1b[m"),
-        "{coloured}"
-    );
-    assert_eq!(without_colours(&coloured), piped);
-    assert_eq!(ls(&[("NO_COLOR", "1")]), piped);
-    assert_eq!(ls(&[("TERM", "dumb")]), piped);
-}
-
-#[test]
-fn text_is_as_wide_as_the_terminal() {
-    let bed = Bed::new();
-    // What Xen's tools put in place of the rest is a column longer than what they keep for it.
-    for (columns, most) in [(40, 39), (100, 99), (300, 299)] {
-        let text = without_colours(&on_terminal(bed.command(0, &["ls", "/a"]), columns));
-        let longest = text.lines().map(str::len).max().unwrap();
-        let whole = "long = \"\"".len() + 200;
-        assert_eq!(longest, most.min(whole), "{columns}: {text}");
     }
 }
 

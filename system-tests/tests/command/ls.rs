@@ -1,12 +1,8 @@
 //! `ls`, byte for byte.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
-use system_tests::{Daemon, Xenstored};
+use system_tests::{Daemon, Terminal, Xenstored};
 use xenstore::{Client, Permission, Request};
 
 use crate::{Random, Tools, connect};
@@ -101,34 +97,9 @@ pub(crate) fn ls_on_a_terminal_is_the_same(daemon: Daemon) {
 }
 
 fn on_terminal(of: Tools, socket: &Path, arguments: &[&str], columns: u16) -> Vec<u8> {
-    let terminal = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    rustix::pty::grantpt(&terminal).unwrap();
-    rustix::pty::unlockpt(&terminal).unwrap();
-    let size = Winsize {
-        ws_row: 24,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    rustix::termios::tcsetwinsize(&terminal, size).unwrap();
-    let name = rustix::pty::ptsname(&terminal, Vec::new()).unwrap();
-    let program_side = File::options()
-        .read(true)
-        .write(true)
-        .open(name.to_str().unwrap())
-        .unwrap();
     let mut command = of.command(socket, "xenstore-ls");
-    let mut child = command
-        .args(arguments)
-        .env("NO_COLOR", "1")
-        .stdout(program_side)
-        .spawn()
-        .unwrap();
-    // The other descriptors of the program's side are closed with this.
-    drop(command);
-    let mut printed = Vec::new();
-    // Linux says EIO once nobody has the terminal open any more.
-    File::from(terminal).read_to_end(&mut printed).ok();
-    assert!(child.wait().unwrap().success());
+    command.args(arguments).env("NO_COLOR", "1");
+    let (status, printed) = Terminal::new(columns).run(command);
+    assert!(status.success(), "{of:?} {arguments:?}: {status}");
     printed
 }

@@ -10,6 +10,7 @@
 mod exchange;
 mod lines;
 mod ls;
+mod terminal;
 mod watch;
 
 use std::ffi::OsStr;
