@@ -1,15 +1,18 @@
 //! What is known of the guest: plain data, with nothing of Xenstore and nothing of how it was found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use crate::collect::distribution::Distribution;
-use crate::collect::services::Services;
-use crate::collect::volumes::Volume;
+/// Maximum number of volumes. With nine nodes per volume, intermediate nodes included, volumes take fewer than 200
+/// of the 1000 nodes that a guest may have.
+pub const MAX_VOLUMES: usize = 22;
 
-/// All that is known of the guest.
+/// Network interfaces by interface index. Loopback is not among them.
+pub type Interfaces = BTreeMap<u32, Interface>;
+
+/// Everything that the agent knows about the guest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guest {
     /// Whose system this is and what version.
@@ -23,7 +26,7 @@ pub struct Guest {
     /// Whether a balloon driver is there to follow the host's memory target.
     pub balloon: bool,
     /// Network interfaces by interface index; loopback is not among them.
-    pub interfaces: BTreeMap<u32, Interface>,
+    pub interfaces: Interfaces,
     /// The SR-IOV virtual functions that the host gave to this domain: its number for each, and the hardware address.
     pub virtual_functions: BTreeMap<u32, Mac>,
     /// Block devices and what is on them, where it is wanted.
@@ -100,10 +103,57 @@ pub struct Address {
     pub ip: IpAddr,
     /// Length of the network's prefix in bits.
     pub prefix: u8,
-    /// Whether another address of the same network goes before it (IPv4), or it is a temporary one (IPv6).
+    /// Whether another address of the same network precedes this one (IPv4 only).
     pub is_secondary: bool,
-    /// Whether it can be used: duplicate detection has ended, and found none.
+    /// Whether this is a temporary address (RFC 8981, IPv6 only).
+    pub is_temporary: bool,
+    /// Whether the preferred lifetime of this address has ended, so that new connections should use another one.
+    pub is_deprecated: bool,
+    /// Whether the address can be used because duplicate address detection has ended without a conflict.
     pub is_usable: bool,
+}
+
+/// The installed distribution. All texts are printable ASCII of at most 255 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distribution {
+    /// Name for programs, in lower case: `debian`.
+    pub id: String,
+    /// Name for people: `Debian GNU/Linux 12 (bookworm)`.
+    pub name: String,
+    /// Whole version, such as `7.9.2009`. A rolling release has none.
+    pub version: Option<String>,
+    /// First number of the version as the distribution writes it.
+    pub major: Option<String>,
+    /// Second number of the version as the distribution writes it: Ubuntu's `04`.
+    pub minor: Option<String>,
+}
+
+/// A block device that holds data or could hold data. All texts are printable ASCII. Any other byte is written as
+/// `\ooo`, as in `/proc/self/mountinfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Path of the device, followed by the UUID of its content in brackets if the UUID is known.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Free space in bytes for unprivileged programs, if the volume is mounted and can be asked without waiting. Only
+    /// the first of several volumes of a file system has a value, so that the sum is right.
+    pub free: Option<u64>,
+    /// Type of the file system or of other content.
+    pub file_system: Option<String>,
+    /// Mount point. If there are several, one of them.
+    pub mount_point: Option<String>,
+    /// Virtual disk that holds the volume, by the toolstack's name.
+    pub disk: Option<String>,
+}
+
+/// Facts that the administrator publishes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// Facts by service and key. Names and values are valid in Xenstore.
+    pub facts: BTreeMap<String, BTreeMap<String, String>>,
+    /// Services to withdraw: the agent published them, before or after its last start, and they no longer exist.
+    pub withdrawn: BTreeSet<String>,
 }
 
 /// A hardware address, as text `00:16:3e:01:02:03`.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::collect::os_release;
+use crate::guest::Distribution;
 use crate::root::Root;
 
 /// The most bytes of a release file; real ones have less than 2 KiB.
@@ -36,21 +37,6 @@ const RED_HAT: [&str; 4] = ["rhel", "fedora", "centos", "ol"];
 
 /// Who is in the SUSE family; SLES 12 does not say what it is like.
 const SUSE: [&str; 4] = ["suse", "opensuse", "sles", "sled"];
-
-/// The distribution that is installed. All texts are printable ASCII, of at most 255 bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Distribution {
-    /// Its name for programs, in lower case: `debian`.
-    pub id: String,
-    /// Its name for people: `Debian GNU/Linux 12 (bookworm)`.
-    pub name: String,
-    /// The whole version, `7.9.2009`; none for a rolling release.
-    pub version: Option<String>,
-    /// The first number of the version, as it is written.
-    pub major: Option<String>,
-    /// The second number, as it is written: Ubuntu's `04`.
-    pub minor: Option<String>,
-}
 
 /// What the release files under `root` say; none where there are none.
 pub fn read(root: &Root) -> Option<Distribution> {

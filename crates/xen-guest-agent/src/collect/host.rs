@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::RawDir;
 
-use crate::collect::distribution::{self, Distribution, ascii};
+use crate::collect::distribution::{self, ascii};
+use crate::guest::Distribution;
 use crate::root::Root;
 
 /// The kernel's release, as `uname -r` has it.

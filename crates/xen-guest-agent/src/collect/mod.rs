@@ -249,7 +249,7 @@ impl Collectors {
     /// All is published: what is not any more need not be remembered.
     pub fn on_published(&mut self, guest: &mut Guest) {
         if let Some(services) = &mut self.services {
-            services.forget_former(&mut guest.services);
+            services.forget_withdrawn(&mut guest.services);
         }
     }
 

@@ -3,7 +3,7 @@
 use xenstore::Path;
 
 use super::Nodes;
-use crate::collect::services::Services;
+use crate::guest::Services;
 
 /// The node that all of it stands below, and others' services too.
 const TOP: &str = "data/service";
@@ -16,8 +16,8 @@ pub(super) fn render(services: &Services, nodes: &mut Nodes) {
     }
 }
 
-/// The nodes that are the agent's own: those of its services, and of former ones.
+/// The nodes that are the agent's own: those of its services, and of withdrawn ones.
 pub(super) fn owned(services: &Services) -> impl Iterator<Item = Path> {
-    let names = services.facts.keys().chain(&services.former);
+    let names = services.facts.keys().chain(&services.withdrawn);
     names.filter_map(|name| Path::new(format!("{TOP}/{name}")).ok())
 }

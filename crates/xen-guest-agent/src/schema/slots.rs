@@ -78,7 +78,12 @@ impl Slots {
             .filter(|address| Family::of(address.ip) == family)
             .collect();
         // The sort is stable: within a class the kernel's order stays.
-        wanted.sort_by_key(|address| (class(address.ip), address.is_secondary));
+        wanted.sort_by_key(|address| {
+            (
+                class(address.ip),
+                address.is_secondary || address.is_temporary,
+            )
+        });
         let taken = self.0.entry((port, family)).or_default();
         let mut unplaced: BTreeSet<IpAddr> = wanted.iter().map(|address| address.ip).collect();
         taken.retain(|_, ip| unplaced.remove(ip));
@@ -110,7 +115,7 @@ impl Slots {
 
 /// Whether the address is only for the link, or only for a while.
 fn is_passing(address: &Address) -> bool {
-    class(address.ip) == 2 || (address.ip.is_ipv6() && address.is_secondary)
+    class(address.ip) == 2 || address.is_temporary
 }
 
 /// Global before unique-local before link-local: readers take the lowest index for the main address.
@@ -128,14 +133,16 @@ mod tests {
     use super::*;
 
     fn address(text: &str) -> Address {
-        let (text, is_secondary) = text
+        let (text, is_lesser) = text
             .strip_suffix('s')
             .map_or((text, false), |text| (text, true));
         let (ip, prefix) = text.split_once('/').unwrap_or((text, "24"));
         Address {
             ip: ip.parse().unwrap(),
             prefix: prefix.parse().unwrap(),
-            is_secondary,
+            is_secondary: is_lesser && !text.contains(':'),
+            is_temporary: is_lesser && text.contains(':'),
+            is_deprecated: false,
             is_usable: true,
         }
     }

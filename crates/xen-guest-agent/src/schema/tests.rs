@@ -4,14 +4,15 @@ use ::std::time::{Duration, SystemTime};
 
 use super::layout::LAYOUT;
 use super::*;
-use crate::collect::distribution::Distribution;
-use crate::guest::{Address, Device, Interface, Mac, Memory};
+use crate::guest::{Address, Device, Distribution, Interface, Mac, Memory};
 
 fn interface(name: &str, device: Device, addresses: &[(&str, u8)]) -> Interface {
     let address = |(ip, prefix): &(&str, u8)| Address {
         ip: ip.parse().unwrap(),
         prefix: *prefix,
         is_secondary: false,
+        is_temporary: false,
+        is_deprecated: false,
         is_usable: true,
     };
     let mac = Some(Mac([0, 0x16, 0x3e, 0xa, 0xb, 0xc]));
@@ -388,7 +389,7 @@ fn what_is_left_out() {
         (4, "br0", Device::Virtual, None, None, "fd00::1"),
         (5, "br0.7", Device::Virtual, None, Some(4), "192.0.2.1"),
     ]);
-    guest.interfaces.get_mut(&3).unwrap().addresses[0].is_secondary = true;
+    guest.interfaces.get_mut(&3).unwrap().addresses[0].is_temporary = true;
     let all = [
         "attr/vif/0/ipv4/0 10.0.0.1",
         "attr/vif/0/ipv4/1 192.0.2.1",

@@ -1,7 +1,6 @@
 //! By which of its devices the host reaches which addresses of the guest.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use glob::Pattern;
 use ipnet::IpNet;
@@ -127,17 +126,12 @@ impl Filter {
     fn shows_address(&self, address: &Address) -> bool {
         address.is_usable
             && !address.ip.is_loopback()
-            && (self.temporary || !is_temporary(address))
+            && (self.temporary || !address.is_temporary)
             && !self
                 .without_addresses
                 .iter()
                 .any(|network| network.contains(&address.ip))
     }
-}
-
-/// Linux has one flag for temporary IPv6 addresses and for secondary IPv4 ones.
-fn is_temporary(address: &Address) -> bool {
-    matches!(address.ip, IpAddr::V6(_)) && address.is_secondary
 }
 
 /// The host tells a virtual function by the hardware address that it came with: a port of a bond shows the bond's.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use xenstore::Path;
 
 use super::{Nodes, VALUE_MAX};
-use crate::collect::volumes::Volume;
+use crate::guest::Volume;
 
 /// The node that all of it stands below.
 const TOP: &str = "data/volumes";
@@ -76,7 +76,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::collect::volumes::MOST;
+    use crate::guest::MAX_VOLUMES;
     use crate::schema::Tree;
 
     fn volume(name: &str) -> Volume {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn as_many_as_there_may_be_have_no_more_than_200_nodes() {
-        let volumes: Vec<_> = (0..MOST)
+        let volumes: Vec<_> = (0..MAX_VOLUMES)
             .map(|number| volume(&number.to_string()))
             .collect();
         let tree = rendered(&volumes, &mut Slots::default());

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use xen_guest_agent::collect::distribution::{self, Distribution};
-use xen_guest_agent::collect::services::Services;
-use xen_guest_agent::collect::volumes::Volume;
+use xen_guest_agent::collect::distribution;
 use xen_guest_agent::guest::Device::{Physical, Vif, Virtual};
-use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
+use xen_guest_agent::guest::{
+    Address, Device, Distribution, Guest, Interface, Mac, Memory, Services, Volume,
+};
 use xen_guest_agent::root::Root;
 
 /// A guest by its name, with the address that a user is shown as the guest's.
@@ -27,7 +27,7 @@ pub(crate) fn distribution(system: &str) -> Distribution {
     distribution::read(&root).unwrap_or_else(|| panic!("{system}: nothing"))
 }
 
-/// An interface that is up, by its index. Addresses are networks such as `10.0.0.1/24`, with ` secondary` or ` unusable`
+/// An interface that is up, by its index. Addresses are networks such as `10.0.0.1/24`, with ` secondary`, ` temporary` or ` unusable`
 /// behind one, and commas between them.
 pub(crate) fn interface(
     index: u32,
@@ -58,6 +58,8 @@ pub(crate) fn address(text: &str) -> Address {
         ip: ip.parse().unwrap(),
         prefix: prefix.parse().unwrap(),
         is_secondary: note == "secondary",
+        is_temporary: note == "temporary",
+        is_deprecated: false,
         is_usable: note != "unusable",
     }
 }
@@ -120,7 +122,7 @@ pub(crate) fn all() -> Vec<Sample> {
 /// Addresses on the VIFs themselves.
 fn simple() -> Vec<Sample> {
     // Addresses of each kind, and what is optional.
-    let addresses = "192.0.2.2/24, fe80::216:3eff:fe00:1/64, fd00::2/64, 2001:db8::2/64, 2001:db8::abcd/64 secondary, \
+    let addresses = "192.0.2.2/24, fe80::216:3eff:fe00:1/64, fd00::2/64, 2001:db8::2/64, 2001:db8::abcd/64 temporary, \
                      2001:db8::dad/64 unusable";
     let debian = guest(
         "debian-12",
@@ -135,7 +137,7 @@ fn simple() -> Vec<Sample> {
     ];
     let services = Services {
         facts: [("web".to_owned(), facts.into())].into(),
-        former: BTreeSet::new(),
+        withdrawn: BTreeSet::new(),
     };
     let volume = Volume {
         name: "/dev/xvda1(6f9c2d5e-0a5c-4c0b-9d0a-9f8f6f1f9a10)".to_owned(),

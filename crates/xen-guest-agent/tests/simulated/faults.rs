@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use xen_guest_agent::agent::News;
-use xen_guest_agent::collect::distribution::Distribution;
-use xen_guest_agent::guest::{Device, Guest, Mac, Memory};
+use xen_guest_agent::guest::{Device, Distribution, Guest, Mac, Memory};
 use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{ErrorCode, Path};

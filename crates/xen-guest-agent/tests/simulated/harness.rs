@@ -26,6 +26,8 @@ pub(crate) fn address(ip: &str) -> Address {
         ip: ip.parse().unwrap(),
         prefix: 24,
         is_secondary: false,
+        is_temporary: false,
+        is_deprecated: false,
         is_usable: true,
     }
 }

@@ -22,8 +22,7 @@ use std::time::Duration;
 
 use xen_guest_agent::agent::{Agent, News};
 use xen_guest_agent::collect::services::Directory;
-use xen_guest_agent::collect::volumes::Volume;
-use xen_guest_agent::guest::{Device, Guest, Mac};
+use xen_guest_agent::guest::{Device, Guest, Mac, Volume};
 use xen_guest_agent::root::Root;
 use xen_guest_agent::schema::topology::Filter;
 use xen_guest_agent::schema::{Name, Schema};
@@ -373,7 +372,7 @@ fn volume(name: &str, free: u64) -> Volume {
 #[test]
 fn a_volume_that_comes_or_goes_moves_no_other() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness.write("data/volumes/9/name", "of a former agent");
+    harness.write("data/volumes/9/name", "of a withdrawn agent");
     harness.agent.guest.volumes = vec![volume("a", 1), volume("b", 2), volume("c", 3)];
     harness.agent.on_news(News::All);
     harness.agent.compare();
@@ -461,7 +460,7 @@ impl Services {
         self.harness.settle();
         assert!(self.harness.agent.is_published());
         self.directory
-            .forget_former(&mut self.harness.agent.guest.services);
+            .forget_withdrawn(&mut self.harness.agent.guest.services);
     }
 
     /// What another program publishes.
@@ -487,7 +486,7 @@ impl Services {
 
     fn restart(&mut self) {
         self.directory = Self::open(&self.home);
-        let mut services = xen_guest_agent::collect::services::Services::default();
+        let mut services = xen_guest_agent::guest::Services::default();
         self.directory.read(&mut services);
         self.harness.agent = Agent::new(
             Guest {

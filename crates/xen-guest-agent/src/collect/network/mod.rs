@@ -7,12 +7,13 @@ mod vif;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use log::warn;
 
-use crate::guest::Interface;
+use crate::guest::{Address, Interface};
 use crate::root::Root;
 use netlink::Netlink;
 use poll::Poll;
@@ -197,17 +198,23 @@ fn sits_on_its_lower(kind: &str) -> bool {
     ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"].contains(&kind)
 }
 
-// Numbers of linux/if_addr.h.
+// Address flags of linux/if_addr.h. The same bit means "secondary" for IPv4 and "temporary" for IPv6.
 const IFA_F_SECONDARY: u32 = 0x1;
 const IFA_F_OPTIMISTIC: u32 = 0x4;
 const IFA_F_DADFAILED: u32 = 0x8;
+const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_TENTATIVE: u32 = 0x40;
 
-/// What the kernel's flags say of an address: whether it is secondary (a temporary one, for IPv6), and whether usable.
-fn address_state(flags: u32) -> (bool, bool) {
-    let is_tentative = flags & IFA_F_TENTATIVE != 0 && flags & IFA_F_OPTIMISTIC == 0;
-    (
-        flags & IFA_F_SECONDARY != 0,
-        !is_tentative && flags & IFA_F_DADFAILED == 0,
-    )
+/// Returns an address with the state that the kernel's flags describe.
+fn address_with_flags(ip: IpAddr, prefix: u8, flags: u32) -> Address {
+    let has = |flag| flags & flag != 0;
+    let is_tentative = has(IFA_F_TENTATIVE) && !has(IFA_F_OPTIMISTIC);
+    Address {
+        ip,
+        prefix,
+        is_secondary: ip.is_ipv4() && has(IFA_F_SECONDARY),
+        is_temporary: ip.is_ipv6() && has(IFA_F_SECONDARY),
+        is_deprecated: has(IFA_F_DEPRECATED),
+        is_usable: !is_tentative && !has(IFA_F_DADFAILED),
+    }
 }

@@ -13,8 +13,8 @@ use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, So
 
 use super::table::{Link, Message, Table};
 use super::vif::VifNumbers;
-use super::{address_state, sits_on_its_lower};
-use crate::guest::{Address, Interface, Mac};
+use super::{address_with_flags, sits_on_its_lower};
+use crate::guest::{Interface, Mac};
 
 // Numbers of linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h and linux/if.h.
 const NETLINK_ROUTE: Option<Protocol> = None; // 0
@@ -383,13 +383,7 @@ fn parse_address(kind: u16, payload: &[u8]) -> Option<Message> {
             has_peer,
         });
     }
-    let (is_secondary, is_usable) = address_state(flags);
-    let address = Address {
-        ip,
-        prefix,
-        is_secondary,
-        is_usable,
-    };
+    let address = address_with_flags(ip, prefix, flags);
     Some(Message::Address { index, address })
 }
 
@@ -418,7 +412,9 @@ fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
 mod tests {
     use std::os::unix::net::UnixDatagram;
 
-    use super::super::{IFA_F_DADFAILED, IFA_F_OPTIMISTIC, IFA_F_TENTATIVE};
+    use super::super::{
+        IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_OPTIMISTIC, IFA_F_SECONDARY, IFA_F_TENTATIVE,
+    };
     use super::*;
     use proptest::prelude::*;
 
@@ -553,10 +549,15 @@ mod tests {
         let v4 = |kind, last| attribute(kind, &[10, 0, 0, last]);
         let shown = |bytes: Vec<u8>| match parse(RTM_NEWADDR, &bytes) {
             Some(Message::Address { index: 7, address }) => {
-                format!(
-                    "{}/{} {} {}",
-                    address.ip, address.prefix, address.is_secondary, address.is_usable
-                )
+                let states = [
+                    (address.is_secondary, " secondary"),
+                    (address.is_temporary, " temporary"),
+                    (address.is_deprecated, " deprecated"),
+                    (!address.is_usable, " unusable"),
+                ];
+                let set = states.into_iter().filter(|(is_set, _)| *is_set);
+                let states: String = set.map(|(_, name)| name).collect();
+                format!("{}/{}{states}", address.ip, address.prefix)
             }
             other => format!("{other:?}"),
         };
@@ -568,7 +569,7 @@ mod tests {
                 0,
                 &[&v4(IFA_ADDRESS, 2), &v4(IFA_LOCAL, 1)]
             )),
-            "10.0.0.1/24 false true"
+            "10.0.0.1/24"
         );
         assert_eq!(
             shown(address(
@@ -576,28 +577,34 @@ mod tests {
                 1,
                 &[&v4(IFA_LOCAL, 1), &v4(IFA_ADDRESS, 2)]
             )),
-            "10.0.0.1/24 true true"
+            "10.0.0.1/24 secondary"
         );
         let v6 = attribute(
             IFA_ADDRESS,
             &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
         );
-        assert_eq!(
-            shown(address(AF_INET6, 0x80, &[&v6])),
-            "fe80::1/24 false true"
-        );
+        assert_eq!(shown(address(AF_INET6, 0x80, &[&v6])), "fe80::1/24");
         assert_eq!(
             shown(address(AF_INET6, 0xc0, &[&v6])),
-            "fe80::1/24 false false"
+            "fe80::1/24 unusable"
         );
         assert_eq!(
             shown(address(AF_INET6, 0, &[&v6, &flags(IFA_F_DADFAILED)])),
-            "fe80::1/24 false false"
+            "fe80::1/24 unusable"
         );
         let optimistic = flags(IFA_F_TENTATIVE | IFA_F_OPTIMISTIC);
         assert_eq!(
             shown(address(AF_INET6, 0x40, &[&v6, &optimistic])),
-            "fe80::1/24 false true"
+            "fe80::1/24"
+        );
+        let old_temporary = flags(IFA_F_SECONDARY | IFA_F_DEPRECATED);
+        assert_eq!(
+            shown(address(AF_INET6, 0x21, &[&v6, &old_temporary])),
+            "fe80::1/24 temporary deprecated"
+        );
+        assert_eq!(
+            shown(address(AF_INET, 0x20, &[&v4(IFA_LOCAL, 1)])),
+            "10.0.0.1/24 deprecated"
         );
         for broken in [
             address(AF_INET, 0, &[&v6]),

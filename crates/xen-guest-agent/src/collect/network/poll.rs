@@ -10,8 +10,8 @@ use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::SockaddrStorage;
 
-use super::address_state;
 use super::vif::VifNumbers;
+use super::{IFA_F_TENTATIVE, address_with_flags};
 use crate::guest::{Address, Device, Interface, Mac};
 use crate::root::Root;
 
@@ -174,31 +174,19 @@ fn address(entry: &InterfaceAddress, index: u32, flags: &Flags) -> Option<Addres
             .map(|mask| u32::from(mask.ip()).leading_ones());
         let prefix = u8::try_from(prefix.unwrap_or(u32::BITS)).ok()?;
         // Those of one network come in the order of their importance.
-        return Some(Address {
-            ip: IpAddr::V4(address.ip()),
-            prefix,
-            is_secondary: false,
-            is_usable: true,
-        });
+        return Some(address_with_flags(IpAddr::V4(address.ip()), prefix, 0));
     }
     let ip = address.as_sockaddr_in6()?.ip();
     let prefix = mask
         .and_then(SockaddrStorage::as_sockaddr_in6)
         .map(|mask| u128::from(mask.ip()).leading_ones());
     let prefix = u8::try_from(prefix.unwrap_or(u128::BITS)).ok()?;
-    let (is_secondary, is_usable) = match flags {
+    let flags = match flags {
         // One that came after the flags were read is new, and most probably still tentative.
-        Some(flags) => flags
-            .get(&(index, ip))
-            .map_or((false, false), |flags| address_state(*flags)),
-        None => (false, true),
+        Some(flags) => *flags.get(&(index, ip)).unwrap_or(&IFA_F_TENTATIVE),
+        None => 0,
     };
-    Some(Address {
-        ip: IpAddr::V6(ip),
-        prefix,
-        is_secondary,
-        is_usable,
-    })
+    Some(address_with_flags(IpAddr::V6(ip), prefix, flags))
 }
 
 /// Linux: `/proc/net/if_inet6` has address, interface index, prefix length, scope, flags (all in hexadecimal) and name.

@@ -251,6 +251,8 @@ mod tests {
                 ip,
                 prefix,
                 is_secondary: false,
+                is_temporary: false,
+                is_deprecated: false,
                 is_usable: true,
             },
         }
@@ -466,6 +468,8 @@ mod properties {
                 ip,
                 prefix,
                 is_secondary: false,
+                is_temporary: false,
+                is_deprecated: false,
                 is_usable,
             },
         }

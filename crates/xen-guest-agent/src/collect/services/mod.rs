@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use log::warn;
 
+use crate::guest::Services;
 use crate::root::Root;
 use format::is_name;
 use state::State;
@@ -28,15 +29,6 @@ const SIZE_MAX: usize = 16 * 1024;
 
 /// How the name of a service's file ends.
 const ENDING: &str = ".conf";
-
-/// What is known of services.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Services {
-    /// Their facts: service, key, value. All can be written as they are.
-    pub facts: BTreeMap<String, BTreeMap<String, String>>,
-    /// Services that the agent published, now or before its last start, and that are no more.
-    pub former: BTreeSet<String>,
-}
 
 /// The file in the agent's directory of `/run` that remembers which services are published. It lives as long as the nodes in
 /// Xenstore do, since both are gone after a boot.
@@ -100,22 +92,22 @@ impl Directory {
         // What cannot be read is not gone: it may be read again later.
         let Ok(facts) = facts else { return false };
 
-        let mut former = services.former.clone();
-        former.extend(self.state.names().iter().cloned());
-        former.retain(|name| !facts.contains_key(name));
+        let mut withdrawn = services.withdrawn.clone();
+        withdrawn.extend(self.state.names().iter().cloned());
+        withdrawn.retain(|name| !facts.contains_key(name));
         // Before any of it is published: what is not remembered could not be taken back.
         self.state
-            .set(former.iter().chain(facts.keys()).cloned().collect());
-        let new = Services { facts, former };
+            .set(withdrawn.iter().chain(facts.keys()).cloned().collect());
+        let new = Services { facts, withdrawn };
         let is_news = *services != new;
         *services = new;
         is_news
     }
 
-    /// Forgets former services: they are gone from the store.
-    pub fn forget_former(&mut self, services: &mut Services) {
-        if !services.former.is_empty() {
-            services.former.clear();
+    /// Forgets withdrawn services: they are gone from the store.
+    pub fn forget_withdrawn(&mut self, services: &mut Services) {
+        if !services.withdrawn.is_empty() {
+            services.withdrawn.clear();
             self.state.set(services.facts.keys().cloned().collect());
         }
     }

@@ -76,9 +76,9 @@ impl Bed {
                 .iter()
                 .map(move |(key, value)| format!("{service}/{key}={value} "))
         });
-        let former = self.known.former.iter().map(|name| format!("-{name} "));
+        let withdrawn = self.known.withdrawn.iter().map(|name| format!("-{name} "));
         facts
-            .chain(former)
+            .chain(withdrawn)
             .collect::<String>()
             .trim_end()
             .to_owned()
@@ -342,7 +342,7 @@ fn what_was_published_is_remembered() {
     // As long as nobody says that it is gone.
     bed.restart();
     assert_eq!(bed.shown(), "b/x=1 -a");
-    bed.services.forget_former(&mut bed.known);
+    bed.services.forget_withdrawn(&mut bed.known);
     assert_eq!(bed.shown(), "b/x=1");
     assert!(!bed.read());
     bed.restart();

@@ -8,13 +8,10 @@ use std::io;
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::guest::{MAX_VOLUMES, Volume};
 use crate::root::Root;
 use devices::Device;
 use mounts::Mounted;
-
-/// The most volumes that are told of: with nine nodes each, the ones in between counted, they stay below 200 of the 1000
-/// that a guest may have.
-pub const MOST: usize = 22;
 
 /// Free space is news when it moved by this part of the volume.
 const NEWS: u64 = 100;
@@ -25,25 +22,6 @@ const QUICK: [&str; 12] = [
     "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "reiserfs",
     "vfat", "xfs",
 ];
-
-/// A block device that holds something, or could. All text is printable ASCII: any other byte stands as `\ooo`, as in
-/// `/proc/self/mountinfo`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
-    /// The device's path, and in brackets the UUID of what is on it where that is known.
-    pub name: String,
-    /// Bytes.
-    pub size: u64,
-    /// Bytes that programs could still write, where it is mounted and can be asked without waiting. Of a file system on
-    /// several volumes only the first has it, so that the sum is right.
-    pub free: Option<u64>,
-    /// The type of file system, or of what else is on it.
-    pub file_system: Option<String>,
-    /// Where it is mounted; of several places one.
-    pub mount_point: Option<String>,
-    /// The virtual disk that it is on, as the toolstack calls it.
-    pub disk: Option<String>,
-}
 
 /// Looks at all volumes: the disks' in the order of their names first, then what is stacked on them. Where there are too
 /// many, those that are mounted come first.
@@ -57,9 +35,9 @@ pub fn look(root: &Root) -> io::Result<Vec<Volume>> {
         .into_iter()
         .map(|device| (mounted.remove(&device.number), device))
         .collect();
-    if found.len() > MOST {
+    if found.len() > MAX_VOLUMES {
         found.sort_by_key(|(mounted, _)| mounted.is_none());
-        found.truncate(MOST);
+        found.truncate(MAX_VOLUMES);
     }
     Ok(found
         .into_iter()

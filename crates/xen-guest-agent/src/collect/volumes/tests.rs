@@ -551,7 +551,7 @@ fn too_many() {
         .into_iter()
         .map(|volume| volume.name)
         .collect();
-    assert_eq!(names.len(), MOST);
+    assert_eq!(names.len(), MAX_VOLUMES);
     assert_eq!(names[..3], ["/dev/xvda29", "/dev/xvda30", "/dev/xvda1"]);
 }
 
