@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::observe::eventually;
 
 /// Nothing but a machine that stands still takes this long.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running agent, killed when dropped.
 pub struct Agent {
@@ -57,7 +57,7 @@ impl Agent {
     /// Waits until it has ended.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        eventually(|| self.process.try_wait().unwrap(), SOON)
+        eventually(|| self.process.try_wait().unwrap(), TIMEOUT)
     }
 
     /// Ends it by SIGTERM, and returns what it has said.

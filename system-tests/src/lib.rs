@@ -1,10 +1,10 @@
-//! The bed that whole-system tests lie in.
+//! The testbed that whole-system tests lie in.
 //!
 //! - [`Xenstored`]: Debian's unmodified xenstored or oxenstored, on a machine without Xen.
 //! - [`Guest`]: an unprivileged domain of it, with a tree as a toolstack makes it. Clients of its socket *are* the domain.
 //! - [`Network`]: a network namespace of a test's own.
 //! - [`FakeRoot`]: the files of a guest's system that a program with `--root` looks at.
-//! - [`Bed`]: all of these for an [`Agent`], which runs as a process of its own.
+//! - [`Testbed`]: all of these for an [`Agent`], which runs as a process of its own.
 //! - [`Machine`]: a virtual machine with another kernel, or with Xen, in which a test program runs.
 //! - [`Terminal`]: a pseudo-terminal for a program.
 //! - [`build`]: the binary of a package of this workspace.
@@ -20,21 +20,20 @@
 )]
 
 mod agent;
-mod bed;
 mod bridge;
 mod build;
+mod expected;
 mod fake_root;
 mod guest;
 mod machine;
 mod network;
 mod observe;
 mod terminal;
+mod testbed;
 mod toolstack;
-mod truth;
 mod xenstored;
 
-pub use agent::{Agent, SOON};
-pub use bed::{Bed, Collector, MOMENT};
+pub use agent::{Agent, TIMEOUT};
 pub use bridge::Requests;
 pub use build::{Profile, build};
 pub use fake_root::FakeRoot;
@@ -43,6 +42,7 @@ pub use machine::{GUEST_FILES, Machine};
 pub use network::Network;
 pub use observe::{Outcome, eventually, tree};
 pub use terminal::Terminal;
+pub use testbed::{Collector, SETTLE_TIME, Testbed};
 pub use toolstack::Toolstack;
 pub use xenstored::{Daemon, Xenstored};
 

@@ -18,44 +18,44 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{
-    Agent, Bed, Collector, Daemon, FakeRoot, MOMENT, Network, Profile, SOON, Toolstack, build,
-    eventually, on_both_daemons,
+    Agent, Collector, Daemon, FakeRoot, Network, Profile, SETTLE_TIME, TIMEOUT, Testbed, Toolstack,
+    build, eventually, on_both_daemons,
 };
 use xenstore::{Client, Transport};
 
 on_both_daemons! {
-    a_guest_of_xapi_is_published_whole
-    a_guest_of_libxl_has_all_but_what_is_refused_and_that_is_said_once
-    addresses_come_and_go
-    a_link_is_renamed_removed_and_made_again
-    lost_messages_of_the_kernel_are_made_up_for
-    a_network_that_never_rests_holds_nothing_back
-    nothing_is_written_for_what_changes_nothing
-    what_others_do_beside_our_nodes_costs_nothing
-    a_restart_writes_nothing_and_keeps_the_slots
-    leftovers_of_other_agents_go_and_nodes_of_others_stay
-    a_resumed_domain_is_published_again_within_a_second
-    a_checkpoint_costs_nothing
-    what_others_change_is_put_right
-    services_are_published_at_once_and_taken_back_after_a_restart
-    signals_end_it_cleanly_and_the_nodes_stay
+    all_nodes_are_published_in_a_xapi_guest
+    denied_write_in_a_libxl_guest_is_logged_once
+    address_added_and_removed
+    link_renamed_removed_and_recreated
+    netlink_overrun_is_recovered
+    constant_network_changes_do_not_delay_publication
+    irrelevant_network_change_causes_no_request
+    foreign_write_beside_published_nodes_causes_no_request
+    restart_writes_nothing_and_keeps_slots
+    stale_nodes_are_removed_and_foreign_nodes_kept
+    resume_republishes_within_a_second
+    checkpoint_causes_no_request
+    overwritten_nodes_are_restored
+    service_file_is_published_and_withdrawn_after_restart
+    termination_signals_exit_with_0_and_keep_nodes
 }
 
 /// A guest with two VIFs, and addresses.
-fn bed(daemon: Daemon, toolstack: Toolstack) -> Bed {
-    let bed = Bed::new(daemon, toolstack, Collector::Netlink, &["lan", "enp0s3"]);
-    bed.network.ip("link set lan address 00:16:3e:00:00:01");
-    bed.network.ip("addr add 10.0.0.2/24 dev lan");
-    bed.network.ip("addr add 10.0.0.3/24 dev lan");
-    bed.network.ip("addr add 2001:db8::2/64 dev lan nodad");
-    bed
+fn testbed(daemon: Daemon, toolstack: Toolstack) -> Testbed {
+    let testbed = Testbed::new(daemon, toolstack, Collector::Netlink, &["lan", "enp0s3"]);
+    testbed.network.ip("link set lan address 00:16:3e:00:00:01");
+    testbed.network.ip("addr add 10.0.0.2/24 dev lan");
+    testbed.network.ip("addr add 10.0.0.3/24 dev lan");
+    testbed.network.ip("addr add 2001:db8::2/64 dev lan nodad");
+    testbed
 }
 
-fn a_guest_of_xapi_is_published_whole(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let before = bed.nodes();
-    let agent = bed.start();
-    let nodes = bed.nodes();
+fn all_nodes_are_published_in_a_xapi_guest(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let before = testbed.nodes();
+    let agent = testbed.start();
+    let nodes = testbed.nodes();
     let kernel =
         String::from_utf8(Command::new("uname").arg("-r").output().unwrap().stdout).unwrap();
     let expected = [
@@ -105,10 +105,10 @@ fn a_guest_of_xapi_is_published_whole(daemon: Daemon) {
     assert_eq!(agent.stop(), "", "nothing to say");
 }
 
-fn a_guest_of_libxl_has_all_but_what_is_refused_and_that_is_said_once(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Libxl);
-    let mut agent = bed.start();
-    let nodes = bed.nodes();
+fn denied_write_in_a_libxl_guest_is_logged_once(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Libxl);
+    let mut agent = testbed.start();
+    let nodes = testbed.nodes();
     assert!(!nodes.contains_key("control/feature-balloon"));
     for path in [
         "data/os_distro",
@@ -118,8 +118,8 @@ fn a_guest_of_libxl_has_all_but_what_is_refused_and_that_is_said_once(daemon: Da
     ] {
         assert!(nodes.contains_key(path), "{path}");
     }
-    bed.network.ip("addr add 10.0.0.4/24 dev lan");
-    bed.await_nodes(|nodes| nodes.values().any(|value| value == "10.0.0.4"));
+    testbed.network.ip("addr add 10.0.0.4/24 dev lan");
+    testbed.await_nodes(|nodes| nodes.values().any(|value| value == "10.0.0.4"));
     assert!(agent.is_running());
     let log = agent.stop();
     assert_eq!(log.lines().count(), 1, "{log}");
@@ -129,15 +129,15 @@ fn a_guest_of_libxl_has_all_but_what_is_refused_and_that_is_said_once(daemon: Da
     );
 }
 
-fn addresses_come_and_go(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let _agent = bed.start();
-    let added = bed.requests_during(|bed| {
-        bed.network.ip("addr add 192.0.2.7/25 dev enp0s3");
-        bed.await_nodes(|nodes| nodes.contains_key("attr/vif/1/ipv4/0/prefix"));
+fn address_added_and_removed(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let _agent = testbed.start();
+    let added = testbed.requests_during(|testbed| {
+        testbed.network.ip("addr add 192.0.2.7/25 dev enp0s3");
+        testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/1/ipv4/0/prefix"));
     });
     assert_eq!(added, [("WRITE", 2)].into());
-    let nodes = bed.nodes();
+    let nodes = testbed.nodes();
     assert_eq!(
         (
             &*nodes["attr/vif/1/ipv4/0"],
@@ -145,47 +145,47 @@ fn addresses_come_and_go(daemon: Daemon) {
         ),
         ("192.0.2.7", "25")
     );
-    let removed = bed.requests_during(|bed| {
-        bed.network.ip("addr del 192.0.2.7/25 dev enp0s3");
-        bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/1/ipv4"));
+    let removed = testbed.requests_during(|testbed| {
+        testbed.network.ip("addr del 192.0.2.7/25 dev enp0s3");
+        testbed.await_nodes(|nodes| !nodes.contains_key("attr/vif/1/ipv4"));
     });
     assert_eq!(removed, [("RM", 1)].into());
-    bed.network.ip("addr del 10.0.0.2/24 dev lan");
+    testbed.network.ip("addr del 10.0.0.2/24 dev lan");
     // The kernel removes the secondary address of the network with the first.
-    bed.await_truth();
+    testbed.await_network();
 }
 
-fn a_link_is_renamed_removed_and_made_again(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let _agent = bed.start();
-    bed.root.add_vif("wan", 0);
-    bed.network.ip("link set lan down");
-    bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4"));
-    bed.network.ip("link set lan name wan");
-    bed.network.ip("link set wan up");
-    let nodes = bed.await_nodes(|nodes| {
+fn link_renamed_removed_and_recreated(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let _agent = testbed.start();
+    testbed.root.add_vif("wan", 0);
+    testbed.network.ip("link set lan down");
+    testbed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4"));
+    testbed.network.ip("link set lan name wan");
+    testbed.network.ip("link set wan up");
+    let nodes = testbed.await_nodes(|nodes| {
         nodes
             .get("attr/vif/0/name")
             .is_some_and(|name| name == "wan")
             && nodes.contains_key("attr/vif/0/ipv4/1")
     });
     assert_eq!(nodes["attr/vif/0/ipv4/0"], "10.0.0.2");
-    bed.network.ip("link del wan");
-    bed.await_nodes(|nodes| {
+    testbed.network.ip("link del wan");
+    testbed.await_nodes(|nodes| {
         !nodes.contains_key("attr/vif/0") && nodes.contains_key("attr/vif/1/name")
     });
-    bed.network.add_interface("lan");
-    bed.network.ip("addr add 10.7.0.1/16 dev lan");
-    let nodes = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0/prefix"));
+    testbed.network.add_interface("lan");
+    testbed.network.ip("addr add 10.7.0.1/16 dev lan");
+    let nodes = testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0/prefix"));
     assert_eq!(
         (&*nodes["attr/vif/0/name"], &*nodes["attr/vif/0/ipv4/0"]),
         ("lan", "10.7.0.1")
     );
 }
 
-fn lost_messages_of_the_kernel_are_made_up_for(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let agent = bed.start();
+fn netlink_overrun_is_recovered(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let agent = testbed.start();
     // More than fits into the socket's buffer, and most of it gone again when the agent comes to read.
     agent.signal(Signal::STOP);
     let changes = |verb: &str| -> String {
@@ -196,13 +196,14 @@ fn lost_messages_of_the_kernel_are_made_up_for(daemon: Daemon) {
             .concat()
     };
     for verb in ["add", "del"] {
-        bed.root.write("batch", &changes(verb));
-        bed.network
-            .ip(&format!("-batch {}", bed.root.join("batch").display()));
+        testbed.root.write("batch", &changes(verb));
+        testbed
+            .network
+            .ip(&format!("-batch {}", testbed.root.join("batch").display()));
     }
-    bed.network.ip("addr add 10.6.0.1/24 dev lan");
+    testbed.network.ip("addr add 10.6.0.1/24 dev lan");
     agent.signal(Signal::CONT);
-    bed.await_truth();
+    testbed.await_network();
 }
 
 /// A process that does not outlive a test that fails.
@@ -215,20 +216,21 @@ impl Drop for KilledOnDrop {
     }
 }
 
-fn a_network_that_never_rests_holds_nothing_back(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    bed.network.add_interface("other");
+fn constant_network_changes_do_not_delay_publication(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    testbed.network.add_interface("other");
     // More than the kernel tells in one go, and none of it to be published: a change in between interrupts a dump.
     let many = (0..24).flat_map(|high| {
         (1..251).map(move |low| format!("addr add 10.5.{high}.{low}/32 dev other\n"))
     });
-    bed.root.write("many", &many.collect::<String>());
-    bed.network
-        .ip(&format!("-batch {}", bed.root.join("many").display()));
-    let agent = bed.start();
+    testbed.root.write("many", &many.collect::<String>());
+    testbed
+        .network
+        .ip(&format!("-batch {}", testbed.root.join("many").display()));
+    let agent = testbed.start();
     agent.stop();
-    let before = bed.nodes();
-    let flapping = bed
+    let before = testbed.nodes();
+    let flapping = testbed
         .network
         .command("ip")
         .args(["-batch", "-"])
@@ -255,24 +257,25 @@ fn a_network_that_never_rests_holds_nothing_back(daemon: Daemon) {
                 .is_some_and(|date| !date.is_empty())
             && of_vifs(nodes) == of_vifs(&before)
     };
-    let home = bed.guest.home();
+    let home = testbed.guest.home();
     for _ in 0..2 {
-        bed.dom0
+        testbed
+            .dom0
             .write(format!("{home}/data/os_name"), "old")
             .unwrap();
         let (mut agent, begin) = (None, Instant::now());
-        let requests = bed.requests_during(|bed| {
-            agent = Some(bed.start_as(Profile::Debug));
-            bed.await_nodes(is_whole);
+        let requests = testbed.requests_during(|testbed| {
+            agent = Some(testbed.start_as(Profile::Debug));
+            testbed.await_nodes(is_whole);
             println!("whole {:?} after the start", begin.elapsed());
         });
         assert!(
             !requests.contains_key("RM"),
             "an address went: {requests:?}"
         );
-        bed.guest.resume();
+        testbed.guest.resume();
         let begin = Instant::now();
-        bed.await_nodes(is_whole);
+        testbed.await_nodes(is_whole);
         println!("whole {:?} after a resume", begin.elapsed());
         assert!(
             begin.elapsed() < Duration::from_secs(10),
@@ -282,13 +285,14 @@ fn a_network_that_never_rests_holds_nothing_back(daemon: Daemon) {
     }
 }
 
-fn what_others_do_beside_our_nodes_costs_nothing(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let _agent = bed.start();
-    let home = bed.guest.home();
-    let requests = bed.requests_during(|bed| {
+fn foreign_write_beside_published_nodes_causes_no_request(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let _agent = testbed.start();
+    let home = testbed.guest.home();
+    let requests = testbed.requests_during(|testbed| {
         for number in 0..20 {
-            bed.dom0
+            testbed
+                .dom0
                 .write(format!("{home}/attr/os/x"), number.to_string())
                 .unwrap();
         }
@@ -296,33 +300,34 @@ fn what_others_do_beside_our_nodes_costs_nothing(daemon: Daemon) {
     assert_eq!(requests, BTreeMap::new());
 }
 
-fn nothing_is_written_for_what_changes_nothing(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let _agent = bed.start();
-    let requests = bed.requests_during(|bed| {
-        bed.network.ip("link set lan mtu 1400");
-        bed.network.ip("link set lan-peer down");
-        bed.network.ip("link set lan-peer up");
-        bed.network.ip("link set lan alias anything");
-        bed.network
+fn irrelevant_network_change_causes_no_request(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let _agent = testbed.start();
+    let requests = testbed.requests_during(|testbed| {
+        testbed.network.ip("link set lan mtu 1400");
+        testbed.network.ip("link set lan-peer down");
+        testbed.network.ip("link set lan-peer up");
+        testbed.network.ip("link set lan alias anything");
+        testbed
+            .network
             .ip("addr change 10.0.0.2/24 dev lan label lan:1");
     });
     assert_eq!(requests, BTreeMap::new());
 }
 
-fn a_restart_writes_nothing_and_keeps_the_slots(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let agent = bed.start();
+fn restart_writes_nothing_and_keeps_slots(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let agent = testbed.start();
     // Slot 0 is free after this, and stays so: 10.0.0.3 keeps its own.
-    bed.network.ip("addr add 10.8.0.1/16 dev lan");
-    bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/2/prefix"));
-    bed.network.ip("addr del 10.0.0.3/24 dev lan");
-    let before = bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4/1"));
+    testbed.network.ip("addr add 10.8.0.1/16 dev lan");
+    testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/2/prefix"));
+    testbed.network.ip("addr del 10.0.0.3/24 dev lan");
+    let before = testbed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4/1"));
     agent.stop();
     let mut second = None;
-    let requests = bed.requests_during(|bed| {
-        second = Some(bed.start_as(Profile::Debug));
-        sleep(MOMENT);
+    let requests = testbed.requests_during(|testbed| {
+        second = Some(testbed.start_as(Profile::Debug));
+        sleep(SETTLE_TIME);
     });
     assert!(
         requests["WATCH"] > 0 && requests["READ"] > 0,
@@ -332,12 +337,12 @@ fn a_restart_writes_nothing_and_keeps_the_slots(daemon: Daemon) {
         !requests.contains_key("WRITE") && !requests.contains_key("RM"),
         "{requests:?}"
     );
-    assert_eq!(bed.nodes(), before);
+    assert_eq!(testbed.nodes(), before);
 }
 
-fn leftovers_of_other_agents_go_and_nodes_of_others_stay(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let mut guest = Client::new(Transport::connect(bed.guest.socket()).unwrap());
+fn stale_nodes_are_removed_and_foreign_nodes_kept(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let mut guest = Client::new(Transport::connect(testbed.guest.socket()).unwrap());
     let leftovers = [
         "attr/eth0/ip",
         "attr/eth1/ipv6/0/addr",
@@ -357,8 +362,8 @@ fn leftovers_of_other_agents_go_and_nodes_of_others_stay(daemon: Daemon) {
         guest.write(path, "10.0.0.99").unwrap();
     }
     guest.mkdir("attr/vif/0/ipv6/8").unwrap();
-    let _agent = bed.start();
-    let nodes = bed.await_nodes(|nodes| !nodes.contains_key("data/volumes"));
+    let _agent = testbed.start();
+    let nodes = testbed.await_nodes(|nodes| !nodes.contains_key("data/volumes"));
     for path in [
         "attr/eth0",
         "attr/eth1",
@@ -377,20 +382,20 @@ fn leftovers_of_other_agents_go_and_nodes_of_others_stay(daemon: Daemon) {
     }
 }
 
-fn a_resumed_domain_is_published_again_within_a_second(daemon: Daemon) {
+fn resume_republishes_within_a_second(daemon: Daemon) {
     // libxl's domains have no unique-domain-id.
     for toolstack in [Toolstack::Xapi, Toolstack::Libxl] {
-        let mut bed = bed(daemon, toolstack);
-        let agent = bed.start();
+        let mut testbed = testbed(daemon, toolstack);
+        let agent = testbed.start();
         let strip = |mut nodes: BTreeMap<String, String>| {
             nodes.retain(|path, _| !matches!(path.as_str(), "data/updated" | "unique-domain-id"));
             nodes
         };
-        let before = strip(bed.nodes());
+        let before = strip(testbed.nodes());
         for _ in 0..3 {
-            bed.guest.resume();
+            testbed.guest.resume();
             let begin = Instant::now();
-            bed.await_nodes(|nodes| {
+            testbed.await_nodes(|nodes| {
                 strip(nodes.clone()) == before && nodes.contains_key("data/updated")
             });
             println!("whole {} ms after the resume", begin.elapsed().as_millis());
@@ -411,60 +416,64 @@ fn a_resumed_domain_is_published_again_within_a_second(daemon: Daemon) {
     }
 }
 
-fn a_checkpoint_costs_nothing(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let agent = bed.start();
+fn checkpoint_causes_no_request(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let agent = testbed.start();
     assert_eq!(
-        bed.requests_during(|bed| bed.guest.checkpoint()),
+        testbed.requests_during(|testbed| testbed.guest.checkpoint()),
         BTreeMap::new()
     );
     assert_eq!(agent.stop(), "");
 }
 
-fn what_others_change_is_put_right(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    let agent = bed.start();
-    let before = bed.nodes();
-    let home = bed.guest.home();
-    bed.dom0.remove(format!("{home}/attr/vif/0")).unwrap();
-    bed.await_nodes(|nodes| *nodes == before);
-    bed.dom0
+fn overwritten_nodes_are_restored(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    let agent = testbed.start();
+    let before = testbed.nodes();
+    let home = testbed.guest.home();
+    testbed.dom0.remove(format!("{home}/attr/vif/0")).unwrap();
+    testbed.await_nodes(|nodes| *nodes == before);
+    testbed
+        .dom0
         .write(format!("{home}/attr/vif/1/name"), "wrong")
         .unwrap();
-    bed.dom0
+    testbed
+        .dom0
         .write(format!("{home}/attr/vif/1/ipv4/5"), "10.9.9.9")
         .unwrap();
-    bed.await_nodes(|nodes| *nodes == before);
-    bed.dom0
+    testbed.await_nodes(|nodes| *nodes == before);
+    testbed
+        .dom0
         .write(format!("{home}/data/os_name"), "wrong")
         .unwrap();
-    bed.await_nodes(|nodes| nodes["data/os_name"] == before["data/os_name"]);
+    testbed.await_nodes(|nodes| nodes["data/os_name"] == before["data/os_name"]);
     assert_eq!(agent.stop(), "");
 }
 
-fn services_are_published_at_once_and_taken_back_after_a_restart(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
-    fs::create_dir(bed.root.join("run")).unwrap();
-    bed.root.write(
+fn service_file_is_published_and_withdrawn_after_restart(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
+    fs::create_dir(testbed.root.join("run")).unwrap();
+    testbed.root.write(
         "etc/xen-guest-agent/services.d/web.conf",
         "state = starting\n",
     );
-    let home = bed.guest.home();
-    bed.dom0
+    let home = testbed.guest.home();
+    testbed
+        .dom0
         .write(format!("{home}/data/service/their/state"), "up")
         .unwrap();
-    let agent = bed.start();
-    bed.await_nodes(|nodes| {
+    let agent = testbed.start();
+    testbed.await_nodes(|nodes| {
         nodes
             .get("data/service/web/state")
             .is_some_and(|state| state == "starting")
     });
     let begin = Instant::now();
-    bed.root.write(
+    testbed.root.write(
         "etc/xen-guest-agent/services.d/web.conf",
         "state = up\nport = 80\n",
     );
-    bed.await_nodes(|nodes| {
+    testbed.await_nodes(|nodes| {
         nodes
             .get("data/service/web/port")
             .is_some_and(|port| port == "80")
@@ -474,25 +483,27 @@ fn services_are_published_at_once_and_taken_back_after_a_restart(daemon: Daemon)
         "it was not told, but looked"
     );
     agent.stop();
-    bed.root.remove("etc/xen-guest-agent/services.d/web.conf");
-    let agent = bed.start();
-    bed.await_nodes(|nodes| !nodes.contains_key("data/service/web"));
-    assert_eq!(bed.nodes()["data/service/their/state"], "up");
+    testbed
+        .root
+        .remove("etc/xen-guest-agent/services.d/web.conf");
+    let agent = testbed.start();
+    testbed.await_nodes(|nodes| !nodes.contains_key("data/service/web"));
+    assert_eq!(testbed.nodes()["data/service/their/state"], "up");
     assert_eq!(agent.stop(), "");
 }
 
-fn signals_end_it_cleanly_and_the_nodes_stay(daemon: Daemon) {
-    let mut bed = bed(daemon, Toolstack::Xapi);
+fn termination_signals_exit_with_0_and_keep_nodes(daemon: Daemon) {
+    let mut testbed = testbed(daemon, Toolstack::Xapi);
     for signal in [Signal::TERM, Signal::INT] {
-        let mut agent = bed.start();
-        let before = bed.nodes();
+        let mut agent = testbed.start();
+        let before = testbed.nodes();
         agent.signal(signal);
         assert_eq!(agent.wait().code(), Some(0));
-        assert_eq!(bed.nodes(), before);
+        assert_eq!(testbed.nodes(), before);
     }
     // At any moment from its first poll on; before the handlers are there, the signal itself ends it.
     for delay in 0..20 {
-        let mut agent = bed.start_as(Profile::Debug);
+        let mut agent = testbed.start_as(Profile::Debug);
         sleep(Duration::from_micros(500 * delay));
         agent.signal(Signal::TERM);
         let status = agent.wait();
@@ -508,10 +519,10 @@ fn signals_end_it_cleanly_and_the_nodes_stay(daemon: Daemon) {
 
 #[test]
 #[ignore = "needs root and xenstored"]
-fn it_is_small() {
-    let mut bed = bed(Daemon::C, Toolstack::Xapi);
+fn private_memory_is_bounded() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
     // As a service manager starts it: without a root of its own, and with a small environment.
-    let mut command = bed.network.command("unshare");
+    let mut command = testbed.network.command("unshare");
     command
         .args([
             "--mount",
@@ -519,19 +530,19 @@ fn it_is_small() {
             "-c",
             "mount -t tmpfs none /run && mount --bind $0 /sys && exec $@",
         ])
-        .arg(bed.root.join("sys"));
+        .arg(testbed.root.join("sys"));
     command
         .arg(build("xen-guest-agent", Profile::Release))
         .arg("--stderr");
     command.arg(format!(
         "--xenstore=socket={}",
-        bed.guest.socket().display()
+        testbed.guest.socket().display()
     ));
     command
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    let agent = Agent::spawn(command, &bed.root.join("log"));
-    bed.await_truth();
+    let agent = Agent::spawn(command, &testbed.root.join("log"));
+    testbed.await_network();
     sleep(Duration::from_secs(1));
     assert_eq!(
         fs::read_dir(format!("/proc/{}/task", agent.id()))
@@ -567,9 +578,10 @@ fn it_is_small() {
 
 #[test]
 #[ignore = "needs root, xenstored and strace, and takes two minutes"]
-fn it_sleeps() {
-    let [traced, untraced] = [(); 2].map(|()| bed(Daemon::C, Toolstack::Xapi));
-    let [traced_agent, agent] = [&traced, &untraced].map(|bed| bed.start_as(Profile::Release));
+fn idle_agent_makes_few_system_calls() {
+    let [traced, untraced] = [(); 2].map(|()| testbed(Daemon::C, Toolstack::Xapi));
+    let [traced_agent, agent] =
+        [&traced, &untraced].map(|testbed| testbed.start_as(Profile::Release));
     sleep(Duration::from_secs(5));
     let switches = || -> u64 {
         let status = agent.proc("status");
@@ -613,25 +625,25 @@ fn it_sleeps() {
 
 #[test]
 #[ignore = "needs root and xenstored"]
-fn it_tells_how_it_is_and_is_alone() {
-    let mut bed = bed(Daemon::C, Toolstack::Libxl);
-    let status = |bed: &Bed| {
+fn status_exit_codes_and_lock() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Libxl);
+    let status = |testbed: &Testbed| {
         let mut command = Command::new(build("xen-guest-agent", Profile::Debug));
         let output = command
             .arg("status")
             .arg("--root")
-            .arg(bed.root.path())
+            .arg(testbed.root.path())
             .output()
             .unwrap();
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         (output.status.code(), text)
     };
-    fs::create_dir(bed.root.join("run")).unwrap();
-    assert_eq!(status(&bed).0, Some(3));
-    let mut agent = bed.start();
+    fs::create_dir(testbed.root.join("run")).unwrap();
+    assert_eq!(status(&testbed).0, Some(3));
+    let mut agent = testbed.start();
     let (code, text) = eventually(
-        || Some(status(&bed)).filter(|(code, _)| *code == Some(0)),
-        SOON,
+        || Some(status(&testbed)).filter(|(code, _)| *code == Some(0)),
+        TIMEOUT,
     );
     let id = agent.id();
     let expected = [
@@ -639,7 +651,7 @@ fn it_tells_how_it_is_and_is_alone() {
         format!("process = {id}"),
         "schema = \"std\"".to_owned(),
         "network = \"netlink\"".to_owned(),
-        format!("xenstore = \"{}\"", bed.guest.socket().display()),
+        format!("xenstore = \"{}\"", testbed.guest.socket().display()),
         "domain = 5".to_owned(),
         "refused = [\"control/feature-balloon\"]".to_owned(),
         "\"attr/vif/0/ipv4/0\" = \"10.0.0.2\"".to_owned(),
@@ -651,7 +663,10 @@ fn it_tells_how_it_is_and_is_alone() {
         );
     }
     // A second one says so and ends.
-    let mut second = Agent::spawn(bed.command(Profile::Debug), &bed.root.join("second"));
+    let mut second = Agent::spawn(
+        testbed.command(Profile::Debug),
+        &testbed.root.join("second"),
+    );
     assert_eq!(second.wait().code(), Some(4));
     assert!(
         second.log().contains("another agent is running"),
@@ -659,44 +674,44 @@ fn it_tells_how_it_is_and_is_alone() {
         second.log()
     );
     assert!(agent.is_running());
-    bed.guest.resume();
-    eventually(|| status(&bed).1.contains("resumed = "), SOON);
+    testbed.guest.resume();
+    eventually(|| status(&testbed).1.contains("resumed = "), TIMEOUT);
     // It hangs.
-    let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
+    let server = Pid::from_raw(i32::try_from(testbed.store.pid()).unwrap()).unwrap();
     kill_process(server, Signal::STOP).unwrap();
-    bed.network.ip("addr add 10.0.0.77/24 dev lan");
+    testbed.network.ip("addr add 10.0.0.77/24 dev lan");
     let (code, text) = eventually(
-        || Some(status(&bed)).filter(|(_, text)| text.contains("\"publishing\"")),
-        SOON,
+        || Some(status(&testbed)).filter(|(_, text)| text.contains("\"publishing\"")),
+        TIMEOUT,
     );
     assert!(
         code == Some(1) && text.contains("pending = [\"attr/vif/0/ipv4/2\""),
         "{text}"
     );
     kill_process(server, Signal::CONT).unwrap();
-    eventually(|| status(&bed).0 == Some(0), SOON);
+    eventually(|| status(&testbed).0 == Some(0), TIMEOUT);
     // Without its server.
     kill_process(server, Signal::KILL).unwrap();
     let (code, text) = eventually(
-        || Some(status(&bed)).filter(|(_, text)| text.contains("waiting for Xenstore")),
-        SOON,
+        || Some(status(&testbed)).filter(|(_, text)| text.contains("waiting for Xenstore")),
+        TIMEOUT,
     );
     assert_eq!(code, Some(1), "{text}");
     agent.signal(Signal::TERM);
     agent.wait();
-    assert_eq!(status(&bed).0, Some(3));
+    assert_eq!(status(&testbed).0, Some(3));
 }
 
 #[test]
 #[ignore = "needs root and xenstored"]
-fn the_service_manager_is_told() {
-    let bed = bed(Daemon::C, Toolstack::Xapi);
-    let socket = bed.root.join("notify");
+fn sd_notify_reports_readiness_and_lost_connection() {
+    let testbed = testbed(Daemon::C, Toolstack::Xapi);
+    let socket = testbed.root.join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
-    manager.set_read_timeout(Some(SOON)).unwrap();
-    let mut command = bed.command(Profile::Debug);
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut command = testbed.command(Profile::Debug);
     command.env("NOTIFY_SOCKET", &socket);
-    let agent = Agent::spawn(command, &bed.root.join("log"));
+    let agent = Agent::spawn(command, &testbed.root.join("log"));
     let mut buffer = [0; 256];
     let mut next = || {
         let len = manager.recv(&mut buffer).unwrap();
@@ -704,7 +719,7 @@ fn the_service_manager_is_told() {
     };
     assert_eq!(next().trim(), "READY=1\nSTATUS=published");
     kill_process(
-        Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap(),
+        Pid::from_raw(i32::try_from(testbed.store.pid()).unwrap()).unwrap(),
         Signal::KILL,
     )
     .unwrap();
@@ -714,11 +729,11 @@ fn the_service_manager_is_told() {
 
 #[test]
 #[ignore = "needs root and xenstored"]
-fn a_former_agent_beside_it_is_named() {
-    let mut bed = bed(Daemon::C, Toolstack::Xapi);
-    bed.root.write("proc/1/comm", "init\n");
-    bed.root.write("proc/4711/comm", "xe-daemon\n");
-    let log = bed.start().stop();
+fn other_running_agent_is_named_in_the_log() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
+    testbed.root.write("proc/1/comm", "init\n");
+    testbed.root.write("proc/4711/comm", "xe-daemon\n");
+    let log = testbed.start().stop();
     assert!(
         log.lines().count() == 1 && log.contains("xe-daemon (process 4711)"),
         "{log}"
@@ -727,10 +742,10 @@ fn a_former_agent_beside_it_is_named() {
 
 #[test]
 #[ignore = "needs root and xenstored"]
-fn a_new_host_name_is_seen_at_once() {
-    let mut bed = bed(Daemon::C, Toolstack::Xapi);
+fn host_name_change_is_published_immediately() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
     // The machine's own files, but a name of its own.
-    let mut command = bed.network.command("unshare");
+    let mut command = testbed.network.command("unshare");
     command.args([
         "--uts",
         "--mount",
@@ -743,10 +758,10 @@ fn a_new_host_name_is_seen_at_once() {
         .arg("--stderr");
     command
         .arg("--xenstore")
-        .arg(format!("socket={}", bed.guest.socket().display()));
-    let agent = Agent::spawn(command, &bed.root.join("log"));
-    bed.await_nodes(|nodes| nodes.contains_key("data/host_name_dns"));
-    let updated = bed.nodes()["data/updated"].clone();
+        .arg(format!("socket={}", testbed.guest.socket().display()));
+    let agent = Agent::spawn(command, &testbed.root.join("log"));
+    testbed.await_nodes(|nodes| nodes.contains_key("data/host_name_dns"));
+    let updated = testbed.nodes()["data/updated"].clone();
     sleep(Duration::from_secs(1));
     let begin = Instant::now();
     let uts = format!("--uts=/proc/{}/ns/uts", agent.id());
@@ -757,7 +772,7 @@ fn a_new_host_name_is_seen_at_once() {
             .unwrap()
             .success()
     );
-    let nodes = bed.await_nodes(|nodes| {
+    let nodes = testbed.await_nodes(|nodes| {
         nodes["data/host_name_dns"] == "db7" && nodes["data/updated"] != updated
     });
     assert_eq!(nodes["data/domain"], "example.net");
@@ -768,7 +783,7 @@ fn a_new_host_name_is_seen_at_once() {
 }
 
 #[test]
-fn the_journal_gets_priorities() {
+fn journal_lines_have_a_priority_prefix() {
     let root = FakeRoot::new();
     root.remove("sys/hypervisor/type");
     let log = fs::File::create(root.join("log")).unwrap();

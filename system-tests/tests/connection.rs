@@ -15,21 +15,21 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{
-    Agent, Bed, Collector, Daemon, MOMENT, Profile, SOON, Toolstack, build, eventually,
+    Agent, Collector, Daemon, Profile, SETTLE_TIME, TIMEOUT, Testbed, Toolstack, build, eventually,
     on_both_daemons, tree,
 };
 use xenstore::{Client, Transport};
 
 on_both_daemons! {
-    a_connection_that_breaks_is_made_again
-    a_server_that_is_started_again_has_all_published
-    a_silent_server_does_not_keep_it_from_ending
+    lost_connection_is_reestablished
+    restarted_xenstored_gets_all_nodes
+    sigterm_ends_the_agent_while_xenstored_hangs
 }
 
-fn bed(daemon: Daemon) -> Bed {
-    let bed = Bed::new(daemon, Toolstack::Xapi, Collector::Netlink, &["lan"]);
-    bed.network.ip("addr add 10.0.0.2/24 dev lan");
-    bed
+fn testbed(daemon: Daemon) -> Testbed {
+    let testbed = Testbed::new(daemon, Toolstack::Xapi, Collector::Netlink, &["lan"]);
+    testbed.network.ip("addr add 10.0.0.2/24 dev lan");
+    testbed
 }
 
 fn descriptors(agent: &Agent) -> usize {
@@ -38,15 +38,15 @@ fn descriptors(agent: &Agent) -> usize {
         .count()
 }
 
-fn a_connection_that_breaks_is_made_again(daemon: Daemon) {
-    let mut bed = bed(daemon);
-    let agent = bed.start();
+fn lost_connection_is_reestablished(daemon: Daemon) {
+    let mut testbed = testbed(daemon);
+    let agent = testbed.start();
     // What was on its way when the connection broke may have arrived, and is announced on the next one.
     let undated = |mut nodes: BTreeMap<String, String>| {
         nodes.remove("data/updated");
         nodes
     };
-    let (before, open) = (undated(bed.nodes()), descriptors(&agent));
+    let (before, open) = (undated(testbed.nodes()), descriptors(&agent));
     let count = |what: &str| {
         agent
             .log()
@@ -55,22 +55,24 @@ fn a_connection_that_breaks_is_made_again(daemon: Daemon) {
             .count()
     };
     for (last, losses) in (3..6).zip(1..) {
-        bed.guest.hang_up();
-        bed.network
+        testbed.guest.hang_up();
+        testbed
+            .network
             .ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
         let begin = Instant::now();
-        bed.await_truth();
+        testbed.await_network();
         // The first attempt is a second after the loss.
         assert!(
             begin.elapsed() < Duration::from_secs(3),
             "{:?}",
             begin.elapsed()
         );
-        bed.network
+        testbed
+            .network
             .ip(&format!("addr del 10.0.0.{last}/24 dev lan"));
-        bed.await_nodes(|nodes| undated(nodes.clone()) == before);
+        testbed.await_nodes(|nodes| undated(nodes.clone()) == before);
         // Another loss before that would be one with the first.
-        eventually(|| count("connected to Xenstore") == losses, SOON);
+        eventually(|| count("connected to Xenstore") == losses, TIMEOUT);
     }
     assert_eq!(descriptors(&agent), open);
     let log = agent.stop();
@@ -86,36 +88,39 @@ fn a_connection_that_breaks_is_made_again(daemon: Daemon) {
     assert_eq!(log.lines().count(), 6, "{log}");
 }
 
-fn a_server_that_is_started_again_has_all_published(daemon: Daemon) {
-    let mut bed = bed(daemon);
+fn restarted_xenstored_gets_all_nodes(daemon: Daemon) {
+    let mut testbed = testbed(daemon);
     // In domain 0: a guest's connection does not outlive its server.
-    let mut command = bed
+    let mut command = testbed
         .network
         .command(build("xen-guest-agent", Profile::Debug));
-    command.arg("--stderr").arg("--root").arg(bed.root.path());
+    command
+        .arg("--stderr")
+        .arg("--root")
+        .arg(testbed.root.path());
     command.arg(format!(
         "--xenstore=socket={}",
-        bed.store.socket().display()
+        testbed.store.socket().display()
     ));
-    let agent = Agent::spawn(command, &bed.root.join("log"));
-    let published = |bed: &Bed| {
-        let mut dom0 = Client::new(Transport::connect(bed.store.socket()).unwrap());
+    let agent = Agent::spawn(command, &testbed.root.join("log"));
+    let published = |testbed: &Testbed| {
+        let mut dom0 = Client::new(Transport::connect(testbed.store.socket()).unwrap());
         let mut nodes = tree(&mut dom0, "/local/domain/0");
         nodes.retain(|path, _| path != "data/updated" && path != "data/meminfo_free");
         nodes
     };
     // The link-local address comes last.
     let before = eventually(
-        || Some(published(&bed)).filter(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix")),
-        SOON,
+        || Some(published(&testbed)).filter(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix")),
+        TIMEOUT,
     );
     assert_eq!(before["attr/vif/0/ipv4/0"], "10.0.0.2");
-    bed.store.restart();
-    eventually(|| published(&bed) == before, SOON);
-    bed.network.ip("addr add 10.0.0.3/24 dev lan");
+    testbed.store.restart();
+    eventually(|| published(&testbed) == before, TIMEOUT);
+    testbed.network.ip("addr add 10.0.0.3/24 dev lan");
     eventually(
-        || published(&bed).contains_key("attr/vif/0/ipv4/1/prefix"),
-        SOON,
+        || published(&testbed).contains_key("attr/vif/0/ipv4/1/prefix"),
+        TIMEOUT,
     );
     let log = agent.stop();
     let lines: Vec<_> = log.lines().collect();
@@ -125,13 +130,13 @@ fn a_server_that_is_started_again_has_all_published(daemon: Daemon) {
     assert!(is_said, "{log}");
 }
 
-fn a_silent_server_does_not_keep_it_from_ending(daemon: Daemon) {
-    let mut bed = bed(daemon);
-    let mut agent = bed.start();
-    let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
+fn sigterm_ends_the_agent_while_xenstored_hangs(daemon: Daemon) {
+    let mut testbed = testbed(daemon);
+    let mut agent = testbed.start();
+    let server = Pid::from_raw(i32::try_from(testbed.store.pid()).unwrap()).unwrap();
     kill_process(server, Signal::STOP).unwrap();
-    bed.network.ip("addr add 10.0.0.9/24 dev lan");
-    sleep(MOMENT);
+    testbed.network.ip("addr add 10.0.0.9/24 dev lan");
+    sleep(SETTLE_TIME);
     agent.signal(Signal::TERM);
     let status = agent.wait();
     kill_process(server, Signal::CONT).unwrap();

@@ -4,19 +4,19 @@ use system_tests::{Daemon, Machine};
 
 #[test]
 #[ignore = "needs Debian's packages, and runs QEMU"]
-fn the_network_on_debians_kernel() {
-    Machine::debian().run_tests("links", &["stacked::"]);
+fn network_tests_on_debian_kernel() {
+    Machine::debian().run_tests("network", &["stacked::"]);
 }
 
 /// Not those that measure the program's speed or size: emulation is slow, and adds system calls of its own.
 #[test]
 #[ignore = "needs Debian's packages, and runs QEMU"]
-fn the_agent_on_debians_kernel() {
+fn agent_tests_on_debian_kernel() {
     let skipped = [
-        "it_is_small",
-        "it_sleeps",
-        "signals_end_it",
-        "a_network_that_never_rests",
+        "private_memory_is_bounded",
+        "idle_agent_makes_few_system_calls",
+        "termination_signals_exit_with_0_and_keep_nodes",
+        "constant_network_changes_do_not_delay_publication",
     ];
     Machine::debian().run_tests("agent", &skipped.map(|test| ["--skip", test]).concat());
 }
@@ -26,12 +26,12 @@ const IN_DOM0: &[&str] = &["--test-threads=1", "--nocapture"];
 
 #[test]
 #[ignore = "needs Debian's packages, and runs QEMU"]
-fn guests_of_xen_with_c_xenstored() {
+fn xen_guests_with_c_xenstored() {
     Machine::debian().run_tests_in_dom0(Daemon::C, "xen", IN_DOM0);
 }
 
 #[test]
 #[ignore = "needs Debian's packages, and runs QEMU"]
-fn guests_of_xen_with_oxenstored() {
+fn xen_guests_with_oxenstored() {
     Machine::debian().run_tests_in_dom0(Daemon::OCaml, "xen", IN_DOM0);
 }

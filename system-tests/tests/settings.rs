@@ -17,17 +17,17 @@ use xenstore::embedded::{Refusal, Running, Server, Store, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{Client, ErrorCode, Path};
 
-const SOON: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const DOMAIN: u16 = 5;
 
 /// An agent that runs with a file of settings, in a guest whose store is embedded here.
-struct Bed {
+struct Testbed {
     root: FakeRoot,
     server: Running,
     process: Child,
 }
 
-impl Bed {
+impl Testbed {
     fn start(settings: &str, mut command: Command) -> Self {
         let root = FakeRoot::new();
         root.add_vif("lan", 0);
@@ -46,7 +46,7 @@ impl Bed {
             .arg("--xenstore")
             .arg(format!("socket={}", root.join("socket").display()));
         let process = command.env_remove("RUST_LOG").stderr(log).spawn().unwrap();
-        Bed {
+        Testbed {
             root,
             server,
             process,
@@ -71,7 +71,10 @@ impl Bed {
         &self,
         is_right: impl Fn(&BTreeMap<String, String>) -> bool,
     ) -> BTreeMap<String, String> {
-        eventually(|| Some(self.nodes()).filter(|nodes| is_right(nodes)), SOON)
+        eventually(
+            || Some(self.nodes()).filter(|nodes| is_right(nodes)),
+            TIMEOUT,
+        )
     }
 
     /// Changes the settings, and returns what the agent says to that, without its name.
@@ -94,12 +97,12 @@ impl Bed {
                     .is_some_and(|line| line.contains(last))
                     .then_some(said)
             },
-            SOON,
+            TIMEOUT,
         )
     }
 }
 
-impl Drop for Bed {
+impl Drop for Testbed {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
@@ -134,24 +137,24 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn on_sighup_good_settings_take_effect() {
-    let bed = Bed::start("network.mode = \"off\"\n", agent());
-    bed.await_nodes(|nodes| {
+fn sighup_applies_valid_settings() {
+    let testbed = Testbed::start("network.mode = \"off\"\n", agent());
+    testbed.await_nodes(|nodes| {
         nodes.contains_key("data/updated") && nodes.contains_key("data/os_name")
     });
-    let said = bed.reload(
+    let said = testbed.reload(
         "schema = \"rfc\"\nloglevel = \"debug\"\nnetwork.mode = \"off\"",
         "read again",
     );
     assert_eq!(said, ["info: settings were read again"]);
-    let nodes = bed.await_nodes(|nodes| {
+    let nodes = testbed.await_nodes(|nodes| {
         nodes.contains_key("data/os/name") && !nodes.contains_key("data/os_name")
     });
     assert!(
         nodes.contains_key("data/meminfo_free") && nodes.contains_key("attr/PVAddons/MajorVersion")
     );
     // The new level is in force: this is said for debugging only.
-    bed.server.with(|server| {
+    testbed.server.with(|server| {
         server
             .store_mut()
             .write(format!("/local/domain/{DOMAIN}/data/os_name"), "x")
@@ -159,46 +162,48 @@ fn on_sighup_good_settings_take_effect() {
     });
     eventually(
         || {
-            bed.log()
+            testbed
+                .log()
                 .iter()
                 .any(|line| line.contains("debug: somebody changed data/os_name"))
         },
-        SOON,
+        TIMEOUT,
     );
-    bed.reload("network.mode = \"off\"\n", "read again");
-    bed.await_nodes(|nodes| nodes.contains_key("data/os_name") && !nodes.contains_key("data/os"));
+    testbed.reload("network.mode = \"off\"\n", "read again");
+    testbed
+        .await_nodes(|nodes| nodes.contains_key("data/os_name") && !nodes.contains_key("data/os"));
 }
 
 #[test]
-fn on_sighup_wrong_settings_change_nothing() {
-    let bed = Bed::start("network.mode = \"off\"\n", agent());
+fn sighup_with_invalid_settings_keeps_the_old_ones() {
+    let testbed = Testbed::start("network.mode = \"off\"\n", agent());
     let is_whole = |nodes: &BTreeMap<_, _>| {
         nodes
             .get("data/updated")
             .is_some_and(|date: &String| !date.is_empty())
     };
-    let before =
-        bed.await_nodes(|nodes| is_whole(nodes) && nodes.contains_key("attr/PVAddons/Installed"));
-    let said = bed.reload("loglevel = \"debug\"\nschema = \"x\"", "settings stay");
+    let before = testbed
+        .await_nodes(|nodes| is_whole(nodes) && nodes.contains_key("attr/PVAddons/Installed"));
+    let said = testbed.reload("loglevel = \"debug\"\nschema = \"x\"", "settings stay");
     assert_eq!(
         said,
         ["error: settings stay as they were: FILE:3: schema is \"x\"; allowed: std or rfc"]
     );
-    assert_eq!(bed.nodes(), before);
+    assert_eq!(testbed.nodes(), before);
     // The level was not taken over either.
-    let said = bed.reload("network.mode = \"off\"", "read again");
+    let said = testbed.reload("network.mode = \"off\"", "read again");
     assert_eq!(said, ["info: settings were read again"]);
 }
 
 #[test]
-fn on_sighup_what_was_refused_is_tried_again_whatever_the_settings_are() {
-    let bed = Bed::start("network.mode = \"off\"\n", agent());
-    let before = bed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
+fn sighup_retries_denied_writes() {
+    let testbed = Testbed::start("network.mode = \"off\"\n", agent());
+    let before = testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
     for (settings, said) in [
         ("network.mode = \"off\"", "read again"),
         ("schema = \"x\"", "settings stay"),
     ] {
-        bed.server.with(|server| {
+        testbed.server.with(|server| {
             let path = Path::new("data/os_name").unwrap();
             let refusal = Refusal {
                 domain: DOMAIN,
@@ -214,25 +219,27 @@ fn on_sighup_what_was_refused_is_tried_again_whatever_the_settings_are() {
         });
         eventually(
             || {
-                bed.log()
+                testbed
+                    .log()
                     .last()
                     .is_some_and(|line| line.contains("WRITE data/os_name: EACCES"))
             },
-            SOON,
+            TIMEOUT,
         );
-        bed.server
+        testbed
+            .server
             .with(|server| server.store_mut().faults.refuse.clear());
-        bed.reload(settings, said);
-        bed.await_nodes(|nodes| nodes.get("data/os_name") == before.get("data/os_name"));
+        testbed.reload(settings, said);
+        testbed.await_nodes(|nodes| nodes.get("data/os_name") == before.get("data/os_name"));
     }
 }
 
 #[test]
-fn on_sighup_what_needs_a_restart_is_said() {
-    let bed = Bed::start("network.mode = \"off\"\n", agent());
-    bed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
+fn sighup_warns_about_settings_that_need_a_restart() {
+    let testbed = Testbed::start("network.mode = \"off\"\n", agent());
+    testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
     // The command line has another xenstore, and goes before the file.
-    let said = bed.reload(
+    let said = testbed.reload(
         "root = \"/x\"\nxenstore = \"auto\"\nnetwork.mode = \"off\"\nschema = \"rfc\"",
         "read again",
     );
@@ -243,10 +250,11 @@ fn on_sighup_what_needs_a_restart_is_said() {
             "info: settings were read again"
         ]
     );
-    let nodes = bed.await_nodes(|nodes| nodes.contains_key("data/os/name"));
+    let nodes = testbed.await_nodes(|nodes| nodes.contains_key("data/os/name"));
     // It is so until there is one.
     assert_eq!(
-        bed.reload("root = \"/x\"\nnetwork.mode = \"off\"", "read again")
+        testbed
+            .reload("root = \"/x\"\nnetwork.mode = \"off\"", "read again")
             .len(),
         2
     );
@@ -256,7 +264,7 @@ fn on_sighup_what_needs_a_restart_is_said() {
     ];
     for _ in 0..2 {
         assert_eq!(
-            bed.reload(
+            testbed.reload(
                 "volumes.enabled = true\nnetwork.mode = \"off\"",
                 "read again"
             ),
@@ -264,7 +272,7 @@ fn on_sighup_what_needs_a_restart_is_said() {
         );
     }
     assert_eq!(
-        bed.reload("network.mode = \"off\"", "read again"),
+        testbed.reload("network.mode = \"off\"", "read again"),
         ["info: settings were read again"]
     );
     assert_eq!(nodes["data/os/name"], "Debian GNU/Linux 12 (bookworm)");
@@ -272,55 +280,55 @@ fn on_sighup_what_needs_a_restart_is_said() {
 
 #[test]
 #[ignore = "needs root"]
-fn on_sighup_the_network_is_looked_at_in_another_way() {
+fn sighup_switches_the_network_mode() {
     let network = Network::new();
     network.add_interface("lan");
     network.ip("addr add 10.0.0.2/24 dev lan");
     network.ip("addr add 10.1.0.2/24 dev lan");
-    let bed = Bed::start(
+    let testbed = Testbed::start(
         "",
         network.command(build("xen-guest-agent", Profile::Debug)),
     );
     let has = |nodes: &BTreeMap<String, String>, address: &str| {
         nodes.values().any(|value| value == address)
     };
-    bed.await_nodes(|nodes| has(nodes, "10.0.0.2") && has(nodes, "10.1.0.2"));
-    bed.reload(
+    testbed.await_nodes(|nodes| has(nodes, "10.0.0.2") && has(nodes, "10.1.0.2"));
+    testbed.reload(
         "network.leave-out-addresses = [\"10.1.0.0/16\"]",
         "read again",
     );
-    bed.await_nodes(|nodes| has(nodes, "10.0.0.2") && !has(nodes, "10.1.0.2"));
-    bed.reload("network.mode = \"off\"", "read again");
-    bed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0"));
-    bed.reload(
+    testbed.await_nodes(|nodes| has(nodes, "10.0.0.2") && !has(nodes, "10.1.0.2"));
+    testbed.reload("network.mode = \"off\"", "read again");
+    testbed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0"));
+    testbed.reload(
         "[network]\nmode = \"poll\"\npoll-period = 0.05",
         "read again",
     );
-    bed.await_nodes(|nodes| has(nodes, "10.1.0.2"));
+    testbed.await_nodes(|nodes| has(nodes, "10.1.0.2"));
     network.ip("addr add 10.2.0.2/24 dev lan");
-    bed.await_nodes(|nodes| has(nodes, "10.2.0.2"));
-    bed.reload("", "read again");
+    testbed.await_nodes(|nodes| has(nodes, "10.2.0.2"));
+    testbed.reload("", "read again");
     network.ip("addr del 10.2.0.2/24 dev lan");
-    bed.await_nodes(|nodes| has(nodes, "10.1.0.2") && !has(nodes, "10.2.0.2"));
+    testbed.await_nodes(|nodes| has(nodes, "10.1.0.2") && !has(nodes, "10.2.0.2"));
 }
 
 #[test]
 #[ignore = "needs root"]
-fn what_is_shown_is_what_is_published() {
+fn show_prints_the_published_nodes() {
     let network = Network::new();
     network.add_interface("lan");
     network.ip("addr add 10.0.0.2/24 dev lan");
-    let bed = Bed::start(
+    let testbed = Testbed::start(
         "",
         network.command(build("xen-guest-agent", Profile::Debug)),
     );
     // The link's own address comes last.
-    let published = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
+    let published = testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
     for mode in ["netlink", "poll"] {
         let mut command = network.command(build("xen-guest-agent", Profile::Debug));
         command
             .args(["show", "--format", "json", "--network-mode", mode, "--root"])
-            .arg(bed.root.path());
+            .arg(testbed.root.path());
         let (code, shown, said) = run(&mut command);
         assert_eq!((code, said.as_str()), (Some(0), ""));
         let mut count = 0;
@@ -340,7 +348,7 @@ fn what_is_shown_is_what_is_published() {
 }
 
 #[test]
-fn show_needs_no_xen() {
+fn show_works_without_xen() {
     let root = FakeRoot::new();
     let (code, shown, said) = run(agent()
         .args(["show", "--network-mode=off", "--root"])
@@ -366,7 +374,7 @@ fn show_needs_no_xen() {
 }
 
 #[test]
-fn settings_are_shown_and_what_is_wrong_with_them() {
+fn config_prints_origins_and_errors() {
     let root = FakeRoot::new();
     root.write("config.toml", "\n[memory]\nperiod = 5\n");
     let file = root.join("config.toml");
@@ -416,7 +424,7 @@ fn a_try_out_ends_with_its_terminal() {
     .unwrap();
     kill_process(Pid::from_child(&process), Signal::HUP).unwrap();
     assert_eq!(
-        eventually(|| process.try_wait().unwrap(), SOON).code(),
+        eventually(|| process.try_wait().unwrap(), TIMEOUT).code(),
         Some(0)
     );
 }

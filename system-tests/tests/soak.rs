@@ -18,7 +18,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use system_tests::{Agent, Bed, Collector, Daemon, Profile, Toolstack};
+use system_tests::{Agent, Collector, Daemon, Profile, Testbed, Toolstack};
 
 /// What memory may come to more than at first, in KiB. In a minute that is half of it, in an hour a fifth.
 const GROWTH: u64 = 96;
@@ -46,9 +46,9 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// Numbers that a seed stands for (xorshift64).
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -62,9 +62,9 @@ impl Dice {
 }
 
 struct Soak {
-    bed: Bed,
+    testbed: Testbed,
     agent: Agent,
-    dice: Dice,
+    rng: Rng,
     start: Instant,
     /// What is published and stays as it is.
     lasting: BTreeMap<String, String>,
@@ -77,22 +77,22 @@ struct Soak {
 
 impl Soak {
     fn begin(seed: u64) -> Self {
-        let mut bed = Bed::new(
+        let mut testbed = Testbed::new(
             Daemon::C,
             Toolstack::Xapi,
             Collector::Netlink,
             &["lan", "wan"],
         );
-        let mut command = bed.command(Profile::Release);
+        let mut command = testbed.command(Profile::Release);
         command.args(["--memory-period", "5"]);
         // What glibc keeps for itself of freed memory grows slowly, and would hide a leak.
         command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
-        let agent = Agent::spawn(command, &bed.root.join("log"));
-        let lasting = lasting(bed.await_truth());
+        let agent = Agent::spawn(command, &testbed.root.join("log"));
+        let lasting = lasting(testbed.await_network());
         Soak {
-            bed,
+            testbed,
             agent,
-            dice: Dice(seed | 1 << 40),
+            rng: Rng(seed | 1 << 40),
             start: Instant::now(),
             lasting,
             available: MEMORY / 2,
@@ -104,39 +104,42 @@ impl Soak {
     }
 
     fn act(&mut self, kind: u64) {
-        let (bed, dice) = (&mut self.bed, &mut self.dice);
-        let link = dice.one_of(&["lan", "wan"]);
-        let address = format!("10.{}.0.{}/24", dice.below(3), dice.below(8) + 1);
+        let (testbed, rng) = (&mut self.testbed, &mut self.rng);
+        let link = rng.one_of(&["lan", "wan"]);
+        let address = format!("10.{}.0.{}/24", rng.below(3), rng.below(8) + 1);
         match kind {
             0..=4 => drop(
-                bed.network
+                testbed
+                    .network
                     .ip(&format!("addr replace {address} dev {link}")),
             ),
             5..=7 => drop(
-                bed.network
+                testbed
+                    .network
                     .ip(&format!("addr flush dev {link} to {address}")),
             ),
-            8 => drop(bed.network.ip(&format!(
+            8 => drop(testbed.network.ip(&format!(
                 "addr replace 2001:db8::{}/64 dev {link} nodad",
-                dice.below(20)
+                rng.below(20)
             ))),
             9 => {
-                bed.network.ip(&format!("link set {link} down"));
-                bed.network.ip(&format!("link set {link} up"));
+                testbed.network.ip(&format!("link set {link} down"));
+                testbed.network.ip(&format!("link set {link} up"));
             }
             10 => {
-                self.available = dice.below(MEMORY);
-                bed.root.set_memory(MEMORY, self.available);
+                self.available = rng.below(MEMORY);
+                testbed.root.set_memory(MEMORY, self.available);
             }
             11 => {
-                let server = Pid::from_raw(i32::try_from(bed.store.pid()).unwrap()).unwrap();
+                let server = Pid::from_raw(i32::try_from(testbed.store.pid()).unwrap()).unwrap();
                 kill_process(server, Signal::STOP).unwrap();
-                bed.network
+                testbed
+                    .network
                     .ip(&format!("addr replace {address} dev {link}"));
-                sleep(Duration::from_millis(dice.below(400)));
+                sleep(Duration::from_millis(rng.below(400)));
                 kill_process(server, Signal::CONT).unwrap();
             }
-            12 => bed.guest.resume(),
+            12 => testbed.guest.resume(),
             // An address in a hundred ways, and then as it was.
             13 => {
                 let batch: String = (1..=50)
@@ -145,29 +148,31 @@ impl Soak {
                             .map(|verb| format!("addr {verb} 10.9.0.{last}/32 dev {link}\n"))
                     })
                     .collect();
-                bed.root.write("batch", &batch);
-                bed.network
-                    .ip(&format!("-batch {}", bed.root.join("batch").display()));
+                testbed.root.write("batch", &batch);
+                testbed
+                    .network
+                    .ip(&format!("-batch {}", testbed.root.join("batch").display()));
             }
             14 => {
-                bed.guest.hang_up();
+                testbed.guest.hang_up();
                 self.losses += 1;
             }
             15 => {
-                self.system = format!("System {}", dice.below(5));
+                self.system = format!("System {}", rng.below(5));
                 let text = format!(
                     "ID=debian\nPRETTY_NAME=\"{}\"\nVERSION_ID=12\n",
                     self.system
                 );
-                bed.root.set_os_release(&text);
+                testbed.root.set_os_release(&text);
             }
             16 => self.agent.signal(Signal::HUP),
             17 if self.removals < AT_ONCE
                 || self.start.elapsed() > QUARREL * (self.removals - AT_ONCE + 1) =>
             {
                 self.removals += 1;
-                bed.dom0
-                    .remove(format!("{}/{}", bed.guest.home(), dice.one_of(&REMOVED)))
+                testbed
+                    .dom0
+                    .remove(format!("{}/{}", testbed.guest.home(), rng.one_of(&REMOVED)))
                     .ok();
             }
             _ => {}
@@ -176,12 +181,12 @@ impl Soak {
 
     /// Waits until all is right.
     fn check(&mut self) {
-        let nodes = self.bed.await_truth();
-        self.bed
+        let nodes = self.testbed.await_network();
+        self.testbed
             .await_nodes(|nodes| lasting(nodes.clone()) == self.lasting);
         // These are looked at every five seconds.
         if self.checks % 10 == 0 {
-            self.bed.await_nodes(|nodes| {
+            self.testbed.await_nodes(|nodes| {
                 let free = nodes
                     .get("data/meminfo_free")
                     .and_then(|free| free.parse().ok());
@@ -225,7 +230,7 @@ fn lasting(mut nodes: BTreeMap<String, String>) -> BTreeMap<String, String> {
 
 #[test]
 #[ignore = "needs root and xenstored, takes an hour"]
-fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
+fn memory_and_descriptors_do_not_leak_and_the_tree_stays_correct() {
     let length = Duration::from_secs(number("SOAK_SECONDS", 3600));
     let seed = number("SOAK_SEED", 1);
     println!("SOAK_SEED={seed}");
@@ -236,12 +241,12 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
         let kind = if deeds < 2 * KINDS {
             deeds % KINDS
         } else {
-            soak.dice.below(KINDS)
+            soak.rng.below(KINDS)
         };
         soak.act(kind);
         deeds += 1;
-        sleep(Duration::from_millis(soak.dice.below(500)));
-        if soak.dice.below(4) == 0 {
+        sleep(Duration::from_millis(soak.rng.below(500)));
+        if soak.rng.below(4) == 0 {
             soak.check();
         }
         let now = soak.figures();
@@ -258,7 +263,7 @@ fn memory_and_descriptors_stay_as_they_are_and_the_tree_is_right() {
         soak.start.elapsed().as_secs(),
         soak.losses,
         soak.checks,
-        soak.bed.guest.requests().total(),
+        soak.testbed.guest.requests().total(),
         first.0,
         most.0,
         last.0,

@@ -5,29 +5,29 @@ use std::path::Path;
 use system_tests::{Daemon, Terminal, Xenstored};
 use xenstore::{Client, Permission, Request};
 
-use crate::{Random, Tools, connect};
+use crate::{Rng, Tools, connect};
 
 const NODES: usize = 1000;
 
 /// Makes nodes of any depth, value and permissions below `/odd`.
 fn make_odd_nodes(client: &mut Client, seed: u64) {
-    let mut random = Random(seed);
+    let mut rng = Rng(seed);
     let mut paths = vec!["/odd".to_owned()];
     let mut requests = Vec::new();
     for number in 0..NODES {
         // Not only below the newest, and not only below the root.
-        let above = &paths[[random.below(paths.len() as u64), paths.len() - 1]
-            [usize::from(random.below(8) == 0)]];
-        let name = ["n", "A-_@9", &"long".repeat(random.below(20))][random.below(3)].to_owned();
+        let above = &paths
+            [[rng.below(paths.len() as u64), paths.len() - 1][usize::from(rng.below(8) == 0)]];
+        let name = ["n", "A-_@9", &"long".repeat(rng.below(20))][rng.below(3)].to_owned();
         let path = format!("{above}/{name}{number}");
         if path.len() > 800 {
             continue;
         }
-        requests.push(Request::write(&path, random.value()).unwrap());
-        if random.below(3) == 0 {
-            let count = 1 + random.below(3);
+        requests.push(Request::write(&path, rng.value()).unwrap());
+        if rng.below(3) == 0 {
+            let count = 1 + rng.below(3);
             let permissions = (0..count).map(|_| {
-                let text = format!("{}0", ["n", "r", "w", "b"][random.below(4)]);
+                let text = format!("{}0", ["n", "r", "w", "b"][rng.below(4)]);
                 Permission::parse(text.as_bytes()).unwrap()
             });
             requests
@@ -41,7 +41,7 @@ fn make_odd_nodes(client: &mut Client, seed: u64) {
     assert!(paths.len() > NODES * 9 / 10);
 }
 
-pub(crate) fn ls_of_odd_nodes_is_the_same(daemon: Daemon) {
+pub(crate) fn ls_output_is_identical(daemon: Daemon) {
     for seed in 1..=3 {
         let store = Xenstored::start(daemon);
         make_odd_nodes(&mut connect(store.socket()), seed);
@@ -79,7 +79,7 @@ fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
     format!("{difference:#?}")
 }
 
-pub(crate) fn ls_on_a_terminal_is_the_same(daemon: Daemon) {
+pub(crate) fn ls_output_on_a_terminal_is_identical(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     make_odd_nodes(&mut connect(store.socket()), 4);
     for columns in [0, 30, 80, 132, 1000] {

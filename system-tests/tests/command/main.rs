@@ -7,9 +7,9 @@
     reason = "all of this is test code"
 )]
 
-mod exchange;
-mod lines;
+mod command_lines;
 mod ls;
+mod round_trip;
 mod terminal;
 mod watch;
 
@@ -19,25 +19,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use exchange::{what_one_removes_or_changes_is_so_for_the_other, what_one_writes_the_other_reads};
-use lines::{
-    command_lines_do_the_same, command_lines_of_a_guest_do_the_same, the_socket_is_found_alike,
+use command_lines::{
+    command_lines_have_identical_results, command_lines_in_a_guest_have_identical_results,
+    socket_lookup_is_identical,
 };
-use ls::{ls_of_odd_nodes_is_the_same, ls_on_a_terminal_is_the_same};
+use ls::{ls_output_is_identical, ls_output_on_a_terminal_is_identical};
+use round_trip::{
+    removal_and_chmod_are_seen_by_the_other_tool, written_values_are_read_by_the_other_tool,
+};
 use system_tests::{Profile, build, on_both_daemons};
 use tempfile::TempDir;
-use watch::watches_print_the_same;
+use watch::watch_output_is_identical;
 use xenstore::{Client, Transport};
 
 on_both_daemons! {
-    ls_of_odd_nodes_is_the_same
-    ls_on_a_terminal_is_the_same
-    what_one_writes_the_other_reads
-    what_one_removes_or_changes_is_so_for_the_other
-    watches_print_the_same
-    command_lines_do_the_same
-    command_lines_of_a_guest_do_the_same
-    the_socket_is_found_alike
+    ls_output_is_identical
+    ls_output_on_a_terminal_is_identical
+    written_values_are_read_by_the_other_tool
+    removal_and_chmod_are_seen_by_the_other_tool
+    watch_output_is_identical
+    command_lines_have_identical_results
+    command_lines_in_a_guest_have_identical_results
+    socket_lookup_is_identical
 }
 
 /// Whose tools.
@@ -107,10 +110,10 @@ fn connect(socket: &Path) -> Client {
     Client::new(Transport::connect(socket).unwrap())
 }
 
-/// Numbers that look random, and are the same for the same seed.
-struct Random(u64);
+/// Numbers that look rng, and are the same for the same seed.
+struct Rng(u64);
 
-impl Random {
+impl Rng {
     fn below(&mut self, end: u64) -> usize {
         // The constants of Knuth's MMIX; the upper bits are the good ones.
         self.0 = self

@@ -26,7 +26,7 @@ fn start(of: Tools, store: &Xenstored, number: usize) -> (Child, Lines<BufReader
     (child, lines)
 }
 
-pub(crate) fn watches_print_the_same(daemon: Daemon) {
+pub(crate) fn watch_output_is_identical(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     // The last line is that of the node which ends it.
     let expected = [

@@ -1,10 +1,10 @@
 //! What is asked about domains and of the server itself.
 
-use crate::bed::{Bed, GUEST, event_paths, events, refusal};
+use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
 
-pub(crate) fn only_domain_0_may_ask_of_domains(bed: &Bed) {
-    let mut client = bed.client();
-    if bed.is_guest() {
+pub(crate) fn domain_requests_are_only_for_domain_0(testbed: &Testbed) {
+    let mut client = testbed.client();
+    if testbed.is_guest() {
         assert_eq!(refusal(client.is_introduced(GUEST)), "EACCES");
         assert_eq!(refusal(client.release(7)), "EACCES");
         assert_eq!(refusal(client.set_target(GUEST, 7)), "EACCES");
@@ -16,8 +16,8 @@ pub(crate) fn only_domain_0_may_ask_of_domains(bed: &Bed) {
     }
 }
 
-pub(crate) fn features_and_quotas_where_they_are_known(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn features_and_quotas(testbed: &Testbed) {
+    let mut client = testbed.client();
     match client.quota_names() {
         Ok(names) => {
             for name in &names {
@@ -37,8 +37,8 @@ pub(crate) fn features_and_quotas_where_they_are_known(bed: &Bed) {
     client.write("data/x", "as before").unwrap();
 }
 
-pub(crate) fn a_reset_ends_watches(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn reset_watches_ends_all_watches(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("data/x", "token").unwrap();
     event_paths(&mut client);
     client.reset_watches().unwrap();

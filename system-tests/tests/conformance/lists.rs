@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use xenstore::{Error, Request};
 
-use crate::bed::{Bed, refusal};
+use crate::testbed::{Testbed, refusal};
 
-pub(crate) fn children_are_listed(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn list_returns_children(testbed: &Testbed) {
+    let mut client = testbed.client();
     for path in ["data/x/b", "data/x/a", "data/x/c/below", "data/xy"] {
         client.write(path, "").unwrap();
     }
@@ -17,8 +17,8 @@ pub(crate) fn children_are_listed(bed: &Bed) {
     assert_eq!(names, ["a", "b", "c"]);
 }
 
-pub(crate) fn a_node_without_children_lists_none(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn list_of_a_leaf_is_empty(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "value").unwrap();
     assert!(client.list("data/x").unwrap().is_empty());
     client.write("data/x/y", "").unwrap();
@@ -26,16 +26,16 @@ pub(crate) fn a_node_without_children_lists_none(bed: &Bed) {
     assert!(client.list("data/x").unwrap().is_empty());
 }
 
-pub(crate) fn a_list_longer_than_a_message(bed: &Bed) {
+pub(crate) fn list_longer_than_one_message(testbed: &Testbed) {
     // Domain 0 makes them: C xenstored lets no guest have a node with so many names in it.
-    let mut dom0 = bed.client_of(0);
+    let mut dom0 = testbed.client_of(0);
     let name = |n: usize| format!("a-name-of-28-bytes-length-{n:03}");
-    let path = |n: usize| format!("{}/data/many/{}", bed.home(), name(n));
+    let path = |n: usize| format!("{}/data/many/{}", testbed.home(), name(n));
     dom0.pipeline((0..300).map(|n| Request::write(path(n), "").unwrap()))
         .unwrap();
-    let mut client = bed.client();
+    let mut client = testbed.client();
     let listed = client.list("data/many");
-    match (bed.is_oxenstored(), bed.is_guest()) {
+    match (testbed.is_oxenstored(), testbed.is_guest()) {
         (false, _) => {
             let listed = listed.unwrap();
             assert_eq!(listed.len(), 300);

@@ -8,13 +8,13 @@
     reason = "all of this is test code"
 )]
 
-mod bed;
 mod client;
 mod domains;
+mod invalid_requests;
 mod lists;
 mod permissions;
 mod pipelines;
-mod refused;
+mod testbed;
 mod transactions;
 mod values;
 mod watches;
@@ -36,10 +36,10 @@ macro_rules! conformance {
     (@servers $calls:ident $($module:ident { $($body:ident)* })*) => {
         mod embedded {
             mod dom0 { $($(#[test] fn $body() {
-                crate::$module::$body(&crate::bed::Bed::embedded(crate::client::Calls::$calls, 0));
+                crate::$module::$body(&crate::testbed::Testbed::embedded(crate::client::Calls::$calls, 0));
             })*)* }
             mod guest { $($(#[test] fn $body() {
-                crate::$module::$body(&crate::bed::Bed::embedded(crate::client::Calls::$calls, 5));
+                crate::$module::$body(&crate::testbed::Testbed::embedded(crate::client::Calls::$calls, 5));
             })*)* }
         }
         conformance! { @daemon $calls c_xenstored C "needs xenstored" $($module { $($body)* })* }
@@ -52,14 +52,14 @@ macro_rules! conformance {
                 #[test]
                 #[ignore = $needs]
                 fn $body() {
-                    crate::$module::$body(&crate::bed::Bed::daemon(super::DAEMON, crate::client::Calls::$calls, 0));
+                    crate::$module::$body(&crate::testbed::Testbed::daemon(super::DAEMON, crate::client::Calls::$calls, 0));
                 }
             )*)* }
             mod guest { $($(
                 #[test]
                 #[ignore = $needs]
                 fn $body() {
-                    crate::$module::$body(&crate::bed::Bed::daemon(super::DAEMON, crate::client::Calls::$calls, 5));
+                    crate::$module::$body(&crate::testbed::Testbed::daemon(super::DAEMON, crate::client::Calls::$calls, 5));
                 }
             )*)* }
         }
@@ -69,105 +69,105 @@ macro_rules! conformance {
 conformance! {
     {
         values {
-            a_value_reads_back
-            a_value_is_replaced
-            a_value_may_be_empty
-            a_value_may_be_any_bytes
-            a_value_of_2000_bytes_is_taken
-            a_value_may_be_only_so_long
-            missing_parents_are_made
-            mkdir_makes_an_empty_node
-            mkdir_leaves_a_node_as_it_is
-            a_node_is_removed_with_all_below
-            removing_what_is_not_there_is_no_error
-            removing_below_what_is_not_there_is_an_error
-            a_missing_node_is_enoent
-            relative_paths_start_at_the_domains_home
-            every_domain_has_its_path
-            a_value_as_text
-            a_walk_finds_all_below
-            a_walk_of_nothing_is_enoent
-            every_character_of_a_path_is_taken
-            long_paths_are_taken_up_to_the_servers_limit
-            nodes_are_limited_for_guests
+            written_value_is_read_back
+            write_replaces_value
+            empty_value
+            binary_value
+            value_of_2000_bytes
+            value_size_quota
+            write_creates_missing_parents
+            mkdir_creates_an_empty_node
+            mkdir_keeps_an_existing_node
+            remove_deletes_the_subtree
+            remove_of_a_missing_node_succeeds
+            remove_below_a_missing_node_is_enoent
+            missing_node_is_enoent
+            relative_paths_start_at_the_domain_home
+            domain_path_of_any_domain
+            read_text_replaces_invalid_utf8
+            walk_returns_the_subtree
+            walk_of_a_missing_node_is_enoent
+            all_path_characters_are_accepted
+            path_length_limit
+            node_quota
         }
         lists {
-            children_are_listed
-            a_node_without_children_lists_none
-            a_list_longer_than_a_message
+            list_returns_children
+            list_of_a_leaf_is_empty
+            list_longer_than_one_message
         }
         permissions {
-            a_new_node_has_its_parents_permissions
-            permissions_read_back
-            permissions_of_a_missing_node
-            guests_write_only_what_is_theirs
-            guests_do_not_see_what_is_not_theirs
-            a_node_may_be_shared
-            a_node_is_given_away_only_by_domain_0
-            a_guest_cannot_make_again_what_it_removed
+            new_node_inherits_permissions
+            permissions_are_read_back
+            permissions_of_a_missing_node_are_enoent
+            guest_writes_only_its_own_nodes
+            guest_cannot_read_foreign_nodes
+            permissions_grant_access_to_another_domain
+            only_domain_0_may_change_the_owner
+            guest_cannot_recreate_a_removed_toolstack_node
         }
         watches {
-            a_watch_fires_when_it_is_set
-            a_watch_fires_at_and_below_its_path
-            a_watch_does_not_fire_beside_its_path
-            a_watch_fires_on_removal
-            a_watch_on_a_missing_node
-            a_watch_fires_on_permissions
-            an_unchanged_value_fires_too
-            what_changes_nothing_fires_nothing
-            a_watch_fires_on_what_others_do
-            paths_of_events_are_as_the_watch_was_set
-            two_watches_both_fire
-            an_ended_watch_is_silent
+            watch_fires_once_when_registered
+            watch_fires_at_and_below_its_path
+            watch_does_not_fire_beside_its_path
+            watch_fires_on_removal
+            watch_on_a_missing_node
+            watch_fires_on_permission_change
+            watch_fires_on_write_of_the_same_value
+            watch_does_not_fire_without_a_change
+            watch_fires_on_changes_by_other_clients
+            event_path_is_relative_or_absolute_like_the_watch
+            two_watches_on_one_node_both_fire
+            unwatch_stops_events
             events_keep_their_order_behind_replies
-            waiting_for_an_event_ends_in_time
-            guests_are_not_told_of_what_they_may_not_read
-            special_watches_tell_of_domains
-            watches_are_limited_for_guests
+            next_watch_event_times_out
+            guest_gets_no_event_for_an_unreadable_node
+            introduce_and_release_watches
+            watch_quota
         }
         transactions {
-            a_commit_is_there_at_once
-            an_error_abandons_it
-            it_reads_what_it_wrote
-            it_sees_nothing_of_what_others_write
-            a_conflict_starts_it_over
-            it_lists_makes_and_removes
-            its_permissions_are_committed
-            events_come_with_the_commit
-            an_empty_one_is_fine
-            refused_inside_it
-            a_pipeline_within_it
-            transactions_are_limited_for_guests
+            commit_is_visible_immediately
+            error_aborts_the_transaction
+            transaction_reads_its_own_writes
+            transaction_is_isolated_from_other_writes
+            conflict_repeats_the_transaction
+            list_mkdir_and_remove_in_a_transaction
+            permissions_are_committed
+            events_are_sent_at_commit
+            empty_transaction
+            refused_request_in_a_transaction
+            pipeline_in_a_transaction
+            transaction_quota
         }
         pipelines {
-            a_hundred_writes_and_reads_in_order
-            one_refusal_leaves_the_others_alone
-            large_replies_come_back_whole
-            clients_do_not_mix
+            pipeline_replies_keep_their_order
+            refused_request_does_not_affect_the_rest_of_a_pipeline
+            large_replies_are_complete
+            concurrent_clients_get_their_own_replies
         }
-        refused {
+        invalid_requests {
             invalid_paths_are_not_sent
-            payloads_that_are_too_long_are_not_sent
-            a_pipeline_with_one_that_is_too_long_is_not_sent
+            oversized_payload_is_not_sent
+            pipeline_with_an_oversized_payload_is_not_sent
         }
         domains {
-            only_domain_0_may_ask_of_domains
-            features_and_quotas_where_they_are_known
+            domain_requests_are_only_for_domain_0
+            features_and_quotas
         }
     }
     {
         watches {
-            events_that_look_the_same
-            the_same_watch_twice_is_refused
-            ending_no_watch_is_an_error
-            tokens_are_returned_as_they_are
+            duplicate_events
+            duplicate_watch_is_eexist
+            unwatch_without_watch_is_enoent
+            tokens_are_returned_unchanged
         }
-        refused {
+        invalid_requests {
             tokens_with_nul_are_not_sent
-            tokens_that_are_too_long_are_not_sent
+            oversized_token_is_not_sent
         }
         domains {
-            a_reset_ends_watches
+            reset_watches_ends_all_watches
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use xenstore::{Access, DomId, Permission};
 
-use crate::bed::{Bed, GUEST, event_paths, refusal};
+use crate::testbed::{GUEST, Testbed, event_paths, refusal};
 
 fn parse(text: &str) -> Vec<Permission> {
     text.split_whitespace()
@@ -18,42 +18,42 @@ fn show(permissions: &[Permission]) -> String {
         .join(" ")
 }
 
-pub(crate) fn a_new_node_has_its_parents_permissions(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn new_node_inherits_permissions(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "").unwrap();
     client
-        .set_permissions("data/x", &parse(&format!("n{} r7", bed.domain())))
+        .set_permissions("data/x", &parse(&format!("n{} r7", testbed.domain())))
         .unwrap();
     client.write("data/x/a/b", "").unwrap();
     assert_eq!(
         show(&client.permissions("data/x/a/b").unwrap()),
-        format!("n{} r7", bed.domain())
+        format!("n{} r7", testbed.domain())
     );
 }
 
-pub(crate) fn permissions_read_back(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn permissions_are_read_back(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "").unwrap();
     for others in ["n{} r7", "r{}", "b{} n7 w8 b9", "w{} r0"] {
-        let permissions = parse(&others.replace("{}", &bed.domain().to_string()));
+        let permissions = parse(&others.replace("{}", &testbed.domain().to_string()));
         client.set_permissions("data/x", &permissions).unwrap();
         assert_eq!(client.permissions("data/x").unwrap(), permissions);
     }
 }
 
-pub(crate) fn permissions_of_a_missing_node(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn permissions_of_a_missing_node_are_enoent(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.mkdir("data").unwrap();
     let own = [Permission {
-        domain: bed.domain(),
+        domain: testbed.domain(),
         access: Access::None,
     }];
     assert_eq!(refusal(client.permissions("data/x")), "ENOENT");
     assert_eq!(refusal(client.set_permissions("data/x", &own)), "ENOENT");
 }
 
-pub(crate) fn guests_write_only_what_is_theirs(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn guest_writes_only_its_own_nodes(testbed: &Testbed) {
+    let mut client = testbed.client();
     let home = format!("/local/domain/{GUEST}");
     for path in ["new", "name", "memory/target", "vm/below"] {
         let path = format!("{home}/{path}");
@@ -62,7 +62,7 @@ pub(crate) fn guests_write_only_what_is_theirs(bed: &Bed) {
             client.mkdir(format!("{path}/below")),
         ];
         for result in results {
-            if bed.is_guest() {
+            if testbed.is_guest() {
                 assert_eq!(refusal(result), "EACCES", "{path}");
             } else {
                 result.unwrap();
@@ -75,19 +75,19 @@ pub(crate) fn guests_write_only_what_is_theirs(bed: &Bed) {
     }
 }
 
-pub(crate) fn guests_do_not_see_what_is_not_theirs(bed: &Bed) {
-    let mut dom0 = bed.client_of(0);
+pub(crate) fn guest_cannot_read_foreign_nodes(testbed: &Testbed) {
+    let mut dom0 = testbed.client_of(0);
     dom0.write("/secret/node", "secret").unwrap();
     dom0.write(format!("/local/domain/{GUEST}/data/secret"), "secret")
         .unwrap();
     dom0.set_permissions(format!("/local/domain/{GUEST}/data/secret"), &parse("n0"))
         .unwrap();
-    let mut client = bed.client();
+    let mut client = testbed.client();
     for path in [
         "/secret/node".to_owned(),
         format!("/local/domain/{GUEST}/data/secret"),
     ] {
-        if bed.is_guest() {
+        if testbed.is_guest() {
             assert_eq!(refusal(client.read(&path)), "EACCES", "{path}");
             assert_eq!(refusal(client.list(&path)), "EACCES", "{path}");
             assert_eq!(refusal(client.write(&path, "")), "EACCES", "{path}");
@@ -95,19 +95,19 @@ pub(crate) fn guests_do_not_see_what_is_not_theirs(bed: &Bed) {
             assert_eq!(client.read(&path).unwrap(), b"secret");
         }
     }
-    if bed.is_guest() {
+    if testbed.is_guest() {
         // Whether there is anything is none of its business either; oxenstored says so nevertheless.
         assert_eq!(
             refusal(client.read("/secret/nothing")),
-            bed.either("EACCES", "ENOENT")
+            testbed.either("EACCES", "ENOENT")
         );
     }
 }
 
-pub(crate) fn a_node_may_be_shared(bed: &Bed) {
+pub(crate) fn permissions_grant_access_to_another_domain(testbed: &Testbed) {
     // What the guest owns, it may let domain 0 read: domain 0 may anyhow. What domain 0 owns, it may let the guest use.
-    let mut dom0 = bed.client_of(0);
-    let mut guest = bed.client_of(GUEST);
+    let mut dom0 = testbed.client_of(0);
+    let mut guest = testbed.client_of(GUEST);
     dom0.write("/shared", "").unwrap();
     let cases: [(String, bool, bool); 5] = [
         ("n0".into(), false, false),
@@ -128,10 +128,10 @@ pub(crate) fn a_node_may_be_shared(bed: &Bed) {
     }
 }
 
-pub(crate) fn a_node_is_given_away_only_by_domain_0(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn only_domain_0_may_change_the_owner(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "").unwrap();
-    let other: DomId = if bed.is_guest() { 0 } else { GUEST };
+    let other: DomId = if testbed.is_guest() { 0 } else { GUEST };
     let given = client.set_permissions(
         "data/x",
         &[Permission {
@@ -139,12 +139,12 @@ pub(crate) fn a_node_is_given_away_only_by_domain_0(bed: &Bed) {
             access: Access::None,
         }],
     );
-    if bed.is_guest() {
+    if testbed.is_guest() {
         // The protocol's text says EPERM.
-        assert_eq!(refusal(given), bed.either("EPERM", "EACCES"));
+        assert_eq!(refusal(given), testbed.either("EPERM", "EACCES"));
         assert_eq!(
             client.permissions("data/x").unwrap()[0].domain,
-            bed.domain()
+            testbed.domain()
         );
     } else {
         given.unwrap();
@@ -152,21 +152,22 @@ pub(crate) fn a_node_is_given_away_only_by_domain_0(bed: &Bed) {
             show(&client.permissions("data/x").unwrap()),
             format!("n{GUEST}")
         );
-        bed.client_of(GUEST)
-            .write(format!("{}/data/x", bed.home()), "mine")
+        testbed
+            .client_of(GUEST)
+            .write(format!("{}/data/x", testbed.home()), "mine")
             .unwrap();
     }
 }
 
-pub(crate) fn a_guest_cannot_make_again_what_it_removed(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn guest_cannot_recreate_a_removed_toolstack_node(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "").unwrap();
     client.watch("data", "").unwrap();
     event_paths(&mut client);
     let removed = client.remove("data");
     let made = client.write("data/x", "");
     removed.unwrap();
-    if bed.is_guest() {
+    if testbed.is_guest() {
         assert_eq!(refusal(made), "EACCES");
         assert_eq!(event_paths(&mut client), ["data"]);
     } else {

@@ -2,10 +2,10 @@
 
 use xenstore::Request;
 
-use crate::bed::{Bed, refusal};
+use crate::testbed::{Testbed, refusal};
 
-pub(crate) fn a_hundred_writes_and_reads_in_order(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn pipeline_replies_keep_their_order(testbed: &Testbed) {
+    let mut client = testbed.client();
     let path = |n: usize| format!("data/{n}");
     let value = |n: usize| format!("value {n}");
     let writes = client
@@ -25,8 +25,8 @@ pub(crate) fn a_hundred_writes_and_reads_in_order(bed: &Bed) {
     assert_eq!(reads, (0..100).map(value).collect::<Vec<_>>());
 }
 
-pub(crate) fn one_refusal_leaves_the_others_alone(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn refused_request_does_not_affect_the_rest_of_a_pipeline(testbed: &Testbed) {
+    let mut client = testbed.client();
     let replies = client
         .pipeline([
             Request::write("data/x", "1").unwrap(),
@@ -46,8 +46,8 @@ pub(crate) fn one_refusal_leaves_the_others_alone(bed: &Bed) {
     assert_eq!(client.read("data/y").unwrap(), b"2");
 }
 
-pub(crate) fn large_replies_come_back_whole(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn large_replies_are_complete(testbed: &Testbed) {
+    let mut client = testbed.client();
     let value = |n: usize| vec![b'a' + u8::try_from(n % 26).unwrap(); 1900];
     let path = |n: usize| format!("data/{n}");
     for reply in client
@@ -64,10 +64,10 @@ pub(crate) fn large_replies_come_back_whole(bed: &Bed) {
     }
 }
 
-pub(crate) fn clients_do_not_mix(bed: &Bed) {
+pub(crate) fn concurrent_clients_get_their_own_replies(testbed: &Testbed) {
     std::thread::scope(|scope| {
         for id in 0..4 {
-            let mut client = bed.client();
+            let mut client = testbed.client();
             scope.spawn(move || {
                 for round in 0..20 {
                     let path = |n: usize| format!("data/{id}/{n}");

@@ -2,12 +2,12 @@
 
 use xenstore::{Access, Error, ErrorCode, Permission, Request, Result};
 
-use crate::bed::{Bed, event_paths, refusal};
 use crate::client::Client;
+use crate::testbed::{Testbed, event_paths, refusal};
 
-pub(crate) fn a_commit_is_there_at_once(bed: &Bed) {
-    let mut client = bed.client();
-    let mut other = bed.client();
+pub(crate) fn commit_is_visible_immediately(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let mut other = testbed.client();
     client.write("data/x", "before").unwrap();
     let returned = client
         .transaction(|transaction| {
@@ -23,8 +23,8 @@ pub(crate) fn a_commit_is_there_at_once(bed: &Bed) {
     assert_eq!(other.read("data/y").unwrap(), b"new");
 }
 
-pub(crate) fn an_error_abandons_it(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn error_aborts_the_transaction(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "before").unwrap();
     let mut runs = 0;
     let result: Result<()> = client.transaction(|transaction| {
@@ -39,8 +39,8 @@ pub(crate) fn an_error_abandons_it(bed: &Bed) {
     assert_eq!(refusal(client.read("data/y")), "ENOENT");
 }
 
-pub(crate) fn it_reads_what_it_wrote(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn transaction_reads_its_own_writes(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "before").unwrap();
     client
         .transaction(|transaction| {
@@ -54,9 +54,9 @@ pub(crate) fn it_reads_what_it_wrote(bed: &Bed) {
         .unwrap();
 }
 
-pub(crate) fn it_sees_nothing_of_what_others_write(bed: &Bed) {
-    let mut client = bed.client();
-    let mut other = bed.client();
+pub(crate) fn transaction_is_isolated_from_other_writes(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let mut other = testbed.client();
     client.write("data/x", "before").unwrap();
     let mut runs = 0;
     client
@@ -73,9 +73,9 @@ pub(crate) fn it_sees_nothing_of_what_others_write(bed: &Bed) {
     assert_eq!(client.read("data/x").unwrap(), b"meanwhile");
 }
 
-pub(crate) fn a_conflict_starts_it_over(bed: &Bed) {
-    let mut client = bed.client();
-    let mut other = bed.client();
+pub(crate) fn conflict_repeats_the_transaction(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let mut other = testbed.client();
     client.write("data/count", "1").unwrap();
     let mut runs = 0;
     client
@@ -97,8 +97,8 @@ pub(crate) fn a_conflict_starts_it_over(bed: &Bed) {
     );
 }
 
-pub(crate) fn it_lists_makes_and_removes(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn list_mkdir_and_remove_in_a_transaction(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/old/below", "").unwrap();
     client
         .transaction(|transaction| {
@@ -115,10 +115,10 @@ pub(crate) fn it_lists_makes_and_removes(bed: &Bed) {
     assert_eq!(refusal(client.read("data/old")), "ENOENT");
 }
 
-pub(crate) fn its_permissions_are_committed(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn permissions_are_committed(testbed: &Testbed) {
+    let mut client = testbed.client();
     let permissions = [Permission {
-        domain: bed.domain(),
+        domain: testbed.domain(),
         access: Access::Read,
     }];
     client
@@ -132,9 +132,9 @@ pub(crate) fn its_permissions_are_committed(bed: &Bed) {
     assert_eq!(client.permissions("data/x").unwrap(), permissions);
 }
 
-pub(crate) fn events_come_with_the_commit(bed: &Bed) {
-    let mut client = bed.client();
-    let mut watcher = bed.client();
+pub(crate) fn events_are_sent_at_commit(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let mut watcher = testbed.client();
     watcher.watch("data/x", "").unwrap();
     watcher.watch("data/y", "").unwrap();
     event_paths(&mut watcher);
@@ -158,21 +158,21 @@ pub(crate) fn events_come_with_the_commit(bed: &Bed) {
     assert!(event_paths(&mut watcher).is_empty());
 }
 
-pub(crate) fn an_empty_one_is_fine(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn empty_transaction(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.transaction(|_| Ok(())).unwrap();
     client
         .write("data/x", "and the connection as before")
         .unwrap();
 }
 
-pub(crate) fn refused_inside_it(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn refused_request_in_a_transaction(testbed: &Testbed) {
+    let mut client = testbed.client();
     client
         .transaction(|transaction| {
             // What fails inside need not be its end.
             assert_eq!(refusal(transaction.read("data/nothing")), "ENOENT");
-            if bed.is_guest() {
+            if testbed.is_guest() {
                 assert_eq!(refusal(transaction.write("name", "new")), "EACCES");
             }
             assert!(matches!(
@@ -185,9 +185,9 @@ pub(crate) fn refused_inside_it(bed: &Bed) {
     assert_eq!(client.read("data/x").unwrap(), b"value");
 }
 
-pub(crate) fn a_pipeline_within_it(bed: &Bed) {
-    let mut client = bed.client();
-    let mut other = bed.client();
+pub(crate) fn pipeline_in_a_transaction(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let mut other = testbed.client();
     client
         .transaction(|transaction| {
             let writes =
@@ -203,7 +203,7 @@ pub(crate) fn a_pipeline_within_it(bed: &Bed) {
     assert_eq!(other.read("data/7").unwrap(), b"7");
 }
 
-pub(crate) fn transactions_are_limited_for_guests(bed: &Bed) {
+pub(crate) fn transaction_quota(testbed: &Testbed) {
     /// Opens a transaction in a transaction, each by a client of its own; returns how many could be had.
     fn nest(clients: &mut [Client]) -> (usize, Option<ErrorCode>) {
         let Some((client, rest)) = clients.split_first_mut() else {
@@ -215,12 +215,12 @@ pub(crate) fn transactions_are_limited_for_guests(bed: &Bed) {
             |(count, code)| (count + 1, code),
         )
     }
-    let mut clients: Vec<_> = (0..15).map(|_| bed.client()).collect();
+    let mut clients: Vec<_> = (0..15).map(|_| testbed.client()).collect();
     let (count, refused) = nest(&mut clients);
     let refused = refused.as_ref().map(ErrorCode::name);
     // The quota is 10; both servers let one more pass.
-    let expected = if bed.is_guest() {
-        (11, Some(bed.either("ENOSPC", "EQUOTA")))
+    let expected = if testbed.is_guest() {
+        (11, Some(testbed.either("ENOSPC", "EQUOTA")))
     } else {
         (15, None)
     };

@@ -2,36 +2,36 @@
 
 use xenstore::{ErrorCode, Request};
 
-use crate::bed::{Bed, GUEST, refusal};
 use crate::client::Client;
+use crate::testbed::{GUEST, Testbed, refusal};
 
-pub(crate) fn a_value_reads_back(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn written_value_is_read_back(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "hello").unwrap();
     assert_eq!(client.read("data/x").unwrap(), b"hello");
     assert_eq!(
-        bed.client().read("data/x").unwrap(),
+        testbed.client().read("data/x").unwrap(),
         b"hello",
         "for another client too"
     );
 }
 
-pub(crate) fn a_value_is_replaced(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn write_replaces_value(testbed: &Testbed) {
+    let mut client = testbed.client();
     for value in ["long and longer", "short", ""] {
         client.write("data/x", value).unwrap();
         assert_eq!(client.read("data/x").unwrap(), value.as_bytes());
     }
 }
 
-pub(crate) fn a_value_may_be_empty(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn empty_value(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "").unwrap();
     assert_eq!(client.read("data/x").unwrap(), b"");
 }
 
-pub(crate) fn a_value_may_be_any_bytes(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn binary_value(testbed: &Testbed) {
+    let mut client = testbed.client();
     let every: Vec<u8> = (0..=255).collect();
     for value in [
         every.as_slice(),
@@ -45,15 +45,15 @@ pub(crate) fn a_value_may_be_any_bytes(bed: &Bed) {
     }
 }
 
-pub(crate) fn a_value_of_2000_bytes_is_taken(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn value_of_2000_bytes(testbed: &Testbed) {
+    let mut client = testbed.client();
     let value = vec![b'v'; 2000];
     client.write("data/x", &value).unwrap();
     assert_eq!(client.read("data/x").unwrap(), value);
 }
 
-pub(crate) fn a_value_may_be_only_so_long(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn value_size_quota(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "before").unwrap();
     let mut longest = 0;
     let mut refused = None;
@@ -67,7 +67,7 @@ pub(crate) fn a_value_may_be_only_so_long(bed: &Bed) {
         }
     }
     // C xenstored counts what else belongs to the node, and not for domain 0; oxenstored the value alone, for everyone.
-    let expected = match (bed.is_oxenstored(), bed.is_guest()) {
+    let expected = match (testbed.is_oxenstored(), testbed.is_guest()) {
         (true, _) => (2048, Some(ErrorCode::E2BIG)),
         (false, true) => (2015, Some(ErrorCode::ENOSPC)),
         (false, false) => (2100, None),
@@ -77,23 +77,23 @@ pub(crate) fn a_value_may_be_only_so_long(bed: &Bed) {
     assert_eq!(client.read("data/x").unwrap().len(), longest);
 }
 
-pub(crate) fn missing_parents_are_made(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn write_creates_missing_parents(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/a/b/c", "deep").unwrap();
     assert_eq!(client.read("data/a/b/c").unwrap(), b"deep");
     assert_eq!(client.read("data/a/b").unwrap(), b"");
     assert_eq!(client.list("data/a").unwrap(), ["b"]);
 }
 
-pub(crate) fn mkdir_makes_an_empty_node(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn mkdir_creates_an_empty_node(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.mkdir("data/a/b").unwrap();
     assert_eq!(client.read("data/a/b").unwrap(), b"");
     assert_eq!(client.read("data/a").unwrap(), b"");
 }
 
-pub(crate) fn mkdir_leaves_a_node_as_it_is(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn mkdir_keeps_an_existing_node(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "value").unwrap();
     client.write("data/x/y", "below").unwrap();
     client.mkdir("data/x").unwrap();
@@ -101,8 +101,8 @@ pub(crate) fn mkdir_leaves_a_node_as_it_is(bed: &Bed) {
     assert_eq!(client.read("data/x/y").unwrap(), b"below");
 }
 
-pub(crate) fn a_node_is_removed_with_all_below(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn remove_deletes_the_subtree(testbed: &Testbed) {
+    let mut client = testbed.client();
     for path in ["data/a", "data/a/b", "data/a/b/c", "data/a/d", "data/ab"] {
         client.write(path, "value").unwrap();
     }
@@ -116,8 +116,8 @@ pub(crate) fn a_node_is_removed_with_all_below(bed: &Bed) {
     assert!(client.list("data/a").unwrap().is_empty());
 }
 
-pub(crate) fn removing_what_is_not_there_is_no_error(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn remove_of_a_missing_node_succeeds(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.mkdir("data").unwrap();
     client.remove("data/x").unwrap();
     client.write("data/x", "").unwrap();
@@ -125,14 +125,14 @@ pub(crate) fn removing_what_is_not_there_is_no_error(bed: &Bed) {
     client.remove("data/x").unwrap();
 }
 
-pub(crate) fn removing_below_what_is_not_there_is_an_error(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn remove_below_a_missing_node_is_enoent(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.mkdir("data").unwrap();
     assert_eq!(refusal(client.remove("data/x/y")), "ENOENT");
 }
 
-pub(crate) fn a_missing_node_is_enoent(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn missing_node_is_enoent(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.mkdir("data").unwrap();
     for path in ["data/x", "data/x/y"] {
         assert_eq!(refusal(client.read(path)), "ENOENT");
@@ -141,18 +141,18 @@ pub(crate) fn a_missing_node_is_enoent(bed: &Bed) {
     }
 }
 
-pub(crate) fn relative_paths_start_at_the_domains_home(bed: &Bed) {
-    let mut client = bed.client();
-    let absolute = format!("{}/data/x", bed.home());
+pub(crate) fn relative_paths_start_at_the_domain_home(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let absolute = format!("{}/data/x", testbed.home());
     client.write("data/x", "relative").unwrap();
     assert_eq!(client.read(&absolute).unwrap(), b"relative");
     client.write(&absolute, "absolute").unwrap();
     assert_eq!(client.read("data/x").unwrap(), b"absolute");
-    assert_eq!(bed.client_of(0).read(&absolute).unwrap(), b"absolute");
+    assert_eq!(testbed.client_of(0).read(&absolute).unwrap(), b"absolute");
 }
 
-pub(crate) fn every_domain_has_its_path(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn domain_path_of_any_domain(testbed: &Testbed) {
+    let mut client = testbed.client();
     // Whether there is such a domain or not.
     for domain in [0, GUEST, 77] {
         assert_eq!(
@@ -162,8 +162,8 @@ pub(crate) fn every_domain_has_its_path(bed: &Bed) {
     }
 }
 
-pub(crate) fn every_character_of_a_path_is_taken(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn all_path_characters_are_accepted(testbed: &Testbed) {
+    let mut client = testbed.client();
     let name = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@";
     client
         .write(format!("data/{name}/{name}"), "value")
@@ -175,14 +175,14 @@ pub(crate) fn every_character_of_a_path_is_taken(bed: &Bed) {
     );
 }
 
-pub(crate) fn long_paths_are_taken_up_to_the_servers_limit(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn path_length_limit(testbed: &Testbed) {
+    let mut client = testbed.client();
     let path = |len: usize| format!("data/{}", "p".repeat(len - "data/".len()));
     client.write(path(900), "value").unwrap();
     assert_eq!(client.read(path(900)).unwrap(), b"value");
     // oxenstored is set to 1024 bytes of absolute path, C xenstored has the protocol's 2048 of a relative one.
     let too_long = path(1030);
-    if bed.is_oxenstored() {
+    if testbed.is_oxenstored() {
         assert_eq!(refusal(client.write(&too_long, "value")), "EINVAL");
     } else {
         client.write(&too_long, "value").unwrap();
@@ -190,8 +190,8 @@ pub(crate) fn long_paths_are_taken_up_to_the_servers_limit(bed: &Bed) {
     }
 }
 
-pub(crate) fn nodes_are_limited_for_guests(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn node_quota(testbed: &Testbed) {
+    let mut client = testbed.client();
     let write = |client: &mut Client, n: usize| client.write(format!("data/{}/{n}", n / 100), "");
     let mut written = 0;
     let refused = loop {
@@ -200,14 +200,14 @@ pub(crate) fn nodes_are_limited_for_guests(bed: &Bed) {
             Err(error) => break error,
         }
         if written == 1200 {
-            assert!(!bed.is_guest(), "more nodes than the quota");
+            assert!(!testbed.is_guest(), "more nodes than the quota");
             return;
         }
     };
-    assert!(bed.is_guest(), "{refused}");
+    assert!(testbed.is_guest(), "{refused}");
     assert_eq!(
         refused.code().unwrap().name(),
-        bed.either("ENOSPC", "EQUOTA")
+        testbed.either("ENOSPC", "EQUOTA")
     );
     assert!((900..1000).contains(&written), "{written}");
     // Existing nodes can still be written, and one that goes makes room for another.
@@ -216,7 +216,7 @@ pub(crate) fn nodes_are_limited_for_guests(bed: &Bed) {
     client.write("data/0/another", "").unwrap();
     assert_eq!(
         refusal(client.write("data/0/one-more", "")),
-        bed.either("ENOSPC", "EQUOTA")
+        testbed.either("ENOSPC", "EQUOTA")
     );
     let all = (0..10).map(|n| Request::list(format!("data/{n}")).unwrap());
     let lists = client.pipeline(all).unwrap();
@@ -228,16 +228,16 @@ pub(crate) fn nodes_are_limited_for_guests(bed: &Bed) {
     assert_eq!(nodes, written);
 }
 
-pub(crate) fn a_value_as_text(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn read_text_replaces_invalid_utf8(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "text: \u{e4}").unwrap();
     assert_eq!(client.read_text("data/x").unwrap(), "text: \u{e4}");
     client.write("data/x", b"no text: \xff").unwrap();
     assert_eq!(client.read_text("data/x").unwrap(), "no text: \u{fffd}");
 }
 
-pub(crate) fn a_walk_finds_all_below(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn walk_returns_the_subtree(testbed: &Testbed) {
+    let mut client = testbed.client();
     let mut expected = vec![("data/w".to_owned(), Vec::new())];
     for n in 100..250 {
         client
@@ -260,8 +260,8 @@ pub(crate) fn a_walk_finds_all_below(bed: &Bed) {
     assert_eq!(within.len(), expected.len());
 }
 
-pub(crate) fn a_walk_of_nothing_is_enoent(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn walk_of_a_missing_node_is_enoent(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.mkdir("data").unwrap();
     assert_eq!(refusal(client.walk("data/nothing")), "ENOENT");
 }

@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use xenstore::{Access, Permission, Request};
 
-use crate::bed::{Bed, GUEST, event_paths, events, refusal};
+use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
 
-pub(crate) fn a_watch_fires_when_it_is_set(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_fires_once_when_registered(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "").unwrap();
     client.watch("data/x", "token").unwrap();
     assert_eq!(events(&mut client), [("data/x".into(), "token".into())]);
     assert_eq!(events(&mut client), []);
 }
 
-pub(crate) fn a_watch_fires_at_and_below_its_path(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_fires_at_and_below_its_path(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("data/x", "").unwrap();
     event_paths(&mut client);
     client.write("data/x", "1").unwrap();
@@ -28,8 +28,8 @@ pub(crate) fn a_watch_fires_at_and_below_its_path(bed: &Bed) {
     );
 }
 
-pub(crate) fn a_watch_does_not_fire_beside_its_path(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_does_not_fire_beside_its_path(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("data/x", "").unwrap();
     event_paths(&mut client);
     for path in ["data", "data/xy", "data/y", "data/y/x"] {
@@ -38,8 +38,8 @@ pub(crate) fn a_watch_does_not_fire_beside_its_path(bed: &Bed) {
     assert!(event_paths(&mut client).is_empty());
 }
 
-pub(crate) fn a_watch_fires_on_removal(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_fires_on_removal(testbed: &Testbed) {
+    let mut client = testbed.client();
     for path in ["data/a/b/c", "data/a/b/d"] {
         client.write(path, "").unwrap();
     }
@@ -52,8 +52,8 @@ pub(crate) fn a_watch_fires_on_removal(bed: &Bed) {
     assert_eq!(event_paths(&mut client), ["data/a/b"]);
 }
 
-pub(crate) fn a_watch_on_a_missing_node(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_on_a_missing_node(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.mkdir("data").unwrap();
     client.watch("data/a/b", "").unwrap();
     assert_eq!(event_paths(&mut client), ["data/a/b"]);
@@ -66,8 +66,8 @@ pub(crate) fn a_watch_on_a_missing_node(bed: &Bed) {
     );
 }
 
-pub(crate) fn a_watch_fires_on_permissions(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_fires_on_permission_change(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "").unwrap();
     client.watch("data", "").unwrap();
     event_paths(&mut client);
@@ -75,7 +75,7 @@ pub(crate) fn a_watch_fires_on_permissions(bed: &Bed) {
         .set_permissions(
             "data/x",
             &[Permission {
-                domain: bed.domain(),
+                domain: testbed.domain(),
                 access: Access::Read,
             }],
         )
@@ -83,8 +83,8 @@ pub(crate) fn a_watch_fires_on_permissions(bed: &Bed) {
     assert_eq!(event_paths(&mut client), ["data/x"]);
 }
 
-pub(crate) fn an_unchanged_value_fires_too(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_fires_on_write_of_the_same_value(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "same").unwrap();
     client.watch("data/x", "").unwrap();
     event_paths(&mut client);
@@ -92,8 +92,8 @@ pub(crate) fn an_unchanged_value_fires_too(bed: &Bed) {
     assert_eq!(event_paths(&mut client), ["data/x"]);
 }
 
-pub(crate) fn what_changes_nothing_fires_nothing(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_does_not_fire_without_a_change(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "value").unwrap();
     client.watch("data", "").unwrap();
     event_paths(&mut client);
@@ -104,18 +104,19 @@ pub(crate) fn what_changes_nothing_fires_nothing(bed: &Bed) {
     assert!(event_paths(&mut client).is_empty());
 }
 
-pub(crate) fn a_watch_fires_on_what_others_do(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_fires_on_changes_by_other_clients(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("data/x", "").unwrap();
     event_paths(&mut client);
-    bed.client().write("data/x", "same domain").unwrap();
+    testbed.client().write("data/x", "same domain").unwrap();
     assert_eq!(event_paths(&mut client), ["data/x"]);
-    bed.client_of(0)
-        .write(format!("{}/data/x/y", bed.home()), "domain 0")
+    testbed
+        .client_of(0)
+        .write(format!("{}/data/x/y", testbed.home()), "domain 0")
         .unwrap();
     assert_eq!(event_paths(&mut client), ["data/x/y"]);
     // The one that waits is woken.
-    let mut other = bed.client();
+    let mut other = testbed.client();
     let writer = std::thread::spawn(move || other.write("data/x", "later"));
     let event = client
         .next_watch_event(Some(Duration::from_secs(10)))
@@ -125,9 +126,9 @@ pub(crate) fn a_watch_fires_on_what_others_do(bed: &Bed) {
     writer.join().unwrap().unwrap();
 }
 
-pub(crate) fn paths_of_events_are_as_the_watch_was_set(bed: &Bed) {
-    let mut client = bed.client();
-    let absolute = format!("{}/data", bed.home());
+pub(crate) fn event_path_is_relative_or_absolute_like_the_watch(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let absolute = format!("{}/data", testbed.home());
     client.watch("data", "relative").unwrap();
     client.watch(&absolute, "absolute").unwrap();
     events(&mut client);
@@ -147,8 +148,8 @@ pub(crate) fn paths_of_events_are_as_the_watch_was_set(bed: &Bed) {
     );
 }
 
-pub(crate) fn two_watches_both_fire(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn two_watches_on_one_node_both_fire(testbed: &Testbed) {
+    let mut client = testbed.client();
     for (path, token) in [("data/x", "1"), ("data/x", "2"), ("data", "3")] {
         client.watch(path, token).unwrap();
     }
@@ -163,29 +164,32 @@ pub(crate) fn two_watches_both_fire(bed: &Bed) {
     );
 }
 
-pub(crate) fn events_that_look_the_same(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn duplicate_events(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("data/x", "same").unwrap();
     client.watch("data", "same").unwrap();
     events(&mut client);
     client.write("data/x", "").unwrap();
     // C xenstored adds no event to the queue that is in it already.
-    assert_eq!(event_paths(&mut client), vec!["data/x"; bed.either(1, 2)]);
+    assert_eq!(
+        event_paths(&mut client),
+        vec!["data/x"; testbed.either(1, 2)]
+    );
 }
 
-pub(crate) fn the_same_watch_twice_is_refused(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn duplicate_watch_is_eexist(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("data/x", "token").unwrap();
     assert_eq!(refusal(client.watch("data/x", "token")), "EEXIST");
     // For another client it is another watch.
-    bed.client().watch("data/x", "token").unwrap();
+    testbed.client().watch("data/x", "token").unwrap();
     events(&mut client);
     client.write("data/x", "").unwrap();
     assert_eq!(events(&mut client).len(), 1);
 }
 
-pub(crate) fn an_ended_watch_is_silent(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn unwatch_stops_events(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("data/x", "one").unwrap();
     client.watch("data/x", "other").unwrap();
     client.unwatch("data/x", "one").unwrap();
@@ -197,8 +201,8 @@ pub(crate) fn an_ended_watch_is_silent(bed: &Bed) {
     assert_eq!(events(&mut client), [("data/x".into(), "one".into())]);
 }
 
-pub(crate) fn ending_no_watch_is_an_error(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn unwatch_without_watch_is_enoent(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("data/x", "token").unwrap();
     assert_eq!(refusal(client.unwatch("data/x", "another")), "ENOENT");
     assert_eq!(refusal(client.unwatch("data/y", "token")), "ENOENT");
@@ -206,8 +210,8 @@ pub(crate) fn ending_no_watch_is_an_error(bed: &Bed) {
     assert_eq!(refusal(client.unwatch("data/x", "token")), "ENOENT");
 }
 
-pub(crate) fn tokens_are_returned_as_they_are(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn tokens_are_returned_unchanged(testbed: &Testbed) {
+    let mut client = testbed.client();
     let long = "t".repeat(500);
     let tokens = [
         "",
@@ -231,8 +235,8 @@ pub(crate) fn tokens_are_returned_as_they_are(bed: &Bed) {
     }
 }
 
-pub(crate) fn events_keep_their_order_behind_replies(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn events_keep_their_order_behind_replies(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("data", "").unwrap();
     event_paths(&mut client);
     let path = |n: usize| format!("data/{n}");
@@ -252,8 +256,8 @@ pub(crate) fn events_keep_their_order_behind_replies(bed: &Bed) {
     );
 }
 
-pub(crate) fn waiting_for_an_event_ends_in_time(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn next_watch_event_times_out(testbed: &Testbed) {
+    let mut client = testbed.client();
     let start = Instant::now();
     let timeout = Duration::from_millis(30);
     assert_eq!(client.next_watch_event(Some(timeout)).unwrap(), None);
@@ -263,8 +267,8 @@ pub(crate) fn waiting_for_an_event_ends_in_time(bed: &Bed) {
         .unwrap();
 }
 
-pub(crate) fn guests_are_not_told_of_what_they_may_not_read(bed: &Bed) {
-    let mut dom0 = bed.client_of(0);
+pub(crate) fn guest_gets_no_event_for_an_unreadable_node(testbed: &Testbed) {
+    let mut dom0 = testbed.client_of(0);
     let hidden = format!("/local/domain/{GUEST}/data/hidden");
     let below = format!("{hidden}/below");
     dom0.write(&hidden, "").unwrap();
@@ -277,7 +281,7 @@ pub(crate) fn guests_are_not_told_of_what_they_may_not_read(bed: &Bed) {
     )
     .unwrap();
     dom0.write(&below, "").unwrap();
-    let mut client = bed.client();
+    let mut client = testbed.client();
     client
         .watch(format!("/local/domain/{GUEST}/data"), "")
         .unwrap();
@@ -285,7 +289,7 @@ pub(crate) fn guests_are_not_told_of_what_they_may_not_read(bed: &Bed) {
     dom0.write(&below, "changed").unwrap();
     dom0.write(&hidden, "changed").unwrap();
     // It may list `data`, and so know of `data/hidden`, but not of what is in there.
-    let expected = if bed.is_guest() {
+    let expected = if testbed.is_guest() {
         vec![hidden]
     } else {
         vec![below, hidden]
@@ -293,23 +297,27 @@ pub(crate) fn guests_are_not_told_of_what_they_may_not_read(bed: &Bed) {
     assert_eq!(event_paths(&mut client), expected);
 }
 
-pub(crate) fn special_watches_tell_of_domains(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn introduce_and_release_watches(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.watch("@introduceDomain", "in").unwrap();
     client.watch("@releaseDomain", "out").unwrap();
     events(&mut client);
-    bed.pass_by(9);
+    testbed.pass_by(9);
     let told: Vec<_> = events(&mut client)
         .into_iter()
         .map(|(_, token)| token)
         .collect();
     // A guest may set them and is told nothing.
-    let expected: &[&str] = if bed.is_guest() { &[] } else { &["in", "out"] };
+    let expected: &[&str] = if testbed.is_guest() {
+        &[]
+    } else {
+        &["in", "out"]
+    };
     assert_eq!(told, expected);
 }
 
-pub(crate) fn watches_are_limited_for_guests(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn watch_quota(testbed: &Testbed) {
+    let mut client = testbed.client();
     let mut set = 0;
     let refused = loop {
         match client.watch("data/x", &set.to_string()) {
@@ -321,8 +329,8 @@ pub(crate) fn watches_are_limited_for_guests(bed: &Bed) {
         }
     };
     // The quotas are 128 and 100; both let one more pass.
-    let expected = if bed.is_guest() {
-        bed.either((129, Some("E2BIG")), (101, Some("EQUOTA")))
+    let expected = if testbed.is_guest() {
+        testbed.either((129, Some("E2BIG")), (101, Some("EQUOTA")))
     } else {
         (300, None)
     };

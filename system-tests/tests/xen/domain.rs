@@ -18,7 +18,7 @@ use xenstore::Client;
 pub(crate) type Nodes = BTreeMap<String, String>;
 
 /// Everything takes long under emulation.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs `xl`.
 #[track_caller]
@@ -135,7 +135,7 @@ impl Domain {
                             .is_ok_and(|found| found == name.as_bytes())
                 })
             },
-            SOON,
+            TIMEOUT,
         );
     }
 
@@ -168,7 +168,7 @@ impl Domain {
                     .filter_map(|line| line.trim().strip_prefix("status "));
                 answers.nth(self.answers).map(str::to_owned)
             },
-            SOON,
+            TIMEOUT,
         );
         self.answers += 1;
         assert_eq!(
@@ -194,7 +194,7 @@ impl Domain {
 
     #[track_caller]
     pub(crate) fn await_nodes(&mut self, is_right: impl Fn(&Nodes) -> bool) -> Nodes {
-        self.await_nodes_for(SOON, is_right)
+        self.await_nodes_for(TIMEOUT, is_right)
     }
 
     #[track_caller]

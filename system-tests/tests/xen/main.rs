@@ -12,7 +12,7 @@ mod domain;
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
-use domain::{Domain, Nodes, SOON, with_guest, xl};
+use domain::{Domain, Nodes, TIMEOUT, with_guest, xl};
 use system_tests::eventually;
 use xenstore::{Access, Client, Permission};
 
@@ -37,7 +37,7 @@ fn show(nodes: &Nodes) -> String {
 
 #[test]
 #[ignore = "needs domain 0 of Xen"]
-fn all_is_published() {
+fn all_nodes_are_published() {
     with_guest(|domain| {
         let nodes = domain.nodes();
         // The same kernel as domain 0's.
@@ -83,7 +83,7 @@ fn all_is_published() {
 
 #[test]
 #[ignore = "needs domain 0 of Xen"]
-fn addresses_and_vifs_come_and_go() {
+fn address_change_and_vif_hotplug() {
     with_guest(|domain| {
         let before = lasting(domain.nodes());
         domain.run("ip addr add 10.0.0.3/24 dev eth0");
@@ -120,7 +120,7 @@ fn addresses_and_vifs_come_and_go() {
 
 #[test]
 #[ignore = "needs domain 0 of Xen"]
-fn a_restored_guest_is_published_again_within_three_seconds() {
+fn restore_republishes_within_three_seconds() {
     with_guest(|domain| {
         // A slot that is not the first, to see that it is kept.
         domain.run("ip addr add 10.1.0.3/24 dev eth0");
@@ -167,7 +167,7 @@ fn a_restored_guest_is_published_again_within_three_seconds() {
 
 #[test]
 #[ignore = "needs domain 0 of Xen"]
-fn a_checkpoint_causes_no_writes() {
+fn checkpoint_causes_no_write() {
     with_guest(|domain| {
         let before = lasting(domain.nodes());
         let mut watcher = Client::open().unwrap();
@@ -175,7 +175,7 @@ fn a_checkpoint_causes_no_writes() {
             watcher
                 .watch(format!("{}/{node}", domain.home()), node)
                 .unwrap();
-            watcher.next_watch_event(Some(SOON)).unwrap().unwrap();
+            watcher.next_watch_event(Some(TIMEOUT)).unwrap().unwrap();
         }
         let image = domain.file("image");
         xl(&["save", "-c", domain.name(), &image]);
@@ -197,7 +197,7 @@ fn a_checkpoint_causes_no_writes() {
 
 #[test]
 #[ignore = "needs domain 0 of Xen, and may take more than a minute"]
-fn disks_and_memory_change() {
+fn disk_hotplug_and_memory_ballooning() {
     with_guest(|domain| {
         let before = domain.nodes();
         let image = domain.file("disk");
@@ -229,7 +229,7 @@ fn disks_and_memory_change() {
 
 #[test]
 #[ignore = "needs domain 0 of Xen"]
-fn nodes_that_xapi_makes_are_used_and_reboot_and_shutdown_end_the_agent() {
+fn xapi_owned_nodes_reboot_and_shutdown() {
     // A guest of its own: after a checkpoint `xl` no longer reacts to a reboot.
     let mut domain = Domain::start(|dom0, id, home| {
         for node in ["control/feature-balloon", "xenserver/attr"] {
@@ -256,7 +256,7 @@ fn nodes_that_xapi_makes_are_used_and_reboot_and_shutdown_end_the_agent() {
     domain.await_another();
     domain.await_nodes(|nodes| lasting(nodes.clone()) == before);
     xl(&["shutdown", domain.name()]);
-    eventually(|| domain.is_gone(), SOON);
+    eventually(|| domain.is_gone(), TIMEOUT);
     let log = domain.log();
     assert_eq!(log.matches("the agent ended with 0").count(), 2, "{log}");
 }

@@ -169,12 +169,12 @@ fn compare_messages(theirs: &Output, ours: &Output, line: &str) {
     }
 }
 
-pub(crate) fn command_lines_do_the_same(daemon: Daemon) {
+pub(crate) fn command_lines_have_identical_results(daemon: Daemon) {
     let [theirs, ours] = [(); 2].map(|()| Xenstored::start(daemon));
     compare(LINES, (&theirs, theirs.socket()), (&ours, ours.socket()));
 }
 
-pub(crate) fn command_lines_of_a_guest_do_the_same(daemon: Daemon) {
+pub(crate) fn command_lines_in_a_guest_have_identical_results(daemon: Daemon) {
     let [theirs, ours] = [(); 2].map(|()| Xenstored::start(daemon));
     let guests = [&theirs, &ours].map(|store| store.guest(5, Toolstack::Xapi));
     for store in [&theirs, &ours] {
@@ -203,7 +203,7 @@ pub(crate) fn command_lines_of_a_guest_do_the_same(daemon: Daemon) {
     );
 }
 
-pub(crate) fn the_socket_is_found_alike(daemon: Daemon) {
+pub(crate) fn socket_lookup_is_identical(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let directory = store.socket().parent().unwrap();
     for (variable, value, works) in [

@@ -1,4 +1,4 @@
-//! Tests of the bed itself: what the other tests take for granted about it.
+//! Tests of the testbed itself: what the other tests take for granted about it.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,22 +23,22 @@ use system_tests::{
 use xenstore::wire::{Decoder, Kind, Message};
 use xenstore::{Client, ErrorCode, Request, Transport};
 
-const SOON: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Long enough for an event that must not come to have come.
-const MOMENT: Duration = Duration::from_millis(50);
+const SETTLE_TIME: Duration = Duration::from_millis(50);
 
 on_both_daemons! {
-    trees_are_those_of_the_toolstacks
+    toolstack_trees_and_permissions
     clients_of_a_domain_share_its_connection
-    what_a_client_leaves_behind_is_ended
-    a_resumed_domain_has_a_new_tree_and_all_its_watches
-    a_transaction_does_not_survive_a_resume
-    a_checkpoint_changes_nothing
-    requests_wait_while_a_domain_is_resumed
-    more_than_the_ring_holds_goes_through_it
+    disconnect_ends_watches_and_transactions
+    resume_recreates_the_tree_and_registers_watches_again
+    resume_aborts_an_open_transaction
+    checkpoint_changes_nothing
+    requests_are_queued_during_a_resume
+    payload_larger_than_the_ring_is_transferred
     requests_are_counted
-    guests_come_and_go
-    xens_own_tools_are_served
+    guests_are_created_and_destroyed
+    xenstore_utils_work_on_a_domain_socket
 }
 
 fn connect(socket: &Path) -> Client {
@@ -57,13 +57,13 @@ fn code<T: std::fmt::Debug>(result: xenstore::Result<T>) -> ErrorCode {
 #[track_caller]
 fn expect_event(client: &mut Client, token: &str) {
     let event = client
-        .next_watch_event(Some(SOON))
+        .next_watch_event(Some(TIMEOUT))
         .unwrap()
         .expect("an event");
     assert_eq!(event.token, token);
 }
 
-fn trees_are_those_of_the_toolstacks(daemon: Daemon) {
+fn toolstack_trees_and_permissions(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let xapi = store.guest(5, Toolstack::Xapi);
     let libxl = store.guest(6, Toolstack::Libxl);
@@ -127,15 +127,15 @@ fn clients_of_a_domain_share_its_connection(daemon: Daemon) {
     one.unwatch("data/x", "token").unwrap();
     one.write("data/x", "2").unwrap();
     expect_event(&mut other, "token");
-    assert_eq!(one.next_watch_event(Some(MOMENT)).unwrap(), None);
+    assert_eq!(one.next_watch_event(Some(SETTLE_TIME)).unwrap(), None);
 }
 
-fn what_a_client_leaves_behind_is_ended(daemon: Daemon) {
+fn disconnect_ends_watches_and_transactions(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let guest = store.guest(5, Toolstack::Xapi);
     // Ten transactions and a hundred watches are all that a domain may have: whoever comes next finds some free.
     for _ in 0..5 {
-        eventually(|| leave_much_behind(guest.socket()), SOON);
+        eventually(|| leave_much_behind(guest.socket()), TIMEOUT);
     }
 }
 
@@ -170,7 +170,7 @@ fn leave_much_behind(socket: &Path) -> bool {
     all
 }
 
-fn a_resumed_domain_has_a_new_tree_and_all_its_watches(daemon: Daemon) {
+fn resume_recreates_the_tree_and_registers_watches_again(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let mut guest = store.guest(5, Toolstack::Xapi);
     let (mut one, mut other) = (connect(guest.socket()), connect(guest.socket()));
@@ -186,11 +186,11 @@ fn a_resumed_domain_has_a_new_tree_and_all_its_watches(daemon: Daemon) {
 
     guest.resume();
     let tokens: BTreeSet<_> = (0..2)
-        .map(|_| one.next_watch_event(Some(SOON)).unwrap().unwrap().token)
+        .map(|_| one.next_watch_event(Some(TIMEOUT)).unwrap().unwrap().token)
         .collect();
     assert_eq!(tokens, BTreeSet::from(["1".to_owned(), "2".to_owned()]));
     expect_event(&mut other, "3");
-    assert_eq!(one.next_watch_event(Some(MOMENT)).unwrap(), None);
+    assert_eq!(one.next_watch_event(Some(SETTLE_TIME)).unwrap(), None);
     assert_ne!(one.read("unique-domain-id").unwrap(), id);
     assert_eq!(code(one.read("data/x")), ErrorCode::ENOENT);
     // And the watches are as good as before.
@@ -198,7 +198,7 @@ fn a_resumed_domain_has_a_new_tree_and_all_its_watches(daemon: Daemon) {
     expect_event(&mut one, "2");
 }
 
-fn a_transaction_does_not_survive_a_resume(daemon: Daemon) {
+fn resume_aborts_an_open_transaction(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let mut guest = store.guest(5, Toolstack::Xapi);
     let mut client = connect(guest.socket());
@@ -221,7 +221,7 @@ fn a_transaction_does_not_survive_a_resume(daemon: Daemon) {
     }
 }
 
-fn a_checkpoint_changes_nothing(daemon: Daemon) {
+fn checkpoint_changes_nothing(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let mut guest = store.guest(5, Toolstack::Xapi);
     let mut client = connect(guest.socket());
@@ -229,11 +229,11 @@ fn a_checkpoint_changes_nothing(daemon: Daemon) {
     expect_event(&mut client, "token");
     let before = tree(&mut client, &guest.home());
     guest.checkpoint();
-    assert_eq!(client.next_watch_event(Some(MOMENT)).unwrap(), None);
+    assert_eq!(client.next_watch_event(Some(SETTLE_TIME)).unwrap(), None);
     assert_eq!(tree(&mut client, &guest.home()), before);
 }
 
-fn requests_wait_while_a_domain_is_resumed(daemon: Daemon) {
+fn requests_are_queued_during_a_resume(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let mut guest = store.guest(5, Toolstack::Xapi);
     let is_over = AtomicBool::new(false);
@@ -261,7 +261,7 @@ fn requests_wait_while_a_domain_is_resumed(daemon: Daemon) {
     });
 }
 
-fn more_than_the_ring_holds_goes_through_it(daemon: Daemon) {
+fn payload_larger_than_the_ring_is_transferred(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let guest = store.guest(5, Toolstack::Xapi);
     let mut client = connect(guest.socket());
@@ -303,7 +303,7 @@ fn requests_are_counted(daemon: Daemon) {
     );
 }
 
-fn guests_come_and_go(daemon: Daemon) {
+fn guests_are_created_and_destroyed(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let mut dom0 = connect(store.socket());
     dom0.watch("@releaseDomain", "released").unwrap();
@@ -336,7 +336,7 @@ fn guests_come_and_go(daemon: Daemon) {
     }
 }
 
-fn xens_own_tools_are_served(daemon: Daemon) {
+fn xenstore_utils_work_on_a_domain_socket(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let guest = store.guest(5, Toolstack::Xapi);
     let run = |socket: &Path, program: &str, arguments: &[&str]| {
@@ -369,7 +369,7 @@ fn xens_own_tools_are_served(daemon: Daemon) {
 
 #[test]
 #[ignore = "needs root"]
-fn a_network_is_its_owners_alone() {
+fn network_namespace_is_isolated() {
     let (one, other) = (Network::new(), Network::new());
     one.add_interface("eth0");
     one.ip("address add 192.0.2.1/24 dev eth0");
@@ -396,7 +396,7 @@ fn a_network_is_its_owners_alone() {
 }
 
 #[test]
-fn a_fake_root_has_what_a_guest_has() {
+fn fake_root_contains_the_files_of_a_guest() {
     let root = FakeRoot::new();
     let read = |file: &str| fs::read_to_string(root.path().join(file)).unwrap();
     root.add_vif("eth0", 3);

@@ -8,7 +8,7 @@ use crate::network::Network;
 
 /// What stands below `attr/vif`: `<vif> name <name>`, `<vif> mac <mac>`, `<vif> <address>/<prefix>`, and whatever else there
 /// is by its path. Which index an address has is of no matter here.
-pub(crate) fn published(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
+pub(crate) fn published_network(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
     let is_above = |path: &str| {
         let below = format!("{path}/");
         nodes
@@ -43,17 +43,20 @@ fn is_address(nodes: &BTreeMap<String, String>, prefix: &str) -> bool {
 }
 
 /// What should stand there, by `ip -j -d addr`, for VIFs that are known by name.
-pub(crate) fn expected(network: &Network, vifs: &BTreeMap<String, String>) -> BTreeSet<String> {
+pub(crate) fn expected_network(
+    network: &Network,
+    vifs: &BTreeMap<String, String>,
+) -> BTreeSet<String> {
     let links: Value =
         serde_json::from_str(&network.ip("-j -d addr show")).expect("ip prints JSON");
     let links = links.as_array().expect("a list");
-    let mut truth = BTreeSet::new();
+    let mut expected = BTreeSet::new();
     for link in links {
         let Some(vif) = vifs.get(text(link, "ifname")) else {
             continue;
         };
-        truth.insert(format!("{vif} name {}", text(link, "ifname")));
-        truth.insert(format!("{vif} mac {}", text(link, "address")));
+        expected.insert(format!("{vif} name {}", text(link, "ifname")));
+        expected.insert(format!("{vif} mac {}", text(link, "address")));
         let mut prefixes: BTreeMap<&str, u64> = BTreeMap::new();
         for carried in carried(links, link) {
             let addresses = carried["addr_info"].as_array().into_iter().flatten();
@@ -65,13 +68,13 @@ pub(crate) fn expected(network: &Network, vifs: &BTreeMap<String, String>) -> BT
                     .max(*prefix);
             }
         }
-        truth.extend(
+        expected.extend(
             prefixes
                 .iter()
                 .map(|(ip, prefix)| format!("{vif} {ip}/{prefix}")),
         );
     }
-    truth
+    expected
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {

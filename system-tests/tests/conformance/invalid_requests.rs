@@ -3,8 +3,8 @@
 use xenstore::wire::PAYLOAD_MAX;
 use xenstore::{Error, Request};
 
-use crate::bed::{Bed, events, refusal};
 use crate::client::Client;
+use crate::testbed::{Testbed, events, refusal};
 
 #[track_caller]
 fn is_as_before(client: &mut Client) {
@@ -12,8 +12,8 @@ fn is_as_before(client: &mut Client) {
     assert_eq!(client.read("data/after").unwrap(), b"fine");
 }
 
-pub(crate) fn invalid_paths_are_not_sent(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn invalid_paths_are_not_sent(testbed: &Testbed) {
+    let mut client = testbed.client();
     let long = "x".repeat(2049);
     for path in [
         "",
@@ -46,8 +46,8 @@ pub(crate) fn invalid_paths_are_not_sent(bed: &Bed) {
     is_as_before(&mut client);
 }
 
-pub(crate) fn payloads_that_are_too_long_are_not_sent(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn oversized_payload_is_not_sent(testbed: &Testbed) {
+    let mut client = testbed.client();
     // The path and its NUL count.
     let fits = PAYLOAD_MAX - "data/x\0".len();
     let too_long = client.write("data/x", vec![b'v'; fits + 1]);
@@ -58,16 +58,16 @@ pub(crate) fn payloads_that_are_too_long_are_not_sent(bed: &Bed) {
     assert_eq!(events(&mut client), []);
     // The longest that may be sent is for the server to judge, and most of them refuse it.
     let longest = client.write("data/x", vec![b'v'; fits]);
-    if bed.is_guest() || bed.is_oxenstored() {
-        assert_eq!(refusal(longest), bed.either("ENOSPC", "E2BIG"));
+    if testbed.is_guest() || testbed.is_oxenstored() {
+        assert_eq!(refusal(longest), testbed.either("ENOSPC", "E2BIG"));
     } else {
         longest.unwrap();
     }
     is_as_before(&mut client);
 }
 
-pub(crate) fn a_pipeline_with_one_that_is_too_long_is_not_sent(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn pipeline_with_an_oversized_payload_is_not_sent(testbed: &Testbed) {
+    let mut client = testbed.client();
     client.write("data/x", "before").unwrap();
     let requests = [
         Request::write("data/x", "after").unwrap(),
@@ -82,8 +82,8 @@ pub(crate) fn a_pipeline_with_one_that_is_too_long_is_not_sent(bed: &Bed) {
     is_as_before(&mut client);
 }
 
-pub(crate) fn tokens_with_nul_are_not_sent(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn tokens_with_nul_are_not_sent(testbed: &Testbed) {
+    let mut client = testbed.client();
     let result = client.watch("data/x", "to\0ken");
     assert!(
         matches!(result, Err(Error::InvalidRequest { .. })),
@@ -93,8 +93,8 @@ pub(crate) fn tokens_with_nul_are_not_sent(bed: &Bed) {
     is_as_before(&mut client);
 }
 
-pub(crate) fn tokens_that_are_too_long_are_not_sent(bed: &Bed) {
-    let mut client = bed.client();
+pub(crate) fn oversized_token_is_not_sent(testbed: &Testbed) {
+    let mut client = testbed.client();
     let too_long = client.watch("data/x", &"t".repeat(PAYLOAD_MAX));
     assert!(
         matches!(too_long, Err(Error::InvalidRequest { .. })),

@@ -8,23 +8,24 @@
 )]
 
 use rustix::process::Signal;
-use system_tests::{Bed, Collector, Daemon, Profile, Toolstack, on_both_daemons};
+use system_tests::{Collector, Daemon, Profile, Testbed, Toolstack, on_both_daemons};
 use xenstore::{Client, Transport};
 
 on_both_daemons! {
-    what_is_worth_most_is_there_and_the_rest_comes_when_there_is_room
+    node_quota_keeps_essential_nodes_and_publishes_the_rest_later
 }
 
 /// Nodes that are left to the agent, which needs some 60.
 const LEFT: usize = 30;
 
-fn what_is_worth_most_is_there_and_the_rest_comes_when_there_is_room(daemon: Daemon) {
-    let mut bed = Bed::new(daemon, Toolstack::Xapi, Collector::Netlink, &["lan", "wan"]);
+fn node_quota_keeps_essential_nodes_and_publishes_the_rest_later(daemon: Daemon) {
+    let mut testbed = Testbed::new(daemon, Toolstack::Xapi, Collector::Netlink, &["lan", "wan"]);
     for last in 1..10 {
-        bed.network
+        testbed
+            .network
             .ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
     }
-    let mut others = Client::new(Transport::connect(bed.guest.socket()).unwrap());
+    let mut others = Client::new(Transport::connect(testbed.guest.socket()).unwrap());
     // C xenstored stops at some 530 below one node.
     let mut names = (0..2000).map(|number| format!("vm-data/{}/{number}", number / 200));
     let mut filled: Vec<_> = names
@@ -39,8 +40,8 @@ fn what_is_worth_most_is_there_and_the_rest_comes_when_there_is_room(daemon: Dae
     for name in filled.drain(filled.len() - LEFT..) {
         others.remove(name).unwrap();
     }
-    let mut agent = bed.start_as(Profile::Debug);
-    let nodes = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0"));
+    let mut agent = testbed.start_as(Profile::Debug);
+    let nodes = testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0"));
     for node in [
         "attr/PVAddons/MajorVersion",
         "attr/PVAddons/BuildVersion",
@@ -58,7 +59,7 @@ fn what_is_worth_most_is_there_and_the_rest_comes_when_there_is_room(daemon: Dae
         others.remove(name).unwrap();
     }
     agent.signal(Signal::HUP);
-    bed.await_truth();
+    testbed.await_network();
     assert!(agent.is_running());
     let log = agent.stop();
     let lines: Vec<_> = log

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use xenstore::wire::Kind;
 use xenstore::{Client, Transport};
 
-use crate::agent::{Agent, SOON};
+use crate::agent::{Agent, TIMEOUT};
 use crate::build::{Profile, build};
+use crate::expected::{expected_network, published_network};
 use crate::fake_root::FakeRoot;
 use crate::guest::Guest;
 use crate::network::Network;
 use crate::observe::tree;
 use crate::toolstack::Toolstack;
-use crate::truth::{expected, published};
 use crate::xenstored::{Daemon, Xenstored};
 
 /// Long enough for what must not happen to have happened.
-pub const MOMENT: Duration = Duration::from_millis(300);
+pub const SETTLE_TIME: Duration = Duration::from_millis(300);
 
 /// How the agent looks at the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Collector {
 }
 
 /// A guest of a real xenstored with a network, and files.
-pub struct Bed {
+pub struct Testbed {
     /// What the agent takes for the system's files.
     pub root: FakeRoot,
     /// The guest's network.
@@ -49,7 +49,7 @@ pub struct Bed {
     shown: String,
 }
 
-impl Bed {
+impl Testbed {
     /// A guest whose VIFs are `names`, from number 0 on; they are up, and have no address of their own.
     pub fn new(daemon: Daemon, toolstack: Toolstack, collector: Collector, names: &[&str]) -> Self {
         let store = Xenstored::start(daemon);
@@ -63,7 +63,7 @@ impl Bed {
             network.add_interface(name);
             root.add_vif(name, id);
         }
-        Bed {
+        Testbed {
             root,
             network,
             guest,
@@ -107,7 +107,7 @@ impl Bed {
         let agent = Agent::spawn(command, &self.root.join("log"));
         self.await_nodes(|nodes| nodes.contains_key("data/updated"));
         if arguments.is_empty() {
-            self.await_truth();
+            self.await_network();
         }
         agent
     }
@@ -124,7 +124,7 @@ impl Bed {
         &mut self,
         is_right: impl Fn(&BTreeMap<String, String>) -> bool,
     ) -> BTreeMap<String, String> {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             self.show_network();
             let nodes = self.nodes();
@@ -138,18 +138,19 @@ impl Bed {
 
     /// Waits until what is published below `attr/vif` is what `ip` says, no more and no less. Returns all nodes.
     #[track_caller]
-    pub fn await_truth(&mut self) -> BTreeMap<String, String> {
-        let deadline = Instant::now() + SOON;
+    pub fn await_network(&mut self) -> BTreeMap<String, String> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             self.show_network();
-            let (nodes, truth) = (self.nodes(), expected(&self.network, &self.vifs()));
-            if published(&nodes) == truth {
+            let nodes = self.nodes();
+            let published = published_network(&nodes);
+            let expected = expected_network(&self.network, &self.vifs());
+            if published == expected {
                 return nodes;
             }
             assert!(
                 Instant::now() < deadline,
-                "published: {:#?}\nthe truth: {truth:#?}",
-                published(&nodes)
+                "published: {published:#?}\nexpected: {expected:#?}"
             );
             sleep(Duration::from_millis(5));
         }
@@ -182,7 +183,7 @@ impl Bed {
         ];
         let before = self.guest.requests();
         act(self);
-        sleep(MOMENT);
+        sleep(SETTLE_TIME);
         let after = self.guest.requests();
         let count = |kind: Kind| (kind.name().unwrap(), after.of(kind) - before.of(kind));
         let counts: BTreeMap<_, _> = kinds

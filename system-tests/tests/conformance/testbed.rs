@@ -9,7 +9,7 @@ use xenstore::{DomId, Error, Result, Transport};
 use crate::client::{Calls, Client};
 
 /// A store of the body's own, in which it is domain 0 or a guest of xapi.
-pub(crate) struct Bed {
+pub(crate) struct Testbed {
     calls: Calls,
     domain: DomId,
     server: Server,
@@ -23,11 +23,11 @@ enum Server {
 /// The guest there always is; as domain 0, a body has it for company.
 pub(crate) const GUEST: DomId = 5;
 
-impl Bed {
+impl Testbed {
     pub(crate) fn embedded(calls: Calls, domain: DomId) -> Self {
         let mut store = embedded::Store::new();
         store.introduce_guest(GUEST, embedded::Toolstack::Xapi);
-        Bed {
+        Testbed {
             calls,
             domain,
             server: Server::Embedded(embedded::Server::new(store).spawn().unwrap()),
@@ -37,7 +37,7 @@ impl Bed {
     pub(crate) fn daemon(daemon: Daemon, calls: Calls, domain: DomId) -> Self {
         let xenstored = Xenstored::start(daemon);
         let guest = xenstored.guest(GUEST, Toolstack::Xapi);
-        Bed {
+        Testbed {
             calls,
             domain,
             server: Server::Daemon { guest, xenstored },

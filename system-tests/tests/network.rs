@@ -18,53 +18,55 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use system_tests::{
-    Agent, Bed, Collector, Daemon, MOMENT, Network, Profile, Toolstack, with_both_collectors,
+    Agent, Collector, Daemon, Network, Profile, SETTLE_TIME, Testbed, Toolstack,
+    with_both_collectors,
 };
 
 with_both_collectors! {
-    bursts_of_changes_end_in_the_truth
-    an_agent_that_starts_in_the_middle_of_changes_sees_all
-    links_are_renamed_and_moved_and_made_again_in_a_blink
-    a_link_becomes_a_vif_when_it_gets_its_name
-    the_own_address_of_a_point_to_point_link
-    one_own_address_with_two_peers
-    the_first_index_waits_for_an_address_that_others_can_use
-    an_address_with_two_prefixes_is_there_until_the_last_is_gone
-    labels_change_nothing
-    addresses_are_published_once_they_are_usable
-    what_is_down_is_not_published_and_loopback_never
-    a_bridge_over_a_vif
-    changes_of_what_carries_what_are_followed
-    what_containers_have_of_their_own_stays_out
-    stacked_links_can_be_left_out
-    virtual_functions
-    indices_stay_over_a_restart_and_are_used_again
-    the_most_important_address_is_first
-    more_addresses_than_any_fixed_number
-    names_and_hardware_addresses_follow
-    what_the_settings_leave_out
-    temporary_addresses
+    final_state_is_published_after_bursts_of_changes
+    changes_during_startup_are_not_missed
+    links_renamed_moved_to_another_namespace_and_recreated
+    link_becomes_a_vif_when_it_is_renamed
+    point_to_point_link_publishes_its_local_address
+    local_address_with_two_peers
+    slot_0_is_reserved_for_a_routable_address
+    address_with_two_prefixes_stays_until_both_are_removed
+    address_labels_are_ignored
+    tentative_and_duplicate_addresses_are_not_published
+    addresses_of_down_links_and_loopback_are_not_published
+    bridge_over_a_vif
+    changes_of_master_and_macvlan_are_followed
+    container_interfaces_are_not_published
+    network_stacked_links_false_ignores_stacked_links
+    sriov_virtual_functions
+    slots_survive_a_restart_and_are_reused
+    most_useful_address_gets_slot_0
+    hundreds_of_addresses
+    mac_address_change_is_published
+    left_out_interfaces_and_addresses_are_not_published
+    temporary_ipv6_addresses
 }
 
 /// Two VIFs without addresses but their link-local ones.
-fn bed(collector: Collector) -> Bed {
-    Bed::new(Daemon::C, Toolstack::Xapi, collector, &["lan", "wan"])
+fn testbed(collector: Collector) -> Testbed {
+    Testbed::new(Daemon::C, Toolstack::Xapi, collector, &["lan", "wan"])
 }
 
 /// Has `ip` do many things as fast as it can.
 #[track_caller]
-fn batch(bed: &Bed, lines: &str) {
-    bed.root.write("batch", lines);
-    bed.network
-        .ip(&format!("-batch {}", bed.root.join("batch").display()));
+fn batch(testbed: &Testbed, lines: &str) {
+    testbed.root.write("batch", lines);
+    testbed
+        .network
+        .ip(&format!("-batch {}", testbed.root.join("batch").display()));
 }
 
 /// The same for many things of which some may be impossible, so that it is waited for.
-fn storm(bed: &Bed, lines: &str) -> Child {
-    bed.root.write("storm", lines);
-    let mut ip = bed.network.command("ip");
+fn storm(testbed: &Testbed, lines: &str) -> Child {
+    testbed.root.write("storm", lines);
+    let mut ip = testbed.network.command("ip");
     ip.args(["-force", "-batch"])
-        .arg(bed.root.join("storm"))
+        .arg(testbed.root.join("storm"))
         .stderr(Stdio::null());
     ip.spawn().unwrap()
 }
@@ -74,9 +76,9 @@ fn address<'a>(nodes: &'a BTreeMap<String, String>, path: &str) -> Option<&'a st
     nodes.get(path).map(String::as_str)
 }
 
-fn bursts_of_changes_end_in_the_truth(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
+fn final_state_is_published_after_bursts_of_changes(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
     for round in 0..30 {
         let mut lines = String::new();
         for number in 0..1000 {
@@ -92,13 +94,13 @@ fn bursts_of_changes_end_in_the_truth(collector: Collector) {
             }
         }
         lines.push_str("link set lan up\nlink set wan up\n");
-        storm(&bed, &lines).wait().unwrap();
-        bed.await_truth();
+        storm(&testbed, &lines).wait().unwrap();
+        testbed.await_network();
     }
 }
 
-fn an_agent_that_starts_in_the_middle_of_changes_sees_all(collector: Collector) {
-    let mut bed = bed(collector);
+fn changes_during_startup_are_not_missed(collector: Collector) {
+    let mut testbed = testbed(collector);
     let mut lines = String::new();
     for number in 0..2000 {
         let (verb, host) = (["add", "del"][number / 200 % 2], number % 200);
@@ -106,19 +108,19 @@ fn an_agent_that_starts_in_the_middle_of_changes_sees_all(collector: Collector) 
     }
     lines.push_str("addr add 10.4.1.1/24 dev wan\n");
     for _ in 0..30 {
-        let mut changes = storm(&bed, &lines);
-        let agent = bed.start_as(Profile::Debug);
+        let mut changes = storm(&testbed, &lines);
+        let agent = testbed.start_as(Profile::Debug);
         changes.wait().unwrap();
-        bed.await_truth();
+        testbed.await_network();
         agent.stop();
     }
 }
 
 #[test]
 #[ignore = "needs root and xenstored"]
-fn a_buffer_that_overflowed_is_made_up_for() {
-    let mut bed = bed(Collector::Netlink);
-    let agent = bed.start();
+fn netlink_overrun_is_recovered() {
+    let mut testbed = testbed(Collector::Netlink);
+    let agent = testbed.start();
     for round in 0..30 {
         // More than fits into the socket's buffer, and most of it gone again when the agent comes to read.
         agent.signal(Signal::STOP);
@@ -130,17 +132,17 @@ fn a_buffer_that_overflowed_is_made_up_for() {
             }
         }
         writeln!(lines, "addr add 10.100.{round}.1/24 dev wan").unwrap();
-        batch(&bed, &lines);
-        assert!(drops(&bed, &agent) > 0, "its buffer holds all of this");
+        batch(&testbed, &lines);
+        assert!(drops(&testbed, &agent) > 0, "its buffer holds all of this");
         agent.signal(Signal::CONT);
-        bed.await_truth();
+        testbed.await_network();
     }
     assert_eq!(agent.stop(), "");
 }
 
 /// How many messages of the kernel the agent has lost.
-fn drops(bed: &Bed, agent: &Agent) -> u64 {
-    let output = bed
+fn drops(testbed: &Testbed, agent: &Agent) -> u64 {
+    let output = testbed
         .network
         .command("cat")
         .arg("/proc/net/netlink")
@@ -160,165 +162,185 @@ fn drops(bed: &Bed, agent: &Agent) -> u64 {
         .sum()
 }
 
-fn links_are_renamed_and_moved_and_made_again_in_a_blink(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
+fn links_renamed_moved_to_another_namespace_and_recreated(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
     let elsewhere = Network::new();
-    bed.network.ip("addr add 10.0.0.1/24 dev lan");
-    bed.await_truth();
-    bed.root.add_vif("lan7", 0);
+    testbed.network.ip("addr add 10.0.0.1/24 dev lan");
+    testbed.await_network();
+    testbed.root.add_vif("lan7", 0);
     batch(
-        &bed,
+        &testbed,
         "link set lan down\nlink set lan name lan7\nlink set lan7 up\n",
     );
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/name"), Some("lan7"));
+    assert_eq!(
+        address(&testbed.await_network(), "attr/vif/0/name"),
+        Some("lan7")
+    );
     let pid = elsewhere.namespace().split('/').nth(2).unwrap().to_owned();
-    bed.network.ip(&format!("link set lan7 netns {pid}"));
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/name"), None);
+    testbed.network.ip(&format!("link set lan7 netns {pid}"));
+    assert_eq!(address(&testbed.await_network(), "attr/vif/0/name"), None);
     for _ in 0..20 {
         batch(
-            &bed,
+            &testbed,
             "link del wan\nlink add wan type veth peer name wan-peer\nlink set wan-peer up\nlink set wan up\n\
              addr add 10.0.1.1/24 dev wan\nlink del wan\nlink add wan type veth peer name wan-peer\n\
              link set wan up\naddr add 10.0.2.1/24 dev wan\n",
         );
-        let nodes = bed.await_truth();
+        let nodes = testbed.await_network();
         assert_eq!(address(&nodes, "attr/vif/1/ipv4/0"), Some("10.0.2.1"));
     }
     // The same index again, for another link.
-    bed.network
+    testbed
+        .network
         .ip("link add index 77 lan type veth peer name lan-peer7");
-    bed.network.ip("link set lan up");
-    bed.network.ip("addr add 10.0.3.1/24 dev lan");
-    bed.await_truth();
+    testbed.network.ip("link set lan up");
+    testbed.network.ip("addr add 10.0.3.1/24 dev lan");
+    testbed.await_network();
     batch(
-        &bed,
+        &testbed,
         "link del lan\nlink add index 77 other type veth peer name other-peer\nlink set other up\n\
          addr add 10.0.4.1/24 dev other\n",
     );
-    let nodes = bed.await_truth();
+    let nodes = testbed.await_network();
     assert!(
         !nodes.values().any(|value| value == "10.0.4.1"),
         "{nodes:#?}"
     );
 }
 
-fn a_link_becomes_a_vif_when_it_gets_its_name(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
+fn link_becomes_a_vif_when_it_is_renamed(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
     // As udev finds it: its files are known only by its last name.
-    bed.network.add_interface("eth0");
-    bed.network.ip("addr add 10.0.0.1/24 dev eth0");
-    bed.await_truth();
-    bed.root.add_vif("enX2", 2);
+    testbed.network.add_interface("eth0");
+    testbed.network.ip("addr add 10.0.0.1/24 dev eth0");
+    testbed.await_network();
+    testbed.root.add_vif("enX2", 2);
     batch(
-        &bed,
+        &testbed,
         "link set eth0 down\nlink set eth0 name enX2\nlink set enX2 up\n",
     );
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/2/ipv4/0"),
+        address(&testbed.await_network(), "attr/vif/2/ipv4/0"),
         Some("10.0.0.1")
     );
 }
 
-fn the_own_address_of_a_point_to_point_link(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
-    bed.network.ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lan");
+fn point_to_point_link_publishes_its_local_address(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
+    testbed
+        .network
+        .ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lan");
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        address(&testbed.await_network(), "attr/vif/0/ipv4/0"),
         Some("10.0.0.1")
     );
 }
 
-fn one_own_address_with_two_peers(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
-    bed.network.ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lan");
-    bed.network.ip("addr add 10.0.0.1 peer 10.0.0.3/32 dev lan");
+fn local_address_with_two_peers(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
+    testbed
+        .network
+        .ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lan");
+    testbed
+        .network
+        .ip("addr add 10.0.0.1 peer 10.0.0.3/32 dev lan");
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        address(&testbed.await_network(), "attr/vif/0/ipv4/0"),
         Some("10.0.0.1")
     );
-    bed.network.ip("addr del 10.0.0.1 peer 10.0.0.3/32 dev lan");
-    sleep(MOMENT);
+    testbed
+        .network
+        .ip("addr del 10.0.0.1 peer 10.0.0.3/32 dev lan");
+    sleep(SETTLE_TIME);
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        address(&testbed.await_network(), "attr/vif/0/ipv4/0"),
         Some("10.0.0.1")
     );
-    bed.network.ip("addr del 10.0.0.1 peer 10.0.0.2/32 dev lan");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);
+    testbed
+        .network
+        .ip("addr del 10.0.0.1 peer 10.0.0.2/32 dev lan");
+    assert_eq!(address(&testbed.await_network(), "attr/vif/0/ipv4/0"), None);
 }
 
-fn the_first_index_waits_for_an_address_that_others_can_use(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
-    let nodes = bed.await_truth();
+fn slot_0_is_reserved_for_a_routable_address(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
+    let nodes = testbed.await_network();
     assert!(
         address(&nodes, "attr/vif/0/ipv6/1")
             .unwrap()
             .starts_with("fe80::"),
         "{nodes:#?}"
     );
-    bed.network.ip("addr add 2001:db8::1/64 dev lan nodad");
+    testbed.network.ip("addr add 2001:db8::1/64 dev lan nodad");
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/0/ipv6/0"),
+        address(&testbed.await_network(), "attr/vif/0/ipv6/0"),
         Some("2001:db8::1")
     );
 }
 
-fn an_address_with_two_prefixes_is_there_until_the_last_is_gone(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
+fn address_with_two_prefixes_stays_until_both_are_removed(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
     batch(
-        &bed,
+        &testbed,
         "addr add 10.0.0.1/8 dev lan\naddr add 10.0.0.1/24 dev lan\n",
     );
-    let nodes = bed.await_truth();
+    let nodes = testbed.await_network();
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0/prefix"), Some("24"));
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/1"), None);
-    bed.network.ip("addr del 10.0.0.1/24 dev lan");
-    let nodes = bed.await_truth();
+    testbed.network.ip("addr del 10.0.0.1/24 dev lan");
+    let nodes = testbed.await_network();
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0/prefix"), Some("8"));
-    bed.network.ip("addr del 10.0.0.1/8 dev lan");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);
+    testbed.network.ip("addr del 10.0.0.1/8 dev lan");
+    assert_eq!(address(&testbed.await_network(), "attr/vif/0/ipv4/0"), None);
 }
 
-fn labels_change_nothing(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
-    bed.network.ip("addr add 10.0.0.1/24 dev lan label lan:1");
-    bed.network.ip("addr add 10.0.0.2/24 dev lan label lan:2");
+fn address_labels_are_ignored(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
+    testbed
+        .network
+        .ip("addr add 10.0.0.1/24 dev lan label lan:1");
+    testbed
+        .network
+        .ip("addr add 10.0.0.2/24 dev lan label lan:2");
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/0/ipv4/1"),
+        address(&testbed.await_network(), "attr/vif/0/ipv4/1"),
         Some("10.0.0.2")
     );
 }
 
-fn addresses_are_published_once_they_are_usable(collector: Collector) {
-    let mut bed = bed(collector);
+fn tentative_and_duplicate_addresses_are_not_published(collector: Collector) {
+    let mut testbed = testbed(collector);
     let sysctl = "echo 1 > /proc/sys/net/ipv6/conf/all/accept_dad";
     assert!(
-        bed.network
+        testbed
+            .network
             .command("sh")
             .args(["-c", sysctl])
             .status()
             .unwrap()
             .success()
     );
-    let _agent = bed.start();
+    let _agent = testbed.start();
     // The peer has it already.
-    bed.network
+    testbed
+        .network
         .ip("addr add 2001:db8::bad/64 dev lan-peer nodad");
-    bed.network.ip("addr add 2001:db8::bad/64 dev lan");
-    bed.network.ip("addr add 2001:db8::1/64 dev wan");
+    testbed.network.ip("addr add 2001:db8::bad/64 dev lan");
+    testbed.network.ip("addr add 2001:db8::1/64 dev wan");
     let has = |nodes: &BTreeMap<String, String>, ip: &str| nodes.values().any(|value| value == ip);
     loop {
-        let tentative = bed.network.ip("-6 addr show dev wan tentative");
-        let nodes = bed.nodes();
+        let tentative = testbed.network.ip("-6 addr show dev wan tentative");
+        let nodes = testbed.nodes();
         // Looked at in this order, it was not usable yet when the nodes were read, or has become so meanwhile.
-        let is_tentative = bed
+        let is_tentative = testbed
             .network
             .ip("-6 addr show dev wan tentative")
             .contains("2001:db8::1/");
@@ -330,25 +352,28 @@ fn addresses_are_published_once_they_are_usable(collector: Collector) {
             break;
         }
     }
-    let nodes = bed.await_truth();
+    let nodes = testbed.await_network();
     assert!(has(&nodes, "2001:db8::1"), "{nodes:#?}");
     assert!(
-        bed.network.ip("-6 addr show dev lan").contains("dadfailed"),
+        testbed
+            .network
+            .ip("-6 addr show dev lan")
+            .contains("dadfailed"),
         "nobody answered for it"
     );
     assert!(!has(&nodes, "2001:db8::bad"), "{nodes:#?}");
 }
 
-fn what_is_down_is_not_published_and_loopback_never(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
+fn addresses_of_down_links_and_loopback_are_not_published(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
     batch(
-        &bed,
+        &testbed,
         "link set lo up\naddr add 10.9.0.1/32 dev lo\naddr add 10.0.0.1/24 dev lan\nlink set wan down\n",
     );
-    bed.network.ip("addr add 10.0.1.1/24 dev wan");
-    bed.network.ip("addr add 127.0.0.9/8 dev lan");
-    let nodes = bed.await_truth();
+    testbed.network.ip("addr add 10.0.1.1/24 dev wan");
+    testbed.network.ip("addr add 127.0.0.9/8 dev lan");
+    let nodes = testbed.await_network();
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
     assert_eq!(address(&nodes, "attr/vif/1/ipv4/0"), None);
     assert!(
@@ -356,80 +381,86 @@ fn what_is_down_is_not_published_and_loopback_never(collector: Collector) {
             .values()
             .any(|value| value.starts_with("127.") || value == "10.9.0.1")
     );
-    bed.network.ip("link set wan up");
+    testbed.network.ip("link set wan up");
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/1/ipv4/0"),
+        address(&testbed.await_network(), "attr/vif/1/ipv4/0"),
         Some("10.0.1.1")
     );
 }
 
-fn a_bridge_over_a_vif(collector: Collector) {
-    let mut bed = bed(collector);
+fn bridge_over_a_vif(collector: Collector) {
+    let mut testbed = testbed(collector);
     batch(
-        &bed,
+        &testbed,
         "addr add 10.0.0.1/24 dev lan\nlink add br0 type bridge\nlink set lan master br0\nlink set br0 up\n",
     );
-    bed.network.ip("addr add 10.1.0.1/24 dev br0");
-    let _agent = bed.start();
-    let nodes = bed.await_truth();
+    testbed.network.ip("addr add 10.1.0.1/24 dev br0");
+    let _agent = testbed.start();
+    let nodes = testbed.await_network();
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/1"), Some("10.1.0.1"));
     let nodes = {
-        bed.network.ip("addr add 10.1.0.2/24 dev br0");
-        bed.await_truth()
+        testbed.network.ip("addr add 10.1.0.2/24 dev br0");
+        testbed.await_network()
     };
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/2"), Some("10.1.0.2"));
-    bed.network.ip("link set br0 down");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/1"), None);
+    testbed.network.ip("link set br0 down");
+    assert_eq!(address(&testbed.await_network(), "attr/vif/0/ipv4/1"), None);
 }
 
-fn changes_of_what_carries_what_are_followed(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
+fn changes_of_master_and_macvlan_are_followed(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
     batch(
-        &bed,
+        &testbed,
         "link add br0 type bridge\nlink set br0 up\naddr add 10.0.0.1/24 dev br0\n",
     );
-    assert!(!bed.await_truth().values().any(|value| value == "10.0.0.1"));
+    assert!(
+        !testbed
+            .await_network()
+            .values()
+            .any(|value| value == "10.0.0.1")
+    );
     for _ in 0..5 {
-        bed.network.ip("link set lan master br0");
+        testbed.network.ip("link set lan master br0");
         assert_eq!(
-            address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+            address(&testbed.await_network(), "attr/vif/0/ipv4/0"),
             Some("10.0.0.1")
         );
-        bed.network.ip("link set wan master br0");
+        testbed.network.ip("link set wan master br0");
         assert_eq!(
-            address(&bed.await_truth(), "attr/vif/1/ipv4/0"),
+            address(&testbed.await_network(), "attr/vif/1/ipv4/0"),
             Some("10.0.0.1")
         );
-        bed.network.ip("link set lan nomaster");
-        assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);
-        bed.network.ip("link set wan nomaster");
-        assert_eq!(address(&bed.await_truth(), "attr/vif/1/ipv4/0"), None);
+        testbed.network.ip("link set lan nomaster");
+        assert_eq!(address(&testbed.await_network(), "attr/vif/0/ipv4/0"), None);
+        testbed.network.ip("link set wan nomaster");
+        assert_eq!(address(&testbed.await_network(), "attr/vif/1/ipv4/0"), None);
     }
-    bed.network.ip("link set lan master br0");
-    bed.await_truth();
-    bed.network.ip("link del br0");
-    bed.await_truth();
+    testbed.network.ip("link set lan master br0");
+    testbed.await_network();
+    testbed.network.ip("link del br0");
+    testbed.await_network();
     // A macvlan sits on its link for good.
-    bed.network
+    testbed
+        .network
         .ip("link add link lan name mac0 type macvlan mode bridge");
-    bed.network.ip("link set mac0 up");
-    bed.network.ip("addr add 10.5.0.1/24 dev mac0");
+    testbed.network.ip("link set mac0 up");
+    testbed.network.ip("addr add 10.5.0.1/24 dev mac0");
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        address(&testbed.await_network(), "attr/vif/0/ipv4/0"),
         Some("10.5.0.1")
     );
-    bed.network.ip("link del mac0");
-    assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);
+    testbed.network.ip("link del mac0");
+    assert_eq!(address(&testbed.await_network(), "attr/vif/0/ipv4/0"), None);
 }
 
-fn what_containers_have_of_their_own_stays_out(collector: Collector) {
-    let mut bed = bed(collector);
+fn container_interfaces_are_not_published(collector: Collector) {
+    let mut testbed = testbed(collector);
     let container = Network::new();
     let pid = container.namespace().split('/').nth(2).unwrap().to_owned();
     batch(
-        &bed,
+        &testbed,
         &format!(
             "link add docker0 type bridge\nlink set docker0 up\naddr add 172.17.0.1/16 dev docker0\n\
              link add veth1 type veth peer name inside\nlink set veth1 master docker0\nlink set veth1 up\n\
@@ -439,8 +470,8 @@ fn what_containers_have_of_their_own_stays_out(collector: Collector) {
              addr add 172.19.0.1/16 dev veth2\n"
         ),
     );
-    let _agent = bed.start();
-    let nodes = bed.await_truth();
+    let _agent = testbed.start();
+    let nodes = testbed.await_network();
     assert!(
         !nodes.values().any(|value| value.starts_with("172.")),
         "{nodes:#?}"
@@ -448,32 +479,37 @@ fn what_containers_have_of_their_own_stays_out(collector: Collector) {
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
     // The other end of a VIF's namesake in a container has the index of a link here.
     container.ip("link set inside up");
-    bed.network.ip("addr add 172.20.0.1/16 dev inside2");
-    bed.network.ip("link set inside2 up");
-    bed.await_truth();
+    testbed.network.ip("addr add 172.20.0.1/16 dev inside2");
+    testbed.network.ip("link set inside2 up");
+    testbed.await_network();
 }
 
-fn stacked_links_can_be_left_out(collector: Collector) {
-    let mut bed = bed(collector);
+fn network_stacked_links_false_ignores_stacked_links(collector: Collector) {
+    let mut testbed = testbed(collector);
     batch(
-        &bed,
+        &testbed,
         "addr add 10.0.0.1/24 dev lan\nlink add br0 type bridge\nlink set lan master br0\nlink set br0 up\n",
     );
-    bed.network.ip("addr add 10.1.0.1/24 dev br0");
-    let _agent = bed.start_with(&["--network-stacked-links=false"]);
-    let nodes = bed.await_nodes(|nodes| address(nodes, "attr/vif/0/ipv4/0") == Some("10.0.0.1"));
+    testbed.network.ip("addr add 10.1.0.1/24 dev br0");
+    let _agent = testbed.start_with(&["--network-stacked-links=false"]);
+    let nodes =
+        testbed.await_nodes(|nodes| address(nodes, "attr/vif/0/ipv4/0") == Some("10.0.0.1"));
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/1"), None);
 }
 
-fn virtual_functions(collector: Collector) {
-    let mut bed = bed(collector);
-    let home = bed.guest.home();
-    bed.network.add_interface("ens5");
-    bed.network.ip("link set ens5 address 02:00:00:00:00:05");
-    bed.network.ip("addr add 10.0.0.5/24 dev ens5");
-    bed.root
+fn sriov_virtual_functions(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let home = testbed.guest.home();
+    testbed.network.add_interface("ens5");
+    testbed
+        .network
+        .ip("link set ens5 address 02:00:00:00:00:05");
+    testbed.network.ip("addr add 10.0.0.5/24 dev ens5");
+    testbed
+        .root
         .write("sys/class/net/ens5/device/vendor", "0x8086\n");
-    bed.dom0
+    testbed
+        .dom0
         .write(
             format!("{home}/xenserver/device/net-sriov-vf/3/mac"),
             "02:00:00:00:00:05",
@@ -485,8 +521,8 @@ fn virtual_functions(collector: Collector) {
             .get(&format!("{function}/ipv4/0"))
             .is_some_and(|value| value == "10.0.0.5")
     };
-    let agent = bed.start();
-    let mut before = bed.await_nodes(is_there);
+    let agent = testbed.start();
+    let mut before = testbed.await_nodes(is_there);
     assert!(
         !before
             .keys()
@@ -495,72 +531,75 @@ fn virtual_functions(collector: Collector) {
     );
     agent.stop();
     let mut second = None;
-    let requests = bed.requests_during(|bed| {
-        second = Some(bed.start());
+    let requests = testbed.requests_during(|testbed| {
+        second = Some(testbed.start());
     });
     assert!(
         !requests.contains_key("WRITE") && !requests.contains_key("RM"),
         "{requests:?}"
     );
     // The toolstack takes it away, gives it back, and changes its mind on the way.
-    bed.dom0
+    testbed
+        .dom0
         .remove(format!("{home}/xenserver/device/net-sriov-vf/3"))
         .unwrap();
-    bed.await_nodes(|nodes| !nodes.keys().any(|path| path.starts_with(function)));
-    bed.dom0
+    testbed.await_nodes(|nodes| !nodes.keys().any(|path| path.starts_with(function)));
+    testbed
+        .dom0
         .write(
             format!("{home}/xenserver/device/net-sriov-vf/3/mac"),
             "02:00:00:00:00:06",
         )
         .unwrap();
-    bed.dom0
+    testbed
+        .dom0
         .write(
             format!("{home}/xenserver/device/net-sriov-vf/3/mac"),
             "02:00:00:00:00:05",
         )
         .unwrap();
-    bed.await_nodes(is_there);
-    bed.network.ip("link del ens5");
-    let after = bed.await_nodes(|nodes| !nodes.keys().any(|path| path.starts_with(function)));
+    testbed.await_nodes(is_there);
+    testbed.network.ip("link del ens5");
+    let after = testbed.await_nodes(|nodes| !nodes.keys().any(|path| path.starts_with(function)));
     before.retain(|path, _| !path.starts_with("xenserver/attr/net-sriov-vf"));
     assert_eq!(after, before);
 }
 
-fn indices_stay_over_a_restart_and_are_used_again(collector: Collector) {
-    let mut bed = bed(collector);
+fn slots_survive_a_restart_and_are_reused(collector: Collector) {
+    let mut testbed = testbed(collector);
     batch(
-        &bed,
+        &testbed,
         "addr add 10.0.0.1/32 dev lan\naddr add 10.0.0.2/32 dev lan\naddr add 10.0.0.3/32 dev lan\n",
     );
-    let agent = bed.start();
-    bed.network.ip("addr del 10.0.0.1/32 dev lan");
-    let nodes = bed.await_truth();
+    let agent = testbed.start();
+    testbed.network.ip("addr del 10.0.0.1/32 dev lan");
+    let nodes = testbed.await_network();
     assert_eq!(
         [0, 1, 2].map(|slot| address(&nodes, &format!("attr/vif/0/ipv4/{slot}"))),
         [None, Some("10.0.0.2"), Some("10.0.0.3")]
     );
     agent.stop();
-    let _agent = bed.start();
+    let _agent = testbed.start();
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/0/ipv4/2"),
+        address(&testbed.await_network(), "attr/vif/0/ipv4/2"),
         Some("10.0.0.3")
     );
-    bed.network.ip("addr add 10.0.0.4/32 dev lan");
+    testbed.network.ip("addr add 10.0.0.4/32 dev lan");
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/0/ipv4/0"),
+        address(&testbed.await_network(), "attr/vif/0/ipv4/0"),
         Some("10.0.0.4")
     );
 }
 
-fn the_most_important_address_is_first(collector: Collector) {
-    let mut bed = bed(collector);
+fn most_useful_address_gets_slot_0(collector: Collector) {
+    let mut testbed = testbed(collector);
     batch(
-        &bed,
+        &testbed,
         "addr add 10.0.0.1/24 dev lan\naddr add 10.0.0.2/24 dev lan\naddr add 10.1.0.1/24 dev lan\n\
          addr add fd00::1/64 dev lan nodad\naddr add 2001:db8::1/64 dev lan nodad\n",
     );
-    let _agent = bed.start();
-    let nodes = bed.await_truth();
+    let _agent = testbed.start();
+    let nodes = testbed.await_network();
     let v4 = [0, 1, 2].map(|slot| address(&nodes, &format!("attr/vif/0/ipv4/{slot}")).unwrap());
     assert_eq!(v4, ["10.0.0.1", "10.1.0.1", "10.0.0.2"]);
     let v6 = [0, 1, 2].map(|slot| address(&nodes, &format!("attr/vif/0/ipv6/{slot}")).unwrap());
@@ -570,8 +609,8 @@ fn the_most_important_address_is_first(collector: Collector) {
     );
 }
 
-fn more_addresses_than_any_fixed_number(collector: Collector) {
-    let mut bed = bed(collector);
+fn hundreds_of_addresses(collector: Collector) {
+    let mut testbed = testbed(collector);
     let mut lines = String::new();
     for host in 0..140 {
         writeln!(
@@ -580,44 +619,44 @@ fn more_addresses_than_any_fixed_number(collector: Collector) {
         )
         .unwrap();
     }
-    batch(&bed, &lines);
-    let _agent = bed.start();
-    assert!(address(&bed.await_truth(), "attr/vif/0/ipv4/139").is_some());
+    batch(&testbed, &lines);
+    let _agent = testbed.start();
+    assert!(address(&testbed.await_network(), "attr/vif/0/ipv4/139").is_some());
     batch(
-        &bed,
+        &testbed,
         &lines
             .replace("add 10.0", "del 10.0")
             .replace(" nodad", "")
             .replace("add 2001", "del 2001"),
     );
-    bed.await_truth();
+    testbed.await_network();
 }
 
-fn names_and_hardware_addresses_follow(collector: Collector) {
-    let mut bed = bed(collector);
-    let _agent = bed.start();
-    bed.network.ip("link set lan address 00:16:3e:0a:0b:0c");
+fn mac_address_change_is_published(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
+    testbed.network.ip("link set lan address 00:16:3e:0a:0b:0c");
     assert_eq!(
-        address(&bed.await_truth(), "attr/vif/0/mac/0"),
+        address(&testbed.await_network(), "attr/vif/0/mac/0"),
         Some("00:16:3e:0a:0b:0c")
     );
 }
 
-fn what_the_settings_leave_out(collector: Collector) {
-    let mut bed = bed(collector);
+fn left_out_interfaces_and_addresses_are_not_published(collector: Collector) {
+    let mut testbed = testbed(collector);
     batch(
-        &bed,
+        &testbed,
         "addr add 10.0.0.1/24 dev lan\naddr add 10.1.0.1/24 dev lan\naddr add 10.0.0.9/24 dev wan\n",
     );
-    let _agent = bed.start_with(&[
+    let _agent = testbed.start_with(&[
         "--network-leave-out-interfaces",
         "w*",
         "--network-leave-out-addresses",
         "fe80::/10,10.1.0.0/16",
     ]);
-    let nodes = bed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0/prefix"));
-    sleep(MOMENT);
-    assert_eq!(bed.nodes(), nodes);
+    let nodes = testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/0/prefix"));
+    sleep(SETTLE_TIME);
+    assert_eq!(testbed.nodes(), nodes);
     let paths: Vec<_> = nodes
         .keys()
         .filter_map(|path| path.strip_prefix("attr/vif/"))
@@ -637,51 +676,57 @@ fn what_the_settings_leave_out(collector: Collector) {
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
 }
 
-fn temporary_addresses(collector: Collector) {
-    let mut bed = bed(collector);
+fn temporary_ipv6_addresses(collector: Collector) {
+    let mut testbed = testbed(collector);
     let sysctl = "echo 2 > /proc/sys/net/ipv6/conf/lan/use_tempaddr";
     assert!(
-        bed.network
+        testbed
+            .network
             .command("sh")
             .args(["-c", sysctl])
             .status()
             .unwrap()
             .success()
     );
-    bed.network
+    testbed
+        .network
         .ip("addr add 2001:db8::1/64 dev lan nodad mngtmpaddr");
-    while bed.network.ip("-6 addr show dev lan").contains("tentative") {}
-    let temporary = bed.network.ip("-6 addr show dev lan temporary");
+    while testbed
+        .network
+        .ip("-6 addr show dev lan")
+        .contains("tentative")
+    {}
+    let temporary = testbed.network.ip("-6 addr show dev lan temporary");
     let temporary = temporary
         .split_whitespace()
         .find(|word| word.starts_with("2001:"))
         .unwrap();
     let (temporary, _) = temporary.split_once('/').unwrap();
-    let agent = bed.start();
-    let nodes = bed.await_truth();
+    let agent = testbed.start();
+    let nodes = testbed.await_network();
     assert_eq!(address(&nodes, "attr/vif/0/ipv6/0"), Some("2001:db8::1"));
     assert_eq!(address(&nodes, "attr/vif/0/ipv6/1"), Some(temporary));
     agent.stop();
-    let _agent = bed.start_with(&["--network-temporary-addresses=false"]);
-    bed.await_nodes(|nodes| !nodes.values().any(|value| value == temporary));
+    let _agent = testbed.start_with(&["--network-temporary-addresses=false"]);
+    testbed.await_nodes(|nodes| !nodes.values().any(|value| value == temporary));
 }
 
 #[test]
 #[ignore = "needs root and xenstored"]
-fn what_flaps_is_no_burden_and_is_right_in_the_end() {
-    let mut bed = bed(Collector::Netlink);
-    let agent = bed.start();
+fn flapping_address_is_rate_limited() {
+    let mut testbed = testbed(Collector::Netlink);
+    let agent = testbed.start();
     let lines = "addr add 10.0.0.1/24 dev lan\naddr del 10.0.0.1/24 dev lan\n".repeat(50);
     let mut flaps = 0;
-    let requests = bed.requests_during(|bed| {
+    let requests = testbed.requests_during(|testbed| {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(10) {
-            batch(bed, &lines);
+            batch(testbed, &lines);
             flaps += 100;
         }
-        bed.network.ip("addr add 10.0.0.2/24 dev lan");
+        testbed.network.ip("addr add 10.0.0.2/24 dev lan");
         let end = Instant::now();
-        let nodes = bed.await_truth();
+        let nodes = testbed.await_network();
         assert!(
             end.elapsed() < Duration::from_secs(1),
             "right after {:?}",
@@ -701,20 +746,25 @@ fn what_flaps_is_no_burden_and_is_right_in_the_end() {
 
 #[test]
 #[ignore = "needs root and xenstored"]
-fn the_network_can_be_left_alone() {
-    let mut bed = bed(Collector::Netlink);
-    bed.network.ip("addr add 10.0.0.1/24 dev lan");
-    let agent = bed.start_with(&["--network-mode", "off"]);
-    sleep(MOMENT);
-    assert!(!bed.nodes().keys().any(|path| path.starts_with("attr/vif")));
+fn network_mode_off_publishes_no_interface() {
+    let mut testbed = testbed(Collector::Netlink);
+    testbed.network.ip("addr add 10.0.0.1/24 dev lan");
+    let agent = testbed.start_with(&["--network-mode", "off"]);
+    sleep(SETTLE_TIME);
+    assert!(
+        !testbed
+            .nodes()
+            .keys()
+            .any(|path| path.starts_with("attr/vif"))
+    );
     assert_eq!(agent.stop(), "");
 }
 
 #[test]
 #[ignore = "needs root and xenstored"]
-fn without_netlink_it_looks_from_time_to_time_and_says_so_once() {
-    let mut bed = bed(Collector::Netlink);
-    let without_netlink = bed.root.join("without-netlink");
+fn fallback_to_polling_without_netlink() {
+    let mut testbed = testbed(Collector::Netlink);
+    let without_netlink = testbed.root.join("without-netlink");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/shim/without-netlink.c");
     assert!(
         Command::new("cc")
@@ -725,16 +775,16 @@ fn without_netlink_it_looks_from_time_to_time_and_says_so_once() {
             .unwrap()
             .success()
     );
-    let agent = |bed: &Bed, mode: &str| {
-        let whole = bed.command(Profile::Debug);
-        let mut command = bed.network.command(&without_netlink);
+    let agent = |testbed: &Testbed, mode: &str| {
+        let whole = testbed.command(Profile::Debug);
+        let mut command = testbed.network.command(&without_netlink);
         // What comes before the agent itself puts it into its namespace.
         let is_agent = |argument: &&OsStr| argument.to_string_lossy().ends_with("xen-guest-agent");
         command.args(whole.get_args().skip_while(|argument| !is_agent(argument)));
         command.args(["--network-mode", mode, "--network-poll-period", "0.05"]);
-        Agent::spawn(command, &bed.root.join("log"))
+        Agent::spawn(command, &testbed.root.join("log"))
     };
-    let mut refused = agent(&bed, "netlink");
+    let mut refused = agent(&testbed, "netlink");
     assert_eq!(refused.wait().code(), Some(1));
     assert!(
         refused
@@ -743,10 +793,10 @@ fn without_netlink_it_looks_from_time_to_time_and_says_so_once() {
         "{}",
         refused.log()
     );
-    let fallen_back = agent(&bed, "auto");
-    bed.await_truth();
-    bed.network.ip("addr add 10.0.0.1/24 dev lan");
-    bed.await_truth();
+    let fallen_back = agent(&testbed, "auto");
+    testbed.await_network();
+    testbed.network.ip("addr add 10.0.0.1/24 dev lan");
+    testbed.await_network();
     let log = fallen_back.stop();
     assert!(
         log.lines().count() == 1 && log.contains("looking at the network every 0.05 s instead"),
@@ -759,29 +809,29 @@ mod stacked {
     use super::*;
 
     with_both_collectors! {
-        vlans_on_a_vif_and_on_a_bridge
-        a_bond_over_two_vifs
-        a_team_over_two_vifs
-        a_vrf
-        an_ipvlan
-        a_tower
+        vlan_on_a_vif_and_on_a_bridge
+        bond_of_two_vifs
+        team_of_two_vifs
+        vrf_over_a_vif
+        ipvlan_on_a_vif
+        vlan_on_a_bond_in_a_bridge_in_a_vrf
     }
 
-    fn vlans_on_a_vif_and_on_a_bridge(collector: Collector) {
-        let mut bed = bed(collector);
-        let _agent = bed.start();
+    fn vlan_on_a_vif_and_on_a_bridge(collector: Collector) {
+        let mut testbed = testbed(collector);
+        let _agent = testbed.start();
         batch(
-            &bed,
+            &testbed,
             "link add link lan name lan.5 type vlan id 5\nlink set lan.5 up\naddr add 10.5.0.1/24 dev lan.5\n\
              link add br0 type bridge\nlink set br0 up\nlink set wan master br0\n\
              link add link br0 name br0.6 type vlan id 6\nlink set br0.6 up\naddr add 10.6.0.1/24 dev br0.6\n",
         );
-        let nodes = bed.await_truth();
+        let nodes = testbed.await_network();
         assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.5.0.1"));
         assert_eq!(address(&nodes, "attr/vif/1/ipv4/0"), Some("10.6.0.1"));
-        bed.network.ip("link del lan.5");
-        bed.network.ip("link set wan nomaster");
-        let nodes = bed.await_truth();
+        testbed.network.ip("link del lan.5");
+        testbed.network.ip("link set wan nomaster");
+        let nodes = testbed.await_network();
         assert!(
             address(&nodes, "attr/vif/0/ipv4/0").is_none()
                 && address(&nodes, "attr/vif/1/ipv4/0").is_none()
@@ -789,27 +839,27 @@ mod stacked {
     }
 
     fn over_both(collector: Collector, lines: &str, master: &str) {
-        let mut bed = bed(collector);
-        let _agent = bed.start();
-        batch(&bed, lines);
+        let mut testbed = testbed(collector);
+        let _agent = testbed.start();
+        batch(&testbed, lines);
         for port in ["lan", "wan"] {
             let lines = format!(
                 "link set {port} down\nlink set {port} master {master}\nlink set {port} up\n"
             );
-            batch(&bed, &lines);
+            batch(&testbed, &lines);
         }
         batch(
-            &bed,
+            &testbed,
             &format!("link set {master} up\naddr add 10.0.0.1/24 dev {master}\n"),
         );
-        let nodes = bed.await_truth();
+        let nodes = testbed.await_network();
         assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
         assert_eq!(address(&nodes, "attr/vif/1/ipv4/0"), Some("10.0.0.1"));
-        bed.network.ip("link set wan nomaster");
-        assert_eq!(address(&bed.await_truth(), "attr/vif/1/ipv4/0"), None);
+        testbed.network.ip("link set wan nomaster");
+        assert_eq!(address(&testbed.await_network(), "attr/vif/1/ipv4/0"), None);
     }
 
-    fn a_bond_over_two_vifs(collector: Collector) {
+    fn bond_of_two_vifs(collector: Collector) {
         over_both(
             collector,
             "link add bond0 type bond mode active-backup miimon 100\n",
@@ -817,45 +867,45 @@ mod stacked {
         );
     }
 
-    fn a_team_over_two_vifs(collector: Collector) {
+    fn team_of_two_vifs(collector: Collector) {
         over_both(collector, "link add team0 type team\n", "team0");
     }
 
-    fn a_vrf(collector: Collector) {
-        let mut bed = bed(collector);
-        let _agent = bed.start();
+    fn vrf_over_a_vif(collector: Collector) {
+        let mut testbed = testbed(collector);
+        let _agent = testbed.start();
         batch(
-            &bed,
+            &testbed,
             "link add blue type vrf table 10\nlink set blue up\nlink set lan master blue\n\
              addr add 10.0.0.1/24 dev lan\naddr add 127.0.0.1/8 dev blue\naddr add 10.9.0.1/32 dev blue\n",
         );
-        let nodes = bed.await_truth();
+        let nodes = testbed.await_network();
         assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
         assert_eq!(address(&nodes, "attr/vif/0/ipv4/1"), Some("10.9.0.1"));
     }
 
-    fn an_ipvlan(collector: Collector) {
-        let mut bed = bed(collector);
-        let _agent = bed.start();
+    fn ipvlan_on_a_vif(collector: Collector) {
+        let mut testbed = testbed(collector);
+        let _agent = testbed.start();
         let container = Network::new();
         let pid = container.namespace().split('/').nth(2).unwrap().to_owned();
         batch(
-            &bed,
+            &testbed,
             &format!(
                 "link add link lan name ipv0 type ipvlan mode l2\nlink set ipv0 up\naddr add 10.0.0.1/24 dev ipv0\n\
                  link add link lan name ipv1 type ipvlan mode l2\nlink set ipv1 netns {pid}\n"
             ),
         );
         container.ip("addr add 10.0.0.2/24 dev ipv1");
-        let nodes = bed.await_truth();
+        let nodes = testbed.await_network();
         assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
         assert!(!nodes.values().any(|value| value == "10.0.0.2"));
     }
 
-    fn a_tower(collector: Collector) {
-        let mut bed = bed(collector);
+    fn vlan_on_a_bond_in_a_bridge_in_a_vrf(collector: Collector) {
+        let mut testbed = testbed(collector);
         batch(
-            &bed,
+            &testbed,
             "link add bond0 type bond mode active-backup miimon 100\nlink set lan down\nlink set wan down\n\
              link set lan master bond0\nlink set wan master bond0\nlink set lan up\nlink set wan up\nlink set bond0 up\n\
              link add link bond0 name bond0.7 type vlan id 7\nlink set bond0.7 up\n\
@@ -863,8 +913,8 @@ mod stacked {
              link add blue type vrf table 10\nlink set blue up\nlink set br0 master blue\naddr add 10.7.0.1/24 dev br0\n\
              link add link br0 name mac0 type macvlan mode bridge\nlink set mac0 up\naddr add 10.8.0.1/24 dev mac0\n",
         );
-        let _agent = bed.start();
-        let nodes = bed.await_truth();
+        let _agent = testbed.start();
+        let nodes = testbed.await_network();
         for vif in [0, 1] {
             assert_eq!(
                 address(&nodes, &format!("attr/vif/{vif}/ipv4/0")),
@@ -875,7 +925,7 @@ mod stacked {
                 Some("10.8.0.1")
             );
         }
-        bed.network.ip("link set bond0.7 nomaster");
-        assert_eq!(address(&bed.await_truth(), "attr/vif/0/ipv4/0"), None);
+        testbed.network.ip("link set bond0.7 nomaster");
+        assert_eq!(address(&testbed.await_network(), "attr/vif/0/ipv4/0"), None);
     }
 }

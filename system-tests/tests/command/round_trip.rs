@@ -5,16 +5,16 @@ use std::os::unix::ffi::OsStringExt;
 
 use system_tests::{Daemon, Xenstored};
 
-use crate::{Random, Tools, connect};
+use crate::{Rng, Tools, connect};
 
-pub(crate) fn what_one_writes_the_other_reads(daemon: Daemon) {
+pub(crate) fn written_values_are_read_by_the_other_tool(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let socket = store.socket();
     let mut client = connect(socket);
-    let mut random = Random(5);
+    let mut rng = Rng(5);
     for (writer, reader) in Tools::BOTH {
         for round in 0..40 {
-            let value = random.value();
+            let value = rng.value();
             client.write("/x/source", &value).unwrap();
             // As one prints it, the other takes it.
             let mut printed = writer.prints(socket, "xenstore-read", &["/x/source"]);
@@ -61,7 +61,7 @@ pub(crate) fn what_one_writes_the_other_reads(daemon: Daemon) {
     }
 }
 
-pub(crate) fn what_one_removes_or_changes_is_so_for_the_other(daemon: Daemon) {
+pub(crate) fn removal_and_chmod_are_seen_by_the_other_tool(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let socket = store.socket();
     for (one, other) in Tools::BOTH {

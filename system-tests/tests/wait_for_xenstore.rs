@@ -13,7 +13,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use system_tests::{Agent, FakeRoot, Profile, SOON, build, eventually};
+use system_tests::{Agent, FakeRoot, Profile, TIMEOUT, build, eventually};
 use xenstore::embedded::{Server, Store, Toolstack};
 
 /// The agent in a system of its own, without a network.
@@ -35,11 +35,11 @@ fn serve(server: &mut Server, until: impl Fn(&Store) -> bool) {
         server.process();
         until(server.store())
     };
-    eventually(is_done, SOON);
+    eventually(is_done, TIMEOUT);
 }
 
 #[test]
-fn what_is_not_there_yet_is_waited_for_in_a_guest_and_nowhere_else() {
+fn missing_xenstore_is_waited_for_only_in_a_xen_guest() {
     // The option, the environment, and where the socket comes.
     let cases = [
         (None, None, "run/xenstored/socket"),
@@ -53,7 +53,7 @@ fn what_is_not_there_yet_is_waited_for_in_a_guest_and_nowhere_else() {
         let mut server = Server::new(Store::new());
         server.store_mut().introduce_guest(5, Toolstack::Xapi);
         let manager = UnixDatagram::bind(root.join("notify")).unwrap();
-        manager.set_read_timeout(Some(SOON)).unwrap();
+        manager.set_read_timeout(Some(TIMEOUT)).unwrap();
         fs::create_dir(root.join("run")).unwrap();
         let start = || {
             let mut command = command(&root);
@@ -90,7 +90,7 @@ fn what_is_not_there_yet_is_waited_for_in_a_guest_and_nowhere_else() {
 }
 
 #[test]
-fn a_silent_server_costs_nothing_though_nobody_can_be_told() {
+fn unresponsive_server_without_status_file_uses_no_cpu() {
     let roots = [(); 2].map(|()| FakeRoot::new());
     let agents = [true, false].map(|has_file| {
         let root = &roots[usize::from(has_file)];
@@ -110,11 +110,11 @@ fn a_silent_server_costs_nothing_though_nobody_can_be_told() {
     for (agent, _) in &agents {
         eventually(
             || agent.log().contains("cannot tell how the agent is"),
-            SOON,
+            TIMEOUT,
         );
     }
     let status = roots[1].join("run/xen-guest-agent/status");
-    assert!(eventually(|| fs::read_to_string(&status).ok(), SOON).contains("\"publishing\""));
+    assert!(eventually(|| fs::read_to_string(&status).ok(), TIMEOUT).contains("\"publishing\""));
     let used = || {
         // In nanoseconds.
         agents.each_ref().map(|(agent, _)| {
