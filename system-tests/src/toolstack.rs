@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use xenstore::embedded;
 use xenstore::wire::{Decoder, Kind, Message};
 
 /// Whose tree a domain has.
@@ -16,33 +17,6 @@ pub enum Toolstack {
     /// A home with `domid` and nothing that the guest may write.
     None,
 }
-
-/// Nodes that are the guest's own, empty to begin with.
-const XAPI_OWN: &[&str] = &[
-    "device",
-    "feature",
-    "error",
-    "drivers",
-    "control",
-    "attr",
-    "xenserver/attr",
-    "data",
-    "messages",
-    "vm-data",
-    "rrd",
-];
-const LIBXL_OWN: &[&str] = &[
-    "data",
-    "drivers",
-    "feature",
-    "attr",
-    "error",
-    "control/shutdown",
-    "control/sysrq",
-    "control/feature-poweroff",
-    "control/feature-reboot",
-    "control/feature-suspend",
-];
 
 /// Stands for the virtual machine, of which a domain is one run.
 const VM: &str = "/vm/6d2ff1ee-2c0b-4a2c-9e3b-3d8c46d3a5c7";
@@ -57,20 +31,18 @@ impl Toolstack {
         dom0.set_permissions(&home, &readable);
         // Whatever domain 0 makes from here on has its parent's permissions.
         dom0.write(&format!("{home}/domid"), &domid.to_string());
-        if self == Toolstack::None {
-            return;
-        }
+        let guest_owned = match self {
+            Toolstack::Xapi => embedded::Toolstack::Xapi.guest_owned_nodes(),
+            Toolstack::Libxl => embedded::Toolstack::Libxl.guest_owned_nodes(),
+            Toolstack::None => return,
+        };
         dom0.write(&format!("{home}/name"), &format!("guest-{domid}"));
         dom0.write(&format!("{home}/vm"), VM);
         dom0.write(&format!("{home}/memory/target"), "262144");
         if self == Toolstack::Xapi {
             dom0.write(&format!("{home}/unique-domain-id"), &unique_domain_id());
         }
-        for node in if self == Toolstack::Xapi {
-            XAPI_OWN
-        } else {
-            LIBXL_OWN
-        } {
+        for node in guest_owned {
             dom0.write(&format!("{home}/{node}"), "");
             dom0.set_permissions(&format!("{home}/{node}"), &own);
         }

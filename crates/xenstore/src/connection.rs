@@ -326,7 +326,7 @@ impl Connection {
     fn note_transaction(&mut self, request: &Request, reply: Option<&[u8]>) -> Result<()> {
         match (request.kind, reply) {
             (Kind::TRANSACTION_START, Some(payload)) => {
-                self.transactions.push(parse_transaction(payload)?)
+                self.transactions.push(parse_transaction(payload)?);
             }
             (Kind::RESET_WATCHES, Some(_)) => self.transactions.clear(),
             (Kind::TRANSACTION_END, _) => self

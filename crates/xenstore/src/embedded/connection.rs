@@ -1,15 +1,15 @@
-//! Connections, and what waits for them to take it.
+//! A connection: its watches, its transactions, and its queued output.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::transaction::Transaction;
-use super::watches::Watch;
+use super::watch::Watch;
 use crate::permission::DomId;
 #[cfg(test)]
 use crate::wire::Kind;
 use crate::wire::{HEADER_LEN, Message};
 
-/// Names a connection of a [`Store`](super::Store), and is never given twice.
+/// Identifies a connection of a [`Store`](super::Store). No number is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub(super) u64);
 
@@ -20,8 +20,8 @@ pub(super) struct Connection {
     pub(super) transactions: BTreeMap<u32, Transaction>,
     pub(super) last_transaction: u32,
     output: VecDeque<Message>,
-    output_bytes: usize,
-    /// Replies that a fault keeps from becoming output.
+    output_len: usize,
+    /// Replies that the fault `hold_replies` keeps out of the output.
     #[cfg(feature = "faults")]
     pub(super) held: Vec<Message>,
 }
@@ -35,22 +35,22 @@ impl Connection {
     }
 
     pub(super) fn push(&mut self, message: Message) {
-        self.output_bytes += HEADER_LEN + message.payload.len();
+        self.output_len += HEADER_LEN + message.payload.len();
         self.output.push_back(message);
     }
 
     pub(super) fn take(&mut self) -> Option<Message> {
         let message = self.output.pop_front()?;
-        self.output_bytes -= HEADER_LEN + message.payload.len();
+        self.output_len -= HEADER_LEN + message.payload.len();
         Some(message)
     }
 
-    /// Bytes that wait to be taken, or none where nothing does.
+    /// Returns the length of the queued output in bytes, or `None` if the queue is empty.
     pub(super) fn output_len(&self) -> Option<usize> {
         if self.output.is_empty() {
             None
         } else {
-            Some(self.output_bytes)
+            Some(self.output_len)
         }
     }
 
@@ -58,7 +58,7 @@ impl Connection {
         self.output.iter()
     }
 
-    /// The one reply that waits, taken from among the events.
+    /// Takes the only queued reply from among the queued events.
     #[cfg(test)]
     pub(super) fn take_reply(&mut self) -> Message {
         let reply = self
@@ -68,7 +68,7 @@ impl Connection {
         let reply = reply
             .and_then(|index| self.output.remove(index))
             .expect("a reply");
-        self.output_bytes -= HEADER_LEN + reply.payload.len();
+        self.output_len -= HEADER_LEN + reply.payload.len();
         reply
     }
 

@@ -1,9 +1,9 @@
-//! Requests about domains, most of them for domain 0 only.
+//! Requests about domains. Most of them are allowed only to domain 0.
 
-use super::asker::Asker;
-use super::domains::home;
+use super::arguments::{Arguments, domain, leading_number, number, text};
+use super::caller::Caller;
+use super::domain::home;
 use super::quotas;
-use super::requests::{Arguments, leading_number, text};
 use super::store::Store;
 use crate::error::ErrorCode;
 use crate::permission::DomId;
@@ -11,21 +11,21 @@ use crate::wire::Kind;
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
-/// The features that `GET_FEATURE` knows: C xenstored's, less what only newer versions have. The one bit says that the
-/// server tells errors in the page it shares with a guest.
+/// Features that `GET_FEATURE` offers: those of C xenstored before 4.22. The only bit stands for error reports in the page
+/// that the server shares with a guest.
 const FEATURES: u32 = 2;
 
-/// The number by which a domain may mean itself (`DOMID_SELF`).
+/// Number that stands for the requesting domain itself (`DOMID_SELF`).
 const DOMID_SELF: DomId = 0x7ff0;
 
 impl Store {
-    pub(super) fn about_domains(
+    pub(super) fn domain_request(
         &mut self,
-        asker: &Asker,
+        caller: &Caller,
         kind: Kind,
         arguments: &Arguments<'_>,
     ) -> Result<Vec<u8>> {
-        let done = |()| b"OK\0".to_vec();
+        let ok = || text("OK");
         match kind {
             Kind::GET_DOMAIN_PATH => Ok(text(home(domain(arguments.only()?)?))),
             Kind::IS_DOMAIN_INTRODUCED => {
@@ -41,21 +41,21 @@ impl Store {
                         if number != 0 && leading_number(port).is_some_and(|port| port > 0) => {}
                     _ => return Err(ErrorCode::EINVAL),
                 }
-                // A domain that is introduced again was resumed, and its kernel sets its watches anew.
+                // Introducing a known domain again means that it was resumed, and its kernel sets its watches again.
                 if self.is_introduced(number) {
                     self.resume(number);
                 } else {
                     self.introduce(number);
                 }
-                Ok(done(()))
+                Ok(ok())
             }
             Kind::RELEASE => {
                 let domain = self.guest(arguments.only()?)?;
                 self.release(domain);
-                Ok(done(()))
+                Ok(ok())
             }
-            // It concerns only what a server knows of a domain's having shut down, and this one knows nothing of that.
-            Kind::RESUME => self.guest(arguments.only()?).map(|_| done(())),
+            // This affects only whether a server knows that a domain has shut down, which this server never does.
+            Kind::RESUME => self.guest(arguments.only()?).map(|_| ok()),
             Kind::SET_TARGET => {
                 let (of, rest) = arguments.first_and_rest()?;
                 let (of, target) = (domain(of)?, domain(rest.first().ok_or(ErrorCode::EINVAL)?)?);
@@ -63,10 +63,10 @@ impl Store {
                     return Err(ErrorCode::ENOENT);
                 }
                 self.domains.entry(of).or_default().target = Some(target);
-                Ok(done(()))
+                Ok(ok())
             }
             Kind::GET_FEATURE => match arguments.optional() {
-                [] => Ok(text(self.features(asker.domain))),
+                [] => Ok(text(self.features(caller.domain))),
                 [of] => Ok(text(self.features(domain(of)?))),
                 _ => Err(ErrorCode::EINVAL),
             },
@@ -80,7 +80,7 @@ impl Store {
                     return Err(ErrorCode::EINVAL);
                 }
                 self.domains.entry(of).or_default().features = Some(features);
-                Ok(done(()))
+                Ok(ok())
             }
             Kind::GET_QUOTA => match arguments.optional() {
                 [] => Ok(text(quotas::NAMES.join(" "))),
@@ -116,13 +116,13 @@ impl Store {
                     _ => return Err(ErrorCode::EINVAL),
                 };
                 *quotas.by_name(name).ok_or(ErrorCode::EINVAL)? = number(value)? as usize;
-                Ok(done(()))
+                Ok(ok())
             }
             _ => Err(ErrorCode::ENOSYS),
         }
     }
 
-    /// The number of an introduced domain that is not domain 0.
+    /// Parses the number of an introduced domain other than domain 0.
     fn guest(&self, number: &[u8]) -> Result<DomId> {
         match domain(number)? {
             0 => Err(ErrorCode::EINVAL),
@@ -134,18 +134,7 @@ impl Store {
     fn features(&self, domain: DomId) -> u32 {
         self.domains
             .get(&domain)
-            .and_then(|known| known.features)
+            .and_then(|state| state.features)
             .unwrap_or(FEATURES)
     }
-}
-
-fn number(text: &[u8]) -> Result<u32> {
-    std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or(ErrorCode::EINVAL)
-}
-
-fn domain(text: &[u8]) -> Result<DomId> {
-    number(text)?.try_into().map_err(|_| ErrorCode::EINVAL)
 }

@@ -1,50 +1,50 @@
-//! Misbehaviour that a test asks for.
+//! Faults that a test can inject.
 
 use crate::error::ErrorCode;
 use crate::path::Path;
 use crate::permission::DomId;
 use crate::wire::{Kind, Message, strings};
 
-/// What goes wrong in a [`Store`](super::Store). Nothing does at first; each field may be set and cleared at any time.
+/// Faults of a [`Store`](super::Store). By default there are none; each field may be set and cleared at any time.
 #[derive(Clone, Debug, Default)]
 #[allow(
     clippy::struct_excessive_bools,
-    reason = "each is a fault of its own, and any may go with any"
+    reason = "each is an independent fault"
 )]
 pub struct Faults {
-    /// Requests that are refused. The first that fits counts.
+    /// Requests to refuse. The first matching entry decides the error code.
     pub refuse: Vec<Refusal>,
-    /// How many of the next commits meet a conflict (EAGAIN).
+    /// Number of coming commits that fail with a conflict (`EAGAIN`).
     pub conflicts: usize,
-    /// A domain, and how many of its requests are still served until one makes the server drop the connection without
-    /// an answer: 0 drops at the next. Happens once.
+    /// A domain, and the number of its requests that are still served. The next one makes the server drop the connection
+    /// without a reply, and clears the fault.
     pub drop_after: Option<(DomId, usize)>,
-    /// Whether the node quota of every domain but domain 0 is full.
+    /// Whether the node quota of every domain but domain 0 counts as full.
     pub nodes_full: bool,
-    /// Whether replies are held back. Requests are served and events sent, but replies come only after this is cleared.
+    /// Whether replies are held back. Requests are served and events are sent; the replies follow once this is cleared.
     pub hold_replies: bool,
-    /// Whether changes fire no watch, as when xenstored drops an event that equals one not yet taken.
+    /// Whether changes fire no watches, as if xenstored dropped each event because an equal one is still queued.
     pub drop_events: bool,
-    /// Whether replies to WATCH and UNWATCH have the request id 0, as those that a Linux kernel makes.
+    /// Whether replies to `WATCH` and `UNWATCH` have request id 0, like those from a Linux kernel.
     pub watch_replies_without_id: bool,
 }
 
-/// Requests that are refused; see [`Faults::refuse`].
+/// Requests to refuse; see [`Faults::refuse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The domain that asks.
+    /// The domain that sends the request.
     pub domain: DomId,
-    /// The kind of request, or none for every kind.
+    /// The kind of request, or `None` for every kind.
     pub kind: Option<Kind>,
-    /// Requests about this node or those below it are refused. Relative to the domain's home or absolute: as it stands
-    /// in the requests.
+    /// The node; requests about nodes below it are refused too. It matches requests that use the same form, relative or
+    /// absolute.
     pub path: Path,
-    /// The answer.
+    /// The error code of the reply.
     pub code: ErrorCode,
 }
 
 impl Faults {
-    /// Whether the server drops the connection at this request.
+    /// Whether this request makes the server drop the connection.
     pub(super) fn drops(&mut self, domain: DomId) -> bool {
         match &mut self.drop_after {
             Some((of, 0)) if *of == domain => {
@@ -59,24 +59,25 @@ impl Faults {
         }
     }
 
-    /// What the request is answered in place of its being performed.
+    /// Returns the error code for a request that is to be refused.
     pub(super) fn refuses(&self, domain: DomId, request: &Message) -> Option<ErrorCode> {
         let path = strings(&request.payload)
             .next()
             .and_then(|path| std::str::from_utf8(path).ok())?;
         let path = Path::new(path).ok()?;
-        let fits = |refusal: &&Refusal| {
+
+        let matches = |refusal: &&Refusal| {
             refusal.domain == domain
                 && refusal.kind.is_none_or(|kind| kind == request.kind)
                 && path.is_at_or_below(&refusal.path)
         };
         self.refuse
             .iter()
-            .find(fits)
+            .find(matches)
             .map(|refusal| refusal.code.clone())
     }
 
-    /// Whether this commit meets a conflict.
+    /// Whether this commit is to fail with a conflict.
     pub(super) fn conflicts(&mut self) -> bool {
         let conflicts = self.conflicts > 0;
         self.conflicts = self.conflicts.saturating_sub(1);

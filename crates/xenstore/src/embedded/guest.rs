@@ -1,22 +1,36 @@
-//! Trees of guests, as toolstacks make them.
+//! Guest trees as toolstacks create them.
 
-use super::domains::home;
+use super::domain::home;
 use super::store::Store;
 use crate::permission::{Access, DomId, Permission};
 
-/// Who built a guest, which decides what of its home the guest may write.
+/// Toolstack that built a guest, which decides the nodes that the guest may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolstack {
     /// xapi with xenopsd, as in XCP-ng and XenServer.
     Xapi,
-    /// libxl, as the `xl` command uses it.
+    /// libxl, as used by the `xl` command.
     Libxl,
 }
 
-/// What the guest owns under each toolstack; all else of its home is domain 0's, for the guest to read.
-const XAPI_OWNED: [&str; 14] = [
+impl Toolstack {
+    /// Returns the nodes that the toolstack creates for a new guest to own, relative to the guest's home.
+    ///
+    /// All other nodes in the home belong to domain 0, and the guest may only read them.
+    pub fn guest_owned_nodes(self) -> &'static [&'static str] {
+        match self {
+            Toolstack::Xapi => &XAPI_OWNED,
+            Toolstack::Libxl => &LIBXL_OWNED,
+        }
+    }
+}
+
+/// Source: xapi-project/xen-api, `ocaml/xenopsd/xc/domain.ml`, function `make`, the directories created with `rwperm`.
+/// Releases before 2023 do not create `device/9pfs`.
+const XAPI_OWNED: [&str; 15] = [
     "device",
     "device/vbd",
+    "device/9pfs",
     "device/vif",
     "feature",
     "error",
@@ -30,13 +44,17 @@ const XAPI_OWNED: [&str; 14] = [
     "hvmloader",
     "rrd",
 ];
+
+/// Source: xen-project/xen, `tools/libs/light/libxl_create.c`, function `libxl__domain_make`, the nodes created with
+/// `rwperm` for every guest. An HVM guest also owns `control/feature-s3`, `control/feature-s4` and
+/// `hvmloader/generation-id-address`.
 const LIBXL_OWNED: [&str; 11] = [
-    "device/suspend/event-channel",
     "control/shutdown",
     "control/feature-poweroff",
     "control/feature-reboot",
     "control/feature-suspend",
     "control/sysrq",
+    "device/suspend/event-channel",
     "data",
     "drivers",
     "feature",
@@ -45,17 +63,18 @@ const LIBXL_OWNED: [&str; 11] = [
 ];
 
 impl Store {
-    /// Makes the tree of a new guest as its toolstack does, in place of what may be there, and introduces the domain.
+    /// Creates the tree of a new guest as its toolstack does, and introduces the domain. Replaces an existing tree.
     ///
-    /// The guest is called `guest-<domain>` and has 1 GiB of memory; its devices are the caller's matter. Under xapi it
-    /// gets a `unique-domain-id` that no domain of this store had before.
+    /// The guest has the name `guest-<domain>`, 1 GiB of memory and no devices. Under xapi it also gets a
+    /// `unique-domain-id` that no domain of this store had before.
     pub fn introduce_guest(&mut self, domain: DomId, toolstack: Toolstack) {
         let uuid = format!("00000000-0000-4000-8000-{domain:012x}");
         let (home, vm) = (home(domain), format!("/vm/{uuid}"));
         for old in [&home, &vm] {
-            // Where there is none there may be no parent either, which is an error and well.
+            // The call fails if not even the parent exists, which is as good.
             let _ = self.remove(old);
         }
+
         let of = |domain, access| Permission { domain, access };
         let to_read = [of(0, Access::None), of(domain, Access::Read)];
         let to_write = [of(domain, Access::None)];
@@ -65,6 +84,7 @@ impl Store {
             self.set(path, value);
             self.allow(path, &to_read);
         }
+
         self.set(&format!("{vm}/uuid"), &uuid);
         self.set(&format!("{vm}/name"), &name);
         let number = domain.to_string();
@@ -81,15 +101,13 @@ impl Store {
         for (below, value) in facts {
             self.set(&format!("{home}/{below}"), value);
         }
-        let owned: &[&str] = match toolstack {
-            Toolstack::Xapi => &XAPI_OWNED,
-            Toolstack::Libxl => &LIBXL_OWNED,
-        };
-        for below in owned {
+
+        for below in toolstack.guest_owned_nodes() {
             let path = format!("{home}/{below}");
             self.set(&path, "");
             self.allow(&path, &to_write);
         }
+
         for feature in ["multiprocessor-suspend", "xs_reset_watches"] {
             self.set(&format!("{home}/control/platform-feature-{feature}"), "1");
         }
@@ -104,7 +122,7 @@ impl Store {
         self.introduce(domain);
     }
 
-    /// Ends a guest as toolstacks do: removes its home and `/vm` entry and releases the domain.
+    /// Destroys a guest as toolstacks do: removes its home and its `/vm` entry, and releases the domain.
     pub fn destroy_guest(&mut self, domain: DomId) {
         let home = home(domain);
         let vm = self

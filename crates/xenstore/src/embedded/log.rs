@@ -1,4 +1,4 @@
-//! What was asked of a store, for tests to look at.
+//! Record of the requests that a store has served, for tests to inspect.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use crate::wire::{Kind, Message, strings};
 /// One request, as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedRequest {
-    /// The domain that asked.
+    /// The domain that sent it.
     pub domain: DomId,
-    /// What it asked.
+    /// Its type.
     pub kind: Kind,
-    /// The first part of the payload, which is the path in most kinds of request: as it was sent, relative or not.
+    /// The first string of the payload, which in most requests is the path, relative or absolute as it was sent.
     pub path: String,
 }
 
-/// What all kinds that the protocol does not have are counted as, or a client could make the counts take any memory.
+/// Stands for all kinds that the protocol does not have, so that a client cannot make the counts grow without limit.
 const UNKNOWN: Kind = Kind(u32::MAX);
 
 fn counted_as(kind: Kind) -> Kind {
     if kind.name().is_some() { kind } else { UNKNOWN }
 }
 
-/// Counts of all requests, and the requests themselves where somebody wants them.
+/// Counts of all requests, and the requests themselves if a test wants them.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     counts: BTreeMap<(DomId, Kind), usize>,
@@ -32,22 +32,20 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn record(&mut self, domain: DomId, request: &Message) {
-        *self
-            .counts
-            .entry((domain, counted_as(request.kind)))
-            .or_default() += 1;
+        let counter = (domain, counted_as(request.kind));
+        *self.counts.entry(counter).or_default() += 1;
+
         if let Some(requests) = &mut self.requests {
             let path = strings(&request.payload).next().unwrap_or_default();
-            let path = String::from_utf8_lossy(path).into_owned();
             requests.push(LoggedRequest {
                 domain,
                 kind: request.kind,
-                path,
+                path: String::from_utf8_lossy(path).into_owned(),
             });
         }
     }
 
-    pub(super) fn all(&self, domain: DomId) -> usize {
+    pub(super) fn count(&self, domain: DomId) -> usize {
         self.counts
             .iter()
             .filter(|((of, _), _)| *of == domain)
@@ -55,7 +53,7 @@ impl Log {
             .sum()
     }
 
-    pub(super) fn of_kind(&self, domain: DomId, kind: Kind) -> usize {
+    pub(super) fn count_of_kind(&self, domain: DomId, kind: Kind) -> usize {
         self.counts
             .get(&(domain, counted_as(kind)))
             .copied()
@@ -79,21 +77,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_of_no_meaning_do_not_make_the_counts_grow() {
+    fn unknown_kinds_do_not_grow_the_counts() {
         let mut log = Log::default();
         for number in 0..1000 {
-            let payload = Vec::new();
             log.record(
                 5,
                 &Message {
                     kind: Kind(number),
                     request_id: 0,
                     transaction_id: 0,
-                    payload,
+                    payload: Vec::new(),
                 },
             );
         }
-        assert_eq!((log.all(5), log.of_kind(5, Kind::READ)), (1000, 1));
+        assert_eq!((log.count(5), log.count_of_kind(5, Kind::READ)), (1000, 1));
         assert!(log.counts.len() < 30, "{}", log.counts.len());
     }
 }

@@ -1,9 +1,9 @@
-//! A Xenstore in memory, for tests, demos and try-outs without Xen.
+//! A Xenstore in memory, for tests and demonstrations without Xen.
 //!
-//! [`Store`] is the data: nodes, permissions, quotas, watches, transactions, domains. It does no I/O. [`Server`] gives
-//! it Unix sockets, in a poll(2) loop of the caller's or, by [`Server::spawn`], in a thread of its own. Whoever connects
-//! speaks the wire protocol and *is* the domain that the socket was made for, so that a guest's view can be had: its
-//! permissions, its relative paths, its quotas, and what a migration looks like from inside.
+//! [`Store`] holds the data: nodes, permissions, quotas, watches, transactions and domains. It does no I/O. [`Server`]
+//! serves a store on Unix sockets, either in a poll(2) loop of the caller or, with [`Server::spawn`], in a thread. Clients
+//! speak the wire protocol. Each socket belongs to a domain, and its clients act as that domain. So tests see what a guest
+//! sees: its permissions, its relative paths, its quotas, and a migration from the inside.
 //!
 //! ```
 //! use xenstore::Client;
@@ -26,21 +26,26 @@
 //! # }
 //! ```
 //!
-//! The model is the C xenstored of Xen 4.17, down to the order of events and to which error is told to whom; the
-//! requests that came later (features and quotas of a domain) follow the newest protocol text. What differs:
+//! The store behaves like the C xenstored of Xen 4.17, including the order of events and the choice of error codes.
+//! Requests that are newer than 4.17 (features and quotas of a domain) follow the current protocol document. Differences:
 //!
-//! - There is no hypervisor to ask: every domain exists, so no owner or permission is refused or ignored because
-//!   its domain does not, and a domain is gone when it is released.
-//! - A domain may have many connections, which share its quotas: they stand for what runs in the guest, with the guest's
-//!   kernel between them and the server.
-//! - Nothing depends on time: no limit on the rate of writes, and no event that is dropped because it waits too long.
-//!   There is no quota of memory or of requests under way either.
-//! - Numbers that are not numbers are EINVAL, where older servers take them for 0.
+//! - There is no hypervisor to ask. Every domain number is valid as an owner or in permissions, and a domain ends only
+//!   when it is released.
+//! - A domain may have many connections, which share its quotas. They stand for the processes in the guest, whose kernel
+//!   has the one real connection.
+//! - Nothing depends on time: writes are not rate-limited, and no event is dropped because it waited too long. There are
+//!   no quotas of memory or of outstanding requests.
+//! - A malformed number is `EINVAL`, while older servers read it as 0.
 
-mod asker;
+mod admin;
+mod arguments;
+mod caller;
+mod client;
 mod connection;
+mod domain;
 mod domain_requests;
 mod domains;
+mod events;
 #[cfg(feature = "faults")]
 mod faults;
 mod guest;
@@ -54,7 +59,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod transactions;
 mod tree;
+mod watch;
 mod watches;
 
 pub use connection::ConnectionId;

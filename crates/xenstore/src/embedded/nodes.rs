@@ -1,222 +1,190 @@
-//! What can be done with nodes.
+//! Operations on nodes.
 
 use std::sync::Arc;
 
-use super::asker::{Asker, Need};
-use super::domains::home;
+use super::caller::{Caller, RequiredAccess};
 use super::store::Store;
-use super::transaction::{Transaction, View};
+use super::transaction::{INCONSISTENT, View};
 use super::tree::{self, Node, name, owned_by, parent};
 use crate::error::ErrorCode;
-use crate::path::Path;
 use crate::permission::{Access, DomId, Permission};
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
-/// What C xenstored answers where a transaction has a node and its parent from different times, so that they do not know
-/// of each other. Such a transaction cannot be committed.
-pub(super) const TORN: ErrorCode = ErrorCode::EIO;
-
 impl Store {
-    /// The absolute path that a domain means by `path`, or the special path where those are allowed.
-    pub(super) fn canonical(&self, domain: DomId, path: &[u8], special: bool) -> Result<String> {
-        let text = std::str::from_utf8(path).map_err(|_| ErrorCode::EINVAL)?;
-        let absolute = match text.as_bytes().first() {
-            None => return Err(ErrorCode::EINVAL),
-            Some(b'@') if !special => return Err(ErrorCode::EINVAL),
-            Some(b'/' | b'@') => text.to_owned(),
-            Some(_) => format!("{}/{text}", home(domain)),
-        };
-        // A relative path's own limit is its quota: what is checked here is the whole.
-        let is_path = Path::new(absolute.as_str()).is_ok();
-        if is_path && local_part(&absolute).len() <= self.limit(domain, |quotas| quotas.path) {
-            Ok(absolute)
-        } else {
-            Err(ErrorCode::EINVAL)
-        }
-    }
-
-    fn view<'a>(&'a mut self, asker: &'a mut Asker) -> View<'a> {
-        let most = self.limit(asker.domain, |quotas| quotas.transaction_nodes);
+    fn view<'a>(&'a mut self, caller: &'a mut Caller) -> View<'a> {
+        let limit = self.limit(caller.domain, |quotas| quotas.transaction_nodes);
         View {
             tree: &mut self.tree,
-            transaction: asker.transaction.as_mut(),
-            most,
+            transaction: caller.transaction.as_mut(),
+            limit,
         }
     }
 
-    /// Whether there is a node that the asker may use as it needs.
+    /// Checks that a node exists and that the caller has the required access to it.
     ///
-    /// Otherwise ENOENT or EACCES. The first is for those who could do the same with the nearest node above that is
-    /// there; others do not learn whether there is one.
-    fn check(&mut self, asker: &mut Asker, path: &str, need: Need) -> Result<()> {
-        let found = self
-            .view(asker)
-            .node(path)?
-            .map(|node| node.permissions.clone());
-        let code = match found {
-            Some(permissions) if asker.may(need, &permissions) => return Ok(()),
+    /// Otherwise the error is `ENOENT` or `EACCES`. A caller without the same access to the nearest existing parent always
+    /// gets `EACCES`, so that it cannot find out whether the node exists.
+    fn check(&mut self, caller: &mut Caller, path: &str, required: RequiredAccess) -> Result<()> {
+        let code = match self.node_permissions(caller, path)? {
+            Some(permissions) if caller.has(required, &permissions) => return Ok(()),
             Some(_) => ErrorCode::EACCES,
             None => ErrorCode::ENOENT,
         };
-        let need_above = if need == Need::Read {
-            Need::Read
-        } else {
-            Need::Write
+
+        let required_above = match required {
+            RequiredAccess::Read => RequiredAccess::Read,
+            RequiredAccess::Write | RequiredAccess::Own => RequiredAccess::Write,
         };
         let mut above = path;
         loop {
             above = parent(above);
-            let found = self
-                .view(asker)
-                .node(above)?
-                .map(|node| node.permissions.clone());
-            match found {
-                Some(permissions) if asker.may(need_above, &permissions) => return Err(code),
+            match self.node_permissions(caller, above)? {
+                Some(permissions) if caller.has(required_above, &permissions) => return Err(code),
                 None if above != "/" => {}
                 _ => return Err(ErrorCode::EACCES),
             }
         }
     }
 
-    /// What `get` takes from a node that the asker may read.
-    pub(super) fn look<T>(
+    fn node_permissions(
         &mut self,
-        asker: &mut Asker,
+        caller: &mut Caller,
+        path: &str,
+    ) -> Result<Option<Arc<[Permission]>>> {
+        let mut view = self.view(caller);
+        let node = view.node(path)?;
+        Ok(node.map(|node| node.permissions.clone()))
+    }
+
+    /// Returns the result of `get` for a node that the caller may read.
+    pub(super) fn get<T>(
+        &mut self,
+        caller: &mut Caller,
         path: &str,
         get: impl FnOnce(&Node) -> T,
     ) -> Result<T> {
-        self.check(asker, path, Need::Read)?;
-        self.view(asker)
+        self.check(caller, path, RequiredAccess::Read)?;
+        self.view(caller)
             .node(path)?
             .map(get)
             .ok_or(ErrorCode::ENOENT)
     }
 
-    pub(super) fn write_node(&mut self, asker: &mut Asker, path: &str, value: &[u8]) -> Result<()> {
-        match self.check(asker, path, Need::Write) {
+    pub(super) fn write_node(
+        &mut self,
+        caller: &mut Caller,
+        path: &str,
+        value: &[u8],
+    ) -> Result<()> {
+        match self.check(caller, path, RequiredAccess::Write) {
             Ok(()) => {
-                self.check_size(asker, path, |node| {
-                    node.size() - node.value.len() + value.len()
-                })?;
-                self.view(asker)
+                let new_size = |node: &Node| node.size() - node.value.len() + value.len();
+                self.check_size(caller, path, new_size)?;
+                self.view(caller)
                     .modify(path, |node| node.value = value.into())?;
             }
-            Err(ErrorCode::ENOENT) => self.create(asker, path, value)?,
+            Err(ErrorCode::ENOENT) => self.create(caller, path, value)?,
             Err(code) => return Err(code),
         }
-        self.changed(asker, path, false, None);
+        self.notify(caller, path, false, None);
         Ok(())
     }
 
-    pub(super) fn make_node(&mut self, asker: &mut Asker, path: &str) -> Result<()> {
-        match self.check(asker, path, Need::Write) {
-            Err(ErrorCode::ENOENT) => self.create(asker, path, b"")?,
+    pub(super) fn make_node(&mut self, caller: &mut Caller, path: &str) -> Result<()> {
+        match self.check(caller, path, RequiredAccess::Write) {
+            Err(ErrorCode::ENOENT) => self.create(caller, path, b"")?,
             exists_or_refused => return exists_or_refused,
         }
-        self.changed(asker, path, false, None);
+        self.notify(caller, path, false, None);
         Ok(())
     }
 
-    pub(super) fn remove_node(&mut self, asker: &mut Asker, path: &str) -> Result<()> {
-        match self.check(asker, path, Need::Write) {
+    pub(super) fn remove_node(&mut self, caller: &mut Caller, path: &str) -> Result<()> {
+        match self.check(caller, path, RequiredAccess::Write) {
             Ok(()) if path == "/" => return Err(ErrorCode::EINVAL),
             Ok(()) => {}
             Err(ErrorCode::ENOENT) => {
-                return self
-                    .view(asker)
-                    .node(parent(path))?
-                    .map(|_| ())
-                    .ok_or(ErrorCode::ENOENT);
+                let has_parent = self.view(caller).node(parent(path))?.is_some();
+                return has_parent.then_some(()).ok_or(ErrorCode::ENOENT);
             }
             Err(code) => return Err(code),
         }
-        if self.view(asker).node(parent(path))?.is_none() {
+        if self.view(caller).node(parent(path))?.is_none() {
             return Err(ErrorCode::EINVAL);
         }
-        let paths = self.view(asker).subtree(path)?;
+
+        let paths = self.view(caller).subtree(path)?;
         for removed in &paths {
-            // While all is still there, since who may hear of a node is judged by it and its parent.
-            self.changed(asker, removed, removed != path, None);
+            // This precedes the removal, because the permissions of node and parent decide who is notified.
+            self.notify(caller, removed, removed != path, None);
         }
-        let mut view = self.view(asker);
+
+        let mut view = self.view(caller);
         for removed in &paths {
             view.remove(removed)?;
         }
         let mut was_child = false;
         view.modify(parent(path), |above| {
-            let found = above
-                .children
-                .iter()
-                .position(|child| **child == *name(path));
+            let mut children = above.children.iter();
+            let found = children.position(|child| **child == *name(path));
             was_child = found.map(|index| above.children.remove(index)).is_some();
         })?;
-        if was_child { Ok(()) } else { Err(TORN) }
+        if was_child { Ok(()) } else { Err(INCONSISTENT) }
     }
 
     pub(super) fn set_node_permissions(
         &mut self,
-        asker: &mut Asker,
+        caller: &mut Caller,
         path: &str,
         permissions: &[Permission],
     ) -> Result<()> {
         let owner = permissions.first().ok_or(ErrorCode::EINVAL)?.domain;
-        self.check(asker, path, Need::Own)?;
+        self.check(caller, path, RequiredAccess::Own)?;
         let before = self
-            .view(asker)
-            .node(path)?
-            .map_or_else(|| owned_by(0), |node| node.permissions.clone());
-        if !asker.is_privileged() && owner != tree::owner(&before) {
+            .node_permissions(caller, path)?
+            .unwrap_or_else(|| owned_by(0));
+        if !caller.is_privileged() && owner != tree::owner(&before) {
             return Err(ErrorCode::EPERM);
         }
-        self.check_size(asker, path, |node| {
-            node.size() - tree::size(node.permissions.len(), 0) + tree::size(permissions.len(), 0)
-        })?;
-        self.view(asker)
+
+        let size = |permissions: &[Permission]| tree::size(permissions.len(), 0);
+        let new_size = |node: &Node| node.size() - size(&node.permissions) + size(permissions);
+        self.check_size(caller, path, new_size)?;
+
+        self.view(caller)
             .modify(path, |node| node.permissions = permissions.into())?;
-        self.changed(asker, path, false, Some(&before));
+        self.notify(caller, path, false, Some(&before));
         Ok(())
     }
 
-    /// Makes a node that is missing, and its parents where they are.
-    fn create(&mut self, asker: &mut Asker, path: &str, value: &[u8]) -> Result<()> {
-        if let Some(transaction) = &mut asker.transaction {
-            transaction.has_made_nodes = true;
+    /// Creates a missing node, and its parents if they are missing.
+    fn create(&mut self, caller: &mut Caller, path: &str, value: &[u8]) -> Result<()> {
+        if let Some(transaction) = &mut caller.transaction {
+            transaction.has_created_nodes = true;
         }
-        // From the node up: those to be made, then the nearest that is there.
+
+        // `missing` holds the nodes to create from the bottom up, and `above` the nearest existing parent.
         let mut missing = vec![path];
         let mut above = parent(path);
         let inherited = loop {
-            if let Some(node) = self.view(asker).node(above)? {
-                break node.permissions.clone();
+            if let Some(permissions) = self.node_permissions(caller, above)? {
+                break permissions;
             }
             missing.push(above);
             above = parent(above);
         };
-        self.check_new(asker, &missing, inherited.len(), value.len())?;
-        let new_name = missing.last().map_or("", |highest| name(highest));
-        self.check_size(asker, above, |node| node.size() + new_name.len() + 1)?;
 
-        let permissions: Arc<[Permission]> =
-            if asker.is_privileged() || tree::owner(&inherited) == asker.domain {
-                inherited
-            } else {
-                let others = inherited.iter().skip(1).copied();
-                let access = inherited.first().map_or(Access::None, |first| first.access);
-                std::iter::once(Permission {
-                    domain: asker.domain,
-                    access,
-                })
-                .chain(others)
-                .collect()
-            };
-        let mut view = self.view(asker);
+        self.check_new(caller, &missing, inherited.len(), value.len())?;
+        let new_name = missing.last().map_or("", |highest| name(highest));
+        self.check_size(caller, above, |node| node.size() + new_name.len() + 1)?;
+
+        let permissions = new_permissions(caller, inherited);
+        let mut view = self.view(caller);
         let mut below = None;
         for path in missing {
-            let mut node = Node::new(
-                if below.is_none() { value } else { b"" },
-                permissions.clone(),
-            );
+            let value = if below.is_none() { value } else { b"" };
+            let mut node = Node::new(value, permissions.clone());
             node.children.extend(below);
             view.put(path, node)?;
             below = Some(name(path).into());
@@ -224,60 +192,60 @@ impl Store {
         view.modify(above, |node| node.children.extend(below))
     }
 
-    /// Whether the asker's quotas let it make the nodes of `missing`, the last of which stands highest.
+    /// Checks that the caller's quotas allow the nodes of `missing`, which are sorted from the bottom up.
     fn check_new(
         &mut self,
-        asker: &mut Asker,
+        caller: &mut Caller,
         missing: &[&str],
         permissions: usize,
         value: usize,
     ) -> Result<()> {
-        if asker.is_privileged() {
+        if caller.is_privileged() {
             return Ok(());
         }
-        // In a transaction, new nodes count only at the commit: here it is enough that the quota was not full before.
-        let more = if asker.transaction.is_some() {
+
+        // The commit counts the new nodes of a transaction, so that here one free place is enough.
+        let more = if caller.transaction.is_some() {
             1
         } else {
             missing.len()
         };
-        if self.tree.owned(asker.domain) + more > self.node_limit(asker.domain) {
-            return Err(self.quotas_of(asker.domain).nodes_full.clone());
+        if self.tree.owned(caller.domain) + more > self.node_limit(caller.domain) {
+            return Err(self.quotas_of(caller.domain).nodes_full.clone());
         }
-        let most = self.limit(asker.domain, |quotas| quotas.node_size);
-        // Each of them but the lowest, which has the value, holds the name of the one below.
+
+        let limit = self.limit(caller.domain, |quotas| quotas.node_size);
+        // The lowest node contains the value, and each other node the name of the one below it.
         let names = missing.iter().map(|path| name(path).len() + 1);
-        if std::iter::once(value)
-            .chain(names)
-            .take(missing.len())
-            .any(|len| tree::size(permissions, len) >= most)
-        {
-            asker.fail_transaction();
+        let mut contents = std::iter::once(value).chain(names).take(missing.len());
+        if contents.any(|len| tree::size(permissions, len) >= limit) {
+            caller.fail_transaction();
             return Err(ErrorCode::ENOSPC);
         }
         Ok(())
     }
 
-    /// Whether the asker may give a node the size that `size` tells.
+    /// Checks that the caller's quota allows the new size of a node.
     fn check_size(
         &mut self,
-        asker: &mut Asker,
+        caller: &mut Caller,
         path: &str,
-        size: impl FnOnce(&Node) -> usize,
+        new_size: impl FnOnce(&Node) -> usize,
     ) -> Result<()> {
-        if asker.is_privileged() {
+        if caller.is_privileged() {
             return Ok(());
         }
-        let most = self.limit(asker.domain, |quotas| quotas.node_size);
-        if self.view(asker).node(path)?.map_or(0, size) >= most {
-            asker.fail_transaction();
+
+        let limit = self.limit(caller.domain, |quotas| quotas.node_size);
+        if self.view(caller).node(path)?.map_or(0, new_size) >= limit {
+            caller.fail_transaction();
             return Err(ErrorCode::ENOSPC);
         }
         Ok(())
     }
 
-    /// How many nodes a domain may own.
-    fn node_limit(&self, domain: DomId) -> usize {
+    /// Returns the maximum number of nodes that a domain may own.
+    pub(super) fn node_limit(&self, domain: DomId) -> usize {
         #[cfg(feature = "faults")]
         if self.faults.nodes_full {
             return 0;
@@ -285,59 +253,31 @@ impl Store {
         self.limit(domain, |quotas| quotas.nodes)
     }
 
-    /// Tells of a change, now or at the commit.
-    fn changed(
+    /// Fires the watches of a change, at once or with the commit.
+    fn notify(
         &mut self,
-        asker: &mut Asker,
+        caller: &mut Caller,
         path: &str,
         exact: bool,
         before: Option<&[Permission]>,
     ) {
-        match &mut asker.transaction {
+        match &mut caller.transaction {
             Some(transaction) => transaction.queue_event(path, exact),
             None => self.fire(path, exact, before),
         }
     }
-
-    /// Makes the changes of a transaction those of the store, or none of them.
-    pub(super) fn commit(&mut self, asker: &Asker, transaction: Transaction) -> Result<()> {
-        if transaction.has_failed {
-            return Err(ErrorCode::ENOMEM);
-        }
-        if transaction.has_made_nodes && !asker.is_privileged() {
-            for domain in transaction.changed_domains().filter(|domain| *domain != 0) {
-                if transaction.owned(&self.tree, domain) >= self.node_limit(domain) {
-                    return Err(self.quotas_of(domain).nodes_full.clone());
-                }
-            }
-        }
-        #[cfg(feature = "faults")]
-        if self.faults.conflicts() {
-            return Err(ErrorCode::EAGAIN);
-        }
-        if transaction.conflicts(&self.tree) {
-            return Err(ErrorCode::EAGAIN);
-        }
-        for (path, change) in transaction.into_changes() {
-            match change.node {
-                Some(node) => self.tree.put(&path, Arc::unwrap_or_clone(node)),
-                None => self.tree.remove(&path),
-            }
-            if let Some(exact) = change.event {
-                self.fire(&path, exact, change.before.as_deref());
-            }
-        }
-        Ok(())
-    }
 }
 
-/// A path without the leading `/local/domain/<n>/`, which the quota of a path's length leaves out.
-fn local_part(path: &str) -> &str {
-    let local = path
-        .strip_prefix("/local/domain/")
-        .and_then(|rest| rest.split_once('/'));
-    match local {
-        Some((domain, rest)) if domain.parse::<DomId>().is_ok() => rest,
-        _ => path,
+/// Returns the permissions of a node that the caller creates: the parent's, with the caller as the owner.
+fn new_permissions(caller: &Caller, inherited: Arc<[Permission]>) -> Arc<[Permission]> {
+    if caller.is_privileged() || tree::owner(&inherited) == caller.domain {
+        return inherited;
     }
+
+    let owner = Permission {
+        domain: caller.domain,
+        access: inherited.first().map_or(Access::None, |first| first.access),
+    };
+    let others = inherited.iter().skip(1).copied();
+    std::iter::once(owner).chain(others).collect()
 }

@@ -1,32 +1,33 @@
-//! Limits for the domains that are not domain 0.
+//! Limits for all domains but domain 0.
 
 use crate::error::ErrorCode;
 
-/// What a domain other than domain 0 may use. A limit of 0 is none.
+/// Resources that a domain other than domain 0 may use. A limit of 0 means no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quotas {
-    /// Nodes that it owns.
+    /// Number of nodes that the domain owns.
     pub nodes: usize,
-    /// Bytes of one node. As C xenstored counts, 24 of them are the node itself, 8 are each permission, and the names of
-    /// the children count with a byte each for their end: of 2048, 2015 are left for the value of a usual node. One that
-    /// is reached is ENOSPC.
+    /// Size of a node in bytes. Reaching it is `ENOSPC`.
+    ///
+    /// As in C xenstored, each node counts 24 bytes, each permission 8, and each child the length of its name and one
+    /// byte more. Of the default 2048 bytes, a node with one permission and no children has 2015 for its value.
     pub node_size: usize,
-    /// Watches. C xenstored lets one more be set and then answers E2BIG.
+    /// Number of watches. As in C xenstored, one more can be set; further ones are `E2BIG`.
     pub watches: usize,
-    /// Open transactions. C xenstored lets one more be opened and then answers ENOSPC.
+    /// Number of open transactions. As in C xenstored, one more can be opened; further ones are `ENOSPC`.
     pub transactions: usize,
-    /// Nodes that one transaction touches, those read included. Beyond is ENOSPC, and the transaction has failed.
+    /// Number of nodes that one transaction reads or changes. Further ones are `ENOSPC`, and the commit then fails.
     pub transaction_nodes: usize,
-    /// Permissions of one node, the owner's included. More is ENOSPC.
+    /// Number of permissions of one node, including the owner's. More are `ENOSPC`.
     pub permissions: usize,
-    /// Bytes of a path, a leading `/local/domain/<n>/` not counted. A longer one is EINVAL.
+    /// Length of a path in bytes, without a leading `/local/domain/<n>/`. A longer path is `EINVAL`.
     pub path: usize,
-    /// What is answered where [`nodes`](Self::nodes) are full: ENOSPC as C xenstored does, or EQUOTA as oxenstored.
+    /// Error that reports that [`nodes`](Self::nodes) is reached: `ENOSPC` as in C xenstored, or `EQUOTA` as in oxenstored.
     pub nodes_full: ErrorCode,
 }
 
 impl Default for Quotas {
-    /// Those of C xenstored.
+    /// Returns C xenstored's defaults.
     fn default() -> Self {
         Quotas {
             nodes: 1000,
@@ -41,7 +42,7 @@ impl Default for Quotas {
     }
 }
 
-/// The names that `GET_QUOTA` and `SET_QUOTA` use.
+/// Names in `GET_QUOTA` and `SET_QUOTA`.
 pub(super) const NAMES: [&str; 7] = [
     "nodes",
     "watches",
@@ -53,7 +54,7 @@ pub(super) const NAMES: [&str; 7] = [
 ];
 
 impl Quotas {
-    /// The limit that has this name on the wire.
+    /// Returns the limit with this name in [`NAMES`].
     pub(super) fn by_name(&mut self, name: &[u8]) -> Option<&mut usize> {
         match name {
             b"nodes" => Some(&mut self.nodes),

@@ -1,4 +1,4 @@
-//! A server in a thread of its own.
+//! A server that runs in a thread.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -9,18 +9,20 @@ use std::thread::{self, JoinHandle};
 use super::server::Server;
 use crate::permission::DomId;
 
-/// A [`Server`] that runs in a thread. It stops, and its sockets are removed, when this is dropped.
+/// A [`Server`] that runs in a thread. Dropping this stops the server and removes its sockets.
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
-    /// Wakes the thread from its poll(2), and by being closed ends it.
+    /// Socket that wakes the thread from poll(2) when written, and ends it when closed.
     wake: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The thread holds the server while it waits, and lets go of it when it is woken. It could have it again before anyone
-/// else, were it not for the turnstile: whoever wants the server goes through it first and keeps it closed until they
-/// have the server.
+/// The server and its locks.
+///
+/// The thread holds the lock of the server while it waits in poll(2), and releases it when it is woken. Without the
+/// turnstile it could take the lock again before the caller that woke it. Every thread therefore locks the turnstile
+/// first, and keeps it locked until it has the server.
 #[derive(Debug)]
 struct Shared {
     turnstile: Mutex<()>,
@@ -28,10 +30,10 @@ struct Shared {
 }
 
 impl Server {
-    /// Runs the server in a thread of its own.
+    /// Runs the server in a new thread.
     ///
     /// # Errors
-    /// The system's, where it makes no thread or socket pair.
+    /// The operating system's, if it cannot create a thread or a socket pair.
     pub fn spawn(self) -> io::Result<Running> {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
@@ -53,10 +55,10 @@ impl Server {
 }
 
 impl Running {
-    /// Does something with the server between two of its requests, and then sends the events that it caused.
+    /// Calls `act` with the server while it serves no request, and then sends the events that `act` caused.
     pub fn with<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
         let mut server = self.shared.lock(|| {
-            // A full socket means that the thread is about to wake up anyway.
+            // A full socket is no problem, because the thread is then about to wake up anyway.
             let _ = self.wake.as_ref().map(|mut wake| wake.write(&[0]));
         });
         let done = act(&mut server);
@@ -64,10 +66,10 @@ impl Running {
         done
     }
 
-    /// [`Server::connect`].
+    /// Calls [`Server::connect`].
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's.
     pub fn connect(&self, domain: DomId) -> io::Result<UnixStream> {
         self.with(|server| server.connect(domain))
     }
@@ -77,7 +79,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.wake = None;
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
+            // The error is ignored, because a thread that panics has already printed its message.
             let _ = thread.join();
         }
     }
@@ -90,7 +92,7 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         before_waiting();
-        // A test that fails with the server in its hands must not make all that use it fail in other words.
+        // A test that panics while it holds the lock must not make other users of the server panic too.
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         drop(turn);
         server
@@ -102,7 +104,7 @@ fn serve(shared: &Shared, woken: &UnixStream) {
         let mut server = shared.lock(|| ());
         match server.turn(woken.as_fd()) {
             Ok(true) => {
-                // One wake-up is as good as many.
+                // One read is enough, because one wake-up has the same effect as many.
                 match (&*woken).read(&mut [0; 64]) {
                     Ok(0) => return,
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,

@@ -1,40 +1,29 @@
-//! Unix sockets for a store.
+//! A server on Unix sockets for a store.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{SendFlags, send};
 
+use super::client::Client;
 use super::connection::ConnectionId;
 use super::store::Store;
 use crate::permission::DomId;
-use crate::wire::Decoder;
 
-/// Bytes taken from one client before the next has its turn.
-const READ_AT_ONCE: usize = 16 * 1024;
-
-/// Bytes that wait for a client before its requests do: who asks and does not read is not served.
-const OUTPUT_ENOUGH: usize = 64 * 1024;
-
-/// Bytes that wait for a client before it is dropped, which only events of others' making can lead to.
-const OUTPUT_MAX: usize = 1024 * 1024;
-
-/// Clients at a time; more wait to be accepted.
+/// Maximum number of connected clients. Further ones wait in the sockets' backlogs.
 const CLIENTS_MAX: usize = 512;
 
 /// Serves a [`Store`] to clients on Unix sockets.
 ///
-/// It has no thread and never blocks: [`poll_fds`](Self::poll_fds) tells what to wait for in a loop of the caller's, and
-/// [`process`](Self::process) does what there is to do. [`run`](Self::run) is such a loop, and
-/// [`spawn`](Self::spawn) one in a thread of its own.
+/// A server has no thread and never blocks. Callers with a poll(2) loop wait for [`poll_fds`](Self::poll_fds) and then call
+/// [`process`](Self::process). [`run`](Self::run) is such a loop, and [`spawn`](Self::spawn) runs one in a thread.
 ///
-/// A client that breaks the protocol, or lets more than a MiB of events wait, is dropped.
+/// The server disconnects clients that violate the protocol, and clients that leave more than 1 MiB of events unread.
 #[derive(Debug)]
 pub struct Server {
     store: Store,
@@ -49,20 +38,8 @@ struct Listener {
     domain: DomId,
 }
 
-#[derive(Debug)]
-struct Client {
-    socket: UnixStream,
-    received: Decoder,
-    /// Requests were received that had to wait.
-    has_requests: bool,
-    output: Vec<u8>,
-}
-
-/// The client is gone, or must go.
-struct Gone;
-
 impl Server {
-    /// A server without any way in yet.
+    /// Creates a server that does not listen on any socket yet.
     pub fn new(store: Store) -> Self {
         Server {
             store,
@@ -71,30 +48,33 @@ impl Server {
         }
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The store, to change it. Call [`process`](Self::process) afterwards, so that clients get the events.
+    /// Returns the store for changes. Call [`process`](Self::process) afterwards, so that clients receive the events.
     pub fn store_mut(&mut self) -> &mut Store {
         &mut self.store
     }
 
-    /// Listens on a socket at `path`; whoever connects there is `domain`. A socket that a server left behind is replaced.
-    /// The file is removed when the server is dropped.
+    /// Listens on a socket at `path`, whose clients act as `domain`.
+    ///
+    /// Replaces a socket that a server left behind. Dropping the server removes the socket.
     ///
     /// # Errors
-    /// The system's; [`io::ErrorKind::AddrInUse`] where another server listens there, or there is another file.
+    /// The operating system's; [`io::ErrorKind::AddrInUse`] if another server listens there, or if `path` is another kind
+    /// of file.
     pub fn listen(&mut self, path: impl AsRef<Path>, domain: DomId) -> io::Result<()> {
         let path = path.as_ref();
         let socket = match UnixListener::bind(path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale_socket(path) => {
                 fs::remove_file(path)?;
                 UnixListener::bind(path)?
             }
             bound => bound?,
         };
+
         let listener = Listener {
             socket,
             path: path.into(),
@@ -105,70 +85,60 @@ impl Server {
         Ok(())
     }
 
-    /// Connects a client as `domain`, without a socket file. Its end blocks, until it is told not to.
+    /// Connects a client that acts as `domain`, without a socket file. Returns the client's end, in blocking mode.
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's.
     pub fn connect(&mut self, domain: DomId) -> io::Result<UnixStream> {
         let (client, server) = UnixStream::pair()?;
         self.add(server, domain)?;
         Ok(client)
     }
 
-    /// [`Store::migrate`], after which whoever connects to a socket of `from` is `to`.
+    /// Calls [`Store::migrate`]. Later clients of the sockets of `from` act as `to`.
     pub fn migrate(&mut self, from: DomId, to: DomId) {
-        for listener in self
-            .listeners
-            .iter_mut()
-            .filter(|listener| listener.domain == from)
-        {
+        let listeners = self.listeners.iter_mut();
+        for listener in listeners.filter(|listener| listener.domain == from) {
             listener.domain = to;
         }
         self.store.migrate(from, to);
     }
 
-    /// How many clients are connected.
+    /// Returns the number of connected clients.
     pub fn clients(&self) -> usize {
         self.clients.len()
     }
 
-    /// What a caller's poll(2) has to wait for before [`process`](Self::process) has something to do.
+    /// Returns the descriptors and events to wait for with poll(2) before the next call of [`process`](Self::process).
     pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let accepts = self.clients.len() < CLIENTS_MAX;
         let listeners = self.listeners.iter().filter(move |_| accepts);
         let listeners = listeners.map(|listener| PollFd::new(&listener.socket, PollFlags::IN));
-        let clients = self.clients.iter().map(|(id, client)| {
-            let waiting = self.store.output_len(*id);
-            let mut events = PollFlags::empty();
-            // A socket that can be written is also what makes poll(2) return for requests that were put off.
-            if waiting.is_some() || !client.output.is_empty() || client.has_requests {
-                events |= PollFlags::OUT;
-            }
-            if waiting.unwrap_or(0) + client.output.len() < OUTPUT_ENOUGH {
-                events |= PollFlags::IN;
-            }
-            PollFd::new(&client.socket, events)
-        });
+        let clients = self
+            .clients
+            .iter()
+            .map(|(id, client)| client.poll_fd(self.store.output_len(*id)));
         listeners.chain(clients)
     }
 
-    /// Accepts, reads, serves and writes as far as it goes without waiting.
+    /// Accepts clients, reads and serves requests, and writes replies and events, as far as possible without waiting.
     pub fn process(&mut self) {
         self.accept();
-        // What a request causes for other clients is only known once all were served: they are written to last.
+
+        // All clients are served before any is written to, because a request can cause events for other clients.
         let Server { store, clients, .. } = self;
         for step in [Client::serve, Client::flush] {
             clients.retain(|id, client| {
-                let is_there = step(client, *id, store).is_ok();
-                if !is_there {
+                let is_connected = step(client, *id, store).is_ok();
+                if !is_connected {
                     store.disconnect(*id);
                 }
-                is_there
+                is_connected
             });
         }
     }
 
-    /// Serves until `stop` can be read or its other end is closed.
+    /// Serves clients until `stop` is readable or its other end is closed.
     ///
     /// # Errors
     /// That of poll(2).
@@ -177,7 +147,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for something to do and does it. Returns whether `other` can be read.
+    /// Waits for an event and processes it. Returns whether `other` is readable.
     pub(super) fn turn(&mut self, other: BorrowedFd<'_>) -> io::Result<bool> {
         let mut fds: Vec<_> = self.poll_fds().collect();
         fds.push(PollFd::new(&other, PollFlags::IN));
@@ -185,6 +155,7 @@ impl Server {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+
         let is_other_ready = fds.last().is_some_and(|other| !other.revents().is_empty());
         self.process();
         Ok(is_other_ready)
@@ -194,7 +165,7 @@ impl Server {
         let mut accepted = Vec::new();
         for listener in &self.listeners {
             while self.clients.len() + accepted.len() < CLIENTS_MAX {
-                // Whatever the error is, it is that client's or will be there at the next call.
+                // An error concerns only this client, or it will occur again at the next call.
                 let Ok((socket, _)) = listener.socket.accept() else {
                     break;
                 };
@@ -202,19 +173,13 @@ impl Server {
             }
         }
         for (socket, domain) in accepted {
-            // One that cannot be made non-blocking must not be served.
+            // A socket that cannot be made non-blocking is closed, because it could block the server.
             let _ = self.add(socket, domain);
         }
     }
 
     fn add(&mut self, socket: UnixStream, domain: DomId) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
-        let client = Client {
-            socket,
-            received: Decoder::default(),
-            has_requests: false,
-            output: Vec::new(),
-        };
+        let client = Client::new(socket)?;
         self.clients.insert(self.store.connect(domain), client);
         Ok(())
     }
@@ -228,75 +193,9 @@ impl Drop for Server {
     }
 }
 
-impl Client {
-    /// Reads once, and serves what was received, as long as the client takes its replies.
-    fn serve(&mut self, id: ConnectionId, store: &mut Store) -> Result<(), Gone> {
-        self.flush(id, store)?;
-        self.handle_received(id, store)?;
-        if !self.has_requests && self.can_have_more(id, store) {
-            let mut buffer = [0; READ_AT_ONCE];
-            match (&self.socket).read(&mut buffer) {
-                Ok(0) => return Err(Gone),
-                Ok(len) => self.received.extend(buffer.get(..len).unwrap_or_default()),
-                Err(error) if is_for_later(error.kind()) => {}
-                Err(_) => return Err(Gone),
-            }
-            self.handle_received(id, store)?;
-        }
-        Ok(())
-    }
-
-    fn handle_received(&mut self, id: ConnectionId, store: &mut Store) -> Result<(), Gone> {
-        self.has_requests = false;
-        while self.can_have_more(id, store) {
-            match self.received.next_message() {
-                Ok(Some(request)) => store.handle(id, &request),
-                Ok(None) => return Ok(()),
-                Err(_) => return Err(Gone),
-            }
-        }
-        self.has_requests = true;
-        Ok(())
-    }
-
-    fn can_have_more(&self, id: ConnectionId, store: &Store) -> bool {
-        self.output.len() + store.output_len(id).unwrap_or(0) < OUTPUT_ENOUGH
-    }
-
-    /// Writes what the client takes now.
-    fn flush(&mut self, id: ConnectionId, store: &mut Store) -> Result<(), Gone> {
-        if !store.is_connected(id) {
-            return Err(Gone);
-        }
-        loop {
-            // What is left in the store may still be found to be there already when the same event comes again.
-            while self.output.len() < READ_AT_ONCE {
-                let Some(message) = store.next_output(id) else {
-                    break;
-                };
-                message.encode(&mut self.output).map_err(|_| Gone)?;
-            }
-            if self.output.is_empty() {
-                return Ok(());
-            }
-            match send(&self.socket, &self.output, SendFlags::NOSIGNAL) {
-                Ok(sent) => drop(self.output.drain(..sent)),
-                Err(error) if is_for_later(error.kind()) => break,
-                Err(_) => return Err(Gone),
-            }
-        }
-        let waiting = self.output.len() + store.output_len(id).unwrap_or(0);
-        if waiting > OUTPUT_MAX {
-            Err(Gone)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// Whether this is a socket on which nobody listens.
-fn is_left_behind(path: &Path) -> bool {
-    // A file that is no socket refuses connections, too.
+/// Whether this is a socket on which no server listens.
+fn is_stale_socket(path: &Path) -> bool {
+    // The file type matters, because connecting to any other kind of file is refused too.
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     is_socket
@@ -304,22 +203,16 @@ fn is_left_behind(path: &Path) -> bool {
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-fn is_for_later(error: io::ErrorKind) -> bool {
-    matches!(
-        error,
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::thread;
     use std::time::Duration;
 
     use super::*;
     use crate::embedded::Toolstack;
-    use crate::wire::{Kind, Message};
+    use crate::embedded::client::OUTPUT_HIGH_WATER;
+    use crate::wire::{Decoder, Kind, Message};
 
     /// A client whose calls never wait for long: the server works in the same thread.
     struct Peer {
@@ -523,7 +416,7 @@ mod tests {
             .values()
             .map(|client| client.output.len())
             .sum();
-        assert!(waiting < 2 * OUTPUT_ENOUGH, "{waiting}");
+        assert!(waiting < 2 * OUTPUT_HIGH_WATER, "{waiting}");
         good.send(1, Kind::READ, "name\0");
         settle(&mut server);
         assert_eq!(good.receive().0[0].payload, b"guest-5");

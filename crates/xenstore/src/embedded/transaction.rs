@@ -1,49 +1,58 @@
-//! Transactions, as C xenstored has them.
+//! Transactions with the semantics of C xenstored.
 //!
-//! Starting one copies nothing. Each node is remembered as it was when the transaction first touched it, missing ones
-//! included, and changes stay with the transaction. A commit goes through only if none of these nodes changed outside
-//! in the meantime. So what is read early and late may not belong together, but then nothing of it can be committed.
+//! Starting a transaction copies nothing. The transaction remembers each node, present or missing, as it was at the first
+//! access, and keeps its own changes. The commit succeeds only if none of these nodes changed outside in the meantime. So
+//! values that a transaction reads at different times may be inconsistent, but such a transaction cannot be committed.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use super::nodes::TORN;
 use super::tree::{self, Node, Tree};
 use crate::error::ErrorCode;
 use crate::permission::{DomId, Permission};
 
+/// C xenstored's error if a transaction saw a node and its parent at different times, so that they do not match. Such a
+/// transaction cannot be committed.
+pub(super) const INCONSISTENT: ErrorCode = ErrorCode::EIO;
+
+/// An open transaction.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     accessed: BTreeMap<Box<str>, Accessed>,
-    /// How many more nodes than before a domain would own.
+    /// Change in the number of nodes that each domain owns.
     owned: BTreeMap<DomId, isize>,
-    pub(super) has_made_nodes: bool,
-    /// Something went wrong half-way: C xenstored cannot take it back, and lets no commit through.
+    pub(super) has_created_nodes: bool,
+    /// Whether an operation failed half-way. C xenstored cannot undo that, and refuses the commit.
     pub(super) has_failed: bool,
 }
 
-/// A node that the transaction has touched.
+/// A node that the transaction has accessed.
 #[derive(Debug)]
 pub(super) struct Accessed {
     order: usize,
-    /// The generation at the first touch; none where the node was missing.
+    /// Generation at the first access, or `None` if the node was missing.
     seen: Option<u64>,
     modified: bool,
-    /// The node as the transaction has it now; none where it is missing or removed.
+    /// The node as the transaction sees it now, or `None` if it is missing or removed.
     pub(super) node: Option<Arc<Node>>,
-    /// The permissions at the first touch.
+    /// Permissions at the first access.
     pub(super) before: Option<Arc<[Permission]>>,
-    /// An event to send at the commit, and whether it is only for watches of exactly this path.
+    /// Event to send at the commit. `true` limits it to watches of exactly this path.
     pub(super) event: Option<bool>,
 }
 
 impl Transaction {
-    fn access(&mut self, tree: &Tree, path: &str, most: usize) -> Result<&mut Accessed, ErrorCode> {
+    fn access(
+        &mut self,
+        tree: &Tree,
+        path: &str,
+        limit: usize,
+    ) -> Result<&mut Accessed, ErrorCode> {
         let order = self.accessed.len();
         match self.accessed.entry(path.into()) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(_) if order >= most => {
+            Entry::Vacant(_) if order >= limit => {
                 self.has_failed = true;
                 Err(ErrorCode::ENOSPC)
             }
@@ -61,20 +70,20 @@ impl Transaction {
         }
     }
 
-    /// Keeps an event for the commit. One for all watches at or above the path stays so.
+    /// Queues an event for the commit. Once one is for all watches at or above the path, it stays so.
     pub(super) fn queue_event(&mut self, path: &str, exact: bool) {
         if let Some(accessed) = self.accessed.get_mut(path) {
             accessed.event = Some(exact && accessed.event.unwrap_or(true));
         }
     }
 
-    /// How many nodes a domain would own after the commit.
+    /// Returns the number of nodes that a domain would own after the commit.
     pub(super) fn owned(&self, tree: &Tree, domain: DomId) -> usize {
         tree.owned(domain)
             .saturating_add_signed(self.owned.get(&domain).copied().unwrap_or(0))
     }
 
-    /// The domains whose number of nodes would change.
+    /// Returns the domains whose number of nodes would change.
     pub(super) fn changed_domains(&self) -> impl Iterator<Item = DomId> {
         self.owned.keys().copied()
     }
@@ -85,7 +94,7 @@ impl Transaction {
             .any(|(path, accessed)| accessed.seen != tree.get(path).map(|node| node.generation))
     }
 
-    /// What the commit changes, in the order in which the nodes were first touched.
+    /// Returns the changes of the commit, in the order of the first accesses.
     pub(super) fn into_changes(self) -> Vec<(Box<str>, Accessed)> {
         let mut changes: Vec<_> = self
             .accessed
@@ -113,36 +122,34 @@ impl Transaction {
     }
 }
 
-/// The nodes as one request sees them: those of its transaction, or else the store's own.
+/// Nodes as one request sees them: through its transaction, or directly in the store.
 pub(super) struct View<'a> {
     pub(super) tree: &'a mut Tree,
     pub(super) transaction: Option<&'a mut Transaction>,
-    /// How many nodes the transaction may touch.
-    pub(super) most: usize,
+    /// Maximum number of nodes that the transaction may access.
+    pub(super) limit: usize,
 }
 
 impl View<'_> {
-    /// A node, or none where there is none.
-    ///
-    /// Fails where the transaction has touched too many nodes.
+    /// Returns a node, or `None` if it does not exist. Fails if the transaction has accessed too many nodes.
     pub(super) fn node(&mut self, path: &str) -> Result<Option<&Node>, ErrorCode> {
         Ok(match &mut self.transaction {
             None => self.tree.get(path).map(|node| &**node),
             Some(transaction) => transaction
-                .access(self.tree, path, self.most)?
+                .access(self.tree, path, self.limit)?
                 .node
                 .as_deref(),
         })
     }
 
-    /// Makes a node that is missing; what names it as a child is the caller's matter.
+    /// Creates a missing node. The caller must add it to its parent's children.
     pub(super) fn put(&mut self, path: &str, node: Node) -> Result<(), ErrorCode> {
         let Some(transaction) = &mut self.transaction else {
             self.tree.put(path, node);
             return Ok(());
         };
         let owner = node.owner();
-        let accessed = transaction.access(self.tree, path, self.most)?;
+        let accessed = transaction.access(self.tree, path, self.limit)?;
         accessed.node = Some(Arc::new(Node {
             generation: self.tree.next_generation(),
             ..node
@@ -161,7 +168,7 @@ impl View<'_> {
             self.tree.modify(path, change);
             return Ok(());
         };
-        let accessed = transaction.access(self.tree, path, self.most)?;
+        let accessed = transaction.access(self.tree, path, self.limit)?;
         accessed.modified = true;
         if let Some(node) = accessed.node.as_mut().map(Arc::make_mut) {
             let before = node.owner();
@@ -176,13 +183,13 @@ impl View<'_> {
         Ok(())
     }
 
-    /// Takes a node away; what names it as a child is the caller's matter.
+    /// Removes a node. The caller must remove it from its parent's children.
     pub(super) fn remove(&mut self, path: &str) -> Result<(), ErrorCode> {
         let Some(transaction) = &mut self.transaction else {
             self.tree.remove(path);
             return Ok(());
         };
-        let accessed = transaction.access(self.tree, path, self.most)?;
+        let accessed = transaction.access(self.tree, path, self.limit)?;
         accessed.modified = true;
         if let Some(node) = accessed.node.take() {
             transaction.count(node.owner(), -1);
@@ -190,8 +197,9 @@ impl View<'_> {
         Ok(())
     }
 
-    /// A node and all below it, the deepest first and children in their order: the order in which C xenstored removes.
-    /// It looks at them from the top down, which is the order of a transaction's events.
+    /// Returns the paths of a node and all nodes below it, children before their parent, as C xenstored removes them.
+    ///
+    /// It accesses the nodes from the top down, which determines the order of the transaction's events.
     pub(super) fn subtree(&mut self, top: &str) -> Result<Vec<String>, ErrorCode> {
         let mut paths = Vec::new();
         let mut open = vec![(top.to_owned(), false)];
@@ -201,7 +209,7 @@ impl View<'_> {
                 continue;
             }
             let children = match self.node(&path)? {
-                None => return Err(TORN),
+                None => return Err(INCONSISTENT),
                 Some(node) => node.children.clone(),
             };
             let below: Vec<_> = children

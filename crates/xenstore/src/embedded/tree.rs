@@ -1,4 +1,4 @@
-//! The nodes.
+//! The nodes of a store.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,20 +7,20 @@ use std::sync::Arc;
 use crate::permission::{Access, DomId, Permission};
 use crate::wire::PAYLOAD_MAX;
 
-/// Bytes that C xenstored counts of a node besides its value, its permissions and its children's names.
+/// Bytes that C xenstored counts for a node itself, without value, permissions and names of children.
 const NODE_HEADER: usize = 24;
 
-/// Bytes that C xenstored counts of one permission.
+/// Bytes that C xenstored counts for one permission.
 const NODE_PERMISSION: usize = 8;
 
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) value: Box<[u8]>,
-    /// Never empty; shared, since most nodes have those of their parent.
+    /// Never empty. Shared, because most nodes have the permissions of their parent.
     pub(super) permissions: Arc<[Permission]>,
-    /// In the order in which they were made, which is the order that clients are told.
+    /// Names in the order of creation, which is also the order in replies.
     pub(super) children: Vec<Box<str>>,
-    /// Changes whenever the node does, never the same for two changes of the store.
+    /// Number of the last change. No two changes of the store have the same number.
     pub(super) generation: u64,
 }
 
@@ -38,13 +38,13 @@ impl Node {
         owner(&self.permissions)
     }
 
-    /// Bytes that count against the quota of a node's size.
+    /// Returns the size in bytes that the quota of a node's size counts.
     pub(super) fn size(&self) -> usize {
         let children: usize = self.children.iter().map(|name| name.len() + 1).sum();
         size(self.permissions.len(), self.value.len() + children)
     }
 
-    /// The names of a node's children, as they stand in a reply.
+    /// Returns the names of the children, as a reply contains them.
     pub(super) fn directory(&self) -> Vec<u8> {
         self.children
             .iter()
@@ -52,8 +52,9 @@ impl Node {
             .collect()
     }
 
-    /// The part of a list of children that starts at byte `offset` and fits one reply: the node's generation, then names, and
-    /// an empty name where the list ends.
+    /// Returns the part of the list of children that starts at byte `offset` and fits one reply.
+    ///
+    /// It consists of the node's generation and names, with an empty name at the end of the list.
     pub(super) fn directory_part(&self, offset: usize) -> Vec<u8> {
         let mut part = format!("{}\0", self.generation).into_bytes();
         let names = self.directory();
@@ -73,7 +74,7 @@ impl Node {
     }
 }
 
-/// Bytes that count for a node of `content` bytes in value and children's names.
+/// Returns the size of a node whose value and names of children have `content` bytes.
 pub(super) fn size(permissions: usize, content: usize) -> usize {
     NODE_HEADER + permissions * NODE_PERMISSION + content
 }
@@ -82,7 +83,7 @@ pub(super) fn owner(permissions: &[Permission]) -> DomId {
     permissions.first().map_or(0, |first| first.domain)
 }
 
-/// Permissions of one entry: what `domain` owns and nobody else may see.
+/// Returns the permissions of a node that `domain` owns and no other domain may access.
 pub(super) fn owned_by(domain: DomId) -> Arc<[Permission]> {
     Arc::from([Permission {
         domain,
@@ -90,7 +91,7 @@ pub(super) fn owned_by(domain: DomId) -> Arc<[Permission]> {
     }])
 }
 
-/// The node above; the root for itself and for the special paths.
+/// Returns the parent node. The parent of the root and of the special paths is the root.
 pub(super) fn parent(path: &str) -> &str {
     match path.rsplit_once('/') {
         None | Some(("", _)) => "/",
@@ -110,9 +111,9 @@ pub(super) fn child(path: &str, name: &str) -> String {
     }
 }
 
-/// All nodes by their paths, and how many of them each domain owns.
+/// All nodes by path, and the number of nodes that each domain owns.
 ///
-/// A node is shared with the transactions that saw it, and copied when it changes while they have it.
+/// Transactions share the nodes that they have accessed. A shared node is copied when it changes.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     nodes: BTreeMap<Box<str>, Arc<Node>>,
@@ -130,12 +131,12 @@ impl Tree {
         self.generation
     }
 
-    /// How many nodes a domain owns.
+    /// Returns the number of nodes that a domain owns.
     pub(super) fn owned(&self, domain: DomId) -> usize {
         self.owned.get(&domain).copied().unwrap_or(0)
     }
 
-    /// Puts a node at a path; what names it as a child is the caller's matter.
+    /// Puts a node at a path. The caller must add it to its parent's children.
     pub(super) fn put(&mut self, path: &str, node: Node) {
         let node = Node {
             generation: self.next_generation(),
@@ -159,14 +160,14 @@ impl Tree {
         }
     }
 
-    /// Takes a node away; what names it as a child is the caller's matter.
+    /// Removes a node. The caller must remove it from its parent's children.
     pub(super) fn remove(&mut self, path: &str) {
         if let Some(node) = self.nodes.remove(path) {
             self.count(node.owner(), -1);
         }
     }
 
-    /// The node and all below it, sorted by path.
+    /// Returns the node and all nodes below it, sorted by path.
     pub(super) fn at_and_below<'a>(
         &'a self,
         top: &'a str,
@@ -182,7 +183,7 @@ impl Tree {
             })
     }
 
-    /// Forgets what a domain was allowed, where it is not the owner.
+    /// Removes a domain from the permissions of all nodes, except as owner.
     pub(super) fn forget_domain(&mut self, domain: DomId) {
         for node in self.nodes.values_mut() {
             if lists(node, domain) {
@@ -201,7 +202,7 @@ impl Tree {
     }
 }
 
-/// Whether a node's permissions name `domain` besides the owner.
+/// Whether an entry of a node's permissions other than the owner's names `domain`.
 pub(super) fn lists(node: &Node, domain: DomId) -> bool {
     node.permissions
         .iter()
@@ -209,7 +210,7 @@ pub(super) fn lists(node: &Node, domain: DomId) -> bool {
         .any(|entry| entry.domain == domain)
 }
 
-/// Takes the entries of `domain` off a node, but for the owner's.
+/// Removes the entries of `domain` from a node's permissions, except the owner's.
 pub(super) fn forget(node: &mut Node, domain: DomId) {
     let mut first = true;
     node.permissions = node
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn up_and_down() {
+    fn parent_name_and_child_of_paths() {
         for (path, above, last) in [
             ("/", "/", ""),
             ("/a", "/", "a"),
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_are_counted_through_every_change() {
+    fn every_change_updates_the_owned_counts() {
         let mut tree = Tree::default();
         tree.put("/a", Node::new(b"", owned_by(5)));
         tree.put("/b", Node::new(b"", owned_by(5)));
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_begins_the_same_is_not_below() {
+    fn common_name_prefix_is_not_a_parent() {
         let mut tree = Tree::default();
         for path in ["/", "/a", "/a-b", "/a/b", "/a/b/c", "/ab", "@releaseDomain"] {
             tree.put(path, Node::new(b"", owned_by(0)));

@@ -1,0 +1,25 @@
+//! Facts about one domain, and the paths that the protocol derives from a domain's number.
+
+use super::quotas::Quotas;
+use crate::permission::DomId;
+
+/// Special node whose permissions decide which domains receive the events of new domains.
+pub(super) const INTRODUCE_DOMAIN: &str = "@introduceDomain";
+
+/// Special node whose permissions decide which domains receive the events of released domains.
+pub(super) const RELEASE_DOMAIN: &str = "@releaseDomain";
+
+/// State of a domain, apart from its nodes and connections.
+#[derive(Debug, Default)]
+pub(super) struct Domain {
+    pub(super) introduced: bool,
+    /// Domain whose nodes this one may use like its own: the guest that a device model serves.
+    pub(super) target: Option<DomId>,
+    pub(super) features: Option<u32>,
+    pub(super) quotas: Option<Quotas>,
+}
+
+/// Returns the path that a domain's relative paths start from.
+pub(super) fn home(domain: DomId) -> String {
+    format!("/local/domain/{domain}")
+}

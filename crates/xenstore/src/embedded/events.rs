@@ -1,0 +1,115 @@
+//! Delivery of watch events to connections.
+
+use super::caller::Caller;
+use super::connection::Connection;
+use super::domain::home;
+use super::store::Store;
+use super::tree;
+use super::watch::Watch;
+use crate::permission::{DomId, Permission};
+use crate::wire::{Kind, Message, PAYLOAD_MAX};
+
+impl Store {
+    /// Sends the events of a change of `path` to all watches at or above it, or with `exact` only to those of that very path.
+    ///
+    /// A domain receives an event if it may read the node or its parent, or if the permissions `before` the change let it
+    /// read the node. For a removal that a transaction commits, `before` is all that remains to decide by.
+    pub(super) fn fire(&mut self, path: &str, exact: bool, before: Option<&[Permission]>) {
+        #[cfg(feature = "faults")]
+        if self.faults.drop_events {
+            return;
+        }
+        let Store {
+            tree,
+            connections,
+            domains,
+            ..
+        } = self;
+
+        let node = tree.get(path);
+        let parent = node.and_then(|_| tree.get(tree::parent(path)));
+        let deciding = [
+            before,
+            node.map(|node| &*node.permissions),
+            parent.map(|node| &*node.permissions),
+        ];
+
+        for connection in connections.values_mut() {
+            let caller = Caller::new(connection.domain, domains.get(&connection.domain));
+            let is_watching = connection
+                .watches
+                .iter()
+                .any(|watch| watch.matches(path, exact));
+            let may_know = || {
+                let mut deciding = deciding.iter().flatten();
+                deciding.any(|permissions| caller.access(permissions).can_read())
+            };
+            if is_watching && may_know() {
+                connection.notify(path, exact);
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn notify(&mut self, changed: &str, exact: bool) {
+        let watches = std::mem::take(&mut self.watches);
+        for watch in watches.iter().filter(|watch| watch.matches(changed, exact)) {
+            self.push_event(watch, changed);
+        }
+        self.watches = watches;
+    }
+
+    /// Sends the event that every watch fires when it is set.
+    pub(super) fn fire_newest_watch(&mut self) {
+        if let Some(watch) = self.watches.pop() {
+            self.push_event(&watch, &watch.path);
+            self.watches.push(watch);
+        }
+    }
+
+    /// Makes this the connection of another domain, like a kernel that resumes after a migration.
+    pub(super) fn move_to(&mut self, domain: DomId) {
+        let old_home = home(self.domain);
+        self.domain = domain;
+        self.transactions.clear();
+
+        let mut watches = std::mem::take(&mut self.watches);
+        for watch in &mut watches {
+            if watch.is_relative {
+                let below = watch.path.strip_prefix(&*old_home).unwrap_or_default();
+                watch.path = format!("{}{below}", home(domain)).into();
+            }
+            self.push_event(watch, &watch.path);
+        }
+        self.watches = watches;
+    }
+
+    fn push_event(&mut self, watch: &Watch, changed: &str) {
+        let skip = if watch.is_relative {
+            home(self.domain).len() + 1
+        } else {
+            0
+        };
+        let mut payload = changed.as_bytes().get(skip..).unwrap_or_default().to_vec();
+        payload.push(0);
+        payload.extend_from_slice(&watch.token);
+        payload.push(0);
+
+        // Like C xenstored, this drops an event that equals one still queued, unless it is a special one.
+        let is_queued =
+            |message: &Message| message.kind == Kind::WATCH_EVENT && message.payload == payload;
+        if payload.len() > PAYLOAD_MAX
+            || (!changed.starts_with('@') && self.output().any(is_queued))
+        {
+            return;
+        }
+
+        self.push(Message {
+            kind: Kind::WATCH_EVENT,
+            request_id: 0,
+            transaction_id: 0,
+            payload,
+        });
+    }
+}
