@@ -19,4 +19,5 @@ pub mod schema;
 pub mod settings;
 pub mod show;
 pub mod status;
+mod text;
 pub mod try_out;

@@ -1,6 +1,6 @@
 //! Where the log goes: to the service manager's journal, to syslog, or to standard error.
 
-use std::fmt::{self, Display};
+use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::str::FromStr;
@@ -13,9 +13,6 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// The facility of system daemons (`LOG_DAEMON`), as syslog(3) has it.
 const FACILITY: u8 = 3 << 3;
-
-/// So many things are named in one line.
-const NAMED: usize = 3;
 
 /// How much to log: a level, and others for some modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,21 +180,6 @@ impl Write for Syslog {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The first few, and how many more there are, to name in one line.
-pub(crate) fn few(all: impl ExactSizeIterator<Item = impl Display>) -> String {
-    let more = all.len().saturating_sub(NAMED);
-    let named = all
-        .take(NAMED)
-        .map(|one| one.to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
-    if more > 0 {
-        format!("{named} and {more} more")
-    } else {
-        named
     }
 }
 

@@ -12,7 +12,8 @@ use crate::error::Failure;
 use crate::guest::{Device, Guest};
 use crate::root::Root;
 use crate::schema::{Name, Schema, Tree};
-use crate::settings::{Place, Settings, quote};
+use crate::settings::{Place, Settings};
+use crate::text::quote;
 
 /// How to print it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

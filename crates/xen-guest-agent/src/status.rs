@@ -15,8 +15,9 @@ use crate::agent::Agent;
 use crate::collect::{Collectors, host};
 use crate::root::Root;
 use crate::runtime_dir;
-use crate::settings::{name, quote};
+use crate::settings::name;
 use crate::show;
+use crate::text::quote;
 
 /// What the file is called in its directory.
 const FILE: &str = "status";

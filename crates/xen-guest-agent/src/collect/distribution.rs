@@ -7,12 +7,10 @@ use std::collections::BTreeMap;
 use crate::collect::os_release;
 use crate::guest::Distribution;
 use crate::root::Root;
+use crate::text::to_ascii;
 
 /// The most bytes of a release file; real ones have less than 2 KiB.
 const FILE_MAX: usize = 64 * 1024;
-
-/// The most bytes of a text from a release file.
-const TEXT_MAX: usize = 255;
 
 /// FreeBSD makes its own at boot in `/var/run`; `/etc/os-release` is a link to it that an administrator may have lost.
 const OS_RELEASE: [&str; 3] = [
@@ -62,30 +60,15 @@ pub fn from_kernel(system: &str, release: &str) -> Option<Distribution> {
     (system != "Linux").then(|| Distribution::new(system, &format!("{system} {release}"), version))
 }
 
-/// `text` as Xenstore takes it: without control characters, with a `?` for each run of what is not ASCII, without blanks
-/// at its ends, and cut at 255 bytes.
-pub fn ascii(text: &str) -> String {
-    let mut clean = String::new();
-    let mut foreign = false;
-    for next in text.chars().filter(|c| !c.is_control()) {
-        if next.is_ascii() || !foreign {
-            clean.push(if next.is_ascii() { next } else { '?' });
-        }
-        foreign = !next.is_ascii();
-    }
-    clean.truncate(TEXT_MAX);
-    clean.trim().to_owned()
-}
-
 impl Distribution {
     fn new(id: &str, name: &str, version: Option<Version>) -> Self {
         let (whole, major, minor) = version.map_or((None, None, None), |v| {
             (Some(v.whole), Some(v.major), v.minor)
         });
         Distribution {
-            id: ascii(id).to_ascii_lowercase(),
-            name: ascii(name),
-            version: whole.map(|text| ascii(&text)),
+            id: to_ascii(id).to_ascii_lowercase(),
+            name: to_ascii(name),
+            version: whole.map(|text| to_ascii(&text)),
             major,
             minor,
         }
@@ -102,7 +85,7 @@ struct Version {
 impl Version {
     /// None for what is no number: Arch's containers have `VERSION_ID=TEMPLATE_VERSION_ID`.
     fn parse(text: &str) -> Option<Self> {
-        let text = ascii(text);
+        let text = to_ascii(text);
         // Talos: v1.7.0, Kylin: V10.
         let whole = text.strip_prefix(['v', 'V']).unwrap_or(&text);
         let (major, rest) = number(whole)?;
@@ -303,7 +286,7 @@ fn from_bare_version(root: &Root) -> Option<Distribution> {
 fn field(fields: &BTreeMap<String, String>, key: &str) -> Option<String> {
     fields
         .get(key)
-        .map(|value| ascii(value))
+        .map(|value| to_ascii(value))
         .filter(|value| !value.is_empty())
 }
 
@@ -324,7 +307,7 @@ fn first_line(root: &Root, path: &str) -> Option<String> {
 fn first(text: &str) -> Option<String> {
     text.lines()
         .next()
-        .map(ascii)
+        .map(to_ascii)
         .filter(|line| !line.is_empty())
 }
 
@@ -593,20 +576,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(read(&root).unwrap().id, "nixos");
-    }
-
-    #[test]
-    fn what_xenstore_takes() {
-        for (text, clean) in [
-            ("plain (text) 1.0", "plain (text) 1.0"),
-            ("\u{1}  a\tb\n\0c\u{7f}\u{9b}d ", "abcd"),
-            ("\u{94f6}\u{6cb3}\u{9e92}\u{9e9f} V10", "? V10"),
-            ("n\u{e4}\u{fffd}i\u{e4}", "n?i?"),
-        ] {
-            assert_eq!(ascii(text), clean, "{text:?}");
-        }
-        assert_eq!(ascii(&"x".repeat(300)).len(), 255);
-        assert_eq!(ascii(&format!("{}  y", "x".repeat(254))).len(), 254);
     }
 
     const FILES: [&str; 5] = [

@@ -7,13 +7,14 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::RawDir;
 
-use crate::collect::distribution::{self, ascii};
+use crate::collect::distribution;
 use crate::guest::Distribution;
 use crate::root::Root;
+use crate::text::to_ascii;
 
 /// The kernel's release, as `uname -r` has it.
 pub fn kernel() -> String {
-    ascii(&rustix::system::uname().release().to_string_lossy())
+    to_ascii(&rustix::system::uname().release().to_string_lossy())
 }
 
 /// The distribution, where the kernel's name tells it.
@@ -53,7 +54,7 @@ impl HostName {
     pub fn read(&self) -> Option<String> {
         let mut buffer = [0; 256];
         let len = self.0.read_at(&mut buffer, 0).ok()?;
-        let name = ascii(&String::from_utf8_lossy(buffer.get(..len)?));
+        let name = to_ascii(&String::from_utf8_lossy(buffer.get(..len)?));
         // "(none)" is what Linux starts with.
         (!name.is_empty() && name != "(none)").then_some(name)
     }

@@ -7,9 +7,9 @@ use log::{error, warn};
 use xenstore::{Error, ErrorCode, Path};
 
 use super::change::Change;
-use crate::logging::few;
 use crate::schema::Tree;
 use crate::schema::layout::Layout;
+use crate::text::summarize;
 
 /// Nodes worth less, of which the number is higher, do not make a guest known.
 const MATTERS: u8 = 2;
@@ -148,7 +148,7 @@ impl Refusals {
             ),
             Some(_) => warn!(
                 "left out, since Xenstore does not take it: {}",
-                few(untold.iter())
+                summarize(untold.iter())
             ),
             None => {}
         }

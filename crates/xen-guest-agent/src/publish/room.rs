@@ -7,8 +7,8 @@ use xenstore::Path;
 
 use super::change::Known;
 use super::worth::{self, DEPTH};
-use crate::logging::few;
 use crate::schema::layout::Layout;
+use crate::text::summarize;
 
 /// Nodes that the agent makes at most, those above others included. A guest's quota is 1000, and some 50 are its
 /// toolstack's.
@@ -160,7 +160,7 @@ impl Room {
             } else {
                 "the agent may make"
             };
-            let (room, names) = (self.known, few(self.surplus.iter()));
+            let (room, names) = (self.known, summarize(self.surplus.iter()));
             warn!("{why} {room} nodes, so these are left out until there is room: {names}");
         }
     }

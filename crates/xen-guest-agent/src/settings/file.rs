@@ -11,8 +11,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::definitions::nearest;
 use super::value::Form;
-use super::{Given, Origin, SETTINGS, Wrong, cannot_read, cut};
+use super::{Given, Origin, SETTINGS, Wrong, cannot_read};
 use crate::root::Root;
+use crate::text::truncate;
 
 /// The most bytes that a file has.
 const SIZE_MAX: usize = 1024 * 1024;
@@ -96,7 +97,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, Wrong> {
         } else {
             ""
         };
-        Wrong::new(format!("{origin}: {message} {}", cut(key)).trim_end())
+        Wrong::new(format!("{origin}: {message} {}", truncate(key)).trim_end())
     })?;
     let mut leaves = Vec::new();
     flatten("", table.get_ref(), &mut leaves);
@@ -115,7 +116,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, Wrong> {
                 .map_or_else(String::new, |nearest| format!("; the nearest is {nearest}"));
             return Err(Wrong::new(&format!(
                 "{origin}: there is no setting {}{nearest}",
-                cut(&key)
+                truncate(&key)
             )));
         };
         let elements = if setting.is_list() {
@@ -200,5 +201,5 @@ fn found(text: &str, value: &Spanned<DeValue<'_>>) -> String {
     if value.get_ref().is_table() {
         return "a table".to_owned();
     }
-    cut(text.get(value.span()).unwrap_or_default())
+    truncate(text.get(value.span()).unwrap_or_default())
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use definitions::{SETTINGS, Setting};
 use value::Form;
-pub(crate) use value::{name, quote};
+pub(crate) use value::name;
 
 use crate::collect::network::VifNumbers;
 use crate::collect::{self, network, services};
@@ -23,12 +23,10 @@ use crate::publish;
 use crate::root::Root;
 use crate::schema;
 use crate::schema::topology::Filter;
+use crate::text::{escape_control, quote, truncate};
 
 /// Where the files are. They are the agent's own, not the guest's: `root` says nothing of them.
 pub const DIRECTORY: &str = "/etc/xen-guest-agent";
-
-/// The most characters of a wrong value or key that are said.
-const FOUND_MAX: usize = 60;
 
 /// All that can be set.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,7 +152,9 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::File(path, line) => write!(f, "{}:{line}", visible(&path.to_string_lossy())),
+            Origin::File(path, line) => {
+                write!(f, "{}:{line}", escape_control(&path.to_string_lossy()))
+            }
             Origin::Environment(name) => write!(f, "environment {name}"),
             Origin::CommandLine => f.write_str("command line"),
         }
@@ -168,34 +168,8 @@ pub struct Wrong(String);
 
 impl Wrong {
     fn new(message: &str) -> Self {
-        Wrong(visible(message))
+        Wrong(escape_control(message))
     }
-}
-
-/// As much of it as fits into a line.
-fn cut(whole: &str) -> String {
-    let start: String = whole
-        .chars()
-        .take_while(|char| !char.is_control())
-        .take(FOUND_MAX)
-        .collect();
-    if start.len() < whole.len() {
-        format!("{start}...")
-    } else {
-        start
-    }
-}
-
-/// It in one line: names of files, for example, may have control characters in them.
-fn visible(text: &str) -> String {
-    let escape = |char: char| {
-        if char.is_control() {
-            char.escape_unicode().to_string()
-        } else {
-            char.to_string()
-        }
-    };
-    text.chars().map(escape).collect()
 }
 
 /// A value that was given for a setting.
@@ -213,7 +187,7 @@ struct Given {
 
 impl Given {
     fn new(setting: &'static Setting, origin: Origin, form: Form, words: Vec<String>) -> Self {
-        let found = cut(&quote(&words.join(",")));
+        let found = truncate(&quote(&words.join(",")));
         Given {
             setting,
             origin,
@@ -238,7 +212,9 @@ impl Given {
                 .iter()
                 .find(|word| value.set(std::slice::from_ref(word)).is_none())
             {
-                return Err(self.setting.has_wrong(&self.origin, &cut(&quote(word))));
+                return Err(self
+                    .setting
+                    .has_wrong(&self.origin, &truncate(&quote(word))));
             }
         }
         let (origin, key, allowed) = (&self.origin, self.setting.key, value.allowed());

@@ -5,7 +5,6 @@ use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode};
-use toml::de::DeValue;
 
 use super::*;
 
@@ -469,14 +468,6 @@ fn places() {
 }
 
 proptest! {
-    #[test]
-    fn quoted_text_is_toml_and_json(text in any::<String>()) {
-        let quoted = quote(&text);
-        let parsed = DeValue::parse(&quoted).unwrap();
-        prop_assert_eq!(parsed.get_ref().as_str(), Some(text.as_str()));
-        prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text);
-    }
-
     #[test]
     fn no_file_is_too_odd(text in "([a-z.\\[\\]=\"'\n#0-9{} -]|schema|network|root|\\PC){0,40}") {
         if let Err(wrong) = load(&text) {

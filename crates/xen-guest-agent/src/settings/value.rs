@@ -1,6 +1,6 @@
 //! What settings can be: each kind of value is read from words and written as TOML.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use super::Place;
 use crate::collect::network;
 use crate::logging::Levels;
 use crate::schema;
+use crate::text::quote;
 
 /// Looking takes some time itself, and a day is as good as never.
 const PERIODS: RangeInclusive<f64> = 0.01..=86_400.0;
@@ -74,21 +75,6 @@ pub(super) fn to_toml(value: &dyn Value) -> String {
                 .join(", ")
         ),
     }
-}
-
-/// A string as both TOML and JSON write it.
-pub(crate) fn quote(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for char in text.chars() {
-        match char {
-            '"' | '\\' => quoted.extend(['\\', char]),
-            _ if char.is_control() => drop(write!(quoted, "\\u{:04x}", u32::from(char))),
-            _ => quoted.push(char),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 /// The one word that there must be.

@@ -3,8 +3,8 @@
 use std::fs;
 use std::io;
 
-use super::printable;
 use crate::root::Root;
+use crate::text::escape_octal;
 
 /// Unit of `size` in sysfs, whatever the disk's own sectors are. (The Go agent takes the disk's: eight times too much on
 /// one of 4 KiB.)
@@ -120,9 +120,9 @@ fn device(root: &Root, path: &str, name: String) -> Option<Device> {
         .checked_mul(SECTOR)
         .filter(|size| *size > 0)?;
     let path = match attribute("dm/name") {
-        Some(name) => format!("/dev/mapper/{}", printable(name.as_bytes())),
+        Some(name) => format!("/dev/mapper/{}", escape_octal(name.as_bytes())),
         // Names of devices have slashes, those of files cannot.
-        None => format!("/dev/{}", printable(name.replace('!', "/").as_bytes())),
+        None => format!("/dev/{}", escape_octal(name.replace('!', "/").as_bytes())),
     };
     Some(Device {
         name,
@@ -146,7 +146,7 @@ impl Device {
                     .strip_prefix(b"E:")?
                     .strip_prefix(name.as_bytes())?
                     .strip_prefix(b"=")?;
-                (!value.is_empty()).then(|| printable(value))
+                (!value.is_empty()).then(|| escape_octal(value))
             };
             lines.find_map(value)
         };

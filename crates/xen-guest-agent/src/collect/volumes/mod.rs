@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::guest::{MAX_VOLUMES, Volume};
 use crate::root::Root;
+use crate::text::escape_octal;
 use devices::Device;
 use mounts::Mounted;
 
@@ -56,7 +57,7 @@ fn volume(root: &Root, device: &Device, mounted: Option<Mounted>) -> Volume {
         .as_ref()
         .and_then(|mounted| free(root, device, mounted));
     let (kind, point) = mounted
-        .map(|mounted| (mounted.kind, printable(&mounted.point)))
+        .map(|mounted| (mounted.kind, escape_octal(&mounted.point)))
         .unzip();
     Volume {
         name,
@@ -120,21 +121,6 @@ pub fn update(known: &mut Vec<Volume>, mut found: Vec<Volume>, is_full: bool) ->
     let is_news = *known != found;
     *known = found;
     is_news
-}
-
-/// Printable ASCII as it is, any other byte and the backslash as `\ooo`.
-fn printable(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'\\' | ..b' ' | 0x7f.. => {
-                text.push('\\');
-                text.extend([6, 3, 0].map(|shift| char::from(b'0' + (byte >> shift & 7))));
-            }
-            _ => text.push(char::from(*byte)),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -609,13 +609,6 @@ fn free_space_is_news_when_it_moved_by_a_hundredth() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_printable_and_none_are_alike(one: Vec<u8>, other: Vec<u8>) {
-        let text = printable(&one);
-        prop_assert!(text.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{text}");
-        prop_assert_eq!(text == printable(&other), one == other);
-    }
-
-    #[test]
     fn any_mountinfo_is_survived(lines in "([0-9/a: \\\\\\-]{0,20}\n){0,10}", point in "/[ -~]{0,6}") {
         let mut system = System::new();
         system.vbd("xvda", 51712, "202:0");

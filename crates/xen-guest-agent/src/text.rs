@@ -1,0 +1,209 @@
+//! Text helpers: shortening, escaping and quoting for messages, Xenstore values and TOML.
+
+use std::fmt::{Display, Write as _};
+
+/// Number of items that [`summarize`] names.
+const SUMMARY_ITEMS: usize = 3;
+
+/// Maximum length in characters of a value that a message quotes. It leaves room for the message
+/// itself in one line.
+const TRUNCATED_LENGTH: usize = 60;
+
+/// Maximum length in bytes of a text in a node. Longer names of systems do not exist, and readers
+/// have buffers.
+const ASCII_LENGTH: usize = 255;
+
+/// Returns the first three items, separated by commas, and the number of those that remain.
+pub(crate) fn summarize(items: impl ExactSizeIterator<Item = impl Display>) -> String {
+    let remaining = items.len().saturating_sub(SUMMARY_ITEMS);
+    let named: Vec<_> = items
+        .take(SUMMARY_ITEMS)
+        .map(|item| item.to_string())
+        .collect();
+    let named = named.join(", ");
+    if remaining > 0 {
+        format!("{named} and {remaining} more")
+    } else {
+        named
+    }
+}
+
+/// Returns the start of the first line, at most 60 characters, with `...` if anything follows it.
+pub(crate) fn truncate(text: &str) -> String {
+    let start: String = text
+        .chars()
+        .take_while(|char| !char.is_control())
+        .take(TRUNCATED_LENGTH)
+        .collect();
+    if start.len() < text.len() {
+        format!("{start}...")
+    } else {
+        start
+    }
+}
+
+/// Returns the text with control characters as `\u{...}`, so that it stays in one line. File names
+/// may contain them.
+pub(crate) fn escape_control(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() {
+            escaped.extend(char.escape_unicode());
+        } else {
+            escaped.push(char);
+        }
+    }
+    escaped
+}
+
+/// Returns the bytes as printable ASCII. The backslash and every other byte become `\ooo`, as in
+/// `/proc/self/mountinfo`.
+pub(crate) fn escape_octal(bytes: &[u8]) -> String {
+    let mut escaped = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'\\' | ..b' ' | 0x7f.. => {
+                escaped.push('\\');
+                escaped.extend([6, 3, 0].map(|shift| char::from(b'0' + (byte >> shift & 7))));
+            }
+            _ => escaped.push(char::from(*byte)),
+        }
+    }
+    escaped
+}
+
+/// Returns the text as a node can hold it: control characters are removed, each run of non-ASCII
+/// characters becomes one `?`, the length is limited to 255 bytes, and surrounding blanks are
+/// trimmed.
+pub(crate) fn to_ascii(text: &str) -> String {
+    let mut ascii = String::new();
+    let mut in_foreign_run = false;
+    for char in text.chars().filter(|char| !char.is_control()) {
+        if char.is_ascii() {
+            ascii.push(char);
+        } else if !in_foreign_run {
+            ascii.push('?');
+        }
+        in_foreign_run = !char.is_ascii();
+    }
+    ascii.truncate(ASCII_LENGTH);
+    ascii.trim().to_owned()
+}
+
+/// Returns the text as a string literal that is valid in both TOML and JSON.
+pub(crate) fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => quoted.extend(['\\', char]),
+            _ if char.is_control() => drop(write!(quoted, "\\u{:04x}", u32::from(char))),
+            _ => quoted.push(char),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use toml::de::DeValue;
+
+    use super::*;
+
+    #[test]
+    fn a_summary_names_three_items() {
+        for (items, expected) in [
+            (&[][..], ""),
+            (&["a"], "a"),
+            (&["a", "b", "c"], "a, b, c"),
+            (&["a", "b", "c", "d"], "a, b, c and 1 more"),
+            (&["a", "b", "c", "d", "e"], "a, b, c and 2 more"),
+        ] {
+            assert_eq!(summarize(items.iter()), expected);
+        }
+    }
+
+    #[test]
+    fn truncated_text_is_one_short_line() {
+        let (x60, x61) = ("x".repeat(60), "x".repeat(61));
+        for (text, expected) in [
+            ("", String::new()),
+            ("short", "short".to_owned()),
+            ("two\nlines", "two...".to_owned()),
+            ("tab\t", "tab...".to_owned()),
+            (&x60, x60.clone()),
+            (&x61, format!("{x60}...")),
+            (&"\u{e4}".repeat(61), format!("{}...", "\u{e4}".repeat(60))),
+        ] {
+            assert_eq!(truncate(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        for (text, expected) in [
+            ("plain \u{e4} \\", "plain \u{e4} \\"),
+            ("a\nb\0", "a\\u{a}b\\u{0}"),
+            ("\u{9b}", "\\u{9b}"),
+        ] {
+            assert_eq!(escape_control(text), expected);
+        }
+    }
+
+    #[test]
+    fn bytes_are_escaped_in_octal() {
+        for (bytes, expected) in [
+            (&b"/mnt/a~"[..], "/mnt/a~"),
+            (b"a\\b", "a\\134b"),
+            (b"a\nb\x7f\xff", "a\\012b\\177\\377"),
+            (b"a b", "a b"),
+        ] {
+            assert_eq!(escape_octal(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn ascii_text_replaces_foreign_characters() {
+        for (text, expected) in [
+            ("plain (text) 1.0", "plain (text) 1.0"),
+            ("\u{1}  a\tb\n\0c\u{7f}\u{9b}d ", "abcd"),
+            ("\u{94f6}\u{6cb3}\u{9e92}\u{9e9f} V10", "? V10"),
+            ("n\u{e4}\u{fffd}i\u{e4}", "n?i?"),
+        ] {
+            assert_eq!(to_ascii(text), expected, "{text:?}");
+        }
+        assert_eq!(to_ascii(&"x".repeat(300)).len(), 255);
+        assert_eq!(to_ascii(&format!("{}  y", "x".repeat(254))).len(), 254);
+    }
+
+    #[test]
+    fn quoted_text_escapes_quotes_and_controls() {
+        for (text, expected) in [
+            ("", r#""""#),
+            ("a b", r#""a b""#),
+            (r#"say "x" \ y"#, r#""say \"x\" \\ y""#),
+            ("\n\u{9b}", r#""\u000a\u009b""#),
+        ] {
+            assert_eq!(quote(text), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quoted_text_is_toml_and_json(text in any::<String>()) {
+            let quoted = quote(&text);
+            let parsed = DeValue::parse(&quoted).unwrap();
+            prop_assert_eq!(parsed.get_ref().as_str(), Some(text.as_str()));
+            prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text);
+        }
+
+        #[test]
+        fn octal_escapes_are_printable_and_unambiguous(one: Vec<u8>, other: Vec<u8>) {
+            let text = escape_octal(&one);
+            prop_assert!(text.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{text}");
+            prop_assert_eq!(text == escape_octal(&other), one == other);
+        }
+    }
+}
