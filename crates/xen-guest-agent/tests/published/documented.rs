@@ -1,4 +1,4 @@
-//! `docs/schema-std.md` and `docs/schema-rfc.md` say what is published, and nothing else.
+//! Compares `docs/schema-std.md` and `docs/schema-rfc.md` with the nodes that the agent publishes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,30 +12,36 @@ use xen_guest_agent::schema::layout::{LAYOUT, Upkeep};
 use crate::guests;
 use crate::harness::Harness;
 
-/// A row of a table of nodes.
+const APPENDIX: &str = "Appendix: how the agent writes these nodes";
+
+/// A row of a table of nodes, for readers.
 #[derive(Debug)]
 struct Row {
     pattern: String,
     format: String,
     example: String,
-    since: String,
-    removes_stale: bool,
+}
+
+/// How the agent writes a node: a row of the appendix.
+#[derive(Debug, PartialEq)]
+struct Rules {
+    write_order: u8,
+    priority: u8,
+    priority_of_first: u8,
     upkeep: Upkeep,
-    order: u8,
-    /// And that of the first of its siblings, where that is another.
-    worth: (u8, u8),
+    removes_stale: bool,
 }
 
-fn document(name: &str) -> String {
-    fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../docs")
-            .join(name),
-    )
-    .unwrap()
+fn document(schema: Name) -> String {
+    let name = match schema {
+        Name::Std => "schema-std.md",
+        Name::Rfc => "schema-rfc.md",
+    };
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    fs::read_to_string(docs.join(name)).unwrap()
 }
 
-/// The text below a heading, up to the next.
+/// The text below a heading, up to the next heading of the same level.
 fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     let (_, text) = document
         .split_once(&format!("\n## {heading}\n"))
@@ -43,83 +49,99 @@ fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     text.split_once("\n## ").map_or(text, |(text, _)| text)
 }
 
-/// What stands between backquotes.
+/// The texts between backquotes.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-fn rows(section: &str) -> Vec<Row> {
-    section
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(row)
+/// The cells of each row of a table of nodes.
+fn table<const COLUMNS: usize>(section: &str) -> Vec<[&str; COLUMNS]> {
+    let lines = section.lines().filter(|line| line.starts_with("| `"));
+    lines
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            cells.try_into().unwrap_or_else(|_| panic!("{line}"))
+        })
         .collect()
 }
 
-/// `5`, or `5, first 2`.
-fn worths(cell: &str) -> (u8, u8) {
-    let (all, first) = cell.split_once(", first ").unwrap_or((cell, cell));
-    (all.parse().unwrap(), first.parse().unwrap())
+fn rows(section: &str) -> Vec<Row> {
+    table(section)
+        .into_iter()
+        .map(|[node, value, example, readers]| {
+            let only = |cell| match quoted(cell).collect::<Vec<_>>()[..] {
+                [text] => text.to_owned(),
+                _ => panic!("not one text in backquotes: {cell}"),
+            };
+            let (format, meaning) = value.split_once(": ").unwrap_or_else(|| panic!("{value}"));
+            assert!(!meaning.is_empty() && !readers.is_empty(), "{node}");
+            Row {
+                pattern: only(node),
+                format: format.to_owned(),
+                example: only(example),
+            }
+        })
+        .collect()
 }
 
-fn row(line: &str) -> Row {
-    let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-    let [
-        node,
-        value,
-        example,
-        readers,
-        since,
-        stale,
+/// The rows of all nodes that a schema publishes.
+fn documented(schema: Name) -> Vec<Row> {
+    let mut all = rows(section(&document(schema), "Nodes"));
+    all.extend(rows(section(&document(Name::Std), "Nodes of both schemas")));
+    all
+}
+
+/// The appendices of both documents, by the pattern of the node.
+fn appendix() -> BTreeMap<String, Rules> {
+    let mut all = BTreeMap::new();
+    for document in [document(Name::Std), document(Name::Rfc)] {
+        for [nodes, write_order, priority, upkeep, stale] in table(section(&document, APPENDIX)) {
+            for node in quoted(nodes) {
+                let (priority, first) = priority
+                    .split_once(", first ")
+                    .unwrap_or((priority, priority));
+                let rules = Rules {
+                    write_order: write_order.parse().unwrap(),
+                    priority: priority.parse().unwrap(),
+                    priority_of_first: first.parse().unwrap(),
+                    upkeep: match upkeep {
+                        "watched" => Upkeep::Watched,
+                        "polled" => Upkeep::Polled,
+                        "rewritten" => Upkeep::Rewritten,
+                        _ => panic!("{node}: {upkeep}"),
+                    },
+                    removes_stale: match stale {
+                        "removed" => true,
+                        "kept" => false,
+                        _ => panic!("{node}: {stale}"),
+                    },
+                };
+                assert!(all.insert(node.to_owned(), rules).is_none(), "{node} twice");
+            }
+        }
+    }
+    all
+}
+
+/// The rules that the agent follows for a node.
+fn rules(path: &xenstore::Path) -> Rules {
+    let rank = (LAYOUT.rank)(path);
+    // The agent owns only the services that it published itself, so no claim covers them.
+    let (removes_stale, upkeep) = match LAYOUT.claims.iter().find(|claim| claim.owns(path)) {
+        Some(claim) => (claim.removes_stale, claim.upkeep),
+        None if path.starts_with("data/service/") => (true, Upkeep::Polled),
+        None => panic!("no claim covers {path}"),
+    };
+    Rules {
+        write_order: rank.write_order,
+        priority: rank.priority,
+        priority_of_first: rank.priority_of_first,
         upkeep,
-        order,
-        worth,
-    ] = cells[..]
-    else {
-        panic!("{line}")
-    };
-    let only = |cell| {
-        quoted(cell)
-            .next()
-            .unwrap_or_else(|| panic!("{line}"))
-            .to_owned()
-    };
-    let (format, meaning) = value.split_once(": ").unwrap_or_else(|| panic!("{line}"));
-    assert!(!meaning.is_empty() && !readers.is_empty(), "{line}");
-    Row {
-        pattern: only(node),
-        format: format.to_owned(),
-        example: only(example),
-        since: since.to_owned(),
-        removes_stale: match stale {
-            "removed" => true,
-            "stays" => false,
-            _ => panic!("{line}"),
-        },
-        upkeep: match upkeep {
-            "watch" => Upkeep::Watched,
-            "comparison" => Upkeep::Polled,
-            "rewriting" => Upkeep::Rewritten,
-            _ => panic!("{line}"),
-        },
-        order: order.parse().unwrap(),
-        worth: worths(worth),
+        removes_stale,
     }
 }
 
-/// What a schema is said to publish.
-fn documented(schema: Name) -> Vec<Row> {
-    let std = document("schema-std.md");
-    let own = match schema {
-        Name::Std => rows(section(&std, "Nodes")),
-        Name::Rfc => rows(section(&document("schema-rfc.md"), "Nodes")),
-    };
-    own.into_iter()
-        .chain(rows(section(&std, "Nodes of both schemas")))
-        .collect()
-}
-
-/// All that is published of all guests: a path, with the values that were seen there.
+/// The nodes that the agent publishes for all sample guests, with the values that it gives them.
 fn published(schema: Name) -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::<String, BTreeSet<String>>::new();
     for sample in guests::all() {
@@ -142,9 +164,13 @@ fn is_number(text: &str) -> bool {
         .is_ok_and(|number| number.to_string() == text)
 }
 
-fn version(text: &str) -> [u32; 3] {
-    let parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
-    parts.try_into().unwrap()
+/// The only row that fits a path.
+fn row_of<'a>(rows: &'a [Row], path: &str) -> &'a Row {
+    let fitting: Vec<_> = rows.iter().filter(|row| row.fits(path)).collect();
+    let [row] = fitting[..] else {
+        panic!("{path} has {fitting:?}")
+    };
+    row
 }
 
 impl Row {
@@ -165,26 +191,27 @@ impl Row {
         pattern.len() == path.len() && pattern.iter().zip(&path).all(fits)
     }
 
-    /// Whether a value has the format.
+    /// Whether a value has the documented format.
     fn takes(&self, path: &str, value: &str) -> bool {
-        let is_stamp = |value: &str| {
+        let is_date = |value: &str| {
             let fields: Vec<_> = value.split_whitespace().collect();
             value.len() == 24 && fields.len() == 5 && is_number(fields[2]) && is_number(fields[4])
         };
-        let follows =
-            !self.pattern.ends_with("<address>") || path.ends_with(&value.replace(['.', ':'], "_"));
-        let is_ascii = |most| {
-            (1..=most).contains(&value.len())
+        let is_ascii = |max| {
+            (1..=max).contains(&value.len())
                 && value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
         };
-        follows
+        // The last part of such a path repeats the value.
+        let fits_path =
+            !self.pattern.ends_with("<address>") || path.ends_with(&value.replace(['.', ':'], "_"));
+        fits_path
             && match self.format.as_str() {
                 "text" => is_ascii(255),
                 "long text" => is_ascii(2000),
                 "UTF-8 text" => !value.is_empty() && !value.contains(char::is_control),
                 "digits" => !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()),
                 "number" | "KiB" | "bytes" => is_number(value),
-                "date" => is_stamp(value),
+                "date" => is_date(value),
                 "IPv4 address" => value.parse::<Ipv4Addr>().is_ok(),
                 "IPv6 address" => value
                     .parse::<Ipv6Addr>()
@@ -197,62 +224,68 @@ impl Row {
 }
 
 #[test]
-fn every_node_has_a_row_and_every_row_a_node() {
+fn every_published_node_is_documented() {
+    let appendix = appendix();
     for schema in [Name::Std, Name::Rfc] {
         let rows = documented(schema);
-        let published = published(schema);
-        for (path, values) in &published {
-            let fitting: Vec<_> = rows.iter().filter(|row| row.fits(path)).collect();
-            let [row] = fitting[..] else {
-                panic!("{schema:?}: {path} has {fitting:?}")
-            };
+        for (path, values) in published(schema) {
+            let row = row_of(&rows, &path);
             for value in values {
                 assert!(
-                    row.takes(path, value),
+                    row.takes(&path, &value),
                     "{schema:?}: {path} = {value}: {row:?}"
                 );
             }
-            let path = xenstore::Path::new(path.as_str()).unwrap();
-            let rank = (LAYOUT.rank)(&path);
-            assert_eq!(
-                (row.order, row.worth),
-                (rank.write_order, (rank.priority, rank.priority_of_first)),
-                "{path}"
-            );
-            // Of services, those that the agent published itself are its own: no claim tells them from others.
-            let held = match LAYOUT.claims.iter().find(|claim| claim.owns(&path)) {
-                Some(claim) => (claim.removes_stale, claim.upkeep),
-                None if path.starts_with("data/service/") => (true, Upkeep::Polled),
-                None => panic!("{path} is nobody's"),
-            };
-            assert_eq!((row.removes_stale, row.upkeep), held, "{path}");
-        }
-        for row in rows {
-            assert!(
-                published.keys().any(|path| row.fits(path)),
-                "{schema:?}: nothing is published at {row:?}"
-            );
-            let home = row.pattern.rsplit_once('/').map_or("", |(home, _)| home);
-            assert!(
-                row.takes(
-                    &format!("{home}/{}", row.example.replace(['.', ':'], "_")),
-                    &row.example
-                ),
-                "{row:?}"
-            );
-            assert!(
-                version(&row.since) <= version(env!("CARGO_PKG_VERSION")),
-                "{row:?}"
-            );
+            let rules = rules(&xenstore::Path::new(path.as_str()).unwrap());
+            assert_eq!(appendix.get(&row.pattern), Some(&rules), "{path}");
         }
     }
 }
 
 #[test]
-fn all_that_is_claimed_is_published_or_a_leftover() {
-    let std = document("schema-std.md");
-    let (leftovers, _) = section(&std, "Leftovers").split_once('.').unwrap();
-    let mut leftovers: BTreeSet<_> = quoted(leftovers).collect();
+fn every_documented_node_is_published() {
+    let mut appendix = appendix();
+    for schema in [Name::Std, Name::Rfc] {
+        let published = published(schema);
+        for row in documented(schema) {
+            assert!(
+                published.keys().any(|path| row.fits(path)),
+                "{schema:?}: no sample guest has {row:?}"
+            );
+            appendix.remove(&row.pattern);
+        }
+    }
+    assert_eq!(appendix, BTreeMap::new(), "only in the appendix");
+}
+
+#[test]
+fn examples_have_the_documented_format() {
+    for schema in [Name::Std, Name::Rfc] {
+        let rows = documented(schema);
+        for row in &rows {
+            let parent = row
+                .pattern
+                .rsplit_once('/')
+                .map_or("", |(parent, _)| parent);
+            let path = format!("{parent}/{}", row.example.replace(['.', ':'], "_"));
+            assert!(row.takes(&path, &row.example), "{row:?}");
+        }
+        let document = document(schema);
+        let lines: Vec<_> = section(&document, "Example")
+            .lines()
+            .filter_map(|line| line.split_once(" = "))
+            .collect();
+        assert!(lines.len() > 10, "{lines:?}");
+        for (path, value) in lines {
+            assert!(row_of(&rows, path).takes(path, value), "{path} = {value}");
+        }
+    }
+}
+
+#[test]
+fn every_claim_is_a_documented_node_or_a_leftover() {
+    let std = document(Name::Std);
+    let mut leftovers: BTreeSet<_> = quoted(section(&std, "Leftovers")).collect();
     let rows: Vec<_> = [Name::Std, Name::Rfc]
         .into_iter()
         .flat_map(documented)
@@ -268,21 +301,25 @@ fn all_that_is_claimed_is_published_or_a_leftover() {
             "{claim:?}"
         );
     }
-    assert_eq!(leftovers, BTreeSet::new(), "no longer claimed");
+    assert_eq!(leftovers, BTreeSet::new(), "documented, but not claimed");
 }
 
 #[test]
-fn the_watches() {
-    // By what the agent asks for, its collectors' watches included.
+fn every_watch_is_documented() {
+    // The requests of the agent include the watches of its collectors.
     let mut harness = Harness::new(guests::all().remove(0).guest, Name::Std);
     harness.start();
-    let watches = harness
+    let watches: BTreeSet<_> = harness
         .take_requests()
         .into_iter()
-        .filter(|(kind, _)| *kind == xenstore::wire::Kind::WATCH);
-    let set: BTreeSet<_> = watches.map(|(_, path)| path).collect();
-    let std = document("schema-std.md");
-    let (first, _) = section(&std, "Watches").split_once(", where").unwrap();
-    assert_eq!(set, quoted(first).map(str::to_owned).collect());
-    assert!(set.len() <= 8, "{set:?}");
+        .filter(|(kind, _)| *kind == xenstore::wire::Kind::WATCH)
+        .map(|(_, path)| path)
+        .collect();
+    let std = document(Name::Std);
+    let (_, text) = section(&std, APPENDIX)
+        .split_once("\n### Watches\n")
+        .unwrap();
+    let (sentence, _) = text.split_once(". ").unwrap();
+    assert_eq!(watches, quoted(sentence).map(str::to_owned).collect());
+    assert!(watches.len() <= 8, "{watches:?}");
 }
