@@ -1,0 +1,155 @@
+//! Status file, lock, service manager and log of the agent.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+use system_tests::{
+    Agent, Daemon, FakeRoot, Profile, TIMEOUT, Testbed, Toolstack, build, eventually,
+};
+
+use crate::testbed;
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn status_exit_codes_and_lock() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Libxl);
+    let status = |testbed: &Testbed| {
+        let mut command = Command::new(build("xen-guest-agent", Profile::Debug));
+        let output = command
+            .arg("status")
+            .arg("--root")
+            .arg(testbed.root.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text)
+    };
+    fs::create_dir(testbed.root.join("run")).unwrap();
+    assert_eq!(status(&testbed).0, Some(3));
+    let mut agent = testbed.start();
+    let (code, text) = eventually(
+        || Some(status(&testbed)).filter(|(code, _)| *code == Some(0)),
+        TIMEOUT,
+    );
+    let id = agent.id();
+    let expected = [
+        "state = \"published\"".to_owned(),
+        format!("process = {id}"),
+        "schema = \"std\"".to_owned(),
+        "network = \"netlink\"".to_owned(),
+        format!("xenstore = \"{}\"", testbed.guest.socket().display()),
+        "domain = 5".to_owned(),
+        "refused = [\"control/feature-balloon\"]".to_owned(),
+        "\"attr/vif/0/ipv4/0\" = \"10.0.0.2\"".to_owned(),
+    ];
+    for line in expected {
+        assert!(
+            text.lines().any(|known| known == line),
+            "{line} is missing: {code:?} {text}"
+        );
+    }
+    // A second one says so and ends.
+    let mut second = Agent::spawn(
+        testbed.command(Profile::Debug),
+        &testbed.root.join("second"),
+    );
+    assert_eq!(second.wait().code(), Some(4));
+    assert!(
+        second.log().contains("another agent is running"),
+        "{}",
+        second.log()
+    );
+    assert!(agent.is_running());
+    testbed.guest.resume();
+    eventually(|| status(&testbed).1.contains("resumed = "), TIMEOUT);
+    // It hangs.
+    let server = Pid::from_raw(i32::try_from(testbed.store.pid()).unwrap()).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    testbed.network.ip("addr add 10.0.0.77/24 dev lan");
+    let (code, text) = eventually(
+        || Some(status(&testbed)).filter(|(_, text)| text.contains("\"publishing\"")),
+        TIMEOUT,
+    );
+    assert!(
+        code == Some(1) && text.contains("pending = [\"attr/vif/0/ipv4/2\""),
+        "{text}"
+    );
+    kill_process(server, Signal::CONT).unwrap();
+    eventually(|| status(&testbed).0 == Some(0), TIMEOUT);
+    // Without its server.
+    kill_process(server, Signal::KILL).unwrap();
+    let (code, text) = eventually(
+        || Some(status(&testbed)).filter(|(_, text)| text.contains("waiting for Xenstore")),
+        TIMEOUT,
+    );
+    assert_eq!(code, Some(1), "{text}");
+    agent.signal(Signal::TERM);
+    agent.wait();
+    assert_eq!(status(&testbed).0, Some(3));
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn sd_notify_reports_readiness_and_lost_connection() {
+    let testbed = testbed(Daemon::C, Toolstack::Xapi);
+    let socket = testbed.root.join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut command = testbed.command(Profile::Debug);
+    command.env("NOTIFY_SOCKET", &socket);
+    let agent = Agent::spawn(command, &testbed.root.join("log"));
+    let mut buffer = [0; 256];
+    let mut next = || {
+        let len = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    assert_eq!(next().trim(), "READY=1\nSTATUS=published");
+    kill_process(
+        Pid::from_raw(i32::try_from(testbed.store.pid()).unwrap()).unwrap(),
+        Signal::KILL,
+    )
+    .unwrap();
+    while next().trim() != "READY=1\nSTATUS=waiting for Xenstore" {}
+    drop(agent);
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn other_running_agent_is_named_in_the_log() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
+    testbed.root.write("proc/1/comm", "init\n");
+    testbed.root.write("proc/4711/comm", "xe-daemon\n");
+    let log = testbed.start().stop();
+    assert!(
+        log.lines().count() == 1 && log.contains("xe-daemon (process 4711)"),
+        "{log}"
+    );
+}
+
+#[test]
+fn journal_lines_have_a_priority_prefix() {
+    let root = FakeRoot::new();
+    root.remove("sys/hypervisor/type");
+    let log = fs::File::create(root.join("log")).unwrap();
+    let status = rustix::fs::fstat(&log).unwrap();
+    let code = Command::new(build("xen-guest-agent", Profile::Debug))
+        .args(["--xenstore", "socket", "--root"])
+        .arg(root.path())
+        .env_remove("XENSTORED_PATH")
+        .env("XENSTORED_RUNDIR", root.path())
+        .env(
+            "JOURNAL_STREAM",
+            format!("{}:{}", status.st_dev, status.st_ino),
+        )
+        .stderr(log)
+        .status()
+        .unwrap();
+    assert_eq!(code.code(), Some(3));
+    let said = fs::read_to_string(root.join("log")).unwrap();
+    assert!(
+        said.starts_with("<3>this is not a Xen guest") && said.lines().count() == 1,
+        "{said}"
+    );
+}
