@@ -26,26 +26,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A server on a socket that owes a reply and says nothing for so long has lost it.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What changed since the last publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum News {
-    /// Nothing but the network.
-    Network,
-    /// Anything.
-    All,
-}
-
 /// The agent's state. All times are since the guest's boot.
 #[derive(Debug)]
 pub struct Agent {
-    /// What is known of the guest. Say so with [`on_news`](Self::on_news) after changing it.
-    pub guest: Guest,
+    guest: Guest,
     schema: Schema,
     domain: Domain,
     publisher: Publisher,
     connection: Option<Connection>,
     limiter: Limiter,
-    news: Option<News>,
+    /// Whether the guest or the store changed since the last publication.
+    changed: bool,
     /// Whether what the guest has of the network is true; if not, what is in the store of it stays.
     is_network_known: bool,
     /// Whether the schema took over what the store held when the agent came.
@@ -57,8 +48,6 @@ pub struct Agent {
     pause: Duration,
     /// Since when the server owes a reply and has said nothing.
     silent_since: Option<Duration>,
-    /// Told of each change that is sent.
-    observer: Option<fn(&Change)>,
     /// How often something was published or refused, or a connection was made or lost.
     events: u64,
     resumes: u64,
@@ -66,8 +55,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Publishes what is known of `guest` by a schema, once it is connected. `observer` is told of each change.
-    pub fn new(guest: Guest, schema: Schema, observer: Option<fn(&Change)>) -> Self {
+    /// Creates an agent that publishes `guest` with `schema` once it is connected.
+    pub fn new(guest: Guest, schema: Schema) -> Self {
         Agent {
             guest,
             schema,
@@ -75,14 +64,13 @@ impl Agent {
             publisher: Publisher::new(&LAYOUT),
             connection: None,
             limiter: Limiter::new(BURST, PAUSE),
-            news: Some(News::All),
+            changed: true,
             is_network_known: true,
             is_seeded: false,
             is_urgent: true,
             next_attempt: Duration::ZERO,
             pause: FIRST_PAUSE,
             silent_since: None,
-            observer,
             events: 0,
             resumes: 0,
             problem: None,
@@ -134,15 +122,20 @@ impl Agent {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
-    /// The guest changed.
-    pub fn on_news(&mut self, news: News) {
-        self.news = self.news.max(Some(news));
+    /// Returns the facts to publish.
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// Lets `update` change the facts to publish. It returns whether it changed any.
+    pub fn update(&mut self, update: impl FnOnce(&mut Guest) -> bool) {
+        self.changed |= update(&mut self.guest);
     }
 
     /// Says whether the network of the guest is known. While it is not, what the store has of it stays.
     pub fn set_network_known(&mut self, is_known: bool) {
         if !std::mem::replace(&mut self.is_network_known, is_known) && is_known {
-            self.on_news(News::All);
+            self.changed = true;
         }
     }
 
@@ -150,7 +143,7 @@ impl Agent {
     pub fn is_published(&self) -> bool {
         self.connection.is_some()
             && self.is_network_known
-            && self.news.is_none()
+            && !self.changed
             && !self.publisher.is_busy()
     }
 
@@ -203,19 +196,19 @@ impl Agent {
     /// Publishes by this schema from now on.
     pub fn set_schema(&mut self, name: schema::Name, filter: Filter) {
         (self.schema.name, self.schema.filter) = (name, filter);
-        self.on_news(News::All);
+        self.changed = true;
     }
 
     /// Tries again what the host refused, and what there was no room for.
     pub fn retry_refused(&mut self) {
         self.publisher.retry();
-        self.on_news(News::All);
+        self.changed = true;
     }
 
     /// Makes so many nodes at most, those above others included. 700 where nobody says otherwise.
     pub fn set_node_budget(&mut self, nodes: usize) {
         self.publisher.set_budget(nodes);
-        self.on_news(News::All);
+        self.changed = true;
     }
 
     /// The number of this domain, once it is known.
@@ -247,15 +240,15 @@ impl Agent {
                 .on_event(&event, &mut self.guest.virtual_functions, connection)
             {
                 Ok(None) => {}
-                Ok(Some(has_news)) => {
-                    self.news = self.news.max(has_news.then_some(News::Network));
+                Ok(Some(changed)) => {
+                    self.changed |= changed;
                     continue;
                 }
                 Err(error) => lost = Some(error),
             }
             match self.publisher.on_event(event, connection, now) {
                 Ok(Progress::None) => {}
-                Ok(Progress::Found) => self.news = Some(News::All),
+                Ok(Progress::Found) => self.changed = true,
                 Ok(Progress::Resumed) => {
                     self.resumes += 1;
                     self.is_urgent = true;
@@ -334,10 +327,10 @@ impl Agent {
             self.publisher.survey(connection, now)?;
             self.count(now);
         }
-        match self.news {
-            Some(news) if self.can_publish() => self.publish(news, now, date),
-            _ => Ok(()),
+        if self.changed && self.can_publish() {
+            return self.publish(now, date);
         }
+        Ok(())
     }
 
     fn can_publish(&self) -> bool {
@@ -351,9 +344,9 @@ impl Agent {
         }
     }
 
-    fn publish(&mut self, news: News, now: Duration, date: SystemTime) -> Result<(), Error> {
-        let (changes, is_reconnecting) = (self.plan(news, date), self.is_reconnecting());
-        self.news = None;
+    fn publish(&mut self, now: Duration, date: SystemTime) -> Result<(), Error> {
+        let (changes, is_reconnecting) = (self.plan(date), self.is_reconnecting());
+        self.changed = false;
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
@@ -367,13 +360,10 @@ impl Agent {
                 self.count(now);
             }
         } else {
-            if let Some(observer) = self.observer {
-                changes.iter().for_each(observer);
-            }
             self.publisher.publish(changes, connection)?;
             self.events += 1;
             // After a loss it is looked again, whether all has arrived.
-            self.news = is_reconnecting.then_some(News::All);
+            self.changed = is_reconnecting;
             self.count(now);
         }
         self.is_urgent = false;
@@ -381,20 +371,11 @@ impl Agent {
     }
 
     /// What there is to change.
-    fn plan(&mut self, news: News, date: SystemTime) -> Vec<Change> {
+    fn plan(&mut self, date: SystemTime) -> Vec<Change> {
         if !self.is_seeded {
             self.schema.seed(self.publisher.known());
             // Addresses that are not known yet must find their indices.
             self.is_seeded = self.is_network_known;
-        }
-        if news == News::Network && self.is_network_known && !self.publisher.is_short() {
-            let changes = self.publisher.plan(
-                &self.schema.render_network(&self.guest),
-                Some(LAYOUT.networks),
-            );
-            if !self.publisher.is_short() {
-                return changes;
-            }
         }
         self.guest.date = date;
         self.publisher.own(Schema::owned(&self.guest));
@@ -407,7 +388,7 @@ impl Agent {
                 .filter(|(path, _)| LAYOUT.is_network(path));
             wanted.extend(there.map(|(path, value)| (path.clone(), value.to_owned())));
         }
-        self.publisher.plan(&wanted, None)
+        self.publisher.plan(&wanted)
     }
 
     /// When [`advance`](Self::advance) has something to do though nothing happens, at the earliest.
@@ -415,7 +396,7 @@ impl Agent {
         if self.connection.is_none() {
             return Some(self.next_attempt);
         }
-        let news = (self.news.is_some() && self.can_publish()).then_some(Duration::ZERO);
+        let news = (self.changed && self.can_publish()).then_some(Duration::ZERO);
         let work = [self.publisher.next_survey(), news]
             .into_iter()
             .flatten()

@@ -12,17 +12,16 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use xenstore::{Connection, Error, Transport};
 
-use crate::agent::{Agent, News};
+use crate::agent::Agent;
 use crate::collect::{Collectors, clock, host, services};
 use crate::error::Failure;
 use crate::guest::Guest;
-use crate::publish::Change;
 use crate::root::Root;
 use crate::runtime_dir;
 use crate::schema::Schema;
 use crate::settings::{Place, Settings, Sources};
 use crate::status::Status;
-use crate::try_out::{TryOut, show};
+use crate::try_out::TryOut;
 
 /// So long the first publication waits for the network, which takes milliseconds to tell all where it rests.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -100,7 +99,7 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
     let mut guest = Guest::default();
     let mut collectors = open_collectors(&settings, root, directory.as_deref(), &mut guest)?;
     let schema = Schema::new(settings.schema, settings.filter.clone());
-    let mut agent = Agent::new(guest, schema, try_out.as_ref().map(|_| show as fn(&Change)));
+    let mut agent = Agent::new(guest, schema);
     agent.set_node_budget(settings.node_budget);
     agent.connect(connection, clock::now());
     let (mut spread_for, network_due) = (None, clock::now() + PATIENCE);
@@ -115,7 +114,10 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
         if !is_waiting {
             agent.advance(now, SystemTime::now());
             if agent.is_published() {
-                collectors.on_published(&mut agent.guest);
+                agent.update(|guest| {
+                    collectors.on_published(guest);
+                    false
+                });
             }
         }
         status.update(&agent, &collectors, now, SystemTime::now());
@@ -157,7 +159,10 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
             // Whatever the settings are.
             agent.retry_refused();
             if let Some(new) = reload(sources, &settings) {
-                collectors.set(new.network, new.memory_period, &mut agent.guest, now);
+                agent.update(|guest| {
+                    collectors.set(new.network, new.memory_period, guest, now);
+                    true
+                });
                 agent.set_node_budget(new.node_budget);
                 agent.set_schema(new.schema, new.filter.clone());
                 agent.compare();
@@ -172,21 +177,20 @@ pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Resu
         if ready.connection.intersects(!PollFlags::OUT) {
             agent.on_readable(now);
         }
-        if !ready.network.is_empty() && collectors.on_network(&mut agent.guest) {
-            agent.on_news(News::Network);
-        }
-        if !ready.host_name.is_empty() && collectors.on_host_name(&mut agent.guest) {
-            agent.on_news(News::All);
-        }
-        if !ready.services.is_empty() && collectors.on_services(&mut agent.guest) {
-            agent.on_news(News::All);
-        }
+        agent.update(|guest| {
+            let network = !ready.network.is_empty() && collectors.on_network(guest);
+            let host_name = !ready.host_name.is_empty() && collectors.on_host_name(guest);
+            let services = !ready.services.is_empty() && collectors.on_services(guest);
+            network || host_name || services
+        });
         if collectors.deadline() <= now {
-            let look = collectors.look(&mut agent.guest, now);
-            if look.has_news {
-                agent.on_news(News::All);
-            }
-            if look.is_full {
+            let mut is_full = false;
+            agent.update(|guest| {
+                let look = collectors.look(guest, now);
+                is_full = look.is_full;
+                look.has_news
+            });
+            if is_full {
                 agent.compare();
             }
         }

@@ -8,8 +8,6 @@ use rustix::event::PollFd;
 use xenstore::embedded::{Server, Store, Toolstack};
 use xenstore::{DomId, Error, Transport};
 
-use crate::publish::Change;
-
 /// The guest that the agent is in.
 const DOMAIN: DomId = 1;
 
@@ -74,14 +72,6 @@ impl Drop for TryOut {
     fn drop(&mut self) {
         // What is left in the temporary directory does no harm.
         let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// Shows a change on standard output.
-pub fn show(change: &Change) {
-    match change {
-        Change::Write(path, value) => say(format_args!("{path} = \"{value}\"")),
-        Change::Remove(path) => say(format_args!("{path} removed")),
     }
 }
 

@@ -12,15 +12,12 @@ use crate::schema::layout::{Layout, Role};
 
 /// What to do, in the order in which it must be done. What is at and below the nodes of `owned` may be removed, too.
 ///
-/// With a `scope`, `wanted` is only what should be at and below those nodes, and all else stays as it is.
-///
 /// What is omitted is not asked for. With `announce`, announcements are written even where nothing else changed.
 pub(super) fn diff(
     layout: &Layout,
     owned: &BTreeSet<Path>,
     known: &Known,
     wanted: &Tree,
-    scope: Option<&[&str]>,
     omitted: &Omitted,
     announce: bool,
 ) -> Vec<Change> {
@@ -36,7 +33,7 @@ pub(super) fn diff(
         .filter(|(path, value)| differs(path, value) && !is_said_last(path))
         .map(write)
         .collect();
-    let stale = stale(layout, owned, within(known, scope), wanted, omitted);
+    let stale = stale(layout, owned, known.keys(), wanted, omitted);
     changes.extend(
         stale
             .into_iter()
@@ -123,17 +120,6 @@ fn stale<'a>(
     tops
 }
 
-/// The nodes at and below those of `scope`, or all.
-fn within<'a>(known: &'a Known, scope: Option<&'a [&str]>) -> impl Iterator<Item = &'a Path> {
-    let starts = scope.unwrap_or(&[""]);
-    starts.iter().flat_map(|start| {
-        let nodes = known
-            .range::<str, _>((Bound::Included(*start), Bound::Unbounded))
-            .map(|(path, _)| path);
-        nodes.take_while(move |path| path.starts_with(start))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +158,6 @@ mod tests {
             &BTreeSet::new(),
             &known(old),
             &tree(new),
-            None,
             &Omitted::default(),
             false,
         ))
@@ -336,7 +321,6 @@ mod tests {
                 &BTreeSet::new(),
                 &Known::new(),
                 &wanted,
-                None,
                 &two,
                 false
             ),
@@ -355,33 +339,11 @@ mod tests {
                 &BTreeSet::new(),
                 &there,
                 &wanted,
-                None,
                 &one,
                 false
             )),
             ["-attr/vif/0/ipv4"]
         );
-    }
-
-    #[test]
-    fn a_scope_leaves_all_else_alone() {
-        let old = known(&[
-            ("attr/eth0/ip", "x"),
-            ("attr/vif/0/name", "a"),
-            ("attr/vif/1/name", "b"),
-            ("data/os_name", "x"),
-        ]);
-        let wanted = tree(&[("attr/vif/0/name", "c")]);
-        let changes = diff(
-            &LAYOUT,
-            &BTreeSet::new(),
-            &old,
-            &wanted,
-            Some(&["attr/vif", "data/net"]),
-            &Omitted::default(),
-            false,
-        );
-        assert_eq!(shown(&changes), ["attr/vif/0/name=c", "-attr/vif/1"]);
     }
 
     fn node() -> impl Strategy<Value = Path> {
@@ -422,7 +384,7 @@ mod tests {
                 known
             };
             let mut store = with_parents(&old);
-            let changes = diff(&LAYOUT, &BTreeSet::new(), &store, &new, None, &Omitted::default(), false);
+            let changes = diff(&LAYOUT, &BTreeSet::new(), &store, &new, &Omitted::default(), false);
             for change in changes.clone() {
                 change.apply(&mut store);
             }
@@ -435,7 +397,7 @@ mod tests {
             for path in store.keys().filter(|path| owned(path)) {
                 prop_assert!(new.keys().any(|node| node.is_at_or_below(path)), "{path} is left");
             }
-            prop_assert_eq!(diff(&LAYOUT, &BTreeSet::new(), &store, &new, None, &Omitted::default(), false), []);
+            prop_assert_eq!(diff(&LAYOUT, &BTreeSet::new(), &store, &new, &Omitted::default(), false), []);
         }
     }
 }

@@ -182,9 +182,9 @@ impl Publisher {
         self.omitted.room.is_short()
     }
 
-    /// What should be done for the store to equal `wanted`; with a `scope`, at and below those nodes.
-    pub fn plan(&mut self, wanted: &Tree, scope: Option<&[&str]>) -> Vec<Change> {
-        self.omitted.choose(self.layout, &self.known, wanted, scope);
+    /// What should be done for the store to equal `wanted`.
+    pub fn plan(&mut self, wanted: &Tree) -> Vec<Change> {
+        self.omitted.choose(self.layout, &self.known, wanted);
         let announce = self.is_new
             || self
                 .unannounced
@@ -195,7 +195,6 @@ impl Publisher {
             &self.owned,
             &self.known,
             wanted,
-            scope,
             &self.omitted,
             announce,
         )

@@ -6,7 +6,7 @@ use super::change::{Change, Known};
 use super::refusals::Refusals;
 use super::room::Room;
 use crate::schema::Tree;
-use crate::schema::layout::{Layout, is_at_or_below};
+use crate::schema::layout::Layout;
 
 /// What is left out, until when, and what was said of it.
 #[derive(Debug, Default)]
@@ -45,31 +45,16 @@ impl Omitted {
         self.room.compare();
     }
 
-    /// Chooses what of `wanted` there is room for, and says what is left out. With a `scope`, that is only what should be at
-    /// and below those nodes, and all else stays as it is.
-    pub(super) fn choose(
-        &mut self,
-        layout: &Layout,
-        known: &Known,
-        wanted: &Tree,
-        scope: Option<&[&str]>,
-    ) {
+    /// Chooses what of `wanted` there is room for, and says what is left out.
+    pub(super) fn choose(&mut self, layout: &Layout, known: &Known, wanted: &Tree) {
         let possible: Vec<_> = wanted
             .keys()
             .filter(|path| !self.refusals.contains(path))
             .collect();
-        let is_elsewhere = |path: &Path| {
-            scope.is_some_and(|scope| !scope.iter().any(|top| is_at_or_below(path, top)))
-        };
-        self.room.choose(layout, known, &possible, is_elsewhere);
-        if scope.is_none() {
-            self.refusals.judge(layout, wanted);
-        }
+        self.room.choose(layout, known, &possible);
+        self.refusals.judge(layout, wanted);
         self.refusals.tell();
-        // Who stays in a part alone says nothing of who will.
-        if scope.is_none() {
-            self.room.tell();
-        }
+        self.room.tell();
     }
 
     /// Whether a node is left out.

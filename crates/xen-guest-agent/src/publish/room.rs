@@ -106,23 +106,12 @@ impl Room {
     }
 
     /// Chooses what of `wanted`, which is all or a part, there is room for beside what is there elsewhere.
-    pub(super) fn choose(
-        &mut self,
-        layout: &Layout,
-        there: &Known,
-        wanted: &[&Path],
-        is_elsewhere: impl Fn(&Path) -> bool,
-    ) {
+    pub(super) fn choose(&mut self, layout: &Layout, there: &Known, wanted: &[&Path]) {
         // Hardly ever are there so many that they must be counted.
         let is_close = (there.len() + wanted.len()) * DEPTH > self.known;
         self.has_overlap =
             is_close && worth::count(there.keys().chain(wanted.iter().copied())) > self.known;
-        let others = if is_close {
-            worth::count(there.keys().filter(|path| is_elsewhere(path)))
-        } else {
-            0
-        };
-        self.surplus = worth::surplus(layout, wanted, self.known.saturating_sub(others));
+        self.surplus = worth::surplus(layout, wanted, self.known);
     }
 
     /// There was no room for a node. Where to make room was of no use, those that still found none.

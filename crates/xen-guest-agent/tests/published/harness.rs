@@ -53,7 +53,7 @@ impl Harness {
 
     /// Ends the agent, and starts another in its place.
     pub(crate) fn restart(&mut self, schema: Name) {
-        self.agent = agent(self.agent.guest.clone(), schema);
+        self.agent = agent(self.agent.guest().clone(), schema);
         self.start();
     }
 
@@ -148,5 +148,5 @@ impl Harness {
 }
 
 fn agent(guest: Guest, schema: Name) -> Agent {
-    Agent::new(guest, Schema::new(schema, Filter::default()), None)
+    Agent::new(guest, Schema::new(schema, Filter::default()))
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use xen_guest_agent::agent::News;
 use xen_guest_agent::guest::{Device, Guest};
 use xen_guest_agent::schema::Name;
 use xen_guest_agent::schema::topology::Filter;
@@ -90,8 +89,10 @@ impl Observed {
 
     fn change(&mut self, what: &str, act: impl FnOnce(&mut Guest)) -> usize {
         self.step(what, |harness| {
-            act(&mut harness.agent.guest);
-            harness.agent.on_news(News::All);
+            harness.agent.update(|guest| {
+                act(guest);
+                true
+            });
         })
     }
 }
@@ -281,9 +282,14 @@ fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
             observed.step("first publication", Harness::start);
             observed.harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
             observed.step("host name", |harness| {
-                harness.agent.guest.host_name = Some("other".to_owned());
-                harness.agent.guest.kernel = "6.9".to_owned();
-                harness.agent.on_news(News::All);
+                harness.agent.update(|guest| {
+                    guest.host_name = Some("other".to_owned());
+                    true
+                });
+                harness.agent.update(|guest| {
+                    guest.kernel = "6.9".to_owned();
+                    true
+                });
                 harness.settle();
                 losses += usize::from(harness.server.store().faults.drop_after.is_none());
                 if is_killed {
@@ -324,19 +330,21 @@ fn an_announcement_that_failed_is_made_up_for() {
             })
             .into();
         harness.take_requests();
-        harness.agent.guest.kernel = "6.9".to_owned();
-        harness.agent.on_news(News::All);
+        harness.agent.update(|guest| {
+            guest.kernel = "6.9".to_owned();
+            true
+        });
         harness.pass(Duration::from_secs(5));
         assert_eq!(is_announced(&mut harness), (true, true, true));
         // As long as it fails, nothing is written again for it.
-        harness.agent.on_news(News::All);
+        harness.agent.update(|_| true);
         harness.pass(Duration::from_secs(5));
         assert_eq!(is_announced(&mut harness), (false, false, false));
         harness.server.store_mut().faults.refuse.clear();
         harness.agent.retry_refused();
         harness.pass(Duration::from_secs(5));
         assert_eq!(is_announced(&mut harness), (false, true, true));
-        harness.agent.on_news(News::All);
+        harness.agent.update(|_| true);
         harness.pass(Duration::from_secs(5));
         assert_eq!(is_announced(&mut harness), (false, false, false));
     }
@@ -413,7 +421,7 @@ fn what_may_not_be_removed_is_announced_no_more_than_once() {
     harness.start();
     harness.pass(Duration::from_secs(5));
     harness.take_requests();
-    harness.agent.on_news(News::All);
+    harness.agent.update(|_| true);
     harness.pass(Duration::from_secs(5));
     assert_eq!(harness.take_requests(), []);
 }
@@ -497,7 +505,35 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn take(harness: &mut Harness, step: &Step) {
-    let guest = &mut harness.agent.guest;
+    match *step {
+        Step::Removed(path) => harness.remove(path),
+        Step::Written(path) => harness.write(path, "somebody's"),
+        Step::Compare => harness.agent.compare(),
+        Step::Resume => harness.server.store_mut().resume(DOMAIN),
+        Step::Restart(schema) => harness.restart(schema),
+        Step::Loss(served) => harness.server.store_mut().faults.drop_after = Some((DOMAIN, served)),
+        Step::Killed(served, host_name) => {
+            harness.agent.update(|guest| {
+                guest.host_name = Some(host_name.to_owned());
+                true
+            });
+            harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+            harness.settle();
+            harness.server.store_mut().faults.drop_after = None;
+            harness.restart(Name::Std);
+        }
+        Step::NoRoom(Some(path)) => refuse(harness, path),
+        Step::NoRoom(None) => harness.server.store_mut().faults.refuse.clear(),
+        Step::Time(seconds) => harness.pass(Duration::from_secs(seconds)),
+        _ => {}
+    }
+    harness.agent.update(|guest| {
+        change_guest(guest, step);
+        true
+    });
+}
+
+fn change_guest(guest: &mut Guest, step: &Step) {
     match *step {
         Step::Distribution(system) => guest.distribution = system.map(distribution),
         Step::Kernel(release) => release.clone_into(&mut guest.kernel),
@@ -521,25 +557,8 @@ fn take(harness: &mut Harness, step: &Step) {
         }
         Step::Gone(index) => drop(guest.interfaces.remove(&index)),
         Step::Memory(part) => guest.memory.as_mut().unwrap().available = 1000 * part,
-        Step::Removed(path) => harness.remove(path),
-        Step::Written(path) => harness.write(path, "somebody's"),
-        Step::Compare => harness.agent.compare(),
-        Step::Resume => harness.server.store_mut().resume(DOMAIN),
-        Step::Restart(schema) => harness.restart(schema),
-        Step::Loss(served) => harness.server.store_mut().faults.drop_after = Some((DOMAIN, served)),
-        Step::Killed(served, host_name) => {
-            guest.host_name = Some(host_name.to_owned());
-            harness.agent.on_news(News::All);
-            harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
-            harness.settle();
-            harness.server.store_mut().faults.drop_after = None;
-            harness.restart(Name::Std);
-        }
-        Step::NoRoom(Some(path)) => refuse(harness, path),
-        Step::NoRoom(None) => harness.server.store_mut().faults.refuse.clear(),
-        Step::Time(seconds) => harness.pass(Duration::from_secs(seconds)),
+        _ => {}
     }
-    harness.agent.on_news(News::All);
 }
 
 proptest! {
@@ -557,7 +576,7 @@ proptest! {
             harness.server.store_mut().faults = xenstore::embedded::Faults::default();
             harness.restart(Name::Std);
         });
-        let mut fresh = Harness::new(observed.harness.agent.guest.clone(), Name::Std);
+        let mut fresh = Harness::new(observed.harness.agent.guest().clone(), Name::Std);
         fresh.start();
         // An address may have another index: that is the memory of what was.
         let read = |harness: &Harness| {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use xen_guest_agent::agent::News;
 use xen_guest_agent::guest::Device;
 use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
@@ -12,7 +11,7 @@ use crate::harness::{DOMAIN, Harness, guest, interface};
 use crate::log;
 
 fn published_with_os(harness: &mut Harness) {
-    harness.agent.on_news(News::All);
+    harness.agent.update(|_| true);
     harness.pass(Duration::from_secs(60));
 }
 
@@ -56,7 +55,7 @@ fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() 
                 "{node}, removed: {remove}"
             );
             if !is_back {
-                harness.agent.on_news(News::All);
+                harness.agent.update(|_| true);
                 harness.agent.compare();
                 harness.pass(Duration::from_secs(1));
                 assert_eq!(published(&harness), truth, "{node}, removed: {remove}");
@@ -205,7 +204,7 @@ fn what_went_with_a_node_above_it_needs_no_removal() {
     harness.store().faults.drop_events = true;
     harness.remove("attr/vif/0/ipv4");
     harness.store().faults.drop_events = false;
-    let first = harness.agent.guest.interfaces[&2].addresses[0];
+    let first = harness.agent.guest().interfaces[&2].addresses[0];
     harness.set_addresses(vec![first]);
     harness.settle();
     assert_eq!(
@@ -293,12 +292,12 @@ fn a_domain_that_is_resumed_often_has_no_quarrel() {
 /// Two VIFs, and what is published of them below `attr`.
 fn two_vifs() -> (Harness, Vec<(String, String)>) {
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness
-        .agent
-        .guest
-        .interfaces
-        .insert(3, interface(Device::Vif(1), &["10.0.7.1", "2001:db8::7"]));
-    harness.agent.on_news(News::All);
+    harness.agent.update(|guest| {
+        guest
+            .interfaces
+            .insert(3, interface(Device::Vif(1), &["10.0.7.1", "2001:db8::7"]));
+        true
+    });
     harness.pass(Duration::from_secs(60));
     let nodes: Vec<_> = harness
         .published()

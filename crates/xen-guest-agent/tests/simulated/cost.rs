@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use xen_guest_agent::agent::News;
 use xen_guest_agent::collect::network::{self, VifNumbers};
 use xen_guest_agent::collect::{Collectors, PERIOD};
 use xen_guest_agent::guest::Device;
@@ -43,16 +42,21 @@ impl Machine {
             mode: network::Mode::Off,
             ..network::Settings::default()
         };
-        let (files, guest) = (Root::new(root.path()), &mut harness.agent.guest);
-        let mut collectors = Collectors::open(
-            files,
-            VifNumbers::Index,
-            network,
-            PERIOD,
-            guest,
-            harness.now,
-        )
-        .unwrap();
+        let mut collectors = None;
+        let files = Root::new(root.path());
+        harness.agent.update(|guest| {
+            let opened = Collectors::open(
+                files,
+                VifNumbers::Index,
+                network,
+                PERIOD,
+                guest,
+                harness.now,
+            );
+            collectors = Some(opened.unwrap());
+            true
+        });
+        let mut collectors = collectors.unwrap();
         collectors.spread(DOMAIN, harness.now);
         harness.connect();
         Machine {
@@ -72,13 +76,13 @@ impl Machine {
                 return looks;
             }
             self.harness.pass(next.saturating_sub(self.harness.now));
-            let look = self
-                .collectors
-                .look(&mut self.harness.agent.guest, self.harness.now);
-            if look.has_news {
-                self.harness.agent.on_news(News::All);
-            }
-            if look.is_full {
+            let (now, mut is_full) = (self.harness.now, false);
+            self.harness.agent.update(|guest| {
+                let look = self.collectors.look(guest, now);
+                is_full = look.is_full;
+                look.has_news
+            });
+            if is_full {
                 self.harness.agent.compare();
             }
             self.harness.settle();
@@ -154,16 +158,15 @@ fn after_a_long_sleep_all_is_compared_and_nothing_made_up_for_many_times() {
         "{requests} requests, and {one_comparison} for a comparison"
     );
     assert_eq!(machine.pass(HOUR), 60);
-    machine
-        .harness
-        .agent
-        .guest
-        .interfaces
-        .get_mut(&2)
-        .unwrap()
-        .addresses
-        .push(address("10.0.0.3"));
-    machine.harness.agent.on_news(News::Network);
+    machine.harness.agent.update(|guest| {
+        guest
+            .interfaces
+            .get_mut(&2)
+            .unwrap()
+            .addresses
+            .push(address("10.0.0.3"));
+        true
+    });
     machine.harness.pass(Duration::ZERO);
     assert_eq!(
         machine.harness.read("attr/vif/0/ipv4/2").as_deref(),
@@ -232,12 +235,11 @@ fn a_host_name_that_flaps_is_held_back_too() {
         // An odd number of names, since every second look would see the same otherwise.
         for part in 0..3 {
             set_host_name(machine.root.path(), &format!("web{}", (number + part) % 7));
-            if machine
-                .collectors
-                .on_host_name(&mut machine.harness.agent.guest)
-            {
-                machine.harness.agent.on_news(News::All);
-            }
+            let collectors = &mut machine.collectors;
+            machine
+                .harness
+                .agent
+                .update(|guest| collectors.on_host_name(guest));
             machine.harness.settle();
         }
         machine.pass(Duration::from_millis(100));
@@ -285,30 +287,21 @@ fn most_nodes(harness: &mut Harness) -> usize {
 #[test]
 fn the_budget_is_kept_while_addresses_move_to_another_vif() {
     let (mut harness, others) = world_of_a_device();
-    harness
-        .agent
-        .guest
-        .interfaces
-        .insert(3, interface(Device::Vif(1), &[]));
+    harness.agent.update(|guest| {
+        guest.interfaces.insert(3, interface(Device::Vif(1), &[]));
+        true
+    });
     harness.set_addresses(addresses(300));
     harness.pass(Duration::from_secs(5));
-    let all = std::mem::take(
-        &mut harness
-            .agent
-            .guest
-            .interfaces
-            .get_mut(&2)
-            .unwrap()
-            .addresses,
-    );
-    harness
-        .agent
-        .guest
-        .interfaces
-        .get_mut(&3)
-        .unwrap()
-        .addresses = all;
-    harness.agent.on_news(News::Network);
+    let all = harness.agent.guest().interfaces[&2].addresses.clone();
+    harness.agent.update(|guest| {
+        guest.interfaces.get_mut(&2).unwrap().addresses.clear();
+        true
+    });
+    harness.agent.update(|guest| {
+        guest.interfaces.get_mut(&3).unwrap().addresses = all;
+        true
+    });
     let most = most_nodes(&mut harness);
     assert!(
         (others + 600..=others + 700).contains(&most),

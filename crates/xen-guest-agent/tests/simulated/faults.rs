@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use xen_guest_agent::agent::News;
 use xen_guest_agent::guest::{Device, Distribution, Guest, Mac, Memory};
 use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
@@ -147,8 +146,11 @@ impl Plan {
         }
     }
 
-    fn guest(&mut self) -> &mut Guest {
-        &mut self.harness.agent.guest
+    fn update(&mut self, update: impl FnOnce(&mut Guest)) {
+        self.harness.agent.update(|guest| {
+            update(guest);
+            true
+        });
     }
 
     /// Something happens in the guest.
@@ -159,16 +161,15 @@ impl Plan {
                 let name = self
                     .dice
                     .of(&[None, Some("web1"), Some("web2.example.org")]);
-                self.guest().host_name = name.map(str::to_owned);
-                self.harness.agent.on_news(News::All);
+                self.update(|guest| guest.host_name = name.map(str::to_owned));
             }
             1 => {
                 let available = u64::from(self.dice.below(1000));
-                self.guest().memory = Some(Memory {
+                let memory = Some(Memory {
                     total: 1000,
                     available,
                 });
-                self.harness.agent.on_news(News::All);
+                self.update(|guest| guest.memory = memory);
             }
             2 => {
                 let os = Distribution {
@@ -178,18 +179,19 @@ impl Plan {
                     minor: self.dice.of(&[None, Some("5".to_owned())]),
                     version: None,
                 };
-                self.guest().distribution = self.dice.of(&[None, Some(os.clone()), Some(os)]);
-                self.harness.agent.on_news(News::All);
+                let distribution = self.dice.of(&[None, Some(os.clone()), Some(os)]);
+                self.update(|guest| guest.distribution = distribution);
             }
             _ => {
                 let mut addresses = ADDRESSES.to_vec();
                 addresses.retain(|_| self.dice.one_in(2));
                 let is_up = !self.dice.one_in(6);
-                if let Some(interface) = self.guest().interfaces.get_mut(&index) {
-                    interface.addresses = addresses.iter().map(|ip| address(ip)).collect();
-                    interface.is_up = is_up;
-                }
-                self.harness.agent.on_news(News::Network);
+                self.update(|guest| {
+                    if let Some(interface) = guest.interfaces.get_mut(&index) {
+                        interface.addresses = addresses.iter().map(|ip| address(ip)).collect();
+                        interface.is_up = is_up;
+                    }
+                });
             }
         }
         self.say(|| format!("the guest changes ({dice_of_five}, {index})"));

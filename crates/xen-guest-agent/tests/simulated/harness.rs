@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use xen_guest_agent::agent::{Agent, News};
+use xen_guest_agent::agent::Agent;
 use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
 use xen_guest_agent::schema::Schema;
 use xen_guest_agent::schema::layout::LAYOUT;
@@ -86,7 +86,7 @@ impl Harness {
         store.introduce_guest(DOMAIN, toolstack);
         Harness {
             server: Server::new(store),
-            agent: Agent::new(guest, Schema::default(), None),
+            agent: Agent::new(guest, Schema::default()),
             now: Duration::from_secs(100),
             domain: DOMAIN,
             is_device: false,
@@ -119,9 +119,9 @@ impl Harness {
 
     /// The same, before it is connected.
     pub(crate) fn abandon(&mut self) {
-        let mut guest = self.agent.guest.clone();
+        let mut guest = self.agent.guest().clone();
         guest.virtual_functions.clear();
-        self.agent = Agent::new(guest, Schema::default(), None);
+        self.agent = Agent::new(guest, Schema::default());
         self.server.process();
     }
 
@@ -168,7 +168,7 @@ impl Harness {
             self.now = self.now.max(next);
             if self.comparison.is_some_and(|time| time <= self.now) {
                 self.comparison = Some(self.now + COMPARISON);
-                self.agent.on_news(News::All);
+                self.agent.update(|_| true);
                 self.agent.compare();
             }
             if self.agent.wants_connection(self.now) {
@@ -219,14 +219,18 @@ impl Harness {
     }
 
     pub(crate) fn set_address(&mut self, last: u8) {
-        let interface = self.agent.guest.interfaces.get_mut(&2).unwrap();
-        interface.addresses[0].ip = IpAddr::from([10, 0, 1, last]);
-        self.agent.on_news(News::Network);
+        self.agent.update(|guest| {
+            let interface = guest.interfaces.get_mut(&2).unwrap();
+            interface.addresses[0].ip = IpAddr::from([10, 0, 1, last]);
+            true
+        });
     }
 
     pub(crate) fn set_addresses(&mut self, addresses: Vec<Address>) {
-        self.agent.guest.interfaces.get_mut(&2).unwrap().addresses = addresses;
-        self.agent.on_news(News::Network);
+        self.agent.update(|guest| {
+            guest.interfaces.get_mut(&2).unwrap().addresses = addresses;
+            true
+        });
     }
 
     /// What is in the store of what the agent owns. Nodes that only stand above others are left out, whatever their value:
@@ -250,7 +254,7 @@ impl Harness {
     pub(crate) fn truth(&self, functions: &BTreeMap<u32, Mac>) -> BTreeMap<String, String> {
         let guest = Guest {
             virtual_functions: functions.clone(),
-            ..self.agent.guest.clone()
+            ..self.agent.guest().clone()
         };
         let tree = Schema::default().render(&guest);
         tree.into_iter()

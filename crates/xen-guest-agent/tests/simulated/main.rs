@@ -20,7 +20,7 @@ mod status;
 
 use std::time::Duration;
 
-use xen_guest_agent::agent::{Agent, News};
+use xen_guest_agent::agent::Agent;
 use xen_guest_agent::collect::services::Directory;
 use xen_guest_agent::guest::{Device, Guest, Mac, Volume};
 use xen_guest_agent::root::Root;
@@ -44,7 +44,7 @@ fn it_is_all_there_and_costs_nothing_more() {
         Some("Thu Jan  1 00:01:40 1970")
     );
     let before = harness.server.store().requests(DOMAIN);
-    harness.agent.on_news(News::All);
+    harness.agent.update(|_| true);
     harness.pass(Duration::from_secs(30));
     assert_eq!(harness.server.store().requests(DOMAIN), before);
 }
@@ -175,15 +175,10 @@ fn what_no_watch_covers_is_compared_and_memory_written_again() {
 #[test]
 fn a_resumed_domain_is_published_again_and_slots_are_kept() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness
-        .agent
-        .guest
-        .interfaces
-        .get_mut(&2)
-        .unwrap()
-        .addresses
-        .remove(0);
-    harness.agent.on_news(News::Network);
+    harness.agent.update(|guest| {
+        guest.interfaces.get_mut(&2).unwrap().addresses.remove(0);
+        true
+    });
     harness.settle();
     assert_eq!(
         (
@@ -238,10 +233,13 @@ fn a_flapping_guest_is_held_back_and_right_in_the_end() {
 #[test]
 fn a_refused_node_is_not_asked_for_again_before_a_resume_or_on_demand() {
     let mut harness = Harness::new(Toolstack::Libxl);
-    harness.agent.guest.balloon = true;
+    harness.agent.update(|guest| {
+        guest.balloon = true;
+        true
+    });
     harness.server.store_mut().keep_requests(true);
     for _ in 0..5 {
-        harness.agent.on_news(News::All);
+        harness.agent.update(|_| true);
         harness.pass(Duration::from_secs(700));
         harness.agent.compare();
         harness.settle();
@@ -373,8 +371,10 @@ fn volume(name: &str, free: u64) -> Volume {
 fn a_volume_that_comes_or_goes_moves_no_other() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.write("data/volumes/9/name", "of a withdrawn agent");
-    harness.agent.guest.volumes = vec![volume("a", 1), volume("b", 2), volume("c", 3)];
-    harness.agent.on_news(News::All);
+    harness.agent.update(|guest| {
+        guest.volumes = vec![volume("a", 1), volume("b", 2), volume("c", 3)];
+        true
+    });
     harness.agent.compare();
     harness.settle();
     assert_eq!(harness.read("data/volumes/2/free").as_deref(), Some("3"));
@@ -382,8 +382,10 @@ fn a_volume_that_comes_or_goes_moves_no_other() {
     let changes = |harness: &mut Harness, volumes: Vec<Volume>| {
         harness.server.store_mut().keep_requests(true);
         harness.server.store_mut().take_requests();
-        harness.agent.guest.volumes = volumes;
-        harness.agent.on_news(News::All);
+        harness.agent.update(|guest| {
+            guest.volumes = volumes;
+            true
+        });
         harness.settle();
         let requests = harness.server.store_mut().take_requests();
         requests
@@ -401,8 +403,8 @@ fn a_volume_that_comes_or_goes_moves_no_other() {
     assert_eq!(written.len(), 1, "{written:?}");
     assert_eq!(harness.read("data/volumes/1/free").as_deref(), Some("20"));
     // Another agent finds all in its place.
-    let guest = harness.agent.guest.clone();
-    harness.agent = Agent::new(guest, Schema::default(), None);
+    let guest = harness.agent.guest().clone();
+    harness.agent = Agent::new(guest, Schema::default());
     let writes = harness.requests(Kind::WRITE) + harness.requests(Kind::RM);
     harness.connect();
     assert_eq!(
@@ -450,17 +452,21 @@ impl Services {
     }
 
     fn read(&mut self) {
-        if self.directory.read(&mut self.harness.agent.guest.services) {
-            self.harness.agent.on_news(News::All);
-        }
+        let directory = &mut self.directory;
+        self.harness
+            .agent
+            .update(|guest| directory.read(&mut guest.services));
         self.settle();
     }
 
     fn settle(&mut self) {
         self.harness.settle();
         assert!(self.harness.agent.is_published());
-        self.directory
-            .forget_withdrawn(&mut self.harness.agent.guest.services);
+        let directory = &mut self.directory;
+        self.harness.agent.update(|guest| {
+            directory.forget_withdrawn(&mut guest.services);
+            false
+        });
     }
 
     /// What another program publishes.
@@ -494,7 +500,6 @@ impl Services {
                 ..guest()
             },
             Schema::default(),
-            None,
         );
         self.harness.connect();
         self.settle();
@@ -526,7 +531,7 @@ fn services_come_and_go_and_those_of_others_stay() {
     assert_eq!(bed.there(), ["their", "their/state"]);
     // It is another's now.
     bed.write("web/port", "82");
-    bed.harness.agent.on_news(News::All);
+    bed.harness.agent.update(|_| true);
     bed.harness.agent.compare();
     bed.settle();
     bed.restart();
@@ -565,8 +570,12 @@ fn services_are_not_forgotten_before_they_are_gone() {
     bed.read();
     bed.set("web.conf", None);
     // Down before it could do anything.
-    assert!(bed.directory.read(&mut bed.harness.agent.guest.services));
-    bed.harness.agent.on_news(News::All);
+    let directory = &mut bed.directory;
+    bed.harness.agent.update(|guest| {
+        let changed = directory.read(&mut guest.services);
+        assert!(changed);
+        changed
+    });
     assert!(!bed.harness.agent.is_published());
     bed.restart();
     assert_eq!(bed.there(), [""; 0]);

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use xen_guest_agent::agent::News;
 use xen_guest_agent::guest::{Device, Mac};
 use xenstore::ErrorCode;
 use xenstore::Path;
@@ -33,11 +32,17 @@ fn writes_until_compared(harness: &mut Harness) -> usize {
 fn what_is_refused_is_said_in_one_line_and_once() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Libxl, guest());
-    harness.agent.guest.balloon = true;
+    harness.agent.update(|guest| {
+        guest.balloon = true;
+        true
+    });
     harness.store().faults.refuse = ["data/domain", "data/os_uname", "feature", "attr/vif/0/name"]
         .map(|path| refusal(path, ErrorCode::EACCES))
         .into();
-    harness.agent.guest.host_name = Some("web1.example.org".to_owned());
+    harness.agent.update(|guest| {
+        guest.host_name = Some("web1.example.org".to_owned());
+        true
+    });
     harness.connect();
     let lines = log::take();
     assert_eq!(lines.len(), 1, "{lines:?}");
@@ -239,9 +244,12 @@ fn addresses_that_there_is_no_room_for_take_the_place_of_what_is_worth_less() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.agent.set_node_budget(70);
-    harness.agent.guest.volumes = (1..=5)
-        .map(|number| volume(&number.to_string(), number))
-        .collect();
+    harness.agent.update(|guest| {
+        guest.volumes = (1..=5)
+            .map(|number| volume(&number.to_string(), number))
+            .collect();
+        true
+    });
     let base = harness.server.store().owned_nodes(DOMAIN);
     harness.connect();
     assert!(
@@ -331,8 +339,10 @@ fn a_full_quota_is_for_what_is_worth_most() {
         let mut more = addresses(100);
         more.push(address("2001:db8::1"));
         harness.set_addresses(more);
-        harness.agent.guest.balloon = true;
-        harness.agent.on_news(News::All);
+        harness.agent.update(|guest| {
+            guest.balloon = true;
+            true
+        });
         harness.store().keep_requests(true);
         harness.pass(Duration::from_secs(1));
         // Removals make room first, so that nothing fails and is tried again.
@@ -435,8 +445,10 @@ fn a_value_that_is_too_long_takes_nothing_with_it() {
         if code == ErrorCode::E2BIG {
             harness.store().faults.refuse = vec![refusal("data/host_name_dns", code)];
         }
-        harness.agent.guest.host_name = Some(name);
-        harness.agent.on_news(News::All);
+        harness.agent.update(|guest| {
+            guest.host_name = Some(name);
+            true
+        });
         harness.pass(Duration::from_secs(1));
         let left: BTreeSet<_> = meaning(&harness.published());
         let gone: Vec<_> = before.difference(&left).collect();
@@ -457,8 +469,10 @@ fn a_value_that_is_too_long_takes_nothing_with_it() {
         "{lines:?}"
     );
     harness.store().faults.refuse.clear();
-    harness.agent.guest.host_name = Some("web1".to_owned());
-    harness.agent.on_news(News::All);
+    harness.agent.update(|guest| {
+        guest.host_name = Some("web1".to_owned());
+        true
+    });
     writes_until_compared(&mut harness);
     assert_eq!(meaning(&harness.published()), before);
 }
@@ -506,14 +520,11 @@ fn in_a_guest_that_may_write_nothing_what_works_besides_is_no_sign_that_all_does
     );
     let before = harness.requests(Kind::WRITE);
     for last in 11..21 {
-        harness
-            .agent
-            .guest
-            .interfaces
-            .get_mut(&3)
-            .unwrap()
-            .addresses = vec![address(&format!("10.0.9.{last}"))];
-        harness.agent.on_news(News::Network);
+        harness.agent.update(|guest| {
+            guest.interfaces.get_mut(&3).unwrap().addresses =
+                vec![address(&format!("10.0.9.{last}"))];
+            true
+        });
         harness.pass(Duration::from_secs(5));
     }
     assert_eq!(harness.requests(Kind::WRITE) - before, 10);
@@ -524,16 +535,18 @@ fn what_was_refused_and_is_not_wanted_any_more_is_forgotten() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.store().faults.refuse = vec![refusal("attr/vif/1", ErrorCode::EACCES)];
     for _ in 0..3 {
-        harness
-            .agent
-            .guest
-            .interfaces
-            .insert(3, interface(Device::Vif(1), &["10.0.7.1"]));
-        harness.agent.on_news(News::All);
+        harness.agent.update(|guest| {
+            guest
+                .interfaces
+                .insert(3, interface(Device::Vif(1), &["10.0.7.1"]));
+            true
+        });
         harness.pass(Duration::from_secs(1));
         assert!(harness.agent.refused().count() > 0);
-        harness.agent.guest.interfaces.remove(&3);
-        harness.agent.on_news(News::All);
+        harness.agent.update(|guest| {
+            guest.interfaces.remove(&3);
+            true
+        });
         harness.pass(Duration::from_secs(1));
         assert_eq!(harness.agent.refused().count(), 0);
     }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use xen_guest_agent::agent::News;
 use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{ErrorCode, Path};
@@ -95,7 +94,10 @@ fn another_agents_or_programs_work_is_looked_at_with_the_same_limit() {
     harness.pass(Duration::from_secs(1));
     assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
     // A look counts, though nothing is to be done after it.
-    harness.agent.guest.memory = None;
+    harness.agent.update(|guest| {
+        guest.memory = None;
+        true
+    });
     harness.pass(Duration::from_secs(60));
     for _ in 0..20 {
         harness.agent.compare();
@@ -191,8 +193,10 @@ fn what_is_news_is_published_once_nothing_is_under_way() {
         harness.now + Duration::from_secs(60),
     );
     assert!(!harness.agent.is_published());
-    harness.agent.guest.host_name = Some("web2".to_owned());
-    harness.agent.on_news(News::All);
+    harness.agent.update(|guest| {
+        guest.host_name = Some("web2".to_owned());
+        true
+    });
     harness.set_address(8);
     harness.settle();
     assert_eq!(

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use xen_guest_agent::agent::News;
 use xenstore::embedded::Toolstack;
 use xenstore::wire::Kind;
 
@@ -71,24 +70,28 @@ fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
     assert_eq!(truth["attr/vif/0/ipv4/3"], "10.0.0.2");
     harness.write("data/os_uname", "old");
     harness.abandon();
-    let interfaces = std::mem::take(&mut harness.agent.guest.interfaces);
+    let interfaces = harness.agent.guest().interfaces.clone();
+    harness.agent.update(|guest| {
+        guest.interfaces.clear();
+        true
+    });
     harness.agent.set_network_known(false);
     let (writes, removals) = (harness.requests(Kind::WRITE), harness.requests(Kind::RM));
     harness.connect();
     // The half of it is known, and something else changed.
-    harness.agent.guest.interfaces.extend(interfaces.clone());
-    harness
-        .agent
-        .guest
-        .interfaces
-        .get_mut(&2)
-        .unwrap()
-        .addresses
-        .pop();
-    harness.agent.on_news(News::Network);
+    harness.agent.update(|guest| {
+        guest.interfaces.extend(interfaces.clone());
+        true
+    });
+    harness.agent.update(|guest| {
+        guest.interfaces.get_mut(&2).unwrap().addresses.pop();
+        true
+    });
     harness.settle();
-    harness.agent.guest.host_name = Some("db7".to_owned());
-    harness.agent.on_news(News::All);
+    harness.agent.update(|guest| {
+        guest.host_name = Some("db7".to_owned());
+        true
+    });
     harness.pass(Duration::from_secs(5));
     assert_eq!(harness.read("data/host_name_dns").as_deref(), Some("db7"));
     let network = |nodes: BTreeMap<String, String>| {
@@ -101,8 +104,14 @@ fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
         "{:?}",
         harness.published()
     );
-    harness.agent.guest.interfaces = interfaces;
-    harness.agent.guest.host_name = Some("web1".to_owned());
+    harness.agent.update(|guest| {
+        guest.interfaces = interfaces;
+        true
+    });
+    harness.agent.update(|guest| {
+        guest.host_name = Some("web1".to_owned());
+        true
+    });
     harness.agent.set_network_known(true);
     harness.pass(Duration::from_secs(5));
     assert_eq!(harness.published()["data/os_uname"], truth["data/os_uname"]);
@@ -120,8 +129,10 @@ fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
         (3 * 4, 0)
     );
     // With no network after all, nothing of it stays.
-    harness.agent.guest.interfaces.clear();
-    harness.agent.on_news(News::Network);
+    harness.agent.update(|guest| {
+        guest.interfaces.clear();
+        true
+    });
     harness.settle();
     assert_eq!(harness.read("attr/vif"), None);
 }
@@ -226,8 +237,10 @@ fn what_was_changed_when_a_connection_was_lost_is_announced() {
         let mut harness = Harness::new(Toolstack::Xapi);
         harness.store().keep_requests(true);
         harness.store().faults.drop_after = Some((DOMAIN, after));
-        harness.agent.guest.kernel = "6.2.0".to_owned();
-        harness.agent.on_news(News::All);
+        harness.agent.update(|guest| {
+            guest.kernel = "6.2.0".to_owned();
+            true
+        });
         harness.settle();
         harness.pass(Duration::from_secs(3));
         let requests = harness.store().take_requests();

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, SystemTime};
 
-use xen_guest_agent::agent::News;
 use xenstore::embedded::Toolstack;
 use xenstore::wire::{self, Kind};
 use xenstore::{Connection, Transport};
@@ -99,8 +98,10 @@ fn one_end_is_one_loss() {
 fn an_announcement_is_not_forgotten_over_two_losses() {
     for second in 0..30 {
         let mut harness = Harness::new(Toolstack::Xapi);
-        harness.agent.guest.kernel = "6.2.0".to_owned();
-        harness.agent.on_news(News::All);
+        harness.agent.update(|guest| {
+            guest.kernel = "6.2.0".to_owned();
+            true
+        });
         // The system is written, and that it was is not.
         harness.store().faults.drop_after = Some((DOMAIN, 1));
         harness.settle();
