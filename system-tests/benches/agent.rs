@@ -1,5 +1,6 @@
-//! How fast the agent is, beside what the same machine and the same xenstored need for less: run it with
-//! `cargo bench -p system-tests --bench agent`, as root. It prints medians and ratios, and judges nothing.
+//! Latency of the agent, compared with simpler operations on the same machine and the same
+//! xenstored. Run it as root with `cargo bench -p system-tests --bench agent`. It prints medians
+//! and ratios, and checks nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,9 +21,9 @@ use xenstore::{Client, Transport};
 
 const ROUNDS: u32 = 60;
 const STARTS: u32 = 30;
-/// Two publications, an address that comes and goes, take so long at the rate that the agent allows itself.
+/// Duration of two publications (an address added and removed) at the agent's rate limit.
 const PAUSE: Duration = Duration::from_millis(410);
-/// And so many of them it does without a pause.
+/// Number of publications that the rate limit allows at once.
 const BURST: u32 = 8;
 
 fn main() {
@@ -61,8 +62,8 @@ fn end(mut process: Child) {
     process.wait().unwrap();
 }
 
-/// From the start of the process to the event of the last node of its first publication; beside it, the start and end of
-/// a process that does nothing, by the same way into the namespace.
+/// Measures the time from the start of the process to the event of the last node of its first
+/// publication, compared with starting and ending an empty process in the same way.
 fn start(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) {
     let (mut dom0, home) = (client(store.socket()), guest.home());
     let last = format!("{home}/attr/vif/1/name");
@@ -105,8 +106,9 @@ fn start(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) {
     );
 }
 
-/// From the request to the kernel for a new address to the event of its node, beside a bare write by another client of
-/// the same domain to its event: after a rest, when caches are cold and processors sleep, and one after the other.
+/// Measures the time from adding an address to the event of its node, compared with a write by
+/// another client of the same domain: after a pause, when caches are cold and CPUs sleep, and
+/// without a pause.
 fn change(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) {
     let process = agent(guest, root, network).spawn().unwrap();
     let (mut dom0, mut writer, home) =
@@ -172,14 +174,15 @@ fn report(name: &str, ours: Vec<Duration>, beside: &str, base: Vec<Duration>) {
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 
-/// Adds and removes IPv4 addresses without a process for each.
+/// Adds and removes IPv4 addresses without starting a process for each.
 struct Addresses {
     socket: std::os::fd::OwnedFd,
     index: u32,
 }
 
 impl Addresses {
-    /// Of an interface in the namespace; a thread of its own enters it, so that this one stays outside.
+    /// Opens an rtnetlink socket for an interface in the namespace. A separate thread enters the
+    /// namespace, so that this one stays outside.
     fn open(network: &Network, interface: &str) -> Self {
         let index = network.ip(&format!("-o link show {interface}"));
         let index = index.split(':').next().unwrap().parse().unwrap();

@@ -1,9 +1,9 @@
-//! How fast the library is beside libxenstore, on the same xenstored or oxenstored: run it with
-//! `cargo bench -p system-tests --bench library`, as root, with libxen-dev installed. The two take turns, repetition by
-//! repetition. It prints medians and the median ratio of the pairs, and judges nothing.
+//! Speed of the library compared with libxenstore, on the same xenstored or oxenstored. Run it as
+//! root with `cargo bench -p system-tests --bench library`; it needs libxen-dev. Both take turns
+//! with each repetition. It prints medians and the median ratio of the pairs, and checks nothing.
 //!
-//! On one processor what is measured is the work of the client and of the server. On all of them, with others busy on the
-//! machine, whole series of either side were seen to take five times as long: there only several runs tell anything.
+//! With one CPU, the result is the work of client and server. With all CPUs on a busy machine,
+//! whole series of either side took five times as long, so compare several runs.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,14 +22,14 @@ use system_tests::{Daemon, Xenstored};
 use tempfile::TempDir;
 use xenstore::{Client, Request, Transport};
 
-/// Reads or writes in a repetition.
+/// Number of reads or writes in a repetition.
 const OPERATIONS: u32 = 100;
 const PAIRS: u32 = 200;
 const VALUE: &str = "a value like others";
 
 type Workload = fn(&mut Client);
 
-/// What is measured, ours, and libxenstore's name for its part: it has no pipelines.
+/// The workloads, and libxenstore's equivalents. libxenstore has no pipelines.
 const WORKLOADS: [(&str, Workload, &str); 5] = [
     ("100 reads", reads, "read"),
     ("100 writes", writes, "write"),
@@ -52,7 +52,7 @@ fn main() {
             .unwrap(),
     );
     for (processors, set) in [("one processor", one), ("all processors", all)] {
-        // What is started from here on inherits it.
+        // Processes started from here on inherit the affinity.
         sched_setaffinity(None, &set).unwrap();
         for daemon in [Daemon::C, Daemon::OCaml] {
             let store = Xenstored::start(daemon);
@@ -80,7 +80,7 @@ fn compare(store: &Xenstored, name: &str, workload: Workload, mut theirs: Theirs
     };
     let mut pairs = Vec::new();
     for round in 0..PAIRS {
-        // Neither is always the one that comes after a pause.
+        // Alternating the order avoids that one side always follows a pause.
         let pair = if round % 2 == 0 {
             let first = ours();
             (first, theirs.repeat())
@@ -156,7 +156,7 @@ fn pipelined_transaction(client: &mut Client) {
     client.transaction(write_all).unwrap();
 }
 
-/// The program that does the same by libxenstore, and the directory that it is in.
+/// The program that runs the workloads with libxenstore, and its directory.
 fn libxenstore() -> (TempDir, PathBuf) {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/libxenstore.c");
     let directory = tempfile::tempdir().expect("make a temporary directory");
@@ -175,7 +175,7 @@ fn libxenstore() -> (TempDir, PathBuf) {
     (directory, program)
 }
 
-/// A process of that program, which does a repetition when told to.
+/// A process of that program, which runs a repetition on request.
 struct Theirs {
     process: Child,
     input: ChildStdin,
@@ -214,7 +214,7 @@ impl Theirs {
 
 impl Drop for Theirs {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to kill.
+        // The process may have ended already.
         self.process.kill().ok();
         self.process.wait().ok();
     }

@@ -1,8 +1,8 @@
 /*
- * The workloads of the benchmark `library`, by way of libxenstore.
+ * The workloads of the benchmark `library`, implemented with libxenstore.
  *
- * libxenstore WORKLOAD COUNT, with the server's socket in XENSTORED_PATH. For each repetition it waits for a line on its
- * input, so that the benchmark can take turns with it, and prints the nanoseconds that the repetition took.
+ * Usage: libxenstore WORKLOAD COUNT, with the server's socket in XENSTORED_PATH. For each repetition the program waits
+ * for a line on standard input, and then prints the duration in nanoseconds.
  */
 #include <stdbool.h>
 #include <stdio.h>

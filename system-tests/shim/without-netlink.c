@@ -1,7 +1,7 @@
 /* Runs a program that cannot listen to rtnetlink: without-netlink PROGRAM [ARGUMENT]...
  *
- * socket(2) fails with EPERM for a netlink socket that does not block, as a sandbox may have it. The C library's
- * getifaddrs(3) uses one that does, and goes on to work. */
+ * As in some sandboxes, socket(2) fails with EPERM for a non-blocking netlink socket. getifaddrs(3) of the C library
+ * still works, because it uses a blocking one. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -1,19 +1,20 @@
 /*
  * Preloaded, this library lets Xen 4.17's xenstored and oxenstored run unmodified on a machine without Xen.
  *
- * The daemons want little of a hypervisor: the page they share with each guest, event channels to each guest, and
- * whether a domain exists. Here all of that is files of the directory $XENSTORED_SHIM_DIR:
+ * The servers need three things from a hypervisor: the page that they share with each guest, an event channel to each
+ * guest, and whether a domain exists. Here these are files in the directory $XENSTORED_SHIM_DIR:
  *
- *   <domid>.page    the page with the two rings. The guest makes it; the domain exists while the file does.
- *   <domid>.events  FIFO, daemon to guest, made anew at each introduction: struct to_guest.
- *   events          FIFO, all guests to daemon: struct to_daemon.
- *   xsd_port        dom0's event channel, "3"; xsd_kva: dom0's page. A Xen kernel has both in /proc/xen.
+ *   <domid>.page    page with the two rings, created by the guest. The domain exists while this file exists.
+ *   <domid>.events  FIFO from server to guest, recreated at each introduction: struct to_guest.
+ *   events          FIFO from all guests to the server: struct to_daemon.
+ *   xsd_port        event channel of dom0, "3". A Xen kernel has it in /proc/xen.
+ *   xsd_kva         page of dom0. A Xen kernel has it in /proc/xen.
  *
- * Events carry the rings' indices. So the indices in the page are touched by the daemon's process alone, and a guest that
- * reads and writes the page as a file can never leave one there half written.
+ * Events carry the indices of the rings, so only the server's process accesses the indices in the page. A guest that
+ * reads and writes the page as a file therefore never leaves a half-written index.
  *
- * The few Xen types are declared here in place of Xen's headers, so that a C compiler is all one needs. Handles mean
- * nothing to the daemons: any pointer but NULL will do.
+ * The few Xen types are declared here, so that Xen's headers are not needed. The servers treat handles as opaque, so
+ * any pointer except NULL will do.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,11 +33,11 @@
 #define PAGE 4096
 #define DOMAINS 4096
 
-/* Local ports: one says that some domain has changed, the others are a domain's number above the second. */
+/* Local ports: one reports that some domain has changed. The others are FIRST_PORT plus a domain ID. */
 #define DOMAIN_EXCEPTION 1
 #define FIRST_PORT 2
 
-/* public/io/xs_wire.h: two rings of 1024 bytes, then how far each side has got in them. */
+/* public/io/xs_wire.h: two rings of 1024 bytes, then their producer and consumer indices. */
 struct rings {
     char bytes[2048];
     volatile uint32_t request_consumed, request_produced, response_consumed, response_produced;
@@ -47,7 +48,7 @@ struct to_guest { uint32_t request_consumed, response_produced; };
 
 static struct domain {
     struct rings *rings;
-    uint32_t port; /* the guest's end, 0 for none; tells this introduction's events from an earlier one's */
+    uint32_t port; /* the guest's end, 0 for none; distinguishes events of different introductions */
     int events;    /* FIFO to the guest, -1 for none */
 } domains[DOMAINS];
 
@@ -60,7 +61,7 @@ static void die(const char *what)
     abort();
 }
 
-/* The daemons are single-threaded: one buffer is enough. */
+/* One buffer is enough, because the servers are single-threaded. */
 static const char *file(const char *format, ...)
 {
     static char path[PATH_MAX];
@@ -75,7 +76,7 @@ static const char *file(const char *format, ...)
     return path;
 }
 
-/* Open at both ends, so that nothing is lost while the guest does not listen yet. */
+/* Both ends are opened, so that nothing is lost before the guest opens the FIFO. */
 static int fifo(const char *path)
 {
     unlink(path);
@@ -85,7 +86,7 @@ static int fifo(const char *path)
     return fd;
 }
 
-/* ---- libc: dom0's page and port have fixed names in xenstored; oxenstored wants a million files or gives up ---- */
+/* ---- libc: xenstored has fixed paths for dom0's page and port; oxenstored requires a limit of a million files ---- */
 
 int open(const char *path, int flags, ...)
 {
@@ -99,7 +100,7 @@ int open(const char *path, int flags, ...)
     return openat(AT_FDCWD, path, flags, mode);
 }
 
-/* As much as there may be, where what is wanted may not be. */
+/* Falls back to the maximum if the requested limit is not allowed. */
 int setrlimit(__rlimit_resource_t resource, const struct rlimit *wanted)
 {
     struct rlimit limit;
@@ -115,14 +116,14 @@ int setrlimit(__rlimit_resource_t resource, const struct rlimit *wanted)
 
 void *xenevtchn_open(void *logger, unsigned flags)
 {
-    /* A guest costs a descriptor here: a thousand guests need more than the usual limit. */
+    /* Each guest needs a descriptor, so a thousand guests exceed the usual limit. */
     struct rlimit many = { RLIM_INFINITY, RLIM_INFINITY };
     setrlimit(RLIMIT_NOFILE, &many);
     events = fifo(file("events"));
     return &handle;
 }
 
-/* For a live update of the daemon only, which no test does. */
+/* Only a live update of the server calls this, which no test does. */
 void *xenevtchn_fdopen(void *logger, int fd, unsigned flags) { errno = ENOSYS; return NULL; }
 int xenevtchn_close(void *xce) { return 0; }
 int xenevtchn_fd(void *xce) { return events; }
@@ -136,7 +137,7 @@ int xenevtchn_bind_interdomain(void *xce, uint32_t domid, uint32_t remote_port)
         return -1;
     }
     domains[domid].port = remote_port;
-    /* dom0's kernel is a client of the socket here: nobody would read its events. */
+    /* dom0 uses the socket here, so nobody would read events on its ring. */
     domains[domid].events = domid == 0 ? -1 : fifo(file("%u.events", domid));
     return FIRST_PORT + domid;
 }
@@ -156,8 +157,8 @@ int xenevtchn_notify(void *xce, uint32_t port)
         return 0;
     const struct domain *domain = &domains[port - FIRST_PORT];
     struct to_guest event = { domain->rings->request_consumed, domain->rings->response_produced };
-    /* Each event stands for at least a byte of one of the rings, so a FIFO never fills up; without one that was lost the
-     * guest would hang for ever. */
+    /* A FIFO never fills up, because each event stands for at least one byte of a ring. If an event were lost, the guest
+     * would hang. */
     if (write(domain->events, &event, sizeof event) != sizeof event)
         die("event to a guest");
     return 0;
@@ -167,7 +168,7 @@ int xenevtchn_pending(void *xce)
 {
     struct to_daemon event;
     while (read(events, &event, sizeof event) == sizeof event) {
-        /* From a guest that is gone, or was introduced anew since. */
+        /* The event is from a guest that has ended or was introduced again. */
         if (event.domid >= DOMAINS || event.port == 0 || domains[event.domid].port != event.port)
             continue;
         domains[event.domid].rings->response_consumed = event.response_consumed;
@@ -188,7 +189,7 @@ static void *map(uint32_t domid)
     close(fd);
     if (page == MAP_FAILED)
         return NULL;
-    memset(page, 0, PAGE); /* as the domain's builder leaves it */
+    memset(page, 0, PAGE); /* initial state after domain building */
     return domains[domid].rings = page;
 }
 
@@ -199,7 +200,7 @@ void *xengnttab_map_grant_ref(void *xgt, uint32_t domid, uint32_t reference, int
 int xengnttab_unmap(void *xgt, void *pages, uint32_t count) { return munmap(pages, (size_t)count * PAGE); }
 void *xc_map_foreign_range(void *xch, uint32_t domid, int size, int prot, unsigned long frame) { return map(domid); }
 
-/* ---- libxenctrl: which domains there are. The daemons read no more than this of the 112 bytes that x86-64 has ---- */
+/* ---- libxenctrl: which domains there are. The servers read only these of the 112 bytes on x86-64 ---- */
 
 #define RUNNING (1u << 5)
 struct info { uint32_t domid, security_label, flags; char rest[100]; };  /* xc_dominfo_t */
@@ -225,7 +226,7 @@ int xc_domain_getinfolist(void *xch, uint32_t domid, unsigned max, struct listed
 void *xc_interface_open(void *logger, void *open_logger, unsigned flags) { return &handle; }
 int xc_interface_close(void *xch) { return 0; }
 
-/* oxenstored asks before it raises an exception; the true function would look into our handle. */
+/* oxenstored calls this before it raises an exception. The real function would dereference our handle. */
 const void *xc_get_last_error(void *xch)
 {
     static const struct { int code; char message[1024]; } no_such_domain = { 1, "no such domain" };

@@ -1,4 +1,4 @@
-//! The agent as a process.
+//! A process that runs the agent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::observe::eventually;
 /// Nothing but a machine that stands still takes this long.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running agent, killed when dropped.
+/// A running agent. Dropping it kills the process.
 pub struct Agent {
     process: Child,
     log: PathBuf,
 }
 
 impl Agent {
-    /// Starts `command`, with what it says on standard error in the file `log`.
+    /// Starts `command` with its standard error redirected to the file `log`.
     pub fn spawn(mut command: Command, log: &Path) -> Self {
         let file = fs::File::create(log).unwrap();
         let process = command
@@ -34,33 +34,33 @@ impl Agent {
         }
     }
 
-    /// Its process.
+    /// Process ID.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// What it has said so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
-    /// Whether it is still there.
+    /// Whether the process is running.
     pub fn is_running(&mut self) -> bool {
         self.process.try_wait().unwrap().is_none()
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         eventually(|| self.process.try_wait().unwrap(), TIMEOUT)
     }
 
-    /// Ends it by SIGTERM, and returns what it has said.
+    /// Ends the agent by SIGTERM, requires exit status 0, and returns its log.
     #[track_caller]
     pub fn stop(mut self) -> String {
         self.signal(Signal::TERM);
@@ -68,7 +68,7 @@ impl Agent {
         self.log()
     }
 
-    /// A file below `/proc` about it.
+    /// Returns the content of a file below `/proc/PID`.
     pub fn proc(&self, file: &str) -> String {
         fs::read_to_string(format!("/proc/{}/{file}", self.process.id())).unwrap()
     }

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-/// How a binary is built.
+/// Cargo profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Profile {
-    /// As `cargo build` does.
+    /// `cargo build`.
     Debug,
-    /// As `cargo build --release` does: what users run, for figures of speed and size.
+    /// `cargo build --release`: for measurements, because users run this build.
     Release,
 }
 
 impl Profile {
-    /// Of Cargo's target directory.
+    /// Name of the subdirectory of Cargo's target directory.
     fn directory(self) -> &'static str {
         match self {
             Profile::Debug => "debug",
@@ -24,19 +24,20 @@ impl Profile {
     }
 }
 
-/// Names, where it is set, a target directory in which all binaries are built already: in a virtual machine Cargo would
-/// take longer than the tests.
+/// Environment variable with a target directory in which all binaries are already built. In a
+/// virtual machine Cargo would take longer than the tests.
 pub(crate) const PREBUILT: &str = "SYSTEM_TESTS_PREBUILT";
 
-/// Builds `package` of this workspace, once in this test program, and returns the path of its binary.
+/// Builds `package` of this workspace, once per test program, and returns the path of its binary.
 ///
-/// Cargo gives the path of a binary only to tests of the package that it belongs to.
+/// Needed because Cargo passes the path of a binary only to tests of the same package.
 pub fn build(package: &'static str, profile: Profile) -> PathBuf {
     static BUILT: Mutex<Option<HashMap<(&str, Profile), PathBuf>>> = Mutex::new(None);
     if let Some(target) = std::env::var_os(PREBUILT) {
         return Path::new(&target).join(profile.directory()).join(package);
     }
-    // Held while Cargo works, so that tests which want the same binary wait for it. A build that failed fails each of them.
+    // The lock is held while Cargo works, so that other tests wait for the binary. After a failed
+    // build each of them tries again.
     let mut built = BUILT.lock().unwrap_or_else(|poisoned| {
         BUILT.clear_poison();
         poisoned.into_inner()
@@ -54,9 +55,9 @@ pub fn build(package: &'static str, profile: Profile) -> PathBuf {
         .clone()
 }
 
-/// As [`build`], for users, and with the C library in it: for a system that has none.
+/// Builds a statically linked release binary, for a system without a C library.
 pub(crate) fn build_static(package: &str) -> PathBuf {
-    // With a target named, the flags are not for build scripts and macros too.
+    // The explicit target keeps the flags away from build scripts and macros.
     let target = "x86_64-unknown-linux-gnu";
     let flags = format!(r#"target.{target}.rustflags=["-C","target-feature=+crt-static"]"#);
     cargo(&[
@@ -100,7 +101,7 @@ fn cargo(arguments: &[&str]) -> PathBuf {
         "cargo {} failed: see above",
         arguments.join(" ")
     );
-    // The one field that is wanted of Cargo's messages does not make a JSON parser a dependency.
+    // Extracting one field by hand avoids parsing all of Cargo's JSON messages.
     let messages = String::from_utf8(output.stdout).expect("Cargo's messages are text");
     let field = "\"executable\":\"";
     let (_, rest) = messages

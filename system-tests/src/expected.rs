@@ -1,4 +1,4 @@
-//! What should be published of the network, by what `ip` says of it.
+//! The network as it should be published, derived from the output of `ip`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::network::Network;
 
-/// What stands below `attr/vif`: `<vif> name <name>`, `<vif> mac <mac>`, `<vif> <address>/<prefix>`, and whatever else there
-/// is by its path. Which index an address has is of no matter here.
+/// Summarises the published nodes below `attr/vif` as `<vif> name <name>`, `<vif> mac <mac>` and
+/// `<vif> <address>/<prefix>`. Slots are left out. Any other node is listed by its path.
 pub(crate) fn published_network(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
     let is_above = |path: &str| {
         let below = format!("{path}/");
@@ -42,7 +42,8 @@ fn is_address(nodes: &BTreeMap<String, String>, prefix: &str) -> bool {
     address.is_some_and(|address| !address.is_empty())
 }
 
-/// What should stand there, by `ip -j -d addr`, for VIFs that are known by name.
+/// Returns the same summary of the output of `ip -j -d addr`. `vifs` maps interface names to VIF
+/// numbers.
 pub(crate) fn expected_network(
     network: &Network,
     vifs: &BTreeMap<String, String>,
@@ -92,7 +93,8 @@ fn is_usable(address: &Value) -> bool {
     !is_set("tentative") && !is_set("dadfailed") && !text(address, "local").starts_with("127.")
 }
 
-/// The link, its master, and so on; and what sits on any of them.
+/// Returns the link, its master, the master's master and so on, and all links stacked on any of
+/// these.
 fn carried<'a>(links: &'a [Value], link: &'a Value) -> Vec<&'a Value> {
     let mut carried = vec![link];
     let mut next = 0;

@@ -1,4 +1,4 @@
-//! A guest's files, for programs that take a `--root`.
+//! Files of a guest, for programs with the option `--root`.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -8,16 +8,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
-/// A directory that looks, to whoever needs only these few files, like the root of a Xen guest. Gone once dropped.
+/// A directory with the few files that a program needs to see the root of a Xen guest. Dropping it
+/// removes the directory.
 ///
-/// It has os-release of Debian 12, 1 GiB of memory with half of it available, the host name `guest`, and a Xen hypervisor;
-/// no network interface. Changes are atomic: a reader sees the old file or the new one.
+/// It contains os-release of Debian 12, 1 GiB of memory with half of it available, the host name
+/// `guest` and a Xen hypervisor, and no network interface. Changes are atomic.
 pub struct FakeRoot {
     directory: TempDir,
 }
 
 impl FakeRoot {
-    /// Makes the directory.
+    /// Creates the directory.
     pub fn new() -> Self {
         let root = FakeRoot {
             directory: tempfile::tempdir().expect("make a temporary directory"),
@@ -32,7 +33,7 @@ impl FakeRoot {
         root
     }
 
-    /// What to give as `--root`.
+    /// The argument for `--root`.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -42,8 +43,8 @@ impl FakeRoot {
         self.write("etc/os-release", text);
     }
 
-    /// Sets `proc/meminfo`: total and available memory in KiB. It stays the same file, as the kernel's does, and of the same
-    /// length.
+    /// Sets total and available memory in `proc/meminfo`, in KiB. The file keeps its inode and
+    /// length, as the kernel's does.
     pub fn set_memory(&self, total: u64, available: u64) {
         let free = available / 2;
         let text = format!(
@@ -63,12 +64,12 @@ impl FakeRoot {
 
     /// Sets the host name in `proc/sys/kernel/hostname`.
     ///
-    /// On a real system a change there also wakes whoever polls the file; here nothing does.
+    /// On a real system a change also wakes programs that poll the file. Here it does not.
     pub fn set_hostname(&self, name: &str) {
         self.write("proc/sys/kernel/hostname", &format!("{name}\n"));
     }
 
-    /// Makes or removes what the kernel's balloon driver shows.
+    /// Creates or removes the sysfs directory of the kernel's balloon driver.
     pub fn set_balloon_driver(&self, there: bool) {
         let driver = self
             .path()
@@ -80,12 +81,13 @@ impl FakeRoot {
         }
     }
 
-    /// Makes network interface `name` the VIF `id` of the domain.
+    /// Makes the network interface `name` the VIF with number `id`.
     pub fn add_vif(&self, name: &str, id: u32) {
         let device = format!("sys/devices/vif-{id}");
         self.write(&format!("{device}/devtype"), "vif\n");
         self.write(&format!("{device}/nodename"), &format!("device/vif/{id}\n"));
-        // As in sysfs: the device is elsewhere, and a renamed interface is another link to it.
+        // As in sysfs, the device has its own directory, so that a renamed interface is another
+        // link to it.
         let interface = self.path().join("sys/class/net").join(name);
         fs::create_dir_all(&interface).expect("make a directory");
         symlink(
@@ -95,13 +97,13 @@ impl FakeRoot {
         .expect("make a link");
     }
 
-    /// Takes network interface `name` away.
+    /// Removes a network interface.
     pub fn remove_interface(&self, name: &str) {
         fs::remove_dir_all(self.path().join("sys/class/net").join(name))
             .expect("remove a directory");
     }
 
-    /// Sets the content of any file, in place of what was there.
+    /// Replaces the content of a file, or creates it.
     pub fn write(&self, file: &str, content: &str) {
         static WRITTEN: AtomicU32 = AtomicU32::new(0);
         let path = self.path().join(file);
@@ -120,7 +122,7 @@ impl FakeRoot {
         fs::remove_file(self.path().join(file)).expect("remove a file");
     }
 
-    /// The whole path of a file of it.
+    /// Returns the path of a file in the directory.
     pub fn join(&self, file: &str) -> PathBuf {
         self.path().join(file)
     }

@@ -9,11 +9,12 @@ use crate::bridge::{Bridge, Requests, Ring};
 use crate::toolstack::{Dom0, Toolstack, home};
 use crate::xenstored::Xenstored;
 
-/// A domain of a daemon, with its tree and with a socket whose clients are the domain. Ends when dropped.
+/// A domain with its tree and a Unix socket whose clients act as the domain. Dropping it ends the
+/// domain.
 pub struct Guest {
     domid: u16,
     toolstack: Toolstack,
-    /// Where the shim keeps the domain's page and event channel.
+    /// Directory of the shim's page and event channel.
     directory: PathBuf,
     socket: PathBuf,
     dom0: Dom0,
@@ -25,10 +26,10 @@ impl Guest {
         let directory = store.directory().to_owned();
         Ring::make_page(&directory, domid).expect("make the domain's page");
         let mut dom0 =
-            Dom0::new(UnixStream::connect(store.socket()).expect("connect to the daemon"));
+            Dom0::new(UnixStream::connect(store.socket()).expect("connect to the server"));
         let ring = build(&mut dom0, &directory, domid, toolstack);
         let socket = directory.join(format!("{domid}.socket"));
-        // A domain of this number may have been here before.
+        // An earlier domain may have had the same number.
         fs::remove_file(&socket).ok();
         let bridge = Bridge::start(ring, &socket);
         Guest {
@@ -41,17 +42,17 @@ impl Guest {
         }
     }
 
-    /// The Unix socket that stands for the guest's `/dev/xen/xenbus`.
+    /// Path of the Unix socket that replaces the guest's `/dev/xen/xenbus`.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The domain's number.
+    /// Domain ID.
     pub fn domid(&self) -> u16 {
         self.domid
     }
 
-    /// Where the domain's relative paths start: `/local/domain/<domid>`.
+    /// Returns `/local/domain/<domid>`, at which the domain's relative paths start.
     pub fn home(&self) -> String {
         home(self.domid)
     }
@@ -61,10 +62,11 @@ impl Guest {
         self.bridge.requests()
     }
 
-    /// What a migration or a restore looks like from the inside: nothing of the tree is left, there is a new one, and
-    /// every watch fires once. Transactions that were open are lost.
+    /// Does what the guest sees of a migration or restore: its tree is replaced by a new one, every
+    /// watch fires once, and open transactions are lost.
     ///
-    /// Only the domain's number, which would be another, stays. What clients ask for meanwhile is done after it.
+    /// Unlike in a real migration, the domain ID stays the same. Requests sent meanwhile are
+    /// processed afterwards.
     pub fn resume(&mut self) {
         self.bridge.suspend();
         self.dom0.release(self.domid).expect("release the domain");
@@ -75,12 +77,13 @@ impl Guest {
         self.bridge.resume(ring);
     }
 
-    /// Closes the connections of all clients, who may connect again.
+    /// Closes the connections of all clients. They may connect again.
     pub fn hang_up(&mut self) {
         self.bridge.hang_up();
     }
 
-    /// What a checkpoint looks like from the inside: the domain stands still for a moment, and nothing has changed.
+    /// Does what the guest sees of a checkpoint: the domain is suspended for a moment, and nothing
+    /// changes.
     pub fn checkpoint(&mut self) {
         self.bridge.suspend();
         self.bridge.cancel();
@@ -90,19 +93,20 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.bridge.stop();
-        // The daemon may have gone first.
+        // The server may have ended before.
         self.dom0.release(self.domid).ok();
         self.dom0.remove(&home(self.domid)).ok();
         fs::remove_file(self.directory.join(format!("{}.page", self.domid))).ok();
     }
 }
 
-/// Builds the domain as its toolstack does, and returns its new ring.
+/// Creates the domain as its toolstack does, and returns its new ring.
 fn build(dom0: &mut Dom0, directory: &Path, domid: u16, toolstack: Toolstack) -> Ring {
-    // Never the same twice, so that the shim takes no event of an earlier domain for one of this.
+    // Ports are unique, so that the shim never mistakes an event of an earlier domain for one of
+    // this domain.
     static NEXT_PORT: AtomicU32 = AtomicU32::new(1);
     let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
     dom0.introduce(domid, port);
     toolstack.make_tree(dom0, domid);
-    Ring::open(directory, domid, port).expect("open what the daemon made for the domain")
+    Ring::open(directory, domid, port).expect("open the files of the domain")
 }

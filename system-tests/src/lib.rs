@@ -1,22 +1,23 @@
-//! The testbed that whole-system tests lie in.
+//! Testbed of the system tests.
 //!
 //! - [`Xenstored`]: Debian's unmodified xenstored or oxenstored, on a machine without Xen.
-//! - [`Guest`]: an unprivileged domain of it, with a tree as a toolstack makes it. Clients of its socket *are* the domain.
-//! - [`Network`]: a network namespace of a test's own.
-//! - [`FakeRoot`]: the files of a guest's system that a program with `--root` looks at.
-//! - [`Testbed`]: all of these for an [`Agent`], which runs as a process of its own.
-//! - [`Machine`]: a virtual machine with another kernel, or with Xen, in which a test program runs.
+//! - [`Guest`]: an unprivileged domain with a tree as a toolstack builds it. Clients of its socket
+//!   act as the domain.
+//! - [`Network`]: a network namespace for one test.
+//! - [`FakeRoot`]: the files that a program with `--root` reads.
+//! - [`Testbed`]: all of these for an [`Agent`], which runs as a separate process.
+//! - [`Machine`]: a virtual machine with another kernel, or with Xen, that runs a test program.
 //! - [`Terminal`]: a pseudo-terminal for a program.
 //! - [`build`]: the binary of a package of this workspace.
 //!
-//! What is missing on the machine makes a test fail with a message that says what to install. Everything here is private
-//! to its owner and gone once dropped, so tests run side by side.
+//! If the machine lacks something, the test fails with a message that says what to install.
+//! Everything here belongs to one test and is removed when dropped, so that tests can run in parallel.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
-    reason = "test support ends a test by a panic, as tests do"
+    reason = "test support panics on errors, as tests do"
 )]
 
 mod agent;
@@ -46,7 +47,8 @@ pub use testbed::{Collector, SETTLE_TIME, Testbed};
 pub use toolstack::Toolstack;
 pub use xenstored::{Daemon, Xenstored};
 
-/// Makes of each function that takes a [`Daemon`] a test for each daemon, in modules named after them.
+/// Generates two tests from each function that takes a [`Daemon`], in the modules `c_xenstored` and
+/// `oxenstored`.
 #[macro_export]
 macro_rules! on_both_daemons {
     ($($name:ident)*) => {
@@ -68,7 +70,8 @@ macro_rules! on_both_daemons {
     };
 }
 
-/// Makes of each function that takes a [`Collector`] a test for each, in modules named after them.
+/// Generates two tests from each function that takes a [`Collector`], in the modules `netlink` and
+/// `poll`.
 #[macro_export]
 macro_rules! with_both_collectors {
     ($($name:ident)*) => {

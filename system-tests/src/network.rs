@@ -4,19 +4,18 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-/// A network namespace of a test's own: nothing but a `lo` that is down, to begin with. Needs root.
+/// A network namespace for one test. At first it contains only `lo`, which is down. Needs root.
 ///
-/// A process holds it open, and ends when our end of its standard input closes: so the namespace and all that is in it go
-/// away with this value and with the test program, however that ends. It has no name that could be taken.
+/// A child process keeps the namespace open. The child ends when its standard input closes, so the
+/// namespace also disappears when the test program crashes.
 pub struct Network {
     holder: Child,
 }
 
 impl Network {
-    /// Makes the namespace.
+    /// Creates the namespace.
     pub fn new() -> Self {
-        // Without duplicate address detection, which would let link-local addresses appear a second or two later, in the
-        // midst of a test.
+        // Duplicate address detection would delay link-local addresses by a second or two.
         let script = "for at in all default; do echo 0 >/proc/sys/net/ipv6/conf/$at/accept_dad; done; exec cat";
         let mut holder = Command::new("unshare")
             .args(["--net", "sh", "-c", script])
@@ -24,7 +23,7 @@ impl Network {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("unshare: {error}: install util-linux"));
-        // Once it echoes, it is in its namespace.
+        // The echo shows that the child has entered its namespace.
         let echo = holder
             .stdin
             .as_mut()
@@ -44,7 +43,8 @@ impl Network {
         network
     }
 
-    /// A command that will run inside. Its process is the program itself, so signals and waiting are as usual.
+    /// Returns a command that runs in the namespace. Its process is the program itself, so signals
+    /// and waiting work as usual.
     ///
     /// Only the network is another: `/sys/class/net` still shows the machine's interfaces.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
@@ -56,12 +56,12 @@ impl Network {
         command
     }
 
-    /// The file that stands for the namespace, for setns(2).
+    /// Path of the namespace for setns(2).
     pub fn namespace(&self) -> String {
         format!("/proc/{}/ns/net", self.holder.id())
     }
 
-    /// Runs `ip` inside, with arguments separated by white space, and returns what it prints.
+    /// Runs `ip` in the namespace with arguments separated by white space, and returns its output.
     #[track_caller]
     pub fn ip(&self, arguments: &str) -> String {
         let output = self
@@ -78,10 +78,10 @@ impl Network {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Adds an Ethernet interface that is up and has a carrier, and no address but the link-local one.
+    /// Adds an Ethernet interface that is up and has a carrier. It has only a link-local address.
     ///
-    /// It is one end of a veth pair, since many a kernel is built without dummy interfaces; the other end is
-    /// `<name>-peer`, also up.
+    /// The interface is one end of a veth pair, because many kernels lack dummy interfaces. The
+    /// other end is `<name>-peer` and is up, too.
     #[track_caller]
     pub fn add_interface(&self, name: &str) {
         self.ip(&format!("link add {name} type veth peer name {name}-peer"));

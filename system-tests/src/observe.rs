@@ -1,4 +1,4 @@
-//! Looking at what came of it.
+//! Reading and waiting for results.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use xenstore::{Client, ErrorCode};
 
-/// What a probe of [`eventually`] may return.
+/// The result of a probe for [`eventually`].
 pub trait Outcome {
-    /// What is there once it is as it should be.
+    /// The value that a successful probe yields.
     type Value;
 
-    /// None while it is not as it should be.
+    /// Returns the value, or `None` if the probe must be repeated.
     fn value(self) -> Option<Self::Value>;
 }
 
@@ -31,10 +31,9 @@ impl<T> Outcome for Option<T> {
     }
 }
 
-/// Asks again and again until the probe is true or has something, and returns that.
+/// Repeats the probe until it returns `true` or `Some`, and returns the value.
 ///
-/// # Panics
-/// At the caller's line, where that takes longer than `timeout`.
+/// If that takes longer than `timeout`, at the caller's line.
 #[track_caller]
 pub fn eventually<O: Outcome>(mut probe: impl FnMut() -> O, timeout: Duration) -> O::Value {
     let deadline = Instant::now() + timeout;
@@ -42,15 +41,19 @@ pub fn eventually<O: Outcome>(mut probe: impl FnMut() -> O, timeout: Duration) -
         if let Some(value) = probe().value() {
             return value;
         }
-        assert!(Instant::now() < deadline, "still not so after {timeout:?}");
+        assert!(
+            Instant::now() < deadline,
+            "condition not met within {timeout:?}"
+        );
         sleep(Duration::from_millis(2));
     }
 }
 
-/// All nodes at and below `path` with their values, by their paths from there; `path` itself is at "".
+/// Returns all nodes at and below `path`, by their path relative to it. The key of `path` itself is
+/// "".
 ///
-/// Empty where there is no such node. Nodes that vanish meanwhile are left out, so what is not written in one
-/// transaction should be looked at by [`eventually`].
+/// The map is empty if the node is missing. Nodes that vanish during the walk are left out, so call
+/// this in [`eventually`] unless the tree changes in a single transaction.
 pub fn tree(client: &mut Client, path: &str) -> BTreeMap<String, String> {
     let mut nodes = BTreeMap::new();
     let mut to_visit = vec![String::new()];

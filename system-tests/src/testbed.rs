@@ -1,4 +1,4 @@
-//! A guest with all that an agent in it sees.
+//! A complete environment for an agent: Xenstore server, domain, network and files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,37 +20,38 @@ use crate::observe::tree;
 use crate::toolstack::Toolstack;
 use crate::xenstored::{Daemon, Xenstored};
 
-/// Long enough for what must not happen to have happened.
+/// Time after which an unwanted effect would have shown.
 pub const SETTLE_TIME: Duration = Duration::from_millis(300);
 
-/// How the agent looks at the network.
+/// How the agent observes the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Collector {
-    /// As its users have it.
+    /// The default: rtnetlink events.
     Netlink,
-    /// From time to time, and often here.
+    /// Polling, here every 50 ms.
     Poll,
 }
 
-/// A guest of a real xenstored with a network, and files.
+/// A guest of a real Xenstore server with its own network namespace and files.
 pub struct Testbed {
-    /// What the agent takes for the system's files.
+    /// The root directory that the agent reads.
     pub root: FakeRoot,
     /// The guest's network.
     pub network: Network,
-    /// The domain.
+    /// The domain in which the agent runs.
     pub guest: Guest,
-    /// A client of the control domain.
+    /// A client of domain 0.
     pub dom0: Client,
-    /// The server.
+    /// The Xenstore server.
     pub store: Xenstored,
     collector: Collector,
-    /// What of the network the files show.
+    /// The network state that `root` shows, for [`Collector::Poll`].
     shown: String,
 }
 
 impl Testbed {
-    /// A guest whose VIFs are `names`, from number 0 on; they are up, and have no address of their own.
+    /// Creates a guest whose VIFs have these names, numbered from 0. They are up and have only
+    /// link-local addresses.
     pub fn new(daemon: Daemon, toolstack: Toolstack, collector: Collector, names: &[&str]) -> Self {
         let store = Xenstored::start(daemon);
         let guest = store.guest(5, toolstack);
@@ -74,7 +75,7 @@ impl Testbed {
         }
     }
 
-    /// The agent's command line.
+    /// Returns the command that starts the agent.
     pub fn command(&self, profile: Profile) -> Command {
         let mut command = self.network.command(build("xen-guest-agent", profile));
         command.arg("--stderr").arg("--root").arg(self.root.path());
@@ -87,18 +88,18 @@ impl Testbed {
         command
     }
 
-    /// Starts the agent.
+    /// Starts a build of the agent without waiting for anything.
     pub fn start_as(&self, profile: Profile) -> Agent {
         Agent::spawn(self.command(profile), &self.root.join("log"))
     }
 
-    /// Starts the agent, and waits until all is published.
+    /// Starts the agent and waits until everything is published.
     #[track_caller]
     pub fn start(&mut self) -> Agent {
         self.start_with(&[])
     }
 
-    /// The same, with more arguments.
+    /// Starts the agent with additional arguments and waits for the first publication.
     #[track_caller]
     pub fn start_with(&mut self, arguments: &[&str]) -> Agent {
         self.show_network();
@@ -112,31 +113,35 @@ impl Testbed {
         agent
     }
 
-    /// What is in Xenstore of the domain.
+    /// Returns the nodes of the domain.
     pub fn nodes(&mut self) -> BTreeMap<String, String> {
         let home = self.guest.home();
         tree(&mut self.dom0, &home)
     }
 
-    /// Waits until the nodes are as they should be, and returns them.
+    /// Waits until the nodes satisfy the condition, and returns them.
     #[track_caller]
     pub fn await_nodes(
         &mut self,
-        is_right: impl Fn(&BTreeMap<String, String>) -> bool,
+        condition: impl Fn(&BTreeMap<String, String>) -> bool,
     ) -> BTreeMap<String, String> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             self.show_network();
             let nodes = self.nodes();
-            if is_right(&nodes) {
+            if condition(&nodes) {
                 return nodes;
             }
-            assert!(Instant::now() < deadline, "still not so: {nodes:#?}");
+            assert!(
+                Instant::now() < deadline,
+                "the nodes do not satisfy the condition: {nodes:#?}"
+            );
             sleep(Duration::from_millis(5));
         }
     }
 
-    /// Waits until what is published below `attr/vif` is what `ip` says, no more and no less. Returns all nodes.
+    /// Waits until the nodes below `attr/vif` are exactly those that `ip` reports. Returns all
+    /// nodes.
     #[track_caller]
     pub fn await_network(&mut self) -> BTreeMap<String, String> {
         let deadline = Instant::now() + TIMEOUT;
@@ -156,7 +161,7 @@ impl Testbed {
         }
     }
 
-    /// The numbers of the VIFs by their names.
+    /// Returns the VIF numbers by interface name.
     fn vifs(&self) -> BTreeMap<String, String> {
         let Ok(interfaces) = fs::read_dir(self.root.join("sys/class/net")) else {
             return BTreeMap::new();
@@ -171,7 +176,8 @@ impl Testbed {
         interfaces.filter_map(|entry| vif(entry.ok()?)).collect()
     }
 
-    /// Requests since the last call of this, by kind, once no more come.
+    /// Runs `act` and returns the requests that the guest sent meanwhile and shortly after, by
+    /// kind.
     pub fn requests_during(&mut self, act: impl FnOnce(&mut Self)) -> BTreeMap<&'static str, u64> {
         let kinds = [
             Kind::WRITE,
@@ -194,12 +200,12 @@ impl Testbed {
         assert_eq!(
             counts.values().sum::<u64>(),
             after.total() - before.total(),
-            "other kinds of requests"
+            "unexpected kinds of requests"
         );
         counts
     }
 
-    /// Shows in the files what the kernel shows of the network in those of the namespace. Only polling reads them.
+    /// Copies the network state of the namespace into `root`. Only polling reads it.
     fn show_network(&mut self) {
         if self.collector == Collector::Netlink {
             return;

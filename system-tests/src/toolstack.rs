@@ -1,4 +1,4 @@
-//! What a toolstack in domain 0 does for a domain's Xenstore.
+//! The Xenstore part of a toolstack: it builds and removes the tree of a domain.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use xenstore::embedded;
 use xenstore::wire::{Decoder, Kind, Message};
 
-/// Whose tree a domain has.
+/// The toolstack whose tree a domain has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolstack {
-    /// xapi's xenopsd: much is the guest's to write, and each domain that is built has its `unique-domain-id`.
+    /// xapi's xenopsd. The guest may write many nodes, and each domain gets a new
+    /// `unique-domain-id`.
     Xapi,
-    /// libxl, of the `xl` command: little is the guest's to write, `control` is read-only, no `unique-domain-id`.
+    /// libxl, used by `xl`. The guest may write few nodes, `control` is read-only, and there is no
+    /// `unique-domain-id`.
     Libxl,
-    /// A home with `domid` and nothing that the guest may write.
+    /// A home with `domid`, and no node that the guest may write.
     None,
 }
 
@@ -22,14 +24,15 @@ pub enum Toolstack {
 const VM: &str = "/vm/6d2ff1ee-2c0b-4a2c-9e3b-3d8c46d3a5c7";
 
 impl Toolstack {
-    /// Makes the tree of a domain that is introduced: permissions may name no other.
+    /// Creates the tree of a domain. The domain must be introduced, because permissions may name no
+    /// other.
     pub(crate) fn make_tree(self, dom0: &mut Dom0, domid: u16) {
         let home = home(domid);
         let readable = format!("n0\0r{domid}\0");
         let own = format!("n{domid}\0");
         dom0.write(&home, "");
         dom0.set_permissions(&home, &readable);
-        // Whatever domain 0 makes from here on has its parent's permissions.
+        // Nodes that domain 0 creates below inherit these permissions.
         dom0.write(&format!("{home}/domid"), &domid.to_string());
         let guest_owned = match self {
             Toolstack::Xapi => embedded::Toolstack::Xapi.guest_owned_nodes(),
@@ -48,7 +51,7 @@ impl Toolstack {
         }
         let vif = format!("{home}/device/vif/0");
         dom0.write(&vif, "");
-        // The backend, in domain 0, reads the frontend's side.
+        // The backend in domain 0 must be able to read the frontend's nodes.
         dom0.set_permissions(&vif, &format!("n{domid}\0r0\0"));
         let backend = format!("/local/domain/0/backend/vif/{domid}/0");
         for (name, value) in [
@@ -63,12 +66,12 @@ impl Toolstack {
     }
 }
 
-/// Where a domain's relative paths start.
+/// Returns the node at which a domain's relative paths start.
 pub(crate) fn home(domid: u16) -> String {
     format!("/local/domain/{domid}")
 }
 
-/// Another at each call, in the form of a UUID.
+/// Returns a new value in the form of a UUID at each call.
 fn unique_domain_id() -> String {
     static BUILT: AtomicU32 = AtomicU32::new(1);
     format!(
@@ -77,7 +80,8 @@ fn unique_domain_id() -> String {
     )
 }
 
-/// A connection as domain 0. It stands on the wire format alone, not on the client that the tests are there to test.
+/// A connection of domain 0. It uses only the wire format, because the client library is what the
+/// tests test.
 pub(crate) struct Dom0 {
     stream: UnixStream,
     received: Decoder,
@@ -91,7 +95,7 @@ impl Dom0 {
         }
     }
 
-    /// Sends a request and returns the reply's payload, or what went wrong.
+    /// Sends a request, and returns the payload of the reply or the error.
     pub(crate) fn request(&mut self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         let request = Message {
@@ -132,7 +136,7 @@ impl Dom0 {
         }
     }
 
-    /// As `request`, of what cannot fail.
+    /// Sends a request that must succeed.
     #[track_caller]
     fn demand(&mut self, kind: Kind, payload: &str) {
         if let Err(error) = self.request(kind, payload.as_bytes()) {
@@ -150,7 +154,7 @@ impl Dom0 {
         self.demand(Kind::SET_PERMS, &format!("{path}\0{permissions}"));
     }
 
-    /// Removes a node; one that is gone already is removed.
+    /// Removes a node. A missing node is no error.
     pub(crate) fn remove(&mut self, path: &str) -> Result<(), String> {
         match self.request(Kind::RM, format!("{path}\0").as_bytes()) {
             Err(error) if error != "ENOENT" => Err(error),
@@ -158,10 +162,10 @@ impl Dom0 {
         }
     }
 
-    /// `port` is the domain's end of its event channel.
+    /// Introduces a domain. `port` is the domain's end of its event channel.
     #[track_caller]
     pub(crate) fn introduce(&mut self, domid: u16, port: u32) {
-        // The frame number in the middle is the shim's to ignore.
+        // The shim ignores the frame number, `1`.
         self.demand(Kind::INTRODUCE, &format!("{domid}\x001\0{port}\0"));
     }
 

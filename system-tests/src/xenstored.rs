@@ -14,26 +14,27 @@ use xenstore::wire::Kind;
 use crate::guest::Guest;
 use crate::toolstack::{Dom0, Toolstack};
 
-/// Which of Xen's two servers.
+/// One of Xen's two Xenstore servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Daemon {
     /// `xenstored`, the default of most distributions.
     C,
-    /// `oxenstored`, which XCP-ng and XenServer run. Needs root, for a mount namespace of its own.
+    /// `oxenstored`, used by XCP-ng and XenServer. Needs root, because it runs in its own mount
+    /// namespace.
     OCaml,
 }
 
 impl Daemon {
     pub(crate) fn program(self) -> &'static str {
         match self {
-            // The shim knows this version's library calls; newer ones differ.
+            // The shim implements the library calls of this version only.
             Daemon::C => "/usr/lib/xen-4.17/bin/xenstored",
             Daemon::OCaml => "/usr/lib/xen-4.17/bin/oxenstored",
         }
     }
 }
 
-/// A daemon of its own for a test, killed when dropped.
+/// A Xenstore server for one test. Dropping it kills the process.
 pub struct Xenstored {
     daemon: Daemon,
     child: Child,
@@ -45,8 +46,9 @@ pub struct Xenstored {
 const START: Duration = Duration::from_secs(20);
 
 impl Xenstored {
-    /// Starts the daemon and waits until it answers. The quotas are what distributions set: 1000 nodes, 2048 bytes a
-    /// value, 10 transactions, 128 watches of xenstored or 100 of oxenstored.
+    /// Starts the server and waits until it answers. Quotas have the defaults of distributions:
+    /// 1000 nodes, 2048 bytes per value, 10 transactions, and 128 watches (xenstored) or 100
+    /// (oxenstored).
     pub fn start(daemon: Daemon) -> Self {
         assert!(
             Path::new(daemon.program()).exists(),
@@ -65,7 +67,7 @@ impl Xenstored {
         xenstored
     }
 
-    /// Kills the daemon and starts another, that knows nothing of what the first did.
+    /// Kills the server and starts another one with an empty store.
     pub fn restart(&mut self) {
         self.child.kill().expect("kill the daemon");
         self.child.wait().expect("wait for the daemon");
@@ -95,32 +97,32 @@ impl Xenstored {
         }
     }
 
-    /// Which daemon this is.
+    /// Returns the kind of the server.
     pub fn daemon(&self) -> Daemon {
         self.daemon
     }
 
-    /// The daemon's Unix socket, whose clients are domain 0.
+    /// Path of the server's Unix socket. Its clients act as domain 0.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The daemon's process id.
+    /// Process ID of the server.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the daemon has printed.
+    /// Returns everything that the server has printed.
     pub fn output(&self) -> String {
         fs::read_to_string(self.directory.path().join("output")).unwrap_or_default()
     }
 
-    /// Makes a domain: introduces it and makes its tree as the toolstack does.
+    /// Creates a domain: introduces it and builds its tree as the toolstack does.
     pub fn guest(&self, domid: u16, toolstack: Toolstack) -> Guest {
         Guest::create(self, domid, toolstack)
     }
 
-    /// Where the shim keeps pages and event channels.
+    /// Directory of the shim's pages and event channels.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -128,13 +130,13 @@ impl Xenstored {
 
 impl Drop for Xenstored {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to kill.
+        // The process may have ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-/// Starts the daemon with all its files in `directory`.
+/// Starts the server with all of its files in `directory`.
 fn spawn(daemon: Daemon, directory: &Path) -> Child {
     let at = |name: &str| directory.join(name);
     fs::write(at("shim.so"), shim()).expect("write the shim");
@@ -165,7 +167,8 @@ fn spawn(daemon: Daemon, directory: &Path) -> Child {
         .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().to_string_lossy()))
 }
 
-/// oxenstored's socket and pid file are at fixed places: it gets a mount namespace in which `directory` is there.
+/// oxenstored has fixed paths for its socket and PID file, so it runs in a mount namespace in which
+/// `directory` is mounted there.
 fn oxenstored(directory: &Path) -> Command {
     let config = directory.join("oxenstored.conf");
     let text = format!(
@@ -193,7 +196,7 @@ fn oxenstored(directory: &Path) -> Command {
     command
 }
 
-/// The shim's bytes, compiled once by each test program.
+/// Returns the compiled shim. Each test program compiles it once.
 fn shim() -> &'static [u8] {
     static SHIM: OnceLock<Vec<u8>> = OnceLock::new();
     SHIM.get_or_init(|| {

@@ -4,7 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 #[path = "agent/footprint.rs"]
@@ -81,7 +81,7 @@ fn in_a_try_out_an_address_appears_at_once() {
     assert!(next("192.0.2.3").ends_with("/ipv4/0 = \"192.0.2.3\""));
     assert!(
         begin.elapsed() < Duration::from_secs(2),
-        "it was not told, but looked"
+        "the change was polled instead of reported by an event"
     );
     kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
     assert_eq!(process.wait().unwrap().code(), Some(0));

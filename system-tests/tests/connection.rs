@@ -1,10 +1,10 @@
-//! The agent whose connection to xenstored breaks, on both daemons.
+//! The agent when its connection to xenstored breaks, with both servers.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 use std::collections::BTreeMap;
@@ -41,7 +41,8 @@ fn descriptors(agent: &Agent) -> usize {
 fn lost_connection_is_reestablished(daemon: Daemon) {
     let mut testbed = testbed(daemon);
     let agent = testbed.start();
-    // What was on its way when the connection broke may have arrived, and is announced on the next one.
+    // A request may have been processed although its reply was lost, which is announced on the next
+    // connection.
     let undated = |mut nodes: BTreeMap<String, String>| {
         nodes.remove("data/updated");
         nodes
@@ -61,7 +62,7 @@ fn lost_connection_is_reestablished(daemon: Daemon) {
             .ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
         let begin = Instant::now();
         testbed.await_network();
-        // The first attempt is a second after the loss.
+        // The agent reconnects one second after the loss.
         assert!(
             begin.elapsed() < Duration::from_secs(3),
             "{:?}",
@@ -71,7 +72,7 @@ fn lost_connection_is_reestablished(daemon: Daemon) {
             .network
             .ip(&format!("addr del 10.0.0.{last}/24 dev lan"));
         testbed.await_nodes(|nodes| undated(nodes.clone()) == before);
-        // Another loss before that would be one with the first.
+        // An earlier loss would count as the same one.
         eventually(|| count("connected to Xenstore") == losses, TIMEOUT);
     }
     assert_eq!(descriptors(&agent), open);
@@ -90,7 +91,7 @@ fn lost_connection_is_reestablished(daemon: Daemon) {
 
 fn restarted_xenstored_gets_all_nodes(daemon: Daemon) {
     let mut testbed = testbed(daemon);
-    // In domain 0: a guest's connection does not outlive its server.
+    // The agent runs as domain 0, because a guest's connection does not survive its server.
     let mut command = testbed
         .network
         .command(build("xen-guest-agent", Profile::Debug));
@@ -109,7 +110,7 @@ fn restarted_xenstored_gets_all_nodes(daemon: Daemon) {
         nodes.retain(|path, _| path != "data/updated" && path != "data/meminfo_free");
         nodes
     };
-    // The link-local address comes last.
+    // The link-local address is published last.
     let before = eventually(
         || Some(published(&testbed)).filter(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix")),
         TIMEOUT,

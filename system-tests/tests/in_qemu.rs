@@ -1,4 +1,4 @@
-//! Test programs of this package that need another kernel, each in a virtual machine that has it.
+//! Runs test programs of this package that need another kernel, each in a virtual machine.
 
 use system_tests::{Daemon, Machine};
 
@@ -8,7 +8,7 @@ fn network_tests_on_debian_kernel() {
     Machine::debian().run_tests("network", &["stacked::"]);
 }
 
-/// Not those that measure the program's speed or size: emulation is slow, and adds system calls of its own.
+/// Emulation is slow and adds system calls, so tests of speed and size are skipped.
 #[test]
 #[ignore = "needs Debian's packages, and runs QEMU"]
 fn agent_tests_on_debian_kernel() {
@@ -21,7 +21,8 @@ fn agent_tests_on_debian_kernel() {
     Machine::debian().run_tests("agent", &skipped.map(|test| ["--skip", test]).concat());
 }
 
-/// One at a time: there is one processor. Their output has the trees and times.
+/// Domain 0 has one processor, so the tests run one at a time. Their output contains the trees and
+/// times.
 const IN_DOM0: &[&str] = &["--test-threads=1", "--nocapture"];
 
 #[test]

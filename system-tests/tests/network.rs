@@ -1,12 +1,12 @@
-//! The addresses of a guest, whatever its network looks like: the agent as a process in a network namespace.
+//! Addresses of a guest with networks of many shapes.
 //!
-//! What the tests below [`stacked`] make takes a kernel with bonds, teams, VLANs, VRFs and ipvlans.
+//! The tests in [`stacked`] need a kernel with bonds, teams, VLANs, VRFs and ipvlans.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 use std::collections::BTreeMap;
@@ -47,12 +47,12 @@ with_both_collectors! {
     temporary_ipv6_addresses
 }
 
-/// Two VIFs without addresses but their link-local ones.
+/// Two VIFs that have only link-local addresses.
 fn testbed(collector: Collector) -> Testbed {
     Testbed::new(Daemon::C, Toolstack::Xapi, collector, &["lan", "wan"])
 }
 
-/// Has `ip` do many things as fast as it can.
+/// Runs many `ip` commands as fast as possible.
 #[track_caller]
 fn batch(testbed: &Testbed, lines: &str) {
     testbed.root.write("batch", lines);
@@ -61,7 +61,7 @@ fn batch(testbed: &Testbed, lines: &str) {
         .ip(&format!("-batch {}", testbed.root.join("batch").display()));
 }
 
-/// The same for many things of which some may be impossible, so that it is waited for.
+/// Starts many `ip` commands, some of which may fail.
 fn storm(testbed: &Testbed, lines: &str) -> Child {
     testbed.root.write("storm", lines);
     let mut ip = testbed.network.command("ip");
@@ -71,7 +71,7 @@ fn storm(testbed: &Testbed, lines: &str) -> Child {
     ip.spawn().unwrap()
 }
 
-/// The published address of a device by its index.
+/// Returns the published value of a node.
 fn address<'a>(nodes: &'a BTreeMap<String, String>, path: &str) -> Option<&'a str> {
     nodes.get(path).map(String::as_str)
 }
@@ -122,7 +122,8 @@ fn netlink_overrun_is_recovered() {
     let mut testbed = testbed(Collector::Netlink);
     let agent = testbed.start();
     for round in 0..30 {
-        // More than fits into the socket's buffer, and most of it gone again when the agent comes to read.
+        // These changes overflow the socket's buffer, and are mostly undone when the agent reads
+        // again.
         agent.signal(Signal::STOP);
         let mut lines = String::new();
         for verb in ["add", "del"] {
@@ -133,14 +134,14 @@ fn netlink_overrun_is_recovered() {
         }
         writeln!(lines, "addr add 10.100.{round}.1/24 dev wan").unwrap();
         batch(&testbed, &lines);
-        assert!(drops(&testbed, &agent) > 0, "its buffer holds all of this");
+        assert!(drops(&testbed, &agent) > 0, "no message was lost");
         agent.signal(Signal::CONT);
         testbed.await_network();
     }
     assert_eq!(agent.stop(), "");
 }
 
-/// How many messages of the kernel the agent has lost.
+/// Returns how many netlink messages the agent has lost.
 fn drops(testbed: &Testbed, agent: &Agent) -> u64 {
     let output = testbed
         .network
@@ -152,7 +153,8 @@ fn drops(testbed: &Testbed, agent: &Agent) -> u64 {
         String::from_utf8(output.stdout).unwrap(),
         agent.id().to_string(),
     );
-    // Address in memory, protocol, port (the process, for its first socket), ..., drops, inode.
+    // Columns: address in memory, protocol, port (the PID for the first socket of a process), ...,
+    // drops, inode.
     let sockets = table
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -190,7 +192,7 @@ fn links_renamed_moved_to_another_namespace_and_recreated(collector: Collector) 
         let nodes = testbed.await_network();
         assert_eq!(address(&nodes, "attr/vif/1/ipv4/0"), Some("10.0.2.1"));
     }
-    // The same index again, for another link.
+    // Another link gets the same index.
     testbed
         .network
         .ip("link add index 77 lan type veth peer name lan-peer7");
@@ -212,7 +214,7 @@ fn links_renamed_moved_to_another_namespace_and_recreated(collector: Collector) 
 fn link_becomes_a_vif_when_it_is_renamed(collector: Collector) {
     let mut testbed = testbed(collector);
     let _agent = testbed.start();
-    // As udev finds it: its files are known only by its last name.
+    // The VIF number is known only under the final name, as with udev.
     testbed.network.add_interface("eth0");
     testbed.network.ip("addr add 10.0.0.1/24 dev eth0");
     testbed.await_network();
@@ -329,7 +331,7 @@ fn tentative_and_duplicate_addresses_are_not_published(collector: Collector) {
             .success()
     );
     let _agent = testbed.start();
-    // The peer has it already.
+    // The peer already has this address, so duplicate address detection fails.
     testbed
         .network
         .ip("addr add 2001:db8::bad/64 dev lan-peer nodad");
@@ -339,14 +341,14 @@ fn tentative_and_duplicate_addresses_are_not_published(collector: Collector) {
     loop {
         let tentative = testbed.network.ip("-6 addr show dev wan tentative");
         let nodes = testbed.nodes();
-        // Looked at in this order, it was not usable yet when the nodes were read, or has become so meanwhile.
+        // An address that is still tentative now was not usable when the nodes were read.
         let is_tentative = testbed
             .network
             .ip("-6 addr show dev wan tentative")
             .contains("2001:db8::1/");
         assert!(
             !(is_tentative && has(&nodes, "2001:db8::1")),
-            "it is published too early"
+            "a tentative address is published"
         );
         if !tentative.contains("2001:db8::1/") {
             break;
@@ -359,7 +361,7 @@ fn tentative_and_duplicate_addresses_are_not_published(collector: Collector) {
             .network
             .ip("-6 addr show dev lan")
             .contains("dadfailed"),
-        "nobody answered for it"
+        "duplicate address detection did not fail"
     );
     assert!(!has(&nodes, "2001:db8::bad"), "{nodes:#?}");
 }
@@ -441,7 +443,7 @@ fn changes_of_master_and_macvlan_are_followed(collector: Collector) {
     testbed.await_network();
     testbed.network.ip("link del br0");
     testbed.await_network();
-    // A macvlan sits on its link for good.
+    // A macvlan belongs to its link for its whole life.
     testbed
         .network
         .ip("link add link lan name mac0 type macvlan mode bridge");
@@ -477,7 +479,7 @@ fn container_interfaces_are_not_published(collector: Collector) {
         "{nodes:#?}"
     );
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
-    // The other end of a VIF's namesake in a container has the index of a link here.
+    // The peer of a VIF's namesake in a container has the same index as a link here.
     container.ip("link set inside up");
     testbed.network.ip("addr add 172.20.0.1/16 dev inside2");
     testbed.network.ip("link set inside2 up");
@@ -527,7 +529,7 @@ fn sriov_virtual_functions(collector: Collector) {
         !before
             .keys()
             .any(|path| path.starts_with(&format!("{function}/name"))),
-        "that is for VIFs"
+        "a virtual function has no name node"
     );
     agent.stop();
     let mut second = None;
@@ -538,7 +540,7 @@ fn sriov_virtual_functions(collector: Collector) {
         !requests.contains_key("WRITE") && !requests.contains_key("RM"),
         "{requests:?}"
     );
-    // The toolstack takes it away, gives it back, and changes its mind on the way.
+    // The toolstack removes the virtual function, and adds it again in two steps.
     testbed
         .dom0
         .remove(format!("{home}/xenserver/device/net-sriov-vf/3"))
@@ -729,13 +731,13 @@ fn flapping_address_is_rate_limited() {
         let nodes = testbed.await_network();
         assert!(
             end.elapsed() < Duration::from_secs(1),
-            "right after {:?}",
+            "published after {:?}",
             end.elapsed()
         );
         assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.2"));
     });
     assert!(flaps >= 10_000, "only {flaps} changes");
-    // To add an address takes two writes.
+    // A new address takes two writes.
     let publications = requests["WRITE"] / 2 + requests.get("RM").unwrap_or(&0);
     assert!(
         (10..=100).contains(&publications),
@@ -778,7 +780,7 @@ fn fallback_to_polling_without_netlink() {
     let agent = |testbed: &Testbed, mode: &str| {
         let whole = testbed.command(Profile::Debug);
         let mut command = testbed.network.command(&without_netlink);
-        // What comes before the agent itself puts it into its namespace.
+        // The arguments before the agent's path enter the namespace.
         let is_agent = |argument: &&OsStr| argument.to_string_lossy().ends_with("xen-guest-agent");
         command.args(whole.get_args().skip_while(|argument| !is_agent(argument)));
         command.args(["--network-mode", mode, "--network-poll-period", "0.05"]);
@@ -804,7 +806,7 @@ fn fallback_to_polling_without_netlink() {
     );
 }
 
-/// Links of kinds that not every kernel is built with.
+/// Kinds of links that many kernels lack.
 mod stacked {
     use super::*;
 

@@ -1,10 +1,10 @@
-//! The agent in a guest whose quota of nodes is used up by others, on both daemons.
+//! The agent in a guest whose node quota is used up by other programs, with both servers.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 use rustix::process::Signal;
@@ -15,7 +15,7 @@ on_both_daemons! {
     node_quota_keeps_essential_nodes_and_publishes_the_rest_later
 }
 
-/// Nodes that are left to the agent, which needs some 60.
+/// Number of nodes left for the agent, which needs about 60.
 const LEFT: usize = 30;
 
 fn node_quota_keeps_essential_nodes_and_publishes_the_rest_later(daemon: Daemon) {
@@ -26,7 +26,7 @@ fn node_quota_keeps_essential_nodes_and_publishes_the_rest_later(daemon: Daemon)
             .ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
     }
     let mut others = Client::new(Transport::connect(testbed.guest.socket()).unwrap());
-    // C xenstored stops at some 530 below one node.
+    // C xenstored allows about 530 nodes below one parent.
     let mut names = (0..2000).map(|number| format!("vm-data/{}/{number}", number / 200));
     let mut filled: Vec<_> = names
         .by_ref()
@@ -52,9 +52,9 @@ fn node_quota_keeps_essential_nodes_and_publishes_the_rest_later(daemon: Daemon)
     }
     assert!(
         !nodes.contains_key("attr/vif/0/ipv4/8/prefix"),
-        "there was room for all"
+        "all nodes fitted the quota"
     );
-    // When there is room, it is used at the next comparison, or when the agent is told to.
+    // Freed quota is used at the next comparison, or on SIGHUP.
     for name in filled {
         others.remove(name).unwrap();
     }

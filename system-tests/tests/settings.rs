@@ -1,9 +1,9 @@
-//! Settings of the agent as a process: what it makes of files, of SIGHUP, and what it would publish with them.
+//! Settings of the agent: files, SIGHUP, and the commands `config` and `show`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use xenstore::{Client, ErrorCode, Path};
 const TIMEOUT: Duration = Duration::from_secs(10);
 const DOMAIN: u16 = 5;
 
-/// An agent that runs with a file of settings, in a guest whose store is embedded here.
+/// An agent with a configuration file, in a guest of an embedded Xenstore server.
 struct Testbed {
     root: FakeRoot,
     server: Running,
@@ -77,7 +77,8 @@ impl Testbed {
         )
     }
 
-    /// Changes the settings, and returns what the agent says to that, without its name.
+    /// Changes the settings, sends SIGHUP, and returns the new log lines without the agent's name,
+    /// once a line contains `last`.
     #[track_caller]
     fn reload(&self, settings: &str, last: &str) -> Vec<String> {
         let before = self.log().len();
@@ -86,16 +87,17 @@ impl Testbed {
         let file = self.root.join("config.toml").display().to_string();
         eventually(
             || {
-                let said: Vec<_> = self.log()[before..]
+                let logged: Vec<_> = self.log()[before..]
                     .iter()
                     .map(|line| {
                         line.trim_start_matches("xen-guest-agent: ")
                             .replace(&file, "FILE")
                     })
                     .collect();
-                said.last()
+                logged
+                    .last()
                     .is_some_and(|line| line.contains(last))
-                    .then_some(said)
+                    .then_some(logged)
             },
             TIMEOUT,
         )
@@ -109,7 +111,7 @@ impl Drop for Testbed {
     }
 }
 
-/// Writes the file of settings: `root` is in the first line if it is not among the others.
+/// Writes the configuration file. Its first line sets `root` unless `settings` does.
 fn write(root: &FakeRoot, settings: &str) {
     let first = if settings.contains("root") {
         String::new()
@@ -142,18 +144,18 @@ fn sighup_applies_valid_settings() {
     testbed.await_nodes(|nodes| {
         nodes.contains_key("data/updated") && nodes.contains_key("data/os_name")
     });
-    let said = testbed.reload(
+    let logged = testbed.reload(
         "schema = \"rfc\"\nloglevel = \"debug\"\nnetwork.mode = \"off\"",
         "read again",
     );
-    assert_eq!(said, ["info: settings were read again"]);
+    assert_eq!(logged, ["info: settings were read again"]);
     let nodes = testbed.await_nodes(|nodes| {
         nodes.contains_key("data/os/name") && !nodes.contains_key("data/os_name")
     });
     assert!(
         nodes.contains_key("data/meminfo_free") && nodes.contains_key("attr/PVAddons/MajorVersion")
     );
-    // The new level is in force: this is said for debugging only.
+    // This message shows that the new log level is in effect.
     testbed.server.with(|server| {
         server
             .store_mut()
@@ -184,22 +186,22 @@ fn sighup_with_invalid_settings_keeps_the_old_ones() {
     };
     let before = testbed
         .await_nodes(|nodes| is_whole(nodes) && nodes.contains_key("attr/PVAddons/Installed"));
-    let said = testbed.reload("loglevel = \"debug\"\nschema = \"x\"", "settings stay");
+    let logged = testbed.reload("loglevel = \"debug\"\nschema = \"x\"", "settings stay");
     assert_eq!(
-        said,
+        logged,
         ["error: settings stay as they were: FILE:3: schema is \"x\"; allowed: std or rfc"]
     );
     assert_eq!(testbed.nodes(), before);
-    // The level was not taken over either.
-    let said = testbed.reload("network.mode = \"off\"", "read again");
-    assert_eq!(said, ["info: settings were read again"]);
+    // The invalid file did not change the log level either.
+    let logged = testbed.reload("network.mode = \"off\"", "read again");
+    assert_eq!(logged, ["info: settings were read again"]);
 }
 
 #[test]
 fn sighup_retries_denied_writes() {
     let testbed = Testbed::start("network.mode = \"off\"\n", agent());
     let before = testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
-    for (settings, said) in [
+    for (settings, last) in [
         ("network.mode = \"off\"", "read again"),
         ("schema = \"x\"", "settings stay"),
     ] {
@@ -229,7 +231,7 @@ fn sighup_retries_denied_writes() {
         testbed
             .server
             .with(|server| server.store_mut().faults.refuse.clear());
-        testbed.reload(settings, said);
+        testbed.reload(settings, last);
         testbed.await_nodes(|nodes| nodes.get("data/os_name") == before.get("data/os_name"));
     }
 }
@@ -238,20 +240,20 @@ fn sighup_retries_denied_writes() {
 fn sighup_warns_about_settings_that_need_a_restart() {
     let testbed = Testbed::start("network.mode = \"off\"\n", agent());
     testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
-    // The command line has another xenstore, and goes before the file.
-    let said = testbed.reload(
+    // The command line sets `xenstore`, and overrides the file.
+    let logged = testbed.reload(
         "root = \"/x\"\nxenstore = \"auto\"\nnetwork.mode = \"off\"\nschema = \"rfc\"",
         "read again",
     );
     assert_eq!(
-        said,
+        logged,
         [
             "warning: root = \"/x\" takes effect after a restart",
             "info: settings were read again"
         ]
     );
     let nodes = testbed.await_nodes(|nodes| nodes.contains_key("data/os/name"));
-    // It is so until there is one.
+    // Each reload repeats the warning.
     assert_eq!(
         testbed
             .reload("root = \"/x\"\nnetwork.mode = \"off\"", "read again")
@@ -322,17 +324,17 @@ fn show_prints_the_published_nodes() {
         "",
         network.command(build("xen-guest-agent", Profile::Debug)),
     );
-    // The link's own address comes last.
+    // The link-local address is published last.
     let published = testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
     for mode in ["netlink", "poll"] {
         let mut command = network.command(build("xen-guest-agent", Profile::Debug));
         command
             .args(["show", "--format", "json", "--network-mode", mode, "--root"])
             .arg(testbed.root.path());
-        let (code, shown, said) = run(&mut command);
-        assert_eq!((code, said.as_str()), (Some(0), ""));
+        let (code, stdout, stderr) = run(&mut command);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
         let mut count = 0;
-        for line in shown.lines().filter(|line| !line.contains("data/updated")) {
+        for line in stdout.lines().filter(|line| !line.contains("data/updated")) {
             let Some((path, value)) = line.trim().trim_end_matches(',').split_once(": ") else {
                 continue;
             };
@@ -343,33 +345,33 @@ fn show_prints_the_published_nodes() {
             );
             count += 1;
         }
-        assert!(count > 15, "{shown}");
+        assert!(count > 15, "{stdout}");
     }
 }
 
 #[test]
 fn show_works_without_xen() {
     let root = FakeRoot::new();
-    let (code, shown, said) = run(agent()
+    let (code, stdout, stderr) = run(agent()
         .args(["show", "--network-mode=off", "--root"])
         .arg(root.path()));
     assert_eq!(code, Some(0));
     let hint = "xen-guest-agent: warning: no network interface here is a VIF; with --xenstore embedded each counts as one\n";
-    assert_eq!(said, hint);
+    assert_eq!(stderr, hint);
     for line in [
         "attr = \"\"\n PVAddons = \"\"\n",
         "\n meminfo_total = \"1048576\"\n",
         "\n os_minorver = \"5\"\n",
     ] {
-        assert!(shown.contains(line), "{line} is not in {shown}");
+        assert!(stdout.contains(line), "{line} is not in {stdout}");
     }
-    let (code, shown, said) = run(agent()
+    let (code, stdout, stderr) = run(agent()
         .args(["show", "--schema=rfc", "--format=json", "--root"])
         .arg(root.path()));
-    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert!(
-        shown.contains("\n  \"data/os/version\": \"12.5\",\n"),
-        "{shown}"
+        stdout.contains("\n  \"data/os/version\": \"12.5\",\n"),
+        "{stdout}"
     );
 }
 
@@ -378,28 +380,28 @@ fn config_prints_origins_and_errors() {
     let root = FakeRoot::new();
     root.write("config.toml", "\n[memory]\nperiod = 5\n");
     let file = root.join("config.toml");
-    let (code, shown, said) = run(agent()
+    let (code, stdout, stderr) = run(agent()
         .env("XENSTORE_SCHEMA", "rfc")
         .args(["config", "-l", "warn", "--config"])
         .arg(&file));
-    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let origin = format!("period = 5  # {}:3\n", file.display());
     for line in [
         "loglevel = \"warn\"  # command line\n",
         "schema = \"rfc\"  # environment XENSTORE_SCHEMA\n",
         &origin,
     ] {
-        assert!(shown.contains(line), "{line} is not in {shown}");
+        assert!(stdout.contains(line), "{line} is not in {stdout}");
     }
     root.write("config.toml", "[memory]\nperoid = 5\n");
     for action in [&["config"][..], &["show"], &[]] {
-        let (code, shown, said) = run(agent().args(action).arg("--config").arg(&file));
+        let (code, stdout, stderr) = run(agent().args(action).arg("--config").arg(&file));
         let expected = format!(
             "{}:2: there is no setting memory.peroid; the nearest is memory.period\n",
             file.display()
         );
         assert_eq!(
-            (code, shown, said),
+            (code, stdout, stderr),
             (
                 Some(2),
                 String::new(),

@@ -1,14 +1,15 @@
-//! The agent for an hour in a guest that is never at rest. `SOAK_SECONDS` makes it longer or shorter, `SOAK_SEED` another.
+//! Long-running test in a guest that never rests: one hour, or `SOAK_SECONDS`. `SOAK_SEED` selects
+//! another sequence of events.
 //!
-//! Addresses come and go, links go down and up, memory moves, the system changes, dom0 removes nodes, the domain is resumed,
-//! connections break, xenstored stands still, and the agent is told to read its settings from time to time. Throughout, what
-//! is published is soon the truth, and memory and descriptors stay as they are.
+//! Addresses, links, memory and the distribution change, dom0 removes nodes, the domain is resumed,
+//! connections break, xenstored hangs, and the agent rereads its settings. The published nodes must
+//! be correct soon after each event, and the agent may leak neither memory nor descriptors.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 use std::collections::BTreeMap;
@@ -20,20 +21,21 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{Agent, Collector, Daemon, Profile, Testbed, Toolstack};
 
-/// What memory may come to more than at first, in KiB. In a minute that is half of it, in an hour a fifth.
+/// Allowed growth of private memory, in KiB: half of the initial memory in a minute, a fifth in an
+/// hour.
 const GROWTH: u64 = 96;
 
-/// KiB of memory that the guest has.
+/// Total memory of the guest, in KiB.
 const MEMORY: u64 = 1024 * 1024;
 
-/// Kinds of deeds, and one of doing nothing.
+/// Number of event kinds, including one that does nothing.
 const KINDS: u64 = 19;
 
-/// A node that dom0 removes is put right at once ten times, and then once in two minutes.
-const AT_ONCE: u32 = 9;
-const QUARREL: Duration = Duration::from_secs(125);
+/// The agent restores removed nodes ten times immediately, and then every two minutes.
+const RESTORED_IMMEDIATELY: u32 = 9;
+const RESTORE_INTERVAL: Duration = Duration::from_secs(125);
 
-/// Nodes that dom0 removes. Some may not be there: an interface that is down has no address.
+/// Nodes that dom0 removes. Some may be missing, because an interface that is down has no address.
 const REMOVED: [&str; 4] = [
     "attr/vif/0",
     "attr/vif/1/name",
@@ -45,7 +47,7 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect(name))
 }
 
-/// Numbers that a seed stands for (xorshift64).
+/// Pseudo-random numbers (xorshift64).
 struct Rng(u64);
 
 impl Rng {
@@ -66,7 +68,7 @@ struct Soak {
     agent: Agent,
     rng: Rng,
     start: Instant,
-    /// What is published and stays as it is.
+    /// Published nodes that no event changes.
     lasting: BTreeMap<String, String>,
     available: u64,
     system: String,
@@ -85,7 +87,7 @@ impl Soak {
         );
         let mut command = testbed.command(Profile::Release);
         command.args(["--memory-period", "5"]);
-        // What glibc keeps for itself of freed memory grows slowly, and would hide a leak.
+        // The per-thread cache of glibc grows slowly and would hide a leak.
         command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
         let agent = Agent::spawn(command, &testbed.root.join("log"));
         let lasting = lasting(testbed.await_network());
@@ -140,7 +142,7 @@ impl Soak {
                 kill_process(server, Signal::CONT).unwrap();
             }
             12 => testbed.guest.resume(),
-            // An address in a hundred ways, and then as it was.
+            // Adds and removes 50 addresses.
             13 => {
                 let batch: String = (1..=50)
                     .flat_map(|last| {
@@ -166,8 +168,9 @@ impl Soak {
                 testbed.root.set_os_release(&text);
             }
             16 => self.agent.signal(Signal::HUP),
-            17 if self.removals < AT_ONCE
-                || self.start.elapsed() > QUARREL * (self.removals - AT_ONCE + 1) =>
+            17 if self.removals < RESTORED_IMMEDIATELY
+                || self.start.elapsed()
+                    > RESTORE_INTERVAL * (self.removals - RESTORED_IMMEDIATELY + 1) =>
             {
                 self.removals += 1;
                 testbed
@@ -179,12 +182,12 @@ impl Soak {
         }
     }
 
-    /// Waits until all is right.
+    /// Waits until all nodes are correct.
     fn check(&mut self) {
         let nodes = self.testbed.await_network();
         self.testbed
             .await_nodes(|nodes| lasting(nodes.clone()) == self.lasting);
-        // These are looked at every five seconds.
+        // The agent polls these every five seconds.
         if self.checks % 10 == 0 {
             self.testbed.await_nodes(|nodes| {
                 let free = nodes
@@ -199,10 +202,10 @@ impl Soak {
         self.checks += 1;
     }
 
-    /// Private memory in KiB, and open descriptors.
+    /// Returns the private memory in KiB and the number of open descriptors.
     fn figures(&self) -> (u64, usize) {
         let rollup = self.agent.proc("smaps_rollup");
-        // Not Private_Dirty, which has the pages of a binary, too, as long as they are not on disk.
+        // `Private_Dirty` also counts pages of a binary that is not on disk yet.
         let mut own = rollup
             .lines()
             .filter_map(|line| line.strip_prefix("Anonymous:")?.strip_suffix("kB"));
@@ -216,7 +219,7 @@ impl Soak {
     }
 }
 
-/// What stays as it is all the time.
+/// Removes the nodes that events change.
 fn lasting(mut nodes: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let fleeting = [
         "data/meminfo_free",
@@ -235,16 +238,16 @@ fn memory_and_descriptors_do_not_leak_and_the_tree_stays_correct() {
     let seed = number("SOAK_SEED", 1);
     println!("SOAK_SEED={seed}");
     let mut soak = Soak::begin(seed);
-    let (mut deeds, mut first, mut most) = (0, None, (0, 0));
+    let (mut events, mut first, mut most) = (0, None, (0, 0));
     while soak.start.elapsed() < length {
-        // At first each of them twice, so that what is allocated once is.
-        let kind = if deeds < 2 * KINDS {
-            deeds % KINDS
+        // Each kind of event happens twice at first, so that one-time allocations are done.
+        let kind = if events < 2 * KINDS {
+            events % KINDS
         } else {
             soak.rng.below(KINDS)
         };
         soak.act(kind);
-        deeds += 1;
+        events += 1;
         sleep(Duration::from_millis(soak.rng.below(500)));
         if soak.rng.below(4) == 0 {
             soak.check();
@@ -258,7 +261,7 @@ fn memory_and_descriptors_do_not_leak_and_the_tree_stays_correct() {
     soak.check();
     let (first, last) = (first.expect("a third of the time passed"), soak.figures());
     println!(
-        "{deeds} deeds in {} s, {} of them a broken connection; {} checks, {} requests; private memory {} KiB at most in the \
+        "{events} events in {} s, {} of them a broken connection; {} checks, {} requests; private memory {} KiB at most in the \
          first third, {} in all, {} in the end; descriptors {}, {}, {}",
         soak.start.elapsed().as_secs(),
         soak.losses,

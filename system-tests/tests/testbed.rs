@@ -1,10 +1,10 @@
-//! Tests of the testbed itself: what the other tests take for granted about it.
+//! Tests of the testbed itself: properties on which the other tests rely.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ use xenstore::wire::{Decoder, Kind, Message};
 use xenstore::{Client, ErrorCode, Request, Transport};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Long enough for an event that must not come to have come.
+/// Time after which an unwanted event would have arrived.
 const SETTLE_TIME: Duration = Duration::from_millis(50);
 
 on_both_daemons! {
@@ -53,7 +53,7 @@ fn code<T: std::fmt::Debug>(result: xenstore::Result<T>) -> ErrorCode {
         .clone()
 }
 
-/// Takes the next event, which must be of `token`.
+/// Receives the next event and checks its token.
 #[track_caller]
 fn expect_event(client: &mut Client, token: &str) {
     let event = client
@@ -115,7 +115,7 @@ fn clients_of_a_domain_share_its_connection(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let guest = store.guest(5, Toolstack::Xapi);
     let (mut one, mut other) = (connect(guest.socket()), connect(guest.socket()));
-    // The same path and token twice, for two clients: each has its own.
+    // Two clients use the same path and token, and each has its own watch.
     one.watch("data/x", "token").unwrap();
     other.watch("data/x", "token").unwrap();
     expect_event(&mut one, "token");
@@ -133,13 +133,14 @@ fn clients_of_a_domain_share_its_connection(daemon: Daemon) {
 fn disconnect_ends_watches_and_transactions(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let guest = store.guest(5, Toolstack::Xapi);
-    // Ten transactions and a hundred watches are all that a domain may have: whoever comes next finds some free.
+    // A domain may have 10 transactions and 100 watches, so each round needs those of the round
+    // before.
     for _ in 0..5 {
         eventually(|| leave_much_behind(guest.socket()), TIMEOUT);
     }
 }
 
-/// Whether all could be had: 9 transactions and 90 watches.
+/// Opens 9 transactions and 90 watches and disconnects. Returns whether none was refused.
 fn leave_much_behind(socket: &Path) -> bool {
     let mut stream = UnixStream::connect(socket).unwrap();
     let mut bytes = Vec::new();
@@ -193,7 +194,7 @@ fn resume_recreates_the_tree_and_registers_watches_again(daemon: Daemon) {
     assert_eq!(one.next_watch_event(Some(SETTLE_TIME)).unwrap(), None);
     assert_ne!(one.read("unique-domain-id").unwrap(), id);
     assert_eq!(code(one.read("data/x")), ErrorCode::ENOENT);
-    // And the watches are as good as before.
+    // The watches still work.
     one.write("data/x", "again").unwrap();
     expect_event(&mut one, "2");
 }

@@ -1,10 +1,10 @@
-//! The agent as a process, while Xenstore is not as it should be. None of this needs root.
+//! The agent while Xenstore is missing or does not answer. None of these tests needs root.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 use std::fs;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use system_tests::{Agent, FakeRoot, Profile, TIMEOUT, build, eventually};
 use xenstore::embedded::{Server, Store, Toolstack};
 
-/// The agent in a system of its own, without a network.
+/// Returns the command of an agent with its own root directory and no network.
 fn command(root: &FakeRoot) -> Command {
     let mut command = Command::new(build("xen-guest-agent", Profile::Debug));
     command
@@ -40,7 +40,7 @@ fn serve(server: &mut Server, until: impl Fn(&Store) -> bool) {
 
 #[test]
 fn missing_xenstore_is_waited_for_only_in_a_xen_guest() {
-    // The option, the environment, and where the socket comes.
+    // Each case has an option, an environment variable, and the path at which the socket appears.
     let cases = [
         (None, None, "run/xenstored/socket"),
         (Some("socket"), None, "run/xenstored/socket"),
@@ -97,7 +97,7 @@ fn unresponsive_server_without_status_file_uses_no_cpu() {
         let mut command = command(root);
         fs::create_dir(root.join("run")).unwrap();
         if !has_file {
-            // Neither the lock nor the status finds a place.
+            // A file in place of the directory prevents both the lock and the status file.
             command.env_remove("NOTIFY_SOCKET");
             root.write("run/xen-guest-agent", "");
         }
@@ -116,7 +116,7 @@ fn unresponsive_server_without_status_file_uses_no_cpu() {
     let status = roots[1].join("run/xen-guest-agent/status");
     assert!(eventually(|| fs::read_to_string(&status).ok(), TIMEOUT).contains("\"publishing\""));
     let used = || {
-        // In nanoseconds.
+        // CPU time in nanoseconds.
         agents.each_ref().map(|(agent, _)| {
             agent
                 .proc("schedstat")
@@ -138,10 +138,7 @@ fn unresponsive_server_without_status_file_uses_no_cpu() {
         used.iter().all(|used| *used < 10_000_000),
         "{used:?} ns of a second"
     );
-    assert!(
-        status.exists(),
-        "the file is right, whoever else could not be told"
-    );
+    assert!(status.exists(), "the status file is missing");
     for (agent, _) in agents {
         let log = agent.stop();
         assert_eq!(log.matches("cannot tell").count(), 1, "{log}");

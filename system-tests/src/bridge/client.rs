@@ -1,19 +1,19 @@
-//! One client of a domain's socket, and what the store keeps for it.
+//! One client of a domain's socket, and its state on the server.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use xenstore::wire::{Decoder, Kind, Message};
 
-/// A client's number: never given twice.
+/// Number of a client, never reused.
 pub(super) type ClientId = u32;
 
 pub(super) struct Client {
     pub(super) stream: UnixStream,
     received: Decoder,
-    /// Bytes for the client that its socket had no room for yet.
+    /// Bytes that did not fit into the client's socket yet.
     pub(super) unsent: Vec<u8>,
-    /// Payloads of its watches as the store knows them.
+    /// Payloads of its watches, as sent to the server.
     pub(super) watches: Vec<Vec<u8>>,
     pub(super) transactions: Vec<Transaction>,
 }
@@ -21,11 +21,12 @@ pub(super) struct Client {
 /// An open transaction.
 pub(super) struct Transaction {
     pub(super) id: u32,
-    /// The domain was resumed since: the store knows it no more, or gave its number to another.
+    /// Whether the domain was resumed since, so that the server has forgotten the transaction or
+    /// reused its number.
     pub(super) is_lost: bool,
 }
 
-/// The client has gone away, or sends what is no message.
+/// The client has disconnected, or has sent an invalid message.
 pub(super) struct ClientGone;
 
 impl Client {
@@ -42,7 +43,7 @@ impl Client {
         }
     }
 
-    /// Takes in what the client sent.
+    /// Receives requests from the client.
     pub(super) fn receive(&mut self) -> Result<Vec<Message>, ClientGone> {
         let mut bytes = [0; 16384];
         match self.stream.read(&mut bytes) {
@@ -58,14 +59,14 @@ impl Client {
         Ok(messages)
     }
 
-    /// Puts a message into the queue to the client.
+    /// Queues a message for the client.
     pub(super) fn send(&mut self, message: &Message) {
         message
             .encode(&mut self.unsent)
-            .expect("a message that came in fits");
+            .expect("a received message can be encoded");
     }
 
-    /// Puts an error into the queue to the client, made here in place of the store.
+    /// Queues an error that replaces a reply of the server.
     pub(super) fn refuse(&mut self, request: &Message, name: &str) {
         self.send(&Message {
             kind: Kind::ERROR,
@@ -74,7 +75,8 @@ impl Client {
         });
     }
 
-    /// Answers what the kernel answers itself of a request in a transaction: one client has no part in another's.
+    /// Answers requests in unknown or lost transactions, as the kernel does itself. Returns whether
+    /// it did. A client cannot use another client's transaction.
     pub(super) fn answers_transaction(&mut self, request: &Message) -> bool {
         if request.transaction_id == 0 {
             return false;
@@ -102,7 +104,7 @@ impl Client {
         is_lost_at_its_end
     }
 
-    /// Notes what the store now keeps for the client, or no more, by its reply to a request.
+    /// Updates the client's watches and transactions according to the reply to a request.
     pub(super) fn keep_books(&mut self, request: Message, reply: &Message) {
         match request.kind {
             Kind::TRANSACTION_END => self
@@ -121,7 +123,7 @@ impl Client {
         }
     }
 
-    /// Sends what is in the queue, as far as there is room.
+    /// Sends queued messages, as many as the socket takes.
     pub(super) fn flush(&mut self) -> Result<(), ClientGone> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
@@ -134,23 +136,24 @@ impl Client {
     }
 }
 
-/// The number of the transaction that a reply says was opened.
+/// Returns the transaction number in the reply to TRANSACTION_START.
 pub(super) fn transaction_of(reply: &Message) -> u32 {
     let text = reply.payload.strip_suffix(b"\0").unwrap_or(&reply.payload);
     std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse().ok())
-        .expect("the daemon answers with a transaction's number")
+        .expect("a transaction number")
 }
 
-/// A watch's payload, `path\0token\0`, with the client's number before the token. None where it is not such a payload.
+/// Inserts the client's number before the token of a watch's payload, `path\0token\0`. Returns
+/// `None` for any other payload.
 pub(super) fn mark(payload: &[u8], client: ClientId) -> Option<Vec<u8>> {
     let path = payload.iter().position(|byte| *byte == 0)? + 1;
     let (path, token) = payload.split_at(path);
     Some([path, format!("{client}:").as_bytes(), token].concat())
 }
 
-/// An event's payload as the client shall see it, and the client.
+/// Removes the client's number from an event's payload, and returns both.
 pub(super) fn unmark(payload: &[u8]) -> Option<(ClientId, Vec<u8>)> {
     let path = payload.iter().position(|byte| *byte == 0)? + 1;
     let (path, token) = payload.split_at(path);

@@ -13,17 +13,17 @@ use super::client::{Client, ClientGone, ClientId, mark, transaction_of, unmark};
 use super::ring::{DaemonGone, Ring};
 use super::{Order, Requests};
 
-/// Clients are read no further while this many bytes wait for room on the ring.
+/// Limit of bytes that wait for space on the ring. Above it, no more requests are read.
 const WAITING_MAX: usize = 64 * 1024;
 
-/// A request that the store has not answered.
+/// A request without a reply.
 struct UnderWay {
-    /// Whose it is, and the number it had there; none for the kernel's own.
+    /// The client and its request number, or `None` for the kernel's own requests.
     client: Option<(ClientId, u32)>,
     request: Message,
 }
 
-/// What poll(2) found ready.
+/// The result of poll(2).
 struct Ready {
     orders: bool,
     events: bool,
@@ -41,10 +41,10 @@ pub(super) struct Kernel {
     last_client: ClientId,
     under_way: HashMap<u32, UnderWay>,
     last_request: u32,
-    /// Bytes that wait for room on the ring.
+    /// Bytes that wait for space on the ring.
     requests: Vec<u8>,
     responses: Decoder,
-    /// Told to suspend, and waiting for the last reply.
+    /// Whether the bridge waits for the last reply in order to suspend.
     suspending: bool,
 }
 
@@ -75,19 +75,19 @@ impl Kernel {
         }
     }
 
-    /// Serves until the owner or the daemon has gone.
+    /// Serves clients until the owner or the server has ended.
     pub(super) fn run(&mut self) {
         while let Ok(true) = self.turn() {}
     }
 
-    /// Waits, and does what there is to do. False where the owner has gone.
+    /// Waits for events and handles them. Returns `false` if the owner has ended.
     fn turn(&mut self) -> Result<bool, DaemonGone> {
         let ready = self.wait();
         if ready.orders {
             match self.order() {
                 Some(Order::Suspend) => self.suspending = true,
                 Some(Order::HangUp) => self.hang_up(),
-                Some(order) => unreachable!("{order:?} of a domain that runs"),
+                Some(order) => unreachable!("{order:?} while the domain is running"),
                 None => return Ok(false),
             }
         }
@@ -98,18 +98,14 @@ impl Kernel {
             self.ring.take_events()?;
         }
         self.ring.pull(&mut self.responses);
-        while let Some(message) = self
-            .responses
-            .next_message()
-            .expect("the daemon keeps to the protocol")
-        {
+        while let Some(message) = self.responses.next_message().expect("a valid reply") {
             self.deliver(message);
         }
         for id in ready.clients {
             self.serve(id);
         }
-        // Before the clients, so that the daemon works while they are served; and after, for what those left behind whom
-        // the flush found gone.
+        // Sending comes first, so that the server works while clients are served. It is repeated
+        // because flushing may have found disconnected clients.
         self.send()?;
         self.flush();
         self.send()?;
@@ -136,7 +132,7 @@ impl Kernel {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, takes_requests);
             flags.set(PollFlags::OUT, !client.unsent.is_empty());
-            // One that is asked nothing would still say, again and again, that it has gone away.
+            // With empty flags, poll would still report a disconnected client again and again.
             if !flags.is_empty() {
                 ids.push(*id);
                 fds.push(PollFd::new(&client.stream, flags));
@@ -158,7 +154,7 @@ impl Kernel {
         }
     }
 
-    /// The owner's next order, or none where the owner has gone.
+    /// Returns the owner's next order, or `None` if the owner has ended.
     fn order(&mut self) -> Option<Order> {
         let mut byte = [0];
         self.orders.read_exact(&mut byte).ok()?;
@@ -166,11 +162,11 @@ impl Kernel {
     }
 
     fn done(&mut self, order: Order) {
-        // Where nobody listens the owner has gone, which the next order tells.
+        // An error means that the owner has ended, which the next order reports.
         self.orders.write_all(&[order as u8]).ok();
     }
 
-    /// Stands still until told to go on. False where the owner has gone.
+    /// Waits for the order to continue. Returns `false` if the owner has ended.
     fn suspended(&mut self) -> bool {
         self.done(Order::Suspend);
         let Some(order) = self.order() else {
@@ -201,11 +197,11 @@ impl Kernel {
             }
         }
         self.done(order);
-        // The watches wait to be sent, and nobody else may come to cause it.
+        // Send the queued watches now, because no other event may trigger it.
         self.send().is_ok()
     }
 
-    /// Sends the store what there is room for.
+    /// Sends as many requests to the server as fit on the ring.
     fn send(&mut self) -> Result<(), DaemonGone> {
         self.ring.push(&mut self.requests);
         self.ring.tell()
@@ -225,7 +221,7 @@ impl Kernel {
                 self.last_client += 1;
                 self.clients.insert(self.last_client, Client::new(stream));
             }
-            // It went away before it was let in.
+            // The client disconnected before it was accepted.
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "accept: {error}"),
         }
     }
@@ -253,7 +249,7 @@ impl Kernel {
                         return client.refuse(&request, "E2BIG");
                     }
                     Some(marked) => request.payload = marked,
-                    // The store says what is wrong with it.
+                    // The server reports the error.
                     None => {}
                 }
             }
@@ -268,7 +264,7 @@ impl Kernel {
         }
     }
 
-    /// Puts a request of the kernel's own into the queue to the store.
+    /// Queues a request of the kernel itself.
     fn ask(&mut self, kind: Kind, transaction_id: u32, payload: Vec<u8>) {
         self.submit(
             None,
@@ -286,7 +282,7 @@ impl Kernel {
         request.request_id = self.last_request;
         request
             .encode(&mut self.requests)
-            .expect("a message that came in fits");
+            .expect("a received message can be encoded");
         self.under_way
             .insert(request.request_id, UnderWay { client, request });
     }
@@ -304,7 +300,7 @@ impl Kernel {
         let asked = self
             .under_way
             .remove(&message.request_id)
-            .expect("the daemon answers what was asked");
+            .expect("a reply to a pending request");
         let Some((id, request_id)) = asked.client else {
             return;
         };
@@ -314,7 +310,7 @@ impl Kernel {
             client.keep_books(asked.request, &message);
             client.send(&message);
         } else if !is_refused {
-            // What a client got that did not wait for it.
+            // The client disconnected before the reply, so its new watch or transaction is ended.
             match asked.request.kind {
                 Kind::WATCH => self.ask(Kind::UNWATCH, 0, asked.request.payload),
                 Kind::TRANSACTION_START => self.abandon(transaction_of(&message)),
@@ -327,7 +323,7 @@ impl Kernel {
         self.ask(Kind::TRANSACTION_END, transaction, b"F\0".to_vec());
     }
 
-    /// Ends what the store keeps for a client.
+    /// Removes a client, and ends its watches and transactions on the server.
     fn forget(&mut self, id: ClientId) {
         let Some(client) = self.clients.remove(&id) else {
             return;

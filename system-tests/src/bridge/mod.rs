@@ -1,10 +1,13 @@
-//! The guest's kernel, as far as Xenstore is concerned: one thread that serves a Unix socket, whose clients are the domain.
+//! The Xenstore part of a guest's kernel: a thread that serves a Unix socket whose clients act as
+//! the domain.
 //!
-//! As Linux's xenbus driver does for the users of `/dev/xen/xenbus`, it lets many clients share the domain's one
-//! connection: it gives requests numbers of its own, marks watches with whose they are, ends the watches and transactions
-//! of a client that goes away, and registers the watches again when the domain was resumed.
+//! Like Linux's xenbus driver behind `/dev/xen/xenbus`, it lets many clients share the domain's
+//! connection. It assigns its own request numbers, adds the client to the token of each watch, ends
+//! the watches and transactions of a client that disconnects, and registers the watches again after
+//! a resume.
 //!
-//! Unlike the device, the socket takes any number of requests at once and repeats the number of every one in its reply.
+//! Unlike the device, the socket accepts many requests at once and repeats the request number in
+//! each reply.
 
 mod client;
 mod kernel;
@@ -21,30 +24,30 @@ use xenstore::wire::Kind;
 
 pub(crate) use ring::Ring;
 
-/// How many requests a domain's clients have sent to the store.
+/// Number of requests that a domain's clients have sent, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests(BTreeMap<Kind, u64>);
 
 impl Requests {
-    /// Requests of all kinds.
+    /// Returns the number of requests of all kinds.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
-    /// Requests of one kind.
+    /// Returns the number of requests of one kind.
     pub fn of(&self, kind: Kind) -> u64 {
         self.0.get(&kind).copied().unwrap_or(0)
     }
 }
 
-/// What the owner tells the thread to do. Each is answered once done.
+/// A command from the owner to the thread, which acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// Let the requests under way end and begin no more.
+    /// Finish pending requests and start no more.
     Suspend,
-    /// Go on as before: the domain was not suspended in the end.
+    /// Continue, because the domain was not suspended after all.
     Cancel,
-    /// Go on with a new ring and register all watches again.
+    /// Continue with a new ring and register all watches again.
     Resume,
     /// Close the clients' connections.
     HangUp,
@@ -54,11 +57,12 @@ impl Order {
     const ALL: [Order; 4] = [Order::Suspend, Order::Cancel, Order::Resume, Order::HangUp];
 }
 
-/// The thread and the way to it.
+/// Handle of the thread.
 pub(crate) struct Bridge {
-    /// Orders go out as one byte, which comes back; closing it ends the thread.
+    /// Each order is one byte, which the thread sends back when done. Closing the stream ends the
+    /// thread.
     orders: Option<UnixStream>,
-    /// Where the thread finds the ring to resume with.
+    /// The ring for [`Order::Resume`].
     next_ring: Arc<Mutex<Option<Ring>>>,
     requests: Arc<Mutex<Requests>>,
     thread: Option<JoinHandle<()>>,
@@ -94,7 +98,7 @@ impl Bridge {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Returns once no request is under way. What clients send from then on waits.
+    /// Returns when no request is pending. Later requests of clients are queued.
     pub(crate) fn suspend(&mut self) {
         self.order(Order::Suspend);
     }
@@ -118,7 +122,7 @@ impl Bridge {
         orders
             .write_all(&[order as u8])
             .and_then(|()| orders.read_exact(&mut done))
-            .unwrap_or_else(|error| panic!("{order:?} of a domain whose daemon is gone: {error}"));
+            .unwrap_or_else(|error| panic!("{order:?}: the server has ended: {error}"));
     }
 
     /// Ends the thread and closes the clients' connections.
@@ -126,7 +130,7 @@ impl Bridge {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
-            // In a test that fails already a second panic would abort it and hide the first.
+            // A second panic in a failing test would abort it and hide the first.
             assert!(
                 ended.is_ok() || thread::panicking(),
                 "the bridge panicked: see above"

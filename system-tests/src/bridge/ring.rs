@@ -1,9 +1,10 @@
-//! A guest's end of the rings that it shares with the daemon, and of the event channel beside them.
+//! The guest's side of the rings that it shares with the server, and of the event channel.
 //!
-//! The page is read and written as a file, which needs no `unsafe`. That is sound here: on Linux a file's read(2),
-//! write(2) and shared mappings are one and the same page of memory. What they are not is whole: a word of four bytes may be
-//! seen half written. So no index is ever taken from the page or put there: indices travel in the events, and the shim,
-//! inside the daemon's process, puts them in their places. The bytes between the indices belong to one side at a time.
+//! The page is read and written as a file, which needs no `unsafe`. On Linux, read(2), write(2) and
+//! shared mappings of a file use the same page of memory. But a word of four bytes may be seen half
+//! written, so no index is read from the page or written to it: indices travel in the events, and
+//! the shim in the server's process stores them. The bytes between the indices belong to one side
+//! at a time.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,38 +18,38 @@ const RING: u32 = 1024;
 const REQUESTS_AT: u64 = 0;
 const RESPONSES_AT: u64 = RING as u64;
 
-/// The shim's `struct to_guest`.
+/// Size of the shim's `struct to_guest`.
 const TO_GUEST: usize = 8;
 
-/// Both rings of one introduction of a domain. Indices count bytes since then, and wrap around.
+/// Both rings of a domain since its introduction. Indices count bytes and wrap around.
 pub(crate) struct Ring {
     domid: u32,
     port: u32,
     page: File,
-    /// FIFOs of events from the daemon, and to it.
+    /// FIFOs of events from and to the server.
     pub(super) from_daemon: File,
     pub(super) to_daemon: File,
     request_consumed: u32,
     request_produced: u32,
     response_consumed: u32,
     response_produced: u32,
-    /// `request_produced` and `response_consumed` as the daemon was told.
+    /// `request_produced` and `response_consumed` as last sent to the server.
     told: (u32, u32),
-    /// The daemon's FIFO was full.
+    /// Whether the server's FIFO was full, so that the event must be sent again.
     pub(super) must_tell_again: bool,
 }
 
-/// The daemon has ended.
+/// The server has ended.
 #[derive(Debug)]
 pub(crate) struct DaemonGone;
 
 impl Ring {
-    /// Makes the domain's page: from now on the daemon takes the domain for one that exists.
+    /// Creates the domain's page. From now on the domain exists for the server.
     pub(crate) fn make_page(directory: &Path, domid: u16) -> io::Result<()> {
         File::create(directory.join(format!("{domid}.page")))?.set_len(4096)
     }
 
-    /// Opens what the daemon made when the domain was introduced with `port`.
+    /// Opens the files that the server created when the domain was introduced with `port`.
     pub(crate) fn open(directory: &Path, domid: u16, port: u32) -> io::Result<Self> {
         let open = |name: String, access: OFlags| {
             let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -69,11 +70,11 @@ impl Ring {
         })
     }
 
-    /// Takes in the events that have come.
+    /// Receives all pending events.
     pub(super) fn take_events(&mut self) -> Result<(), DaemonGone> {
         let mut events = [0; 128 * TO_GUEST];
         loop {
-            // Events are written whole and read in whole multiples.
+            // Events are written atomically and read in whole multiples.
             match (&self.from_daemon).read(&mut events) {
                 Ok(0) => return Err(DaemonGone),
                 Ok(len) => {
@@ -90,7 +91,7 @@ impl Ring {
         }
     }
 
-    /// Puts as many requests on the ring as there is room for.
+    /// Writes as many requests to the ring as fit.
     pub(super) fn push(&mut self, requests: &mut Vec<u8>) {
         let mut pushed = 0;
         while pushed < requests.len() {
@@ -114,7 +115,7 @@ impl Ring {
         requests.drain(..pushed);
     }
 
-    /// Takes what responses there are off the ring.
+    /// Reads all available responses from the ring.
     pub(super) fn pull(&mut self, responses: &mut Decoder) {
         while self.response_consumed != self.response_produced {
             let offset = self.response_consumed % RING;
@@ -130,10 +131,10 @@ impl Ring {
         }
     }
 
-    /// Tells the daemon of new requests, and of room where it may come to need it.
+    /// Notifies the server of new requests, and of free space if it may need it.
     ///
-    /// Room alone is worth waking it only when it sees less than half of the ring free: each event is a turn of its loop,
-    /// and the next request tells of the room anyhow.
+    /// Free space alone is worth an event only if the server sees less than half of the ring free,
+    /// because each event wakes it and the next request reports the space anyway.
     pub(super) fn tell(&mut self) -> Result<(), DaemonGone> {
         let (request_produced, response_consumed) = self.told;
         let room_is_short = self.response_consumed.wrapping_sub(response_consumed) >= RING / 2;

@@ -1,4 +1,4 @@
-# Makes of a booted system a domain 0 that xl can work in.
+# Turns a booted system into a domain 0 in which xl works.
 set -e
 export PATH=/usr/lib/xen-4.17/bin:$PATH
 mount -t xenfs xenfs /proc/xen

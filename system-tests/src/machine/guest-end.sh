@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# What the kernel calls when the toolstack wants the guest to end, as /sbin/poweroff or /sbin/reboot.
+# Installed as /sbin/poweroff and /sbin/reboot, which the kernel runs when the toolstack ends the guest.
 exec >/dev/hvc0 2>&1
 busybox kill -TERM $(busybox pidof xen-guest-agent)
 until [ -e /agent-ended ]; do

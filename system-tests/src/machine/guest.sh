@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of a guest: starts the agent, and runs each line that comes on the console.
+# The first process of a guest: starts the agent, and runs each line that it reads from the console.
 /bin/busybox --install /bin
 export PATH=/bin
 mount -t devtmpfs devtmpfs /dev

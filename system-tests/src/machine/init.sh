@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The first process of a virtual machine: makes the root file system, and runs in it what /command says.
-# Whatever fails here ends it, which panics the kernel and ends the machine without the line that tells of success.
+# The first process of a virtual machine: mounts the root file system, and runs the script /command in it.
+# An error ends this script, so that the kernel panics and the machine ends without reporting success.
 set -e
 busybox mount -t devtmpfs devtmpfs /dev
 exec </dev/console >/dev/console 2>&1
@@ -9,7 +9,7 @@ for module in /modules/*; do
 done
 busybox hostname guest
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-# The files of the machine that QEMU runs on; what is written stays in memory.
+# The lower layer has the files of the host. Writes stay in memory.
 busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=262144 root /lower
 busybox mount -t tmpfs tmpfs /upper
 busybox mkdir /upper/files /upper/work
@@ -17,7 +17,7 @@ busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper
 busybox mount -t proc proc /root/proc
 busybox mount -t sysfs sysfs /root/sys
 busybox mount -t devtmpfs devtmpfs /root/dev
-# Xen's hotplug scripts look for their locks there, for ever.
+# Without /dev/fd, Xen's hotplug scripts would wait for their locks forever.
 busybox ln -s /proc/self/fd /root/dev/fd
 busybox ln -s fd/0 /root/dev/stdin
 busybox mount -t tmpfs tmpfs /root/run

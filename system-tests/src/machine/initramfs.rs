@@ -1,9 +1,9 @@
-//! What a kernel finds in memory when it starts.
+//! Initial file systems.
 
 use std::fs;
 use std::path::Path;
 
-/// An archive of files in cpio's format `newc`, which the kernel unpacks.
+/// A cpio archive in the format `newc`, which the kernel unpacks.
 #[derive(Default)]
 pub(crate) struct Initramfs {
     archive: Vec<u8>,
@@ -21,12 +21,12 @@ impl Initramfs {
         }
     }
 
-    /// Adds a file that can be executed.
+    /// Adds an executable file.
     pub(crate) fn write(&mut self, path: &str, content: impl AsRef<[u8]>) {
         self.add(path, PROGRAM, content.as_ref());
     }
 
-    /// Adds a file of this machine, which can then be executed.
+    /// Adds a copy of a file of this machine, and makes it executable.
     pub(crate) fn copy(&mut self, path: &str, from: &Path) {
         self.write(
             path,
@@ -34,7 +34,7 @@ impl Initramfs {
         );
     }
 
-    /// The finished archive.
+    /// Returns the finished archive.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.add("TRAILER!!!", 0, b"");
         self.archive
@@ -44,7 +44,8 @@ impl Initramfs {
         self.files += 1;
         let size = u32::try_from(content.len()).expect("less than 4 GiB");
         let name_size = u32::try_from(path.len() + 1).expect("a short path");
-        // Inode, mode, owner, group, links, time, size; four numbers of devices; length of the name, check sum.
+        // Inode, mode, owner, group, links, time, size, four device numbers, length of the name,
+        // checksum.
         let fields = [self.files, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
         self.archive.extend_from_slice(b"070701");
         for field in fields {

@@ -1,4 +1,4 @@
-//! Virtual machines in which tests run that this machine's kernel is not fit for.
+//! Virtual machines for tests that need another kernel than this machine's.
 
 mod initramfs;
 mod modules;
@@ -16,21 +16,22 @@ use modules::Modules;
 use packages::Packages;
 use qemu::{Boot, Report};
 
-/// A virtual machine with Debian's kernel, whose files are those of this machine; what is written there stays there.
+/// A virtual machine with Debian's kernel. It sees the files of this machine, and writes only to
+/// memory.
 pub struct Machine {
     packages: Packages,
     modules: Modules,
-    /// The kernel's release.
+    /// Release of the kernel.
     release: String,
 }
 
-/// Names a directory with what a guest of Xen boots.
+/// Environment variable with a directory that contains the boot files of a Xen guest.
 pub const GUEST_FILES: &str = "SYSTEM_TESTS_GUEST_FILES";
 
-/// Makes the root file system: needed by every machine.
+/// Modules for the root file system.
 const ROOT: &[&str] = &["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 
-/// Network devices.
+/// Modules for network devices.
 const NETWORK: &[&str] = &[
     "8021q",
     "bonding",
@@ -45,11 +46,11 @@ const NETWORK: &[&str] = &[
     "vrf",
 ];
 
-/// A kernel that ends with its first process, and the machine with it.
+/// Kernel command line. The kernel panics and the machine ends when the first process ends.
 const COMMAND_LINE: &str = "loglevel=4 mitigations=off nokaslr panic=-1 rdinit=/init";
 
 impl Machine {
-    /// Fetches what is needed, at the first time: packages of Debian 12, which are not installed.
+    /// Downloads and unpacks the necessary packages of Debian 12 once, without installing them.
     pub fn debian() -> Self {
         let packages = Packages::fetch();
         let mut kernels = fs::read_dir(packages.path("boot")).expect("read a directory");
@@ -72,10 +73,10 @@ impl Machine {
         }
     }
 
-    /// Runs in it the ignored tests of a test program of this package.
+    /// Runs the ignored tests of a test program of this package in the machine. Their output
+    /// appears on standard output.
     ///
-    /// # Panics
-    /// Where they do not all pass, or there are none; what they print is on standard output.
+    /// If a test fails, or if no test ran.
     pub fn run_tests(&self, program: &str, arguments: &[&str]) {
         let boot = Boot {
             kernel: self.kernel(),
@@ -91,13 +92,13 @@ impl Machine {
         check(program, &qemu::run(&self.packages, &boot));
     }
 
-    /// Runs the ignored tests of a test program of this package in domain 0 of a Xen with this daemon.
+    /// Runs the ignored tests of a test program of this package in domain 0 of a Xen with this
+    /// server. Their output appears on standard output.
     ///
-    /// The environment's [`GUEST_FILES`] is a directory there with what a guest boots, `kernel` and `initramfs`: it starts
-    /// the agent, and runs the lines that it is given on its console.
+    /// [`GUEST_FILES`] names a directory with the guest's `kernel` and `initramfs`. The guest
+    /// starts the agent, and runs the commands that it reads from its console.
     ///
-    /// # Panics
-    /// Where they do not all pass, or there are none; what they print is on standard output.
+    /// If a test fails, or if no test ran.
     pub fn run_tests_in_dom0(&self, daemon: Daemon, program: &str, arguments: &[&str]) {
         let kernel = xen::vmlinux(&self.kernel());
         let mut guest = self.busybox(include_str!("guest.sh"), xen::GUEST);
@@ -110,7 +111,7 @@ impl Machine {
             "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\n",
         );
         guest.copy("bin/xen-guest-agent", &build_static("xen-guest-agent"));
-        // Domain 0 sees them where they are.
+        // Domain 0 sees this directory under the same path.
         let files = tempfile::tempdir().expect("make a temporary directory");
         fs::write(files.path().join("kernel"), &kernel).expect("write the guest's kernel");
         fs::write(files.path().join("initramfs"), guest.finish())
@@ -145,7 +146,7 @@ impl Machine {
         .expect("read the kernel")
     }
 
-    /// Makes the root file system and runs a shell script in it.
+    /// Returns an initramfs that mounts the root file system and runs a shell script in it.
     fn initramfs(&self, modules: &[&str], command: &str) -> Vec<u8> {
         let mut initramfs = self.busybox(include_str!("init.sh"), &[ROOT, modules].concat());
         initramfs.add_directories(&["lower", "root", "upper"]);
@@ -153,7 +154,7 @@ impl Machine {
         initramfs.finish()
     }
 
-    /// A small system with these modules, whose first process is this shell script.
+    /// Returns a small system with these modules, whose first process is this shell script.
     fn busybox(&self, init: &str, modules: &[&str]) -> Initramfs {
         let mut initramfs = Initramfs::default();
         initramfs.add_directories(&["bin", "dev", "modules"]);
@@ -166,7 +167,7 @@ impl Machine {
     }
 }
 
-/// A shell script that runs the tests.
+/// Returns a shell script that runs the tests.
 fn command(program: &str, arguments: &[&str]) -> String {
     let built = build_test(program);
     let agents =
@@ -187,12 +188,12 @@ fn command(program: &str, arguments: &[&str]) -> String {
     script
 }
 
-/// As one word of a shell.
+/// Quotes a word for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Fails unless the machine said that tests were run and all passed.
+/// Panics unless the machine reported that tests ran and all passed.
 fn check(program: &str, report: &Report) {
     let result = report.result.trim_end();
     assert!(
@@ -209,6 +210,6 @@ fn check(program: &str, report: &Report) {
         .filter_map(|line| line.strip_prefix("test result: ok. "));
     assert!(
         summaries.any(|summary| !summary.starts_with("0 ")),
-        "no test of {program} was run"
+        "no test of {program} ran"
     );
 }

@@ -1,4 +1,4 @@
-//! The kernel's modules.
+//! Kernel modules.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,7 +10,7 @@ pub(crate) struct Modules {
 }
 
 impl Modules {
-    /// Finds all modules below `directory`, as `/lib/modules/6.1.0-56-amd64`.
+    /// Finds all modules below `directory`, such as `/lib/modules/6.1.0-56-amd64`.
     pub(crate) fn find(directory: &Path) -> Self {
         let mut files = HashMap::new();
         let mut to_visit = vec![directory.to_owned()];
@@ -34,10 +34,9 @@ impl Modules {
         Modules { files }
     }
 
-    /// The files of the modules and of those that they need, in an order in which they can be loaded.
+    /// Returns the files of the modules and their dependencies in loading order.
     ///
-    /// # Panics
-    /// Where the kernel does not have one of them.
+    /// If the kernel lacks one of them.
     pub(crate) fn in_order(&self, names: &[&str]) -> Vec<&Path> {
         let mut order = Vec::new();
         for name in names {
@@ -65,13 +64,13 @@ impl Modules {
     }
 }
 
-/// What a module's section `.modinfo` says that it needs, separated by commas.
+/// Returns the dependencies in a module's section `.modinfo`, separated by commas.
 fn needs(module: &[u8]) -> String {
     let field = b"\0depends=";
     let start = module
         .windows(field.len())
         .position(|window| window == field)
-        .expect("a module says what it needs");
+        .expect("a module has the field `depends`");
     let value = module[start + field.len()..]
         .iter()
         .take_while(|byte| **byte != 0);

@@ -1,11 +1,11 @@
-//! Debian's packages, unpacked and not installed.
+//! Debian packages that are unpacked but not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// QEMU, and what boots in it. QEMU comes with all its libraries down to libc: installing it can remove newer packages of
-/// its family, and the machine's own libraries may be others.
+/// QEMU and the systems that boot in it. QEMU comes with all of its libraries down to libc, because
+/// installing it could remove newer packages, and this machine's libraries may be other versions.
 const WANTED: &[&str] = &[
     "qemu-system-x86",
     "linux-image-amd64",
@@ -13,27 +13,27 @@ const WANTED: &[&str] = &[
     "busybox-static",
 ];
 
-/// The packages, unpacked over each other as on a Debian 12.
+/// The unpacked packages, in one root directory.
 pub(crate) struct Packages {
     root: PathBuf,
 }
 
 impl Packages {
-    /// Fetches and unpacks them, unless that was done before. They are kept in the user's cache directory.
+    /// Downloads and unpacks the packages, unless the user's cache directory has them already.
     pub(crate) fn fetch() -> Self {
         let cache = std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)
             .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))
             .expect("neither XDG_CACHE_HOME nor HOME is set")
             .join("xen-guest-agent");
-        // Other packages are another directory, and one that is there is whole.
+        // The name depends on the list of packages, and the directory only appears when complete.
         let root = cache.join(WANTED.join("+"));
         if !root.exists() {
             fs::create_dir_all(&cache).expect("make the cache directory");
             let work = tempfile::tempdir_in(&cache).expect("make a directory in the cache");
             let new = work.path().join("root");
             unpack(&download(work.path()), &new);
-            // Somebody else may have been faster.
+            // Another process may have been faster.
             fs::rename(&new, &root)
                 .or_else(|error| if root.exists() { Ok(()) } else { Err(error) })
                 .expect("keep it");
@@ -41,7 +41,7 @@ impl Packages {
         Packages { root }
     }
 
-    /// Where a file of them is, which is given as a path without the first slash.
+    /// Returns the path of a file in the packages. `file` has no leading slash.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         let path = self.root.join(file);
         assert!(
@@ -52,7 +52,7 @@ impl Packages {
         path
     }
 
-    /// A command for a program of theirs, with their libraries.
+    /// Returns a command that runs a program of the packages with their libraries.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.path("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"));
         let libraries = ["lib", "usr/lib"]
@@ -65,7 +65,7 @@ impl Packages {
     }
 }
 
-/// Fetches the packages and all that they depend on, as if nothing were installed yet.
+/// Downloads the packages and all of their dependencies, as if nothing were installed.
 fn download(work: &Path) -> Vec<PathBuf> {
     let archives = work.join("archives");
     fs::create_dir_all(archives.join("partial")).expect("make a directory");

@@ -1,4 +1,4 @@
-//! QEMU without hardware virtualisation, which not every machine allows.
+//! QEMU without hardware virtualisation, because not every machine allows it.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -10,31 +10,33 @@ use tempfile::TempDir;
 
 use super::packages::Packages;
 
-/// What starts in a virtual machine.
+/// Configuration of a virtual machine.
 pub(crate) struct Boot {
-    /// The kernel's image, or the hypervisor's.
+    /// Image of the kernel or hypervisor.
     pub(crate) kernel: Vec<u8>,
-    /// The kernel's command line, or the hypervisor's.
+    /// Command line of the kernel or hypervisor.
     pub(crate) command_line: String,
-    /// What is loaded beside it: first the kernel with its command line, if it is a hypervisor that starts.
+    /// Boot modules with their command lines. For a hypervisor, the first is the kernel of domain
+    /// 0.
     pub(crate) modules: Vec<(Vec<u8>, String)>,
     pub(crate) processors: u32,
     pub(crate) memory_mib: u32,
-    /// A machine that takes longer is ended.
+    /// Time after which the machine is killed.
     pub(crate) timeout: Duration,
 }
 
-/// What a machine said until it ended.
+/// Output of a machine.
 pub(crate) struct Report {
-    /// On its console.
+    /// Output on the console.
     pub(crate) console: String,
-    /// On its second serial line, which nothing but its init writes to.
+    /// Output on the second serial line, which only `init.sh` uses.
     pub(crate) result: String,
 }
 
-/// Runs a virtual machine until it powers off. Its console appears on standard output as it comes.
+/// Runs a virtual machine until it powers off, and copies its console to standard output.
 ///
-/// It sees the root directory of this machine, read-only, as a 9p file system named `root`.
+/// The root directory of this machine is available in it as a read-only 9p file system named
+/// `root`.
 pub(crate) fn run(packages: &Packages, boot: &Boot) -> Report {
     let directory = tempfile::tempdir().expect("make a temporary directory");
     let mut command = packages.command("usr/bin/qemu-system-x86_64");
@@ -45,7 +47,7 @@ pub(crate) fn run(packages: &Packages, boot: &Boot) -> Report {
         "QEMU_MODULE_DIR",
         packages.path("usr/lib/x86_64-linux-gnu/qemu"),
     );
-    // Without RDRAND, programs wait for seconds until the kernel has gathered random numbers.
+    // RDRAND avoids waiting for seconds until the kernel has enough entropy.
     command.args([
         "-accel",
         "tcg,thread=multi,tb-size=512",
@@ -91,7 +93,7 @@ pub(crate) fn run(packages: &Packages, boot: &Boot) -> Report {
     }
 }
 
-/// Ends QEMU when the test ends, however it does.
+/// Kills QEMU when the test ends or fails.
 struct Running(Child);
 
 impl Drop for Running {
@@ -101,14 +103,14 @@ impl Drop for Running {
     }
 }
 
-/// Passes on what QEMU prints until it ends, and returns that.
+/// Copies QEMU's output to standard output until it ends, and returns it.
 fn watch(qemu: &mut Child, timeout: Duration) -> String {
     let deadline = Instant::now() + timeout;
     let mut output = qemu.stdout.take().expect("a pipe");
     let mut console = Vec::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).expect("less than centuries");
+        let left = Timespec::try_from(left).expect("a short timeout");
         let ready = poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)).expect("poll");
         assert!(
             ready > 0,
@@ -119,7 +121,7 @@ fn watch(qemu: &mut Child, timeout: Duration) -> String {
         if len == 0 {
             return String::from_utf8_lossy(&console).into_owned();
         }
-        // Not by print!, which would hide it until the test has failed.
+        // Output of `print!` would be hidden until the test has failed.
         io::stdout()
             .write_all(&bytes[..len])
             .expect("write to standard output");
@@ -127,14 +129,14 @@ fn watch(qemu: &mut Child, timeout: Duration) -> String {
     }
 }
 
-/// Adds to QEMU's command line what it loads, as files in `directory`.
+/// Writes the boot files to `directory` and adds them to QEMU's command line.
 fn load(command: &mut Command, directory: &TempDir, boot: &Boot) {
     let write = |name: &str, content: &[u8]| {
         let path = directory.path().join(name);
         fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path.into_os_string()
             .into_string()
-            .expect("temporary directories have plain names")
+            .expect("a path in UTF-8")
     };
     command
         .arg("-kernel")
@@ -142,7 +144,7 @@ fn load(command: &mut Command, directory: &TempDir, boot: &Boot) {
         .arg("-append")
         .arg(&boot.command_line);
     let module = |(number, (content, command_line)): (usize, &(Vec<u8>, String))| {
-        // A comma separates modules, and a doubled one is a comma.
+        // Commas separate modules, so a literal comma is doubled.
         format!(
             "{} {}",
             write(&format!("module-{number}"), content),

@@ -1,4 +1,4 @@
-//! What it takes to boot Xen.
+//! Images and modules that boot Xen.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::thread;
 
 use super::packages::Packages;
 
-/// Modules of a domain 0 with bridges and file-backed disks.
+/// Kernel modules of a domain 0 with bridges and file-backed disks.
 pub(crate) const DOM0: &[&str] = &[
     "bridge",
     "loop",
@@ -20,24 +20,25 @@ pub(crate) const DOM0: &[&str] = &[
     "xenfs",
 ];
 
-/// Modules of a guest.
+/// Kernel modules of a guest.
 pub(crate) const GUEST: &[&str] = &["8021q", "bridge", "xen-blkfront", "xen-netfront"];
 
-/// The hypervisor's. Domain 0 keeps the images of saved guests in memory.
+/// Command line of the hypervisor. Domain 0 keeps the images of saved guests in memory.
 pub(crate) const COMMAND_LINE: &str = "console=com1 com1=115200,8n1 dom0_mem=1100M,max:1100M dom0_max_vcpus=1 \
      loglvl=warning guest_loglvl=warning noreboot=0 spec-ctrl=no ucode=no watchdog=0";
 
-/// The hypervisor.
+/// Returns the image of the hypervisor.
 pub(crate) fn hypervisor(packages: &Packages) -> Vec<u8> {
     let compressed =
         fs::read(packages.path("boot/xen-4.17-amd64.gz")).expect("read the hypervisor");
     filter("gzip", &compressed)
 }
 
-/// The ELF file in a kernel's image, which would take long to unpack under emulation.
+/// Extracts the ELF file from a kernel image, because the kernel would take long to unpack itself
+/// under emulation.
 pub(crate) fn vmlinux(image: &[u8]) -> Vec<u8> {
-    // As in Linux's Documentation/x86/boot.rst. The image goes on behind the boot sector and the setup's sectors, and ends
-    // with the unpacked size, which is no part of what xz packed.
+    // The format is described in Linux's Documentation/x86/boot.rst. The payload follows the boot
+    // sector and setup sectors, and the last four bytes are its unpacked size.
     let number =
         |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().expect("four bytes")) as usize;
     let start = (usize::from(image[0x1f1]) + 1) * 512 + number(0x248);
@@ -49,7 +50,7 @@ pub(crate) fn vmlinux(image: &[u8]) -> Vec<u8> {
     vmlinux
 }
 
-/// Unpacks by a program that is everywhere.
+/// Unpacks with an external program.
 fn filter(program: &str, compressed: &[u8]) -> Vec<u8> {
     let mut command = Command::new(program);
     command

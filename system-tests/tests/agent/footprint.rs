@@ -14,7 +14,7 @@ use crate::testbed;
 #[ignore = "needs root and xenstored"]
 fn private_memory_is_bounded() {
     let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
-    // As a service manager starts it: without a root of its own, and with a small environment.
+    // Like a service manager, start the agent without `--root` and with a small environment.
     let mut command = testbed.network.command("unshare");
     command
         .args([
@@ -45,7 +45,7 @@ fn private_memory_is_bounded() {
         "threads"
     );
     let rollup = agent.proc("smaps_rollup");
-    // Not Private_Dirty, which has the pages of a binary, too, as long as they are not on disk.
+    // `Private_Dirty` also counts pages of a binary that is not on disk yet.
     let own = rollup.lines().find_map(|line| {
         line.strip_prefix("Anonymous:")?
             .strip_suffix("kB")?
@@ -90,7 +90,8 @@ fn idle_agent_makes_few_system_calls() {
             .sum()
     };
     let before = (untraced.guest.requests().total(), switches());
-    // Tracing adds context switches, so that one agent is for those, and the other for the system calls.
+    // Tracing adds context switches, so system calls and context switches are counted on two
+    // agents.
     let trace = traced.root.join("trace");
     let id = traced_agent.id().to_string();
     let mut strace = Command::new("strace")
@@ -99,14 +100,15 @@ fn idle_agent_makes_few_system_calls() {
         .args(["-p", &id])
         .spawn()
         .unwrap();
-    // Less than two minutes, so that there are one or two looks in it, whenever in the minute they are.
+    // A period below two minutes contains one or two of the polls that happen every minute.
     sleep(Duration::from_secs(115));
     let after = (untraced.guest.requests().total(), switches());
     kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
     strace.wait().unwrap();
     let calls = fs::read_to_string(trace).unwrap();
     let count = calls.lines().count();
-    // One line is the wait that it was found in; without any wake-up nothing was measured.
+    // The first line is the interrupted wait. The lower bound shows that a wake-up was measured at
+    // all.
     assert!((4..=12).contains(&count), "{count} system calls:\n{calls}");
     assert!(
         after.1 > before.1 && after.1 - before.1 <= 5,

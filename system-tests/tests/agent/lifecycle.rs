@@ -19,7 +19,7 @@ on_both_daemons! {
 fn restart_writes_nothing_and_keeps_slots(daemon: Daemon) {
     let mut testbed = testbed(daemon, Toolstack::Xapi);
     let agent = testbed.start();
-    // Slot 0 is free after this, and stays so: 10.0.0.3 keeps its own.
+    // Slot 1 is free after this. The address in slot 2 keeps its slot.
     testbed.network.ip("addr add 10.8.0.1/16 dev lan");
     testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/2/prefix"));
     testbed.network.ip("addr del 10.0.0.3/24 dev lan");
@@ -42,7 +42,7 @@ fn restart_writes_nothing_and_keeps_slots(daemon: Daemon) {
 }
 
 fn resume_republishes_within_a_second(daemon: Daemon) {
-    // libxl's domains have no unique-domain-id.
+    // Domains of libxl have no unique-domain-id.
     for toolstack in [Toolstack::Xapi, Toolstack::Libxl] {
         let mut testbed = testbed(daemon, toolstack);
         let agent = testbed.start();
@@ -57,7 +57,10 @@ fn resume_republishes_within_a_second(daemon: Daemon) {
             testbed.await_nodes(|nodes| {
                 strip(nodes.clone()) == before && nodes.contains_key("data/updated")
             });
-            println!("whole {} ms after the resume", begin.elapsed().as_millis());
+            println!(
+                "fully published {} ms after the resume",
+                begin.elapsed().as_millis()
+            );
             assert!(
                 begin.elapsed() <= Duration::from_secs(1),
                 "{:?}",
@@ -66,7 +69,7 @@ fn resume_republishes_within_a_second(daemon: Daemon) {
         }
         let log = agent.stop();
         assert_eq!(log.matches("the domain was resumed").count(), 3, "{log}");
-        // What libxl refuses is said once.
+        // The write that libxl denies is logged once.
         assert_eq!(
             log.lines().count(),
             3 + usize::from(toolstack == Toolstack::Libxl),
@@ -94,7 +97,7 @@ fn termination_signals_exit_with_0_and_keep_nodes(daemon: Daemon) {
         assert_eq!(agent.wait().code(), Some(0));
         assert_eq!(testbed.nodes(), before);
     }
-    // At any moment from its first poll on; before the handlers are there, the signal itself ends it.
+    // The signal may come at any time. Before the handlers are installed it kills the process.
     for delay in 0..20 {
         let mut agent = testbed.start_as(Profile::Debug);
         sleep(Duration::from_micros(500 * delay));

@@ -41,7 +41,7 @@ fn address_added_and_removed(daemon: Daemon) {
     });
     assert_eq!(removed, [("RM", 1)].into());
     testbed.network.ip("addr del 10.0.0.2/24 dev lan");
-    // The kernel removes the secondary address of the network with the first.
+    // Together with a primary address the kernel removes the secondary addresses of its network.
     testbed.await_network();
 }
 
@@ -91,7 +91,7 @@ fn irrelevant_network_change_causes_no_request(daemon: Daemon) {
 fn netlink_overrun_is_recovered(daemon: Daemon) {
     let mut testbed = testbed(daemon, Toolstack::Xapi);
     let agent = testbed.start();
-    // More than fits into the socket's buffer, and most of it gone again when the agent comes to read.
+    // These changes overflow the socket's buffer, and are mostly undone when the agent reads again.
     agent.signal(Signal::STOP);
     let changes = |verb: &str| -> String {
         let numbers = (0..12).flat_map(|high| (1..251).map(move |low| (high, low)));
@@ -111,7 +111,7 @@ fn netlink_overrun_is_recovered(daemon: Daemon) {
     testbed.await_network();
 }
 
-/// A process that does not outlive a test that fails.
+/// A process that ends with the test, even if the test fails.
 struct KilledOnDrop(Child);
 
 impl Drop for KilledOnDrop {
@@ -124,7 +124,8 @@ impl Drop for KilledOnDrop {
 fn constant_network_changes_do_not_delay_publication(daemon: Daemon) {
     let mut testbed = testbed(daemon, Toolstack::Xapi);
     testbed.network.add_interface("other");
-    // More than the kernel tells in one go, and none of it to be published: a change in between interrupts a dump.
+    // The dump needs several messages, so that a change interrupts it. None of the addresses is
+    // published.
     let many = (0..24).flat_map(|high| {
         (1..251).map(move |low| format!("addr add 10.5.{high}.{low}/32 dev other\n"))
     });
@@ -172,16 +173,16 @@ fn constant_network_changes_do_not_delay_publication(daemon: Daemon) {
         let requests = testbed.requests_during(|testbed| {
             agent = Some(testbed.start_as(Profile::Debug));
             testbed.await_nodes(is_whole);
-            println!("whole {:?} after the start", begin.elapsed());
+            println!("fully published {:?} after the start", begin.elapsed());
         });
         assert!(
             !requests.contains_key("RM"),
-            "an address went: {requests:?}"
+            "an address was removed: {requests:?}"
         );
         testbed.guest.resume();
         let begin = Instant::now();
         testbed.await_nodes(is_whole);
-        println!("whole {:?} after a resume", begin.elapsed());
+        println!("fully published {:?} after a resume", begin.elapsed());
         assert!(
             begin.elapsed() < Duration::from_secs(10),
             "{:?}",

@@ -62,16 +62,20 @@ fn all_nodes_are_published_in_a_xapi_guest(daemon: Daemon) {
         let value = &nodes[&format!("attr/PVAddons/{version}")];
         assert!(value.parse::<u32>().is_ok(), "{version} is {value}");
     }
-    // C locale, as `date` prints it without the zone: Mon Jan  2 15:04:05 2006.
+    // Format of `date` in the C locale without the time zone: Mon Jan  2 15:04:05 2006.
     let words: Vec<_> = nodes["data/updated"].split_whitespace().collect();
     assert!(
         words.len() == 5 && words[0].len() == 3 && words[3].len() == 8,
         "{words:?}"
     );
     for (path, value) in &before {
-        assert_eq!(nodes.get(path), Some(value), "{path} is not the agent's");
+        assert_eq!(
+            nodes.get(path),
+            Some(value),
+            "{path} belongs to another program"
+        );
     }
-    assert_eq!(agent.stop(), "", "nothing to say");
+    assert_eq!(agent.stop(), "", "unexpected log lines");
 }
 
 fn denied_write_in_a_libxl_guest_is_logged_once(daemon: Daemon) {
@@ -209,7 +213,7 @@ fn service_file_is_published_and_withdrawn_after_restart(daemon: Daemon) {
     });
     assert!(
         begin.elapsed() < Duration::from_secs(5),
-        "it was not told, but looked"
+        "the change was polled instead of reported by an event"
     );
     agent.stop();
     testbed
@@ -259,6 +263,6 @@ fn host_name_change_is_published_immediately() {
     assert_eq!(nodes["data/domain"], "example.net");
     assert!(
         begin.elapsed() < Duration::from_secs(5),
-        "it was not told, but looked"
+        "the change was polled instead of reported by an event"
     );
 }

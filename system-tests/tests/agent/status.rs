@@ -50,7 +50,7 @@ fn status_exit_codes_and_lock() {
             "{line} is missing: {code:?} {text}"
         );
     }
-    // A second one says so and ends.
+    // A second agent exits with an error.
     let mut second = Agent::spawn(
         testbed.command(Profile::Debug),
         &testbed.root.join("second"),
@@ -64,7 +64,7 @@ fn status_exit_codes_and_lock() {
     assert!(agent.is_running());
     testbed.guest.resume();
     eventually(|| status(&testbed).1.contains("resumed = "), TIMEOUT);
-    // It hangs.
+    // xenstored hangs.
     let server = Pid::from_raw(i32::try_from(testbed.store.pid()).unwrap()).unwrap();
     kill_process(server, Signal::STOP).unwrap();
     testbed.network.ip("addr add 10.0.0.77/24 dev lan");
@@ -78,7 +78,7 @@ fn status_exit_codes_and_lock() {
     );
     kill_process(server, Signal::CONT).unwrap();
     eventually(|| status(&testbed).0 == Some(0), TIMEOUT);
-    // Without its server.
+    // xenstored has ended.
     kill_process(server, Signal::KILL).unwrap();
     let (code, text) = eventually(
         || Some(status(&testbed)).filter(|(_, text)| text.contains("waiting for Xenstore")),

@@ -1,4 +1,4 @@
-//! Command lines: output, exit status and what becomes of the store.
+//! Command lines: output, exit status and resulting tree.
 
 use std::path::Path;
 use std::process::Output;
@@ -7,7 +7,7 @@ use system_tests::{Daemon, Toolstack, Xenstored};
 
 use crate::Tools;
 
-/// Each in turn, of the store that those before it left.
+/// Command lines that run one after the other on the same store.
 const LINES: &[&str] = &[
     "write /t/a a\\x41\\n\\\\ /t/b/c -",
     "write -R /t/raw a\\x41",
@@ -82,7 +82,7 @@ const LINES: &[&str] = &[
     "",
 ];
 
-/// As a guest, which may not do everything.
+/// Command lines of a guest, which lacks permission for some of them.
 const GUEST_LINES: &[&str] = &[
     "read domid",
     "write data/x 1 data/y 2",
@@ -112,8 +112,8 @@ const GUEST_LINES: &[&str] = &[
     "exists data/y",
 ];
 
-/// Runs each line for Xen's tools on one store and for ours on another, by the command and, where there is one, by the
-/// link.
+/// Runs each line with Xen's tools on one store and with ours on another, both as a subcommand and
+/// by the name of the link.
 fn compare(lines: &[&str], theirs: (&Xenstored, &Path), ours: (&Xenstored, &Path)) {
     for line in lines {
         for by_link in [false, true] {
@@ -147,7 +147,8 @@ fn compare(lines: &[&str], theirs: (&Xenstored, &Path), ours: (&Xenstored, &Path
     }
 }
 
-/// The last message begins as that of Xen's tools, which do not always say why. The wording of usage is our own.
+/// Compares error messages: ours begins like the last line of Xen's tools, which often give no
+/// reason. Usage messages have our own wording.
 fn compare_messages(theirs: &Output, ours: &Output, line: &str) {
     let [theirs, ours] =
         [theirs, ours].map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned());
@@ -160,7 +161,7 @@ fn compare_messages(theirs: &Output, ours: &Output, line: &str) {
         assert!(ours.contains("Usage:"), "{line}: {ours:?}");
     } else if !ours.contains("Usage:") {
         let start = theirs.lines().last().unwrap_or_default();
-        // The library finds a path wrong where libxenstore leaves it to the server; a wrong mode is shown whole.
+        // The library rejects invalid paths, where libxenstore leaves this to the server.
         let start = start
             .strip_suffix(": Invalid argument")
             .unwrap_or(start)
@@ -178,13 +179,13 @@ pub(crate) fn command_lines_in_a_guest_have_identical_results(daemon: Daemon) {
     let [theirs, ours] = [(); 2].map(|()| Xenstored::start(daemon));
     let guests = [&theirs, &ours].map(|store| store.guest(5, Toolstack::Xapi));
     for store in [&theirs, &ours] {
-        // It differs.
+        // This node has a different value on each store.
         Tools::Xens.prints(
             store.socket(),
             "xenstore-rm",
             &["/local/domain/5/unique-domain-id"],
         );
-        // Something in the midst of its tree that it may not read.
+        // A node that the guest may not read.
         Tools::Xens.prints(
             store.socket(),
             "xenstore-write",
@@ -211,7 +212,7 @@ pub(crate) fn socket_lookup_is_identical(daemon: Daemon) {
         ("XENSTORED_RUNDIR", Path::new("/nowhere"), false),
         ("XENSTORED_PATH", store.socket(), true),
         ("XENSTORED_PATH", Path::new("/nowhere"), false),
-        // Neither a socket nor a device.
+        // This file is neither a socket nor a device.
         ("XENSTORED_PATH", Path::new("/proc/self/environ"), false),
     ] {
         for arguments in [&["-s", "-f"][..], &["-f"]] {

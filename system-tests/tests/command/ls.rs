@@ -1,4 +1,4 @@
-//! `ls`, byte for byte.
+//! `ls`, compared byte by byte.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use crate::{Rng, Tools, connect};
 
 const NODES: usize = 1000;
 
-/// Makes nodes of any depth, value and permissions below `/odd`.
+/// Creates nodes of many depths, values and permissions below `/odd`.
 fn make_odd_nodes(client: &mut Client, seed: u64) {
     let mut rng = Rng(seed);
     let mut paths = vec!["/odd".to_owned()];
     let mut requests = Vec::new();
     for number in 0..NODES {
-        // Not only below the newest, and not only below the root.
+        // Some nodes are added to random parents, and others to the newest one.
         let above = &paths
             [[rng.below(paths.len() as u64), paths.len() - 1][usize::from(rng.below(8) == 0)]];
         let name = ["n", "A-_@9", &"long".repeat(rng.below(20))][rng.below(3)].to_owned();

@@ -1,10 +1,11 @@
-//! The `xenstore` command beside Xen's own tools: the same store, the same arguments, the same results.
+//! The `xenstore` command compared with Xen's own tools: the same store and arguments must give the
+//! same results.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 mod command_lines;
@@ -43,7 +44,7 @@ on_both_daemons! {
     socket_lookup_is_identical
 }
 
-/// Whose tools.
+/// The tools under test, and those for comparison.
 #[derive(Clone, Copy, Debug)]
 enum Tools {
     Ours,
@@ -53,7 +54,7 @@ enum Tools {
 impl Tools {
     const BOTH: [(Tools, Tools); 2] = [(Tools::Ours, Tools::Xens), (Tools::Xens, Tools::Ours)];
 
-    /// `name` is that of the command or of one of its links.
+    /// Returns the path of a program. `name` is `xenstore` or one of its links.
     fn program(self, name: &str) -> PathBuf {
         match self {
             Tools::Ours => links().join(name),
@@ -80,7 +81,7 @@ impl Tools {
             .expect("run the tool")
     }
 
-    /// What is printed, where it must not fail.
+    /// Runs the tool, requires success and returns its output.
     #[track_caller]
     fn prints(self, socket: &Path, name: &str, arguments: &[impl AsRef<OsStr>]) -> Vec<u8> {
         let output = self.run(socket, name, arguments);
@@ -89,7 +90,7 @@ impl Tools {
     }
 }
 
-/// A directory with our command and all its links.
+/// Returns a directory with our command and all of its links.
 fn links() -> &'static Path {
     static LINKS: OnceLock<TempDir> = OnceLock::new();
     let links = LINKS.get_or_init(|| {
@@ -110,12 +111,12 @@ fn connect(socket: &Path) -> Client {
     Client::new(Transport::connect(socket).unwrap())
 }
 
-/// Numbers that look rng, and are the same for the same seed.
+/// Pseudo-random numbers.
 struct Rng(u64);
 
 impl Rng {
     fn below(&mut self, end: u64) -> usize {
-        // The constants of Knuth's MMIX; the upper bits are the good ones.
+        // The constants are those of Knuth's MMIX. The upper bits are the most random ones.
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -123,7 +124,7 @@ impl Rng {
         usize::try_from((self.0 >> 33) % end).unwrap()
     }
 
-    /// A value that is odd in one way or another.
+    /// Returns a value with escape characters, invalid UTF-8 or an unusual length.
     fn value(&mut self) -> Vec<u8> {
         let len = [0, 1, self.below(30), self.below(100), self.below(1500)][self.below(5)];
         let kind = self.below(4);

@@ -1,4 +1,4 @@
-//! What one writes and the other reads.
+//! Values that one tool writes and the other reads.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -16,7 +16,7 @@ pub(crate) fn written_values_are_read_by_the_other_tool(daemon: Daemon) {
         for round in 0..40 {
             let value = rng.value();
             client.write("/x/source", &value).unwrap();
-            // As one prints it, the other takes it.
+            // The escaped output of one tool is valid input for the other.
             let mut printed = writer.prints(socket, "xenstore-read", &["/x/source"]);
             assert_eq!(printed.pop(), Some(b'\n'));
             let arguments = [
@@ -31,7 +31,7 @@ pub(crate) fn written_values_are_read_by_the_other_tool(daemon: Daemon) {
                 "{writer:?}, round {round}"
             );
 
-            // As it is, but for what cannot be in an argument.
+            // Raw values work, except for NUL, which cannot be in an argument.
             let raw: Vec<_> = value.into_iter().filter(|byte| *byte != 0).collect();
             let arguments = [
                 "-R".into(),
@@ -45,7 +45,7 @@ pub(crate) fn written_values_are_read_by_the_other_tool(daemon: Daemon) {
                 raw,
                 "{writer:?}, round {round}"
             );
-            // What looks like an escape is one for both.
+            // Both tools interpret the same escape sequences.
             let arguments = ["--".into(), "/x/odd".into(), OsString::from_vec(raw)];
             let both = [writer, reader].map(|of| {
                 of.prints(socket, "xenstore-write", &arguments);
@@ -79,7 +79,7 @@ pub(crate) fn removal_and_chmod_are_seen_by_the_other_tool(daemon: Daemon) {
         let tree = "/r/a = \"\"   (r0,b0)\n/r/a/b = \"\"   (r0,b0)\n/r/a/b/c = \"1\"   (r0,b0)\n\
                     /r/a/e = \"2\"   (r0,b0)\n/r/d = \"\"   (n0)\n";
         let printed = other.prints(socket, "xenstore-ls", &["-fp", "/r"]);
-        // The order is the server's.
+        // The server determines the order.
         let sorted = |text: &[u8]| {
             let mut lines: Vec<_> = String::from_utf8_lossy(text)
                 .lines()

@@ -67,7 +67,8 @@ fn ls_uses_colours_on_a_terminal_unless_no_color_is_set() {
         "{piped}"
     );
 
-    // Xen's tools keep two columns of a terminal free, and none of the 80 that they assume elsewhere.
+    // Xen's tools reserve two columns of a terminal, but none of the 80 that they assume without
+    // one.
     let ls = |variables: &[(&str, &str)]| {
         let mut command = store.command(&["ls", "-p", "/"]);
         command.envs(variables.iter().copied());

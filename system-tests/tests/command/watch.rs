@@ -9,7 +9,7 @@ use crate::{Tools, connect};
 
 const PATHS: [&str; 4] = ["/w", "/w/a/b", "relative", "@releaseDomain"];
 
-/// A `watch` that has printed each of [`PATHS`] already.
+/// Starts `watch` and waits until it has printed each of [`PATHS`].
 fn start(of: Tools, store: &Xenstored, number: usize) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut command = of.command(store.socket(), "xenstore-watch");
     let mut child = command
@@ -19,7 +19,7 @@ fn start(of: Tools, store: &Xenstored, number: usize) -> (Child, Lines<BufReader
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // Nobody is told of what happens before the watch is set.
+    // Changes before the watches are set would be missed.
     for path in PATHS {
         assert_eq!(lines.next().unwrap().unwrap(), path);
     }
@@ -28,7 +28,7 @@ fn start(of: Tools, store: &Xenstored, number: usize) -> (Child, Lines<BufReader
 
 pub(crate) fn watch_output_is_identical(daemon: Daemon) {
     let store = Xenstored::start(daemon);
-    // The last line is that of the node which ends it.
+    // The last line belongs to the event that reaches the count.
     let expected = [
         "/w/a",
         "/w/a/b",
@@ -62,7 +62,7 @@ pub(crate) fn watch_output_is_identical(daemon: Daemon) {
         lines
     });
     assert_eq!(printed[1], printed[0]);
-    // The order of what one change fires is the server's.
+    // The server determines the order of events of one change.
     let sorted = |mut lines: Vec<String>| {
         lines.sort();
         lines

@@ -1,4 +1,4 @@
-//! The client that a body has: the one whose calls wait, or the async one with its futures waited for.
+//! The client of a test body: blocking, or asynchronous with each future waited for.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use xenstore::asynchronous::{AsyncTransaction, WatchStream};
 use xenstore::{AsyncClient, DomId, Path, Permission, Request, Result, Transport, WatchEvent};
 
-/// Which client it is.
+/// The kind of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Calls {
     Blocking,
@@ -23,18 +23,18 @@ pub(crate) enum Client {
     Blocking(xenstore::Client),
     Async {
         client: AsyncClient,
-        /// The streams, and the tokens that the body thinks its watches have.
+        /// Watch streams, and the tokens under which the body knows them.
         watches: Vec<(String, WatchStream)>,
     },
 }
 
-/// Either client's transaction.
+/// A transaction of either client.
 pub(crate) enum Transaction<'a, 'client> {
     Blocking(&'a mut xenstore::Transaction<'client>),
     Async(&'a AsyncTransaction),
 }
 
-/// Where the async clients' drivers run, beside the tests' own threads.
+/// Runtime of the asynchronous clients' drivers, which run beside the tests' threads.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     Builder::new_multi_thread()
         .worker_threads(1)
@@ -114,7 +114,7 @@ impl Client {
         }
     }
 
-    /// Only for the client that waits: an async one has nothing of the kind.
+    /// Only the blocking client has this call.
     pub(crate) fn reset_watches(&mut self) -> Result<()> {
         match self {
             Client::Blocking(client) => client.reset_watches(),
@@ -194,7 +194,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits in this thread. Unlike tokio's own `block_on` it may be used inside of itself, as a transaction's body does.
+/// Waits in this thread. Unlike tokio's `block_on`, it can be nested, as in the body of a
+/// transaction.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     wait_until(None, future).expect("no deadline")
 }

@@ -1,4 +1,4 @@
-//! What is asked about domains and of the server itself.
+//! Requests about domains and the server itself.
 
 use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
 
@@ -31,7 +31,8 @@ pub(crate) fn features_and_quotas(testbed: &Testbed) {
             assert_eq!(refusal(client.set_features(GUEST, 0)), "EBUSY");
             assert!(!client.control("help", &[]).unwrap().is_empty());
         }
-        // The guest may not, and the daemons of 4.17 do not know it. What matters is that the connection goes on.
+        // Guests lack the permission, and the servers of 4.17 lack the requests. The connection
+        // must survive.
         Err(error) => assert!(error.code().is_some(), "{error}"),
     }
     client.write("data/x", "as before").unwrap();

@@ -1,4 +1,4 @@
-//! What the client itself refuses, since a server would drop the connection for it, or take it for something else.
+//! Requests that the client itself rejects, because a server would disconnect or misinterpret them.
 
 use xenstore::wire::PAYLOAD_MAX;
 use xenstore::{Error, Request};
@@ -48,7 +48,7 @@ pub(crate) fn invalid_paths_are_not_sent(testbed: &Testbed) {
 
 pub(crate) fn oversized_payload_is_not_sent(testbed: &Testbed) {
     let mut client = testbed.client();
-    // The path and its NUL count.
+    // The path and its NUL count as payload.
     let fits = PAYLOAD_MAX - "data/x\0".len();
     let too_long = client.write("data/x", vec![b'v'; fits + 1]);
     assert!(
@@ -56,7 +56,7 @@ pub(crate) fn oversized_payload_is_not_sent(testbed: &Testbed) {
         "{too_long:?}"
     );
     assert_eq!(events(&mut client), []);
-    // The longest that may be sent is for the server to judge, and most of them refuse it.
+    // Most servers refuse even the longest payload that the protocol allows.
     let longest = client.write("data/x", vec![b'v'; fits]);
     if testbed.is_guest() || testbed.is_oxenstored() {
         assert_eq!(refusal(longest), testbed.either("ENOSPC", "E2BIG"));

@@ -1,4 +1,4 @@
-//! Names of children.
+//! Lists of children.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ pub(crate) fn list_returns_children(testbed: &Testbed) {
         client.write(path, "").unwrap();
     }
     let mut names = client.list("data/x").unwrap();
-    // No server promises an order.
+    // No server guarantees an order.
     names.sort();
     assert_eq!(names, ["a", "b", "c"]);
 }
@@ -27,7 +27,7 @@ pub(crate) fn list_of_a_leaf_is_empty(testbed: &Testbed) {
 }
 
 pub(crate) fn list_longer_than_one_message(testbed: &Testbed) {
-    // Domain 0 makes them: C xenstored lets no guest have a node with so many names in it.
+    // Domain 0 creates these nodes, because C xenstored limits the size of a guest's list.
     let mut dom0 = testbed.client_of(0);
     let name = |n: usize| format!("a-name-of-28-bytes-length-{n:03}");
     let path = |n: usize| format!("{}/data/many/{}", testbed.home(), name(n));
@@ -41,9 +41,10 @@ pub(crate) fn list_longer_than_one_message(testbed: &Testbed) {
             assert_eq!(listed.len(), 300);
             assert_eq!(BTreeSet::from_iter(listed), (0..300).map(name).collect());
         }
-        // It knows no DIRECTORY_PART.
+        // oxenstored does not implement DIRECTORY_PART.
         (true, true) => assert_eq!(refusal(listed), "E2BIG"),
-        // On its socket it sends a reply that is longer than the protocol allows. libxenstore gives up too.
+        // On its socket, oxenstored sends a reply longer than the protocol allows. libxenstore
+        // fails, too.
         (true, false) => assert!(matches!(listed, Err(Error::Protocol(_))), "{listed:?}"),
     }
 }

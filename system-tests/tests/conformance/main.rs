@@ -1,11 +1,12 @@
-//! What a client meets is the same on every server: the embedded store, xenstored and oxenstored, as domain 0 and as a
-//! guest, by calls that wait and by async ones. Where the servers differ, the body says how.
+//! The same test bodies run against the embedded server, xenstored and oxenstored, as domain 0 and
+//! as a guest, with the blocking and the asynchronous client. Where servers differ, the body says
+//! how.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 mod client;
@@ -19,8 +20,8 @@ mod transactions;
 mod values;
 mod watches;
 
-/// Makes of each body twelve tests; of the last ones, which are about tokens of the body's own, the six of the client that
-/// waits.
+/// Generates twelve tests from each body. The bodies in the second list need tokens of their own
+/// choice, so only the six tests of the blocking client are generated.
 macro_rules! conformance {
     ({ $($both:tt)* } { $($blocking:tt)* }) => {
         mod blocking {

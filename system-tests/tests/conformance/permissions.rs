@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Permissions.
 
 use xenstore::{Access, DomId, Permission};
 
@@ -96,7 +96,7 @@ pub(crate) fn guest_cannot_read_foreign_nodes(testbed: &Testbed) {
         }
     }
     if testbed.is_guest() {
-        // Whether there is anything is none of its business either; oxenstored says so nevertheless.
+        // The guest should not learn whether the node exists, but oxenstored tells.
         assert_eq!(
             refusal(client.read("/secret/nothing")),
             testbed.either("EACCES", "ENOENT")
@@ -105,7 +105,7 @@ pub(crate) fn guest_cannot_read_foreign_nodes(testbed: &Testbed) {
 }
 
 pub(crate) fn permissions_grant_access_to_another_domain(testbed: &Testbed) {
-    // What the guest owns, it may let domain 0 read: domain 0 may anyhow. What domain 0 owns, it may let the guest use.
+    // Domain 0 may read all nodes in any case, so only its own nodes are shared here.
     let mut dom0 = testbed.client_of(0);
     let mut guest = testbed.client_of(GUEST);
     dom0.write("/shared", "").unwrap();
@@ -140,7 +140,7 @@ pub(crate) fn only_domain_0_may_change_the_owner(testbed: &Testbed) {
         }],
     );
     if testbed.is_guest() {
-        // The protocol's text says EPERM.
+        // The protocol specifies EPERM.
         assert_eq!(refusal(given), testbed.either("EPERM", "EACCES"));
         assert_eq!(
             client.permissions("data/x").unwrap()[0].domain,

@@ -1,4 +1,4 @@
-//! Many requests at once.
+//! Pipelines of many requests.
 
 use xenstore::Request;
 

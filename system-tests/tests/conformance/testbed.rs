@@ -1,4 +1,4 @@
-//! The store that a body is run against.
+//! The server that a test body runs against.
 
 use std::fmt::Debug;
 
@@ -8,7 +8,7 @@ use xenstore::{DomId, Error, Result, Transport};
 
 use crate::client::{Calls, Client};
 
-/// A store of the body's own, in which it is domain 0 or a guest of xapi.
+/// A server for one test body, which acts as domain 0 or as a guest of xapi.
 pub(crate) struct Testbed {
     calls: Calls,
     domain: DomId,
@@ -20,7 +20,7 @@ enum Server {
     Daemon { guest: Guest, xenstored: Xenstored },
 }
 
-/// The guest there always is; as domain 0, a body has it for company.
+/// The guest that always exists.
 pub(crate) const GUEST: DomId = 5;
 
 impl Testbed {
@@ -44,12 +44,12 @@ impl Testbed {
         }
     }
 
-    /// Another client of the body's domain.
+    /// Connects another client of the body's domain.
     pub(crate) fn client(&self) -> Client {
         self.client_of(self.domain)
     }
 
-    /// A client of domain 0 or of the guest.
+    /// Connects a client of domain 0 or of the guest.
     pub(crate) fn client_of(&self, domain: DomId) -> Client {
         Client::new(
             self.calls,
@@ -63,7 +63,7 @@ impl Testbed {
         )
     }
 
-    /// Lets a domain come and go.
+    /// Creates and destroys a domain.
     pub(crate) fn pass_by(&self, domain: DomId) {
         match &self.server {
             Server::Embedded(server) => server.with(|server| {
@@ -82,35 +82,35 @@ impl Testbed {
         self.domain != 0
     }
 
-    /// Whether it is oxenstored; the embedded store takes after C xenstored.
+    /// Whether the server is oxenstored. The embedded server behaves like C xenstored.
     pub(crate) fn is_oxenstored(&self) -> bool {
         matches!(&self.server, Server::Daemon { xenstored, .. } if xenstored.daemon() == Daemon::OCaml)
     }
 
-    /// What it is on C xenstored, or on oxenstored.
+    /// Returns `ocaml` for oxenstored, and `c` for all other servers.
     pub(crate) fn either<T>(&self, c: T, ocaml: T) -> T {
         if self.is_oxenstored() { ocaml } else { c }
     }
 
-    /// Where the body's relative paths start.
+    /// Returns the node at which the body's relative paths start.
     pub(crate) fn home(&self) -> String {
         format!("/local/domain/{}", self.domain)
     }
 }
 
-/// The name of the server's error.
+/// Returns the name of the server's error.
 #[track_caller]
 pub(crate) fn refusal<T: Debug>(result: Result<T>) -> String {
     match result {
         Err(Error::Refused { code, .. }) => code.name().to_owned(),
-        other => panic!("the server was to refuse it, and not: {other:?}"),
+        other => panic!("expected an error of the server: {other:?}"),
     }
 }
 
-/// The events that a client has been sent by now, as path and token.
+/// Returns the events that a client has been sent so far, as path and token.
 ///
-/// A server sends a client its events and its replies in order, so with the reply to one more request all events are
-/// there that were due before it.
+/// A server keeps events and replies in order, so the reply to one more request comes after all
+/// earlier events.
 pub(crate) fn events(client: &mut Client) -> Vec<(String, String)> {
     client.domain_path(0).unwrap();
     let mut events = Vec::new();
@@ -123,7 +123,7 @@ pub(crate) fn events(client: &mut Client) -> Vec<(String, String)> {
     events
 }
 
-/// As `events`, of a client that only has watches with one token, by path.
+/// Like [`events`], but returns only the paths. All events must have the same token.
 #[track_caller]
 pub(crate) fn event_paths(client: &mut Client) -> Vec<String> {
     let events = events(client);

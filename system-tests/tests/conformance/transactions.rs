@@ -149,7 +149,7 @@ pub(crate) fn events_are_sent_at_commit(testbed: &Testbed) {
     let mut paths = event_paths(&mut watcher);
     paths.sort();
     assert_eq!(paths, ["data/x", "data/y"]);
-    // And none with one that is abandoned.
+    // An aborted transaction causes no events.
     let abandoned: Result<()> = client.transaction(|transaction| {
         transaction.write("data/x", "2")?;
         transaction.read("data/nothing").map(drop)
@@ -162,7 +162,7 @@ pub(crate) fn empty_transaction(testbed: &Testbed) {
     let mut client = testbed.client();
     client.transaction(|_| Ok(())).unwrap();
     client
-        .write("data/x", "and the connection as before")
+        .write("data/x", "the connection still works")
         .unwrap();
 }
 
@@ -170,7 +170,7 @@ pub(crate) fn refused_request_in_a_transaction(testbed: &Testbed) {
     let mut client = testbed.client();
     client
         .transaction(|transaction| {
-            // What fails inside need not be its end.
+            // A failed request does not abort the transaction.
             assert_eq!(refusal(transaction.read("data/nothing")), "ENOENT");
             if testbed.is_guest() {
                 assert_eq!(refusal(transaction.write("name", "new")), "EACCES");
@@ -204,7 +204,8 @@ pub(crate) fn pipeline_in_a_transaction(testbed: &Testbed) {
 }
 
 pub(crate) fn transaction_quota(testbed: &Testbed) {
-    /// Opens a transaction in a transaction, each by a client of its own; returns how many could be had.
+    /// Nests transactions of different clients. Returns how many could be opened and the error of
+    /// the next.
     fn nest(clients: &mut [Client]) -> (usize, Option<ErrorCode>) {
         let Some((client, rest)) = clients.split_first_mut() else {
             return (0, None);
@@ -218,7 +219,7 @@ pub(crate) fn transaction_quota(testbed: &Testbed) {
     let mut clients: Vec<_> = (0..15).map(|_| testbed.client()).collect();
     let (count, refused) = nest(&mut clients);
     let refused = refused.as_ref().map(ErrorCode::name);
-    // The quota is 10; both servers let one more pass.
+    // The quota is 10. Both servers allow one more.
     let expected = if testbed.is_guest() {
         (11, Some(testbed.either("ENOSPC", "EQUOTA")))
     } else {

@@ -12,7 +12,7 @@ pub(crate) fn written_value_is_read_back(testbed: &Testbed) {
     assert_eq!(
         testbed.client().read("data/x").unwrap(),
         b"hello",
-        "for another client too"
+        "value read by another client"
     );
 }
 
@@ -66,14 +66,15 @@ pub(crate) fn value_size_quota(testbed: &Testbed) {
             }
         }
     }
-    // C xenstored counts what else belongs to the node, and not for domain 0; oxenstored the value alone, for everyone.
+    // C xenstored limits the whole node, except for domain 0. oxenstored limits only the value, for
+    // every domain.
     let expected = match (testbed.is_oxenstored(), testbed.is_guest()) {
         (true, _) => (2048, Some(ErrorCode::E2BIG)),
         (false, true) => (2015, Some(ErrorCode::ENOSPC)),
         (false, false) => (2100, None),
     };
     assert_eq!((longest, refused), expected);
-    // What was refused has changed nothing.
+    // The refused write has changed nothing.
     assert_eq!(client.read("data/x").unwrap().len(), longest);
 }
 
@@ -111,7 +112,7 @@ pub(crate) fn remove_deletes_the_subtree(testbed: &Testbed) {
         assert_eq!(refusal(client.read(path)), "ENOENT", "{path}");
     }
     assert_eq!(client.read("data/ab").unwrap(), b"value");
-    // And it does not come back with what was in it.
+    // A new node of the same name has no children.
     client.write("data/a", "again").unwrap();
     assert!(client.list("data/a").unwrap().is_empty());
 }
@@ -153,7 +154,7 @@ pub(crate) fn relative_paths_start_at_the_domain_home(testbed: &Testbed) {
 
 pub(crate) fn domain_path_of_any_domain(testbed: &Testbed) {
     let mut client = testbed.client();
-    // Whether there is such a domain or not.
+    // The domain need not exist.
     for domain in [0, GUEST, 77] {
         assert_eq!(
             client.domain_path(domain).unwrap().as_str(),
@@ -180,7 +181,8 @@ pub(crate) fn path_length_limit(testbed: &Testbed) {
     let path = |len: usize| format!("data/{}", "p".repeat(len - "data/".len()));
     client.write(path(900), "value").unwrap();
     assert_eq!(client.read(path(900)).unwrap(), b"value");
-    // oxenstored is set to 1024 bytes of absolute path, C xenstored has the protocol's 2048 of a relative one.
+    // oxenstored limits absolute paths to 1024 bytes here. C xenstored allows the protocol's 2048
+    // bytes of a relative path.
     let too_long = path(1030);
     if testbed.is_oxenstored() {
         assert_eq!(refusal(client.write(&too_long, "value")), "EINVAL");
@@ -210,7 +212,7 @@ pub(crate) fn node_quota(testbed: &Testbed) {
         testbed.either("ENOSPC", "EQUOTA")
     );
     assert!((900..1000).contains(&written), "{written}");
-    // Existing nodes can still be written, and one that goes makes room for another.
+    // Existing nodes can still be written, and a removed node frees quota.
     client.write("data/0/0", "value").unwrap();
     client.remove("data/0/0").unwrap();
     client.write("data/0/another", "").unwrap();

@@ -47,7 +47,7 @@ pub(crate) fn watch_fires_on_removal(testbed: &Testbed) {
     event_paths(&mut client);
     client.remove("data/a/b/c").unwrap();
     assert_eq!(event_paths(&mut client), ["data/a/b/c"]);
-    // What goes with the node above: the event is the watch's own.
+    // If a parent is removed, the event has the path of the watch itself.
     client.remove("data/a").unwrap();
     assert_eq!(event_paths(&mut client), ["data/a/b"]);
 }
@@ -115,7 +115,7 @@ pub(crate) fn watch_fires_on_changes_by_other_clients(testbed: &Testbed) {
         .write(format!("{}/data/x/y", testbed.home()), "domain 0")
         .unwrap();
     assert_eq!(event_paths(&mut client), ["data/x/y"]);
-    // The one that waits is woken.
+    // A waiting client is woken.
     let mut other = testbed.client();
     let writer = std::thread::spawn(move || other.write("data/x", "later"));
     let event = client
@@ -157,7 +157,7 @@ pub(crate) fn two_watches_on_one_node_both_fire(testbed: &Testbed) {
     client.write("data/x", "").unwrap();
     let mut fired = events(&mut client);
     fired.sort();
-    // The event's path is where it happened, not which watch it was.
+    // The event has the path of the changed node, not of the watch.
     assert_eq!(
         fired,
         ["1", "2", "3"].map(|token| ("data/x".to_owned(), token.to_owned()))
@@ -170,7 +170,7 @@ pub(crate) fn duplicate_events(testbed: &Testbed) {
     client.watch("data", "same").unwrap();
     events(&mut client);
     client.write("data/x", "").unwrap();
-    // C xenstored adds no event to the queue that is in it already.
+    // C xenstored queues no duplicate of a pending event.
     assert_eq!(
         event_paths(&mut client),
         vec!["data/x"; testbed.either(1, 2)]
@@ -181,7 +181,7 @@ pub(crate) fn duplicate_watch_is_eexist(testbed: &Testbed) {
     let mut client = testbed.client();
     client.watch("data/x", "token").unwrap();
     assert_eq!(refusal(client.watch("data/x", "token")), "EEXIST");
-    // For another client it is another watch.
+    // Another client may set the same watch.
     testbed.client().watch("data/x", "token").unwrap();
     events(&mut client);
     client.write("data/x", "").unwrap();
@@ -196,7 +196,7 @@ pub(crate) fn unwatch_stops_events(testbed: &Testbed) {
     events(&mut client);
     client.write("data/x", "").unwrap();
     assert_eq!(events(&mut client), [("data/x".into(), "other".into())]);
-    // It may be set again, and fires at once.
+    // The watch may be set again, and fires immediately.
     client.watch("data/x", "one").unwrap();
     assert_eq!(events(&mut client), [("data/x".into(), "one".into())]);
 }
@@ -240,7 +240,7 @@ pub(crate) fn events_keep_their_order_behind_replies(testbed: &Testbed) {
     client.watch("data", "").unwrap();
     event_paths(&mut client);
     let path = |n: usize| format!("data/{n}");
-    // The events come while the client waits for the replies.
+    // The events arrive while the client waits for replies.
     let requests = (0..50).flat_map(|n| {
         [
             Request::write(path(n), "").unwrap(),
@@ -263,7 +263,7 @@ pub(crate) fn next_watch_event_times_out(testbed: &Testbed) {
     assert_eq!(client.next_watch_event(Some(timeout)).unwrap(), None);
     assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
     client
-        .write("data/x", "the connection is as before")
+        .write("data/x", "the connection still works")
         .unwrap();
 }
 
@@ -288,7 +288,7 @@ pub(crate) fn guest_gets_no_event_for_an_unreadable_node(testbed: &Testbed) {
     event_paths(&mut client);
     dom0.write(&below, "changed").unwrap();
     dom0.write(&hidden, "changed").unwrap();
-    // It may list `data`, and so know of `data/hidden`, but not of what is in there.
+    // The guest may list `data`, so it may know about `data/hidden` but not about its children.
     let expected = if testbed.is_guest() {
         vec![hidden]
     } else {
@@ -307,7 +307,7 @@ pub(crate) fn introduce_and_release_watches(testbed: &Testbed) {
         .into_iter()
         .map(|(_, token)| token)
         .collect();
-    // A guest may set them and is told nothing.
+    // A guest may set these watches, but gets no events.
     let expected: &[&str] = if testbed.is_guest() {
         &[]
     } else {
@@ -328,7 +328,7 @@ pub(crate) fn watch_quota(testbed: &Testbed) {
             break None;
         }
     };
-    // The quotas are 128 and 100; both let one more pass.
+    // The quotas are 128 and 100. Both servers allow one more.
     let expected = if testbed.is_guest() {
         testbed.either((129, Some("E2BIG")), (101, Some("EQUOTA")))
     } else {

@@ -1,4 +1,4 @@
-//! A guest of a real Xen, as its toolstack `xl` and other domains see it.
+//! A guest of a real Xen, controlled by `xl`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -17,7 +17,7 @@ use xenstore::Client;
 /// Names and values of nodes.
 pub(crate) type Nodes = BTreeMap<String, String>;
 
-/// Everything takes long under emulation.
+/// Timeout for anything that is slow under emulation.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs `xl`.
@@ -34,22 +34,22 @@ pub(crate) fn xl(arguments: &[&str]) {
     );
 }
 
-/// A guest in which the agent runs. Ends when dropped.
+/// A guest in which the agent runs. Dropping it destroys the domain.
 pub(crate) struct Domain {
     name: String,
-    /// No two guests have the same: the bridge connects them.
+    /// Unique, because a bridge connects the guests.
     pub(crate) mac: String,
     id: u16,
     pub(crate) dom0: Client,
-    /// How many commands it has run.
+    /// Number of commands that the guest has run.
     answers: usize,
     directory: TempDir,
 }
 
-/// Gives the test a guest that is published whole, and that it leaves as it was.
+/// Runs a test with a fully published guest. The test must restore the guest's state.
 ///
-/// To start one takes longer than what most tests do, so it goes from test to test, but not from one that failed. The last
-/// one runs on when the program has ended.
+/// Starting a guest takes longer than most tests, so successful tests share it. The last guest
+/// keeps running when the program has ended.
 pub(crate) fn with_guest(test: impl FnOnce(&mut Domain)) {
     static IDLE: Mutex<Vec<Domain>> = Mutex::new(Vec::new());
     let idle = IDLE.lock().unwrap().pop();
@@ -59,14 +59,14 @@ pub(crate) fn with_guest(test: impl FnOnce(&mut Domain)) {
 }
 
 impl Domain {
-    /// Starts a guest as `xl` makes it, and waits until it is published whole. Before it runs, its tree, the path of which
-    /// comes last, may be changed.
+    /// Starts a guest with `xl`, and waits until it is fully published. `change` may modify its
+    /// tree, the path of which is the last argument, before the guest runs.
     pub(crate) fn start(change: impl FnOnce(&mut Client, u16, &str)) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("guest-{number}");
         let mac = format!("00:16:3e:00:{number:02x}:01");
-        let files = std::env::var(GUEST_FILES).expect("what guests boot");
+        let files = std::env::var(GUEST_FILES).expect("SYSTEM_TESTS_GUEST_FILES is set");
         let directory = tempfile::tempdir().expect("make a temporary directory");
         let config = directory.path().join("config");
         let text = format!(
@@ -91,14 +91,14 @@ impl Domain {
         let begin = Instant::now();
         domain.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
         println!(
-            "{} whole {} ms after its start",
+            "{} fully published {} ms after its start",
             domain.name,
             begin.elapsed().as_millis()
         );
         domain
     }
 
-    /// A file of domain 0 that goes with the guest.
+    /// Returns the path of a file in domain 0 that is removed with the guest.
     pub(crate) fn file(&self, name: &str) -> String {
         self.directory
             .path()
@@ -115,12 +115,12 @@ impl Domain {
         format!("/local/domain/{}", self.id)
     }
 
-    /// Whether the domain of this name is another now, or none.
+    /// Whether the domain with this ID has ended.
     pub(crate) fn is_gone(&mut self) -> bool {
         self.dom0.read(format!("{}/name", self.home())).is_err()
     }
 
-    /// Waits until there is another domain of this name.
+    /// Waits until another domain has this name.
     pub(crate) fn await_another(&mut self) {
         let (name, before) = (self.name.clone(), self.id);
         let dom0 = &mut self.dom0;
@@ -139,13 +139,13 @@ impl Domain {
         );
     }
 
-    /// All that the guest has said on its console.
+    /// Returns the console output of the guest.
     pub(crate) fn log(&self) -> String {
         let log = Path::new("/var/log/xen/console").join(format!("guest-{}.log", self.name));
         String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
     }
 
-    /// Runs a command line in the guest.
+    /// Runs a shell command in the guest, and requires that it succeeds.
     #[track_caller]
     pub(crate) fn run(&mut self, command: &str) {
         let tty = self
@@ -179,7 +179,7 @@ impl Domain {
         );
     }
 
-    /// What stands in Xenstore where the agent publishes.
+    /// Returns the nodes that the agent publishes.
     pub(crate) fn nodes(&mut self) -> Nodes {
         let home = self.home();
         let mut nodes = tree(&mut self.dom0, &home);
@@ -193,27 +193,27 @@ impl Domain {
     }
 
     #[track_caller]
-    pub(crate) fn await_nodes(&mut self, is_right: impl Fn(&Nodes) -> bool) -> Nodes {
-        self.await_nodes_for(TIMEOUT, is_right)
+    pub(crate) fn await_nodes(&mut self, condition: impl Fn(&Nodes) -> bool) -> Nodes {
+        self.await_nodes_for(TIMEOUT, condition)
     }
 
     #[track_caller]
     pub(crate) fn await_nodes_for(
         &mut self,
         timeout: Duration,
-        is_right: impl Fn(&Nodes) -> bool,
+        condition: impl Fn(&Nodes) -> bool,
     ) -> Nodes {
         let deadline = Instant::now() + timeout;
         loop {
             let nodes = self.nodes();
-            if is_right(&nodes) {
+            if condition(&nodes) {
                 return nodes;
             }
-            // Looking takes processor time, of which there is little.
+            // Reading the tree uses CPU time, which is scarce here.
             sleep(Duration::from_millis(100));
             assert!(
                 Instant::now() < deadline,
-                "still not so: {nodes:#?}\nThe guest said:\n{}",
+                "the nodes do not satisfy the condition: {nodes:#?}\nConsole of the guest:\n{}",
                 self.log()
             );
         }
@@ -222,7 +222,7 @@ impl Domain {
 
 impl Drop for Domain {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The domain may have ended already.
         Command::new("xl")
             .args(["destroy", &self.name])
             .output()

@@ -1,10 +1,10 @@
-//! The agent in a guest of a real Xen. Runs in domain 0; `in_qemu` makes one.
+//! The agent in a guest of a real Xen. The tests run in domain 0, for example of `in_qemu`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "all of this is test code"
+    reason = "this is test code"
 )]
 
 mod domain;
@@ -16,12 +16,12 @@ use domain::{Domain, Nodes, TIMEOUT, with_guest, xl};
 use system_tests::eventually;
 use xenstore::{Access, Client, Permission};
 
-/// Nodes whose values differ from one moment to the next.
+/// Whether the value of the node changes by itself.
 fn is_fleeting(path: &str) -> bool {
     matches!(path, "data/meminfo_free" | "data/updated")
 }
 
-/// What does not change by itself.
+/// Removes the nodes that change by themselves.
 fn lasting(mut nodes: Nodes) -> Nodes {
     nodes.retain(|path, _| !is_fleeting(path));
     nodes
@@ -40,7 +40,7 @@ fn show(nodes: &Nodes) -> String {
 fn all_nodes_are_published() {
     with_guest(|domain| {
         let nodes = domain.nodes();
-        // The same kernel as domain 0's.
+        // The guest has the same kernel as domain 0.
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut expected: Nodes = [
             ("attr/PVAddons/Installed", "1"),
@@ -122,7 +122,7 @@ fn address_change_and_vif_hotplug() {
 #[ignore = "needs domain 0 of Xen"]
 fn restore_republishes_within_three_seconds() {
     with_guest(|domain| {
-        // A slot that is not the first, to see that it is kept.
+        // The address gets slot 1, which must be kept.
         domain.run("ip addr add 10.1.0.3/24 dev eth0");
         domain.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/1/prefix"));
         domain.run("ip addr del 10.0.0.2/24 dev eth0");
@@ -143,8 +143,8 @@ fn restore_republishes_within_three_seconds() {
         let after = domain.await_nodes(is_whole);
         let took = begin.elapsed();
         println!("after the restore, {}:\n{}", domain.home(), show(&after));
-        println!("whole {} ms after the restore", took.as_millis());
-        // It was no chance: the watches told the agent.
+        println!("fully published {} ms after the restore", took.as_millis());
+        // The log shows that the watches triggered the publication.
         assert_eq!(
             domain.log().matches("the domain was resumed").count(),
             resumes + 1,
@@ -188,7 +188,7 @@ fn checkpoint_causes_no_write() {
         {
             changed.push(event.path.to_string());
         }
-        // The minute may have been over.
+        // Memory is published once a minute.
         changed.retain(|path| !path.ends_with("data/meminfo_free"));
         assert_eq!(changed, Vec::<String>::new());
         assert_eq!(lasting(domain.nodes()), before);
@@ -212,7 +212,7 @@ fn disk_hotplug_and_memory_ballooning() {
         xl(&["mem-set", &name, "160"]);
         xl(&["block-detach", &name, "xvdb"]);
         domain.run("while test -b /dev/xvdb; do sleep 0.1; done");
-        // The agent looks at memory once a minute.
+        // The agent polls memory once a minute.
         let total = "data/meminfo_total";
         let after = domain.await_nodes_for(Duration::from_secs(90), |nodes| {
             nodes[total] != before[total]
@@ -230,7 +230,7 @@ fn disk_hotplug_and_memory_ballooning() {
 #[test]
 #[ignore = "needs domain 0 of Xen"]
 fn xapi_owned_nodes_reboot_and_shutdown() {
-    // A guest of its own: after a checkpoint `xl` no longer reacts to a reboot.
+    // This test needs its own guest, because `xl` ignores a reboot after a checkpoint.
     let mut domain = Domain::start(|dom0, id, home| {
         for node in ["control/feature-balloon", "xenserver/attr"] {
             dom0.write(format!("{home}/{node}"), "").unwrap();
