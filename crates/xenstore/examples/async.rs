@@ -1,4 +1,4 @@
-//! Two tasks over one connection: one writes, one watches.
+//! Runs two tasks on one connection: one writes, and the other watches.
 
 use xenstore::AsyncClient;
 use xenstore::embedded::{Server, Store, Toolstack};
@@ -8,7 +8,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut store = Store::new();
     store.introduce_guest(5, Toolstack::Xapi);
     let server = Server::new(store).spawn()?;
-    // In a guest or in dom0: `AsyncClient::open()?`.
+    // In a guest or in dom0, use `AsyncClient::open()?`.
     let client = AsyncClient::new(server.connect(5)?.into())?;
 
     let mut changes = client.watch("data").await?;
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let client = client.clone();
         async move { client.write("data/hello", "world").await }
     });
-    // The first event says that the watch is set.
+    // The first event reports that the watch is set.
     for _ in 0..2 {
         println!("{} changed", changes.next().await?.path);
     }

@@ -1,4 +1,4 @@
-//! Reads a node, and all that stands below one.
+//! Reads a node, and a tree of nodes.
 
 use xenstore::Client;
 use xenstore::embedded::{Server, Store, Toolstack};
@@ -7,7 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut store = Store::new();
     store.introduce_guest(5, Toolstack::Xapi);
     let server = Server::new(store).spawn()?;
-    // In a guest or in dom0: `Client::open()?`.
+    // In a guest or in dom0, use `Client::open()?`.
     let mut client = Client::new(server.connect(5)?.into());
 
     println!("this is {}", client.read_text("name")?);

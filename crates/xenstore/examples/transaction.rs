@@ -1,4 +1,4 @@
-//! Changes a value by what it was, whoever else does the same.
+//! Increments a counter that other clients may change at the same time.
 
 use xenstore::Client;
 use xenstore::embedded::{Server, Store, Toolstack};
@@ -7,7 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut store = Store::new();
     store.introduce_guest(5, Toolstack::Xapi);
     let server = Server::new(store).spawn()?;
-    // In a guest or in dom0: `Client::open()?`.
+    // In a guest or in dom0, use `Client::open()?`.
     let mut client = Client::new(server.connect(5)?.into());
 
     for _ in 0..3 {

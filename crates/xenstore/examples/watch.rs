@@ -1,4 +1,4 @@
-//! Waits for changes.
+//! Waits for changes of nodes.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut store = Store::new();
     store.introduce_guest(5, Toolstack::Xapi);
     let server = Server::new(store).spawn()?;
-    // In a guest or in dom0: `Client::open()?`.
+    // In a guest or in dom0, use `Client::open()?`.
     let mut client = Client::new(server.connect(5)?.into());
 
     client.watch("data", "token")?;
     client.write("data/hello", "world")?;
-    // Without a timeout it waits for ever.
+    // The timeout ends the example. With `None` the call would block without limit.
     while let Some(event) = client.next_watch_event(Some(Duration::from_millis(100)))? {
-        println!("{} changed, says {}", event.path, event.token);
+        println!("{} changed (token {})", event.path, event.token);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Calls that wait for their reply, over the non-blocking core.
+//! Blocking client.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,42 +17,42 @@ use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
 use crate::walk::{self, Walk};
 
-/// How often a transaction is started over before its conflict becomes the caller's error.
-pub(crate) const TRANSACTION_TRIES: usize = 1000;
+/// Maximum number of attempts of a transaction. After the last one the caller gets the conflict as an error.
+pub(crate) const TRANSACTION_ATTEMPTS: usize = 1000;
 
-/// How many bytes of watch events are kept for who does not take them. They come at a server's pace, and while a call waits
-/// nobody can take them.
+/// Maximum size of the queued watch events in bytes. The limit is necessary because events arrive at the server's pace, and the
+/// caller cannot take them while another call blocks.
 pub(crate) const WATCH_EVENTS_MAX: usize = 16 << 20;
 
-/// A client whose calls wait for the server, for as long as it takes. For a time limit there is
-/// [`Connection`], or the async client.
+/// A client whose calls block until the server replies.
 ///
-/// Watch events that come while a call waits are kept, in order, for [`next_watch_event`](Self::next_watch_event). Who
-/// has watches and never takes their events loses the connection at 16 MiB of them ([`Error::EventsNotTaken`]). Its
-/// descriptor ([`AsFd`]) is readable when something came that is not kept here yet.
+/// There is no time limit. If you need one, use [`Connection`] or the async client.
 ///
-/// Once a call failed with an error that [is fatal](Error::is_fatal), the connection has ended, and every later call fails
-/// with the same error.
+/// Watch events that arrive during a call are queued for [`next_watch_event`](Self::next_watch_event). A client that sets
+/// watches but never reads their events is disconnected once 16 MiB of them are queued ([`Error::EventsNotTaken`]). The
+/// descriptor ([`AsFd`]) is readable if there is data that the client has not received yet.
+///
+/// If a call fails with a [fatal](Error::is_fatal) error, the connection is closed, and all later calls return that error.
 #[derive(Debug)]
 pub struct Client {
     connection: Connection,
     watch_events: VecDeque<WatchEvent>,
-    /// Bytes of `watch_events`.
+    /// Size of `watch_events` in bytes.
     watch_events_size: usize,
-    /// Replies to requests of a pipeline that came before the one that is waited for.
+    /// Replies that arrived before the one that a call waits for.
     replies: Vec<(RequestId, Result<Vec<u8>>)>,
 }
 
 impl Client {
-    /// Opens the Xenstore of this system; see [`Transport::open`] for where it looks.
+    /// Opens the Xenstore of this system. See [`Transport::open`] for the places where it looks.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where there is none, [`Error::Io`] where it cannot be used.
+    /// [`Error::NotFound`] if there is none, [`Error::Io`] if opening it fails.
     pub fn open() -> Result<Self> {
         Ok(Self::new(Transport::open()?))
     }
 
-    /// Speaks over `transport`.
+    /// Creates a client over `transport`.
     pub fn new(transport: Transport) -> Self {
         Client {
             connection: Connection::new(transport),
@@ -65,24 +65,24 @@ impl Client {
     node_calls!(self [&mut self] [] []);
     domain_calls!(self [&mut self] [] []);
 
-    /// Asks for an event, marked with `token`, now and at each change at or below `path`.
+    /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below `path`.
     ///
     /// # Errors
-    /// `EEXIST` for the same path and token twice, `E2BIG` or [`Error::NotSent`] for more watches than allowed.
+    /// `EEXIST` if a watch with this path and token exists, `E2BIG` or [`Error::NotSent`] if the quota is reached.
     pub fn watch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
         self.call(Request::watch(path, token)?).map(drop)
     }
 
-    /// Ends a watch. Events that it caused before may still be given out.
+    /// Ends a watch. Events from before may still be returned.
     ///
     /// # Errors
-    /// `ENOENT` where there is no such watch.
+    /// `ENOENT` if there is no such watch.
     pub fn unwatch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
         self.call(Request::unwatch(path, token)?).map(drop)
     }
 
-    /// Ends all watches and transactions of this connection; see [`Request::reset_watches`]. Events that the watches
-    /// caused before may still be given out.
+    /// Ends all watches and transactions of this connection; see [`Request::reset_watches`]. Events from before may still be
+    /// returned.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] on a device.
@@ -90,10 +90,11 @@ impl Client {
         self.call(Request::reset_watches()).map(drop)
     }
 
-    /// The next watch event, waiting for it for at most `timeout`, or for ever. None when the time is over.
+    /// Returns the next watch event. Blocks for at most `timeout`, or without limit for `None`. Returns `None` after the
+    /// timeout.
     ///
     /// # Errors
-    /// Only those that end a connection.
+    /// Those that close the connection.
     pub fn next_watch_event(&mut self, timeout: Option<Duration>) -> Result<Option<WatchEvent>> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
@@ -108,12 +109,13 @@ impl Client {
         }
     }
 
-    /// Sends all `requests` and waits for all replies, which come back in the same order. Where the transport bears it
-    /// (a socket), no request waits for the reply to the one before.
+    /// Sends all `requests` and returns their replies in the same order, each with its own error.
+    ///
+    /// On a socket, the requests are sent without waiting for the replies of earlier ones.
     ///
     /// # Errors
-    /// Those that end a connection, and [`Error::InvalidRequest`] for a request that may not be sent; then none is. What
-    /// the server answers to each is in the result.
+    /// Those that close the connection, and [`Error::InvalidRequest`] for a request that is not allowed. In the latter case no
+    /// request is sent.
     pub fn pipeline(
         &mut self,
         requests: impl IntoIterator<Item = Request>,
@@ -130,20 +132,20 @@ impl Client {
         ids.into_iter().map(|id| self.reply(id)).collect()
     }
 
-    /// Sends a request and waits for its reply.
+    /// Sends a request and returns the payload of its reply.
     ///
     /// # Errors
-    /// What the server answers, and those that end a connection.
+    /// The error in the reply, and those that close the connection.
     pub fn call(&mut self, request: Request) -> Result<Vec<u8>> {
         let id = self.connection.submit(request)?;
         self.connection.flush()?;
         self.reply(id)?
     }
 
-    /// Runs `body` in a transaction and commits it: all that it writes is there at once, or nothing is.
+    /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or not at all.
     ///
-    /// On a conflict with another client, and when the transaction was lost because the domain was suspended in the
-    /// middle, all is started over: `body` may run several times. An error from `body` abandons the transaction.
+    /// The transaction is repeated after a conflict with another client, and if a suspend of the domain interrupted it. So
+    /// `body` may run several times. If `body` returns an error, the transaction is aborted.
     ///
     /// ```no_run
     /// # fn main() -> xenstore::Result<()> {
@@ -157,35 +159,36 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// Those of `body`; `EAGAIN` when the conflicts do not end; those that end a connection.
+    /// Those of `body`, `EAGAIN` after 1000 conflicts, and those that close the connection.
     pub fn transaction<T>(
         &mut self,
         mut body: impl FnMut(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut conflict = None;
-        for _ in 0..TRANSACTION_TRIES {
+        for _ in 0..TRANSACTION_ATTEMPTS {
             let id = parse_transaction(&self.call(Request::transaction_start())?)?;
             let result = body(&mut Transaction { client: self, id });
             if result.as_ref().is_err_and(Error::is_fatal) {
                 return result;
             }
-            // A suspend loses open transactions, and all that is asked in a lost one fails for that alone. This request
-            // fails for nothing else.
+
+            // In a transaction that a suspend has ended, every request fails. This request fails for no other reason.
             let probe = if result.is_err() {
                 self.call(Request::domain_path(0).within(id)).err()
             } else {
                 None
             };
+
             let end = self
                 .call(Request::transaction_end(id, result.is_ok()))
                 .err();
             match probe.or(end) {
                 None => return result,
-                Some(error) if is_lost(&error) => conflict = Some(error),
+                Some(error) if is_repeatable(&error) => conflict = Some(error),
                 Some(error) => return Err(error),
             }
         }
-        Err(conflict.unwrap_or_else(|| Error::Protocol("no transaction was tried".to_owned())))
+        Err(conflict.unwrap_or_else(|| Error::Protocol("no transaction was attempted".to_owned())))
     }
 
     fn reply(&mut self, id: RequestId) -> Result<Result<Vec<u8>>> {
@@ -198,12 +201,13 @@ impl Client {
         }
     }
 
+    /// Moves received events and replies to their queues.
     fn sort_events(&mut self) {
         while let Some(event) = self.connection.next_event() {
             match event {
                 Event::Watch(event) => {
                     if self.watch_events_size + event.size() > WATCH_EVENTS_MAX {
-                        self.connection.end(Error::EventsNotTaken {
+                        self.connection.close(Error::EventsNotTaken {
                             most: WATCH_EVENTS_MAX,
                         });
                         return;
@@ -216,10 +220,11 @@ impl Client {
         }
     }
 
-    /// Waits until something came, or `deadline`: then false.
+    /// Waits until something was received or sent. Returns false at the deadline.
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        // An end that the server does not know of is nothing that poll(2) would tell.
+        // If the client closed the connection itself, poll(2) would not report that.
         self.connection.check_open()?;
+
         let mut interest = PollFlags::IN;
         interest.set(PollFlags::OUT, self.connection.wants_write());
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -230,12 +235,13 @@ impl Client {
             Err(Errno::INTR) => return Ok(true),
             Err(error) => {
                 let error = self.connection.transport().failed("wait for", error);
-                return Err(self.connection.end(error));
+                return Err(self.connection.close(error));
             }
             Ok(_) => fds
                 .iter()
                 .fold(PollFlags::empty(), |all, fd| all | fd.revents()),
         };
+
         if ready.contains(PollFlags::OUT) {
             self.connection.flush()?;
         }
@@ -252,7 +258,7 @@ impl AsFd for Client {
     }
 }
 
-/// An open transaction: sees the store as it was when the transaction began, and its own changes.
+/// An open transaction. It sees the store as of its start, and its own changes.
 #[derive(Debug)]
 pub struct Transaction<'a> {
     client: &'a mut Client,
@@ -262,10 +268,10 @@ pub struct Transaction<'a> {
 impl Transaction<'_> {
     node_calls!(self [&mut self] [] []);
 
-    /// As [`Client::pipeline`].
+    /// Does the same as [`Client::pipeline`], in the transaction.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Client::pipeline`].
     pub fn pipeline(
         &mut self,
         requests: impl IntoIterator<Item = Request>,
@@ -280,16 +286,17 @@ impl Transaction<'_> {
     }
 }
 
-/// Whether a transaction met a conflict, or the server does not know it any more: after a suspend C xenstored says
-/// ENOENT then, oxenstored 4.17 EIO and others EINVAL.
-pub(crate) fn is_lost(error: &Error) -> bool {
-    let lost = [
+/// Whether a transaction must be repeated, because of a conflict or because the server no longer knows it.
+///
+/// The latter happens after a suspend. C xenstored then replies ENOENT, oxenstored 4.17 EIO, and other versions EINVAL.
+pub(crate) fn is_repeatable(error: &Error) -> bool {
+    let repeatable = [
         ErrorCode::EAGAIN,
         ErrorCode::ENOENT,
         ErrorCode::EINVAL,
         ErrorCode::EIO,
     ];
-    error.code().is_some_and(|code| lost.contains(code))
+    error.code().is_some_and(|code| repeatable.contains(code))
 }
 
 #[cfg(test)]
@@ -305,8 +312,8 @@ mod tests {
         (Client::new(ours.into()), Peer::new(theirs))
     }
 
-    /// All calls, whatever they ask, and the time that none of them may take.
-    fn all_say(client: &mut Client, cause: &str) {
+    /// Checks that every call fails with `cause`, without waiting.
+    fn assert_all_fail(client: &mut Client, cause: &str) {
         for _ in 0..2 {
             let results = [
                 client.read("a").map(drop),
@@ -330,41 +337,41 @@ mod tests {
     }
 
     #[test]
-    fn after_the_end_of_a_connection_every_call_names_the_first_cause() {
+    fn every_call_after_a_fatal_error_returns_that_error() {
         let cause =
-            "the Xenstore server broke the protocol: a reply (READ, id 77) to no request of ours";
+            "the Xenstore server violated the protocol: reply READ without a request (id 77)";
         let (mut client, mut peer) = client();
-        // It stays open, and goes on as if nothing was.
+        // The server keeps the connection open and continues to reply.
         peer.send(Kind::WATCH_EVENT, 0, b"data\0token\0");
         peer.send(Kind::READ, 77, b"");
         (1..40).for_each(|id| peer.send(Kind::READ, id, b"value"));
         let pipeline = client.pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()]);
         assert_eq!(pipeline.unwrap_err().to_string(), cause);
-        // What came before it is not lost.
+        // The event from before is not lost.
         assert_eq!(
             client.next_watch_event(None).unwrap().unwrap().token,
             "token"
         );
-        all_say(&mut client, cause);
+        assert_all_fail(&mut client, cause);
     }
 
     #[test]
-    fn a_server_that_hangs_up_is_told_of_every_time() {
+    fn every_call_after_a_disconnect_reports_it() {
         let (mut client, mut peer) = client();
         peer.hang_up();
-        all_say(
+        assert_all_fail(
             &mut client,
             "the Xenstore server at a socket closed the connection",
         );
     }
 
     #[test]
-    fn a_reply_that_means_nothing_is_one_calls_error() {
+    fn malformed_reply_fails_only_its_own_call() {
         let (mut client, mut peer) = client();
         let peer = std::thread::spawn(move || {
             for payload in ["x0\0", "value"] {
-                let asked = peer.receive();
-                peer.send(asked.kind, asked.request_id, payload.as_bytes());
+                let request = peer.receive();
+                peer.send(request.kind, request.request_id, payload.as_bytes());
             }
         });
         let error = client.permissions("a").unwrap_err();
@@ -377,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_nobody_takes_are_not_kept_for_ever() {
+    fn unread_watch_events_are_limited() {
         let (mut client, mut peer) = client();
         let flood = std::thread::spawn(move || {
             let payload = [b"data\0".as_slice(), &[b't'; 4000], b"\0"].concat();
@@ -387,7 +394,7 @@ mod tests {
             }
             sent
         });
-        // Nobody can take them while this waits.
+        // Events cannot be taken while this call blocks.
         let error = client.read("a").unwrap_err();
         let kept = WATCH_EVENTS_MAX / client.watch_events[0].size();
         assert!(matches!(error, Error::EventsNotTaken { .. }), "{error}");
@@ -395,7 +402,7 @@ mod tests {
         for _ in 0..kept {
             client.next_watch_event(None).unwrap();
         }
-        all_say(&mut client, &error.to_string());
+        assert_all_fail(&mut client, &error.to_string());
         drop(client);
         assert!(flood.join().unwrap() > kept);
     }

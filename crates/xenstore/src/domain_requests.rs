@@ -1,7 +1,7 @@
-//! Requests about domains and about the server itself, most of them for domain 0 only.
+//! Requests about domains and about the server.
 //!
-//! Where a function's docs name no other, both servers know the request, and a guest that makes it is told `EACCES`. The
-//! replies of those that say nothing of one are `OK`.
+//! Unless the documentation of a function says otherwise, C xenstored and oxenstored support the request, only domain 0 may
+//! send it (others get `EACCES`), and the reply is `OK`.
 
 use crate::error::{Error, Result};
 use crate::permission::DomId;
@@ -9,17 +9,20 @@ use crate::request::Request;
 use crate::wire::Kind;
 
 impl Request {
-    /// The absolute path that relative ones of a domain start from. Every domain may ask, and whether there is such a
-    /// domain does not matter. Payload `domid|`, reply the path.
+    /// Asks for the absolute path of a domain's home, from which its relative paths start.
+    ///
+    /// Every domain may ask, and the domain need not exist. Payload: `domid|`. Reply: the path.
     pub fn domain_path(domain: DomId) -> Self {
         numbers(Kind::GET_DOMAIN_PATH, &[domain.into()])
     }
 
-    /// Tells the server of a new domain, whose Xenstore page is at guest frame `frame` and whose event channel for it is
-    /// `event_channel`. Payload `domid|frame|channel|`.
+    /// Introduces a new domain to the server.
     ///
-    /// For a domain that it knows already, C xenstored takes this for its resumption. The servers refuse domain 0 and a
-    /// channel that is none with `EINVAL`, and what the hypervisor refuses to map or bind with the error that it gives.
+    /// The domain's Xenstore page is at guest frame `frame`, and `event_channel` is its event channel for Xenstore. Payload:
+    /// `domid|frame|channel|`.
+    ///
+    /// If the domain is introduced already, C xenstored treats this as its resume. The errors are `EINVAL` for domain 0 and
+    /// for an invalid event channel, and the hypervisor's error if it cannot map the page or bind the channel.
     pub fn introduce(domain: DomId, frame: u64, event_channel: u32) -> Self {
         numbers(
             Kind::INTRODUCE,
@@ -27,48 +30,49 @@ impl Request {
         )
     }
 
-    /// Tells the server that it need not serve a domain any more. Payload `domid|`.
+    /// Makes the server stop serving a domain. Payload: `domid|`.
     ///
-    /// `ENOENT` for a domain that was not introduced, `EINVAL` for domain 0.
+    /// The errors are `ENOENT` for a domain that is not introduced, and `EINVAL` for domain 0.
     pub fn release(domain: DomId) -> Self {
         numbers(Kind::RELEASE, &[domain.into()])
     }
 
-    /// Whether the server serves a domain. Payload `domid|`, reply `T` or `F`.
+    /// Asks whether a domain is introduced. Payload: `domid|`. Reply: `T` or `F`.
     pub fn is_introduced(domain: DomId) -> Self {
         numbers(Kind::IS_DOMAIN_INTRODUCED, &[domain.into()])
     }
 
-    /// Tells the server that a domain which had shut down goes on, so that `@releaseDomain` fires when it shuts down
-    /// again. Payload `domid|`.
+    /// Tells the server that a domain continues after a shutdown, so that `@releaseDomain` fires at its next shutdown.
+    /// Payload: `domid|`.
     ///
-    /// `ENOENT` for a domain that was not introduced, `EINVAL` for domain 0.
+    /// The errors are `ENOENT` for a domain that is not introduced, and `EINVAL` for domain 0.
     pub fn resume(domain: DomId) -> Self {
         numbers(Kind::RESUME, &[domain.into()])
     }
 
-    /// Gives `domain` all the rights of `target`, besides its own: a device model in a domain of its own needs those of
-    /// its guest. Payload `domid|target|`.
+    /// Gives `domain` all access rights of `target` in addition to its own. Payload: `domid|target|`.
     ///
-    /// `ENOENT` where one of them was not introduced.
+    /// A device model that runs in a domain of its own needs the rights of its guest. The error is `ENOENT` if one of the
+    /// domains is not introduced.
     pub fn set_target(domain: DomId, target: DomId) -> Self {
         numbers(Kind::SET_TARGET, &[domain.into(), target.into()])
     }
 
-    /// Ends all watches and transactions of the connection. Every domain may. Payload `|`.
+    /// Ends all watches and transactions of the connection. Every domain may send this. Payload: `|`.
     ///
-    /// To the server a guest is one connection, its kernel's watches included: this is not sent over a device.
+    /// A connection over a device does not send this, because a guest has only one connection to the server, so that the
+    /// kernel's watches would end too.
     pub fn reset_watches() -> Self {
-        nothing(Kind::RESET_WATCHES)
+        without_arguments(Kind::RESET_WATCHES)
     }
 
-    /// A command to the server itself, such as `check`, `log on`, `memreport` or `help`, which lists them: each server
-    /// and version has its own. Payload `command|parameter|...|`, reply a text.
+    /// Sends a command to the server, such as `check`, `log on` or `memreport`. Payload: `command|parameter|...|`. Reply: text.
     ///
-    /// `EINVAL` for a command that the server does not know.
+    /// Each server and version has its own commands, which the command `help` lists. The error is `EINVAL` for an unknown
+    /// command.
     ///
     /// # Errors
-    /// Of a command or a parameter with a NUL in it.
+    /// For a command or parameter that contains a NUL.
     pub fn control(command: &str, parameters: &[&str]) -> Result<Self> {
         strings(
             Kind::CONTROL,
@@ -76,49 +80,50 @@ impl Request {
         )
     }
 
-    /// The features that the server offers to `domain`, or to the asking connection: a number of which each bit is one.
-    /// Payload `domid|` or `|`, reply the number.
+    /// Asks for the features that the server offers to `domain`, or with `None` to this connection.
     ///
-    /// A guest may ask for itself only. Servers that do not know it, as C xenstored 4.17 and oxenstored, say `ENOSYS` or
-    /// `EINVAL`.
+    /// Payload: `domid|` or `|`. Reply: a number in which each bit stands for a feature.
+    ///
+    /// A guest may ask only about itself. Servers that do not support the request, such as C xenstored 4.17 and oxenstored,
+    /// reply `ENOSYS` or `EINVAL`.
     pub fn features(domain: Option<DomId>) -> Self {
         match domain {
             Some(domain) => numbers(Kind::GET_FEATURE, &[domain.into()]),
-            None => nothing(Kind::GET_FEATURE),
+            None => without_arguments(Kind::GET_FEATURE),
         }
     }
 
-    /// Sets the features that the server offers to `domain`, before it is introduced. Payload `domid|features|`.
+    /// Sets the features that the server offers to `domain`, before the domain is introduced. Payload: `domid|features|`.
     ///
-    /// `EBUSY` where the domain is introduced already, `EINVAL` for a feature that the server does not have. Known to
-    /// the same servers as [`features`](Self::features).
+    /// The errors are `EBUSY` if the domain is introduced already, and `EINVAL` for an unknown feature. The same servers as
+    /// for [`features`](Self::features) support this.
     pub fn set_features(domain: DomId, features: u32) -> Self {
         numbers(Kind::SET_FEATURE, &[domain.into(), features.into()])
     }
 
-    /// The names of the quotas that the server has. Payload `|`, reply the names with blanks between them.
+    /// Asks for the names of the server's quotas. Payload: `|`. Reply: the names, separated by spaces.
     ///
-    /// Known to the same servers as [`features`](Self::features).
+    /// The same servers as for [`features`](Self::features) support this.
     pub fn quota_names() -> Self {
-        nothing(Kind::GET_QUOTA)
+        without_arguments(Kind::GET_QUOTA)
     }
 
-    /// The value of a quota for `domain`, or for domains that have none of their own. Payload `domid|name|` or `name|`,
-    /// reply the number.
+    /// Asks for a quota of `domain`, or with `None` for the default of all domains. Payload: `domid|name|` or `name|`. Reply:
+    /// the number.
     ///
-    /// `EINVAL` for a quota that the server does not have. Known to the same servers as [`features`](Self::features).
+    /// The error is `EINVAL` for an unknown quota. The same servers as for [`features`](Self::features) support this.
     ///
     /// # Errors
-    /// Of a name with a NUL in it.
+    /// For a name that contains a NUL.
     pub fn quota(domain: Option<DomId>, name: &str) -> Result<Self> {
         let domain = domain.map(|domain| domain.to_string());
         strings(Kind::GET_QUOTA, domain.as_deref().into_iter().chain([name]))
     }
 
-    /// Sets the quota that [`quota`](Self::quota) asks for. Payload `domid|name|value|` or `name|value|`.
+    /// Sets the quota that [`quota`](Self::quota) asks for. Payload: `domid|name|value|` or `name|value|`.
     ///
     /// # Errors
-    /// As there.
+    /// For a name that contains a NUL.
     pub fn set_quota(domain: Option<DomId>, name: &str, value: u32) -> Result<Self> {
         let (domain, value) = (domain.map(|domain| domain.to_string()), value.to_string());
         strings(
@@ -128,8 +133,8 @@ impl Request {
     }
 }
 
-/// An empty string: to a message without any payload oxenstored 4.17 gives no answer at all.
-fn nothing(kind: Kind) -> Request {
+/// Returns a request with an empty string as its payload, because oxenstored 4.17 does not reply to an empty payload.
+fn without_arguments(kind: Kind) -> Request {
     Request {
         kind,
         payload: b"\0".to_vec(),
@@ -153,7 +158,7 @@ fn strings<'a>(kind: Kind, strings: impl Iterator<Item = &'a str>) -> Result<Req
     let mut payload = Vec::new();
     for string in strings {
         if string.contains('\0') {
-            let reason = "a parameter cannot have a NUL in it".to_owned();
+            let reason = "a parameter contains a NUL".to_owned();
             return Err(Error::InvalidRequest {
                 operation: kind,
                 path: None,
@@ -175,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn payloads() {
+    fn request_payloads() {
         let cases: [(Request, Kind, &[u8]); 17] = [
             (Request::domain_path(5), Kind::GET_DOMAIN_PATH, b"5\0"),
             (

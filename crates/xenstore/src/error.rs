@@ -1,4 +1,4 @@
-//! What can go wrong, by Xenstore's own names.
+//! Errors, and the error codes of the protocol.
 
 use std::fmt;
 use std::io;
@@ -6,22 +6,22 @@ use std::io;
 use crate::path::InvalidPath;
 use crate::wire::{Kind, TooLong};
 
-/// Result of this library's operations.
+/// Result of an operation of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! codes {
     ($($name:ident => $kind:ident, $doc:literal;)*) => {
-        /// The error that a server answers: the name of an errno.
+        /// Error code of a server's reply, which is the name of an errno value.
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
             $(#[doc = $doc] $name,)*
-            /// A name that this library does not know.
+            /// Unknown name.
             Other(Box<str>),
         }
 
         impl ErrorCode {
-            /// The code of a name as it stands in an ERROR message.
+            /// Returns the code for a name in an `ERROR` message.
             pub fn from_name(name: &str) -> Self {
                 match name {
                     $(stringify!($name) => ErrorCode::$name,)*
@@ -29,7 +29,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The name as it stands in an ERROR message.
+            /// Returns the name in an `ERROR` message.
             pub fn name(&self) -> &str {
                 match self {
                     $(ErrorCode::$name => stringify!($name),)*
@@ -37,7 +37,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The nearest kind of the standard library's.
+            /// Returns the closest error kind of the standard library.
             pub fn io_kind(&self) -> io::ErrorKind {
                 match self {
                     $(ErrorCode::$name => io::ErrorKind::$kind,)*
@@ -49,23 +49,23 @@ macro_rules! codes {
 }
 
 codes! {
-    EINVAL => InvalidInput, "The request is not one, or the transaction is not known.";
-    EACCES => PermissionDenied, "The domain may not do this here.";
-    EEXIST => AlreadyExists, "It is there already.";
+    EINVAL => InvalidInput, "The request is malformed, or its transaction is unknown.";
+    EACCES => PermissionDenied, "The domain does not have the necessary access to the node.";
+    EEXIST => AlreadyExists, "It exists already.";
     EISDIR => IsADirectory, "It is a directory.";
-    ENOENT => NotFound, "There is no such node, or the domain may not know of it.";
-    ENOMEM => OutOfMemory, "The server has no memory.";
-    ENOSPC => StorageFull, "A quota is full (C xenstored), or a value is too long for it.";
-    EIO => Other, "The server failed.";
+    ENOENT => NotFound, "The node does not exist, or the domain may not know that it does.";
+    ENOMEM => OutOfMemory, "The server is out of memory.";
+    ENOSPC => StorageFull, "A quota is reached, or a value is too long for one (C xenstored).";
+    EIO => Other, "Internal error of the server.";
     ENOTEMPTY => DirectoryNotEmpty, "The directory is not empty.";
-    ENOSYS => Unsupported, "The server does not know this request.";
-    EROFS => ReadOnlyFilesystem, "The store may not be written.";
-    EBUSY => ResourceBusy, "The server cannot do this now.";
-    EAGAIN => WouldBlock, "The transaction met a conflict: start it over.";
+    ENOSYS => Unsupported, "The server does not support this request.";
+    EROFS => ReadOnlyFilesystem, "The store is read-only.";
+    EBUSY => ResourceBusy, "The server cannot perform the request now.";
+    EAGAIN => WouldBlock, "The transaction had a conflict. Start it again.";
     EISCONN => AlreadyExists, "The domain is introduced already.";
-    E2BIG => ArgumentListTooLong, "The answer or the value is too long.";
-    EPERM => PermissionDenied, "The domain may not do this at all.";
-    EQUOTA => QuotaExceeded, "A quota is full (oxenstored).";
+    E2BIG => ArgumentListTooLong, "The reply or the value is too long.";
+    EPERM => PermissionDenied, "The domain may not do this to any node.";
+    EQUOTA => QuotaExceeded, "A quota is reached (oxenstored).";
 }
 
 impl fmt::Display for ErrorCode {
@@ -74,84 +74,86 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// What went wrong, with what was tried and where.
+/// Error of a request or of a connection.
+///
+/// Every message names the operation and the path, device or socket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The server answered with an error.
-    #[error("{operation}{}: {code}", at(.path.as_deref()))]
+    /// The server replied with an error.
+    #[error("{operation}{}: {code}", with_space(.path.as_deref()))]
     Refused {
-        /// Xenstore's name of the error.
+        /// Error code of the reply.
         code: ErrorCode,
         /// The request that failed.
         operation: Kind,
-        /// The node it was about, where it was about one.
+        /// Path of the node, for requests about a node.
         path: Option<Box<str>>,
     },
-    /// A path is none.
+    /// The path is invalid.
     #[error(transparent)]
     InvalidPath(#[from] InvalidPath),
-    /// The request cannot be sent, and was not.
-    #[error("{operation}{}: {reason}", at(.path.as_deref()))]
+    /// The request is not allowed. It was not sent.
+    #[error("{operation}{}: {reason}", with_space(.path.as_deref()))]
     InvalidRequest {
-        /// The request that was to be sent.
+        /// The request.
         operation: Kind,
-        /// The node it was about, where it was about one.
+        /// Path of the node, for requests about a node.
         path: Option<Box<str>>,
-        /// Why not.
+        /// Reason.
         reason: String,
     },
-    /// The system refused a request on its way to the server.
+    /// The operating system refused to send the request to the server.
     ///
-    /// A Linux kernel says so of too many watches, for example, in place of the server.
-    #[error("{operation}{}: {source}", at(.path.as_deref()))]
+    /// For example, a Linux kernel itself refuses too many watches.
+    #[error("{operation}{}: {source}", with_space(.path.as_deref()))]
     NotSent {
-        /// The request that was to be sent.
+        /// The request.
         operation: Kind,
-        /// The node it was about, where it was about one.
+        /// Path of the node, for requests about a node.
         path: Option<Box<str>>,
-        /// The system's error.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The server's reply does not mean anything. The connection goes on.
-    #[error("the Xenstore server's reply is of no use: {0}")]
+    /// The server's reply makes no sense. The connection stays open.
+    #[error("invalid reply from the Xenstore server: {0}")]
     InvalidReply(String),
-    /// No server could be reached.
-    #[error("no Xenstore here: {0}")]
+    /// There is no Xenstore server.
+    #[error("no Xenstore server found: {0}")]
     NotFound(String),
-    /// The transport failed; the connection is of no more use.
+    /// The transport failed. The connection is closed.
     #[error("{action} {transport}: {source}")]
     Io {
-        /// What was tried: "connect to", "read from" and the like.
+        /// The failed operation, such as "connect to" or "read from".
         action: &'static str,
-        /// The device file or the socket.
+        /// Path of the device or socket.
         transport: Box<str>,
-        /// The system's error.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The server ended the connection.
+    /// The server closed the connection.
     #[error("the Xenstore server at {transport} closed the connection")]
     Closed {
-        /// The device file or the socket.
+        /// Path of the device or socket.
         transport: Box<str>,
     },
-    /// The server sent what the protocol does not allow; the connection is of no more use.
-    #[error("the Xenstore server broke the protocol: {0}")]
+    /// The server violated the protocol. The connection is closed.
+    #[error("the Xenstore server violated the protocol: {0}")]
     Protocol(String),
-    /// More watch events came than are kept for somebody who does not take them; the connection is of no more use.
-    #[error("more than {most} bytes of watch events came, and were not taken")]
+    /// The program did not take its watch events, and the limit of queued events was reached. The connection is closed.
+    #[error("too many unread watch events: more than {most} bytes")]
     EventsNotTaken {
-        /// How much is kept.
+        /// Maximum size of the queued events in bytes.
         most: usize,
     },
 }
 
-fn at(path: Option<&str>) -> String {
+fn with_space(path: Option<&str>) -> String {
     path.map(|path| format!(" {path}")).unwrap_or_default()
 }
 
 impl Error {
-    /// The server's error code, where it is the server that answered.
+    /// Returns the error code of the server's reply, if the error is one.
     pub fn code(&self) -> Option<&ErrorCode> {
         match self {
             Error::Refused { code, .. } => Some(code),
@@ -159,7 +161,7 @@ impl Error {
         }
     }
 
-    /// The nearest kind of the standard library's.
+    /// Returns the closest error kind of the standard library.
     pub fn io_kind(&self) -> io::ErrorKind {
         match self {
             Error::Refused { code, .. } => code.io_kind(),
@@ -172,7 +174,7 @@ impl Error {
         }
     }
 
-    /// Whether the connection is of no more use after this.
+    /// Whether this error closed the connection.
     pub fn is_fatal(&self) -> bool {
         match self {
             Error::Refused { .. }
@@ -188,8 +190,8 @@ impl Error {
         }
     }
 
-    /// An error that ended a connection, for one more of those who want to know why.
-    pub(crate) fn again(&self) -> Self {
+    /// Copies an error that closed a connection, so that every later call can return it.
+    pub(crate) fn duplicate(&self) -> Self {
         match self {
             Error::Io {
                 action,
@@ -211,7 +213,7 @@ impl Error {
             },
             Error::EventsNotTaken { most } => Error::EventsNotTaken { most: *most },
             Error::Protocol(reason) => Error::Protocol(reason.clone()),
-            // No other ends one.
+            // No other kind of error closes a connection.
             other => Error::Protocol(other.to_string()),
         }
     }
@@ -234,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_keep_their_names() {
+    fn error_codes_round_trip_through_names() {
         assert_eq!(ErrorCode::from_name("ENOENT"), ErrorCode::ENOENT);
         assert_eq!(
             ErrorCode::from_name("EQUOTA").io_kind(),
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_was_tried_where() {
+    fn error_messages_name_operation_and_path() {
         let refused = |path: Option<&str>| Error::Refused {
             code: ErrorCode::EACCES,
             operation: Kind::WRITE,

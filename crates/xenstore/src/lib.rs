@@ -1,8 +1,8 @@
-//! Xenstore in pure Rust: a client for programs in a guest or in dom0, and an in-memory store for their tests.
+//! A pure Rust client for Xenstore, and a Xenstore in memory for tests.
 //!
-//! Xenstore is the small hierarchical key/value store that a Xen host shares with its guests. [`Client`] reads and writes
-//! it with calls that wait for their reply; [`Connection`] is the non-blocking core under it, for programs with a
-//! poll(2) loop of their own. Neither needs a C library.
+//! Xenstore is the small hierarchical key-value store that a Xen host shares with its guests. Programs use this library in a
+//! guest or in dom0. [`Client`] has blocking calls. [`Connection`] is the non-blocking core, for programs with a poll(2)
+//! loop. No C library is needed.
 //!
 //! ```
 //! # #[cfg(feature = "embedded")]
@@ -10,7 +10,7 @@
 //! use xenstore::Client;
 //! use xenstore::embedded::{Server, Store, Toolstack};
 //!
-//! // A store in memory, to try it anywhere. In a guest or in dom0: `Client::open()?`.
+//! // This store in memory works everywhere. In a guest or in dom0, use `Client::open()?`.
 //! let mut store = Store::new();
 //! store.introduce_guest(5, Toolstack::Xapi);
 //! let server = Server::new(store).spawn()?;
@@ -18,6 +18,7 @@
 //!
 //! client.write("data/hello", "world")?;
 //! assert_eq!(client.read("data/hello")?, b"world");
+//!
 //! client.watch("data", "token")?;
 //! let event = client.next_watch_event(None)?.expect("each watch fires when it is set");
 //! assert_eq!(event.path.as_str(), "data");
@@ -27,36 +28,44 @@
 //! # fn main() {}
 //! ```
 //!
-//! The features, none of which is on by default:
+//! # Features
 //!
-//! - `embedded`: a store with Xenstore's semantics in memory, and a server for it, for tests and try-outs without Xen.
-//! - `faults`: lets a test tell that store to misbehave.
-//! - `tokio`: a client whose calls are futures, `AsyncClient`.
+//! No feature is enabled by default.
 //!
-//! # When something goes wrong
+//! - `embedded`: a store in memory with Xenstore's semantics, and a server for it, so that tests and demonstrations need no
+//!   Xen.
+//! - `faults`: lets a test inject faults into that store.
+//! - `tokio`: `AsyncClient`, whose calls are futures.
 //!
-//! Most errors are about one request: a node is not there, the domain may not write it, a quota is full. [`Error::code`] has
-//! the server's reason, and the connection goes on. After those that [are fatal](Error::is_fatal) it does not: whatever
-//! waits or is called later is told the same error. Open another connection then, after a while, and set the watches again,
-//! which were the connection's.
+//! # Errors
 //!
-//! A suspend or a migration of the guest does not end a connection to the kernel's device. The kernel sets the watches again,
-//! each of which then fires; a transaction that was open is lost, and [`Client::transaction`] starts it over.
+//! Most errors concern a single request: a node does not exist, the domain may not write it, or a quota is reached.
+//! [`Error::code`] returns the server's error code, and the connection stays open. A [fatal](Error::is_fatal) error closes
+//! the connection: all pending requests and all later calls return that error. To continue, wait a moment, open a new
+//! connection, and set the watches again.
 //!
-//! # What each transport supports
+//! A suspend or a migration of the guest does not close a connection to the kernel's device. The kernel sets the watches
+//! again, and each of them fires. Open transactions are lost, and [`Client::transaction`] repeats them.
+//!
+//! # Logging
+//!
+//! The library logs through the crate [`log`](https://docs.rs/log) with the target `xenstore`. It logs the start and the end of
+//! each connection at `debug`, and each request, reply and watch event at `trace`. It never logs values.
+//!
+//! # Transports
 //!
 //! | | Unix socket | Linux device | FreeBSD device | NetBSD device |
 //! | --- | --- | --- | --- | --- |
 //! | nodes, permissions, watches, transactions | yes | yes | yes | yes |
-//! | longest payload, bytes | 4096 | 4080 | 4080 | 4080 |
-//! | requests under way at a time | many | one | one | one |
-//! | lists of more than 4096 bytes | C xenstored | as the server | no | as the server |
-//! | requests about domains, `CONTROL`, quotas | domain 0 | domain 0 | release only | domain 0 |
+//! | maximum payload, bytes | 4096 | 4080 | 4080 | 4080 |
+//! | outstanding requests | many | one | one | one |
+//! | lists of more than 4096 bytes | C xenstored | if the server does | no | if the server does |
+//! | requests about domains, `CONTROL`, quotas | domain 0 | domain 0 | `RELEASE` only | domain 0 |
 //! | `RESET_WATCHES` | yes | not sent | not sent | not sent |
-//! | `AsyncClient` | yes | yes | not tried | not tried |
+//! | `AsyncClient` | yes | yes | untested | untested |
 //!
-//! The tests run against C xenstored and oxenstored of Xen 4.17. What is said of FreeBSD and NetBSD comes from their
-//! kernels' sources and was not run there.
+//! The tests run against C xenstored and oxenstored of Xen 4.17. The columns for FreeBSD and NetBSD come from the sources of
+//! their kernels and are untested.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -70,7 +79,8 @@ mod domain_requests;
 pub mod embedded;
 pub mod error;
 mod event;
-mod parts;
+mod list_assembler;
+mod logging;
 pub mod path;
 #[cfg(test)]
 mod peer;

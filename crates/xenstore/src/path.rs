@@ -1,64 +1,71 @@
-//! Paths of nodes, checked when they are made.
+//! Paths of nodes.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
-/// The most bytes of an absolute path (`XENSTORE_ABS_PATH_MAX`).
+/// Maximum length of an absolute path in bytes (`XENSTORE_ABS_PATH_MAX`).
 pub const ABSOLUTE_MAX: usize = 3072;
 
-/// The most bytes of a relative path (`XENSTORE_REL_PATH_MAX`).
+/// Maximum length of a relative path in bytes (`XENSTORE_REL_PATH_MAX`).
 pub const RELATIVE_MAX: usize = 2048;
 
-/// The path of a node, known to be one that every server takes.
+/// A valid path of a node.
 ///
-/// Parts are separated by single slashes and made of `A-Z a-z 0-9 - _ @`. A path that starts with a slash is absolute,
-/// any other is relative to the home of the connection's domain, `/local/domain/<domid>`. The two special watch paths
-/// `@introduceDomain` and `@releaseDomain` are paths too.
+/// A path consists of names separated by single slashes. Names contain only `A-Z a-z 0-9 - _ @`. A path that starts with a
+/// slash is absolute. Any other path is relative to the home of the connection's domain, `/local/domain/<domid>`. The
+/// special watch paths `@introduceDomain` and `@releaseDomain` are valid too.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(String);
 
-/// Why a text is not a path.
+/// Error for an invalid path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is not a Xenstore path: {reason}", .path.escape_debug())]
+#[error("invalid path '{}': {reason}", .path.escape_debug())]
 pub struct InvalidPath {
     path: String,
     reason: &'static str,
+}
+
+impl InvalidPath {
+    /// Returns the reason, without the path.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
 }
 
 impl Path {
     /// Checks a path.
     ///
     /// # Errors
-    /// [`InvalidPath`] where it is empty, longer than [`ABSOLUTE_MAX`] or [`RELATIVE_MAX`] allow, has an empty part, or a
-    /// character that Xenstore does not take.
+    /// [`InvalidPath`] for a path that is empty, that is longer than [`ABSOLUTE_MAX`] or [`RELATIVE_MAX`], or that contains an
+    /// empty name or an invalid character.
     pub fn new(path: impl Into<String>) -> Result<Self, InvalidPath> {
         let path = path.into();
         check(&path)?;
         Ok(Path(path))
     }
 
-    /// The path as text.
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it starts from the root of the store rather than from the domain's home.
+    /// Whether the path starts at the root of the store and not at the domain's home.
     pub fn is_absolute(&self) -> bool {
         self.0.starts_with('/')
     }
 
-    /// The path of what stands at `below` under this node.
+    /// Returns the path of the node with the relative path `below` under this node.
     ///
     /// # Errors
-    /// [`InvalidPath`] where the whole is not a path.
+    /// [`InvalidPath`] if the joined path is invalid.
     pub fn join(&self, below: &str) -> Result<Self, InvalidPath> {
         let separator = if self.as_str() == "/" { "" } else { "/" };
         Path::new(format!("{self}{separator}{below}"))
     }
 
-    /// The node above, or none for the root and for a relative path of one part.
+    /// Returns the path of the parent, or `None` for the root and for a relative path of one name.
     pub fn parent(&self) -> Option<Self> {
         match self.0.rsplit_once('/')? {
             ("", "") => None,
@@ -67,12 +74,12 @@ impl Path {
         }
     }
 
-    /// The last part.
+    /// Returns the last name of the path.
     pub fn name(&self) -> &str {
         self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
     }
 
-    /// Whether this is `above` or a node below it.
+    /// Whether this is the path `above`, or of a node below it.
     pub fn is_at_or_below(&self, above: &Path) -> bool {
         match self.0.strip_prefix(above.as_str()) {
             Some(rest) => rest.is_empty() || rest.starts_with('/') || above.as_str() == "/",
@@ -81,9 +88,9 @@ impl Path {
     }
 }
 
-/// Whether `path` could be made a [`Path`].
+/// Checks that `path` is valid.
 pub(crate) fn check(path: &str) -> Result<(), InvalidPath> {
-    match fault(path) {
+    match find_fault(path) {
         None => Ok(()),
         Some(reason) => Err(InvalidPath {
             path: path.to_owned(),
@@ -92,8 +99,8 @@ pub(crate) fn check(path: &str) -> Result<(), InvalidPath> {
     }
 }
 
-fn fault(path: &str) -> Option<&'static str> {
-    let most = if path.starts_with('/') {
+fn find_fault(path: &str) -> Option<&'static str> {
+    let limit = if path.starts_with('/') {
         ABSOLUTE_MAX
     } else {
         RELATIVE_MAX
@@ -102,14 +109,14 @@ fn fault(path: &str) -> Option<&'static str> {
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
     if path.is_empty() {
         Some("it is empty")
-    } else if path.len() > most {
+    } else if path.len() > limit {
         Some("it is too long")
     } else if !path.bytes().all(allowed) {
         Some("only letters, digits, '-', '_', '@' and '/' are allowed")
     } else if path.contains("//") {
-        Some("it has an empty part")
+        Some("it contains an empty name")
     } else if path.len() > 1 && path.ends_with('/') {
-        Some("it ends in a slash")
+        Some("it ends with a slash")
     } else {
         None
     }
@@ -168,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_a_path() {
+    fn valid_and_invalid_paths() {
         let long = |start: &str, len: usize| format!("{start}{}", "a".repeat(len - start.len()));
         for good in [
             "/",
@@ -200,16 +207,16 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_path_says_why() {
+    fn error_names_the_invalid_path_and_the_reason() {
         let error = Path::new("a b\n").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "'a b\\n' is not a Xenstore path: only letters, digits, '-', '_', '@' and '/' are allowed"
+            "invalid path 'a b\\n': only letters, digits, '-', '_', '@' and '/' are allowed"
         );
     }
 
     #[test]
-    fn up_and_down() {
+    fn join_parent_and_name() {
         let path = |text: &str| Path::new(text).unwrap();
         assert_eq!(path("/").join("a").unwrap(), path("/a"));
         assert_eq!(path("a").join("b/c").unwrap(), path("a/b/c"));

@@ -1,4 +1,4 @@
-//! A server's end that tests speak by hand.
+//! The server's end of a connection, controlled by a test.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ impl Peer {
         Peer(socket)
     }
 
-    /// Waits for a message.
+    /// Receives a message, and blocks until it is complete.
     pub(crate) fn receive(&mut self) -> Message {
         let mut decoder = Decoder::default();
         let mut byte = [0];
@@ -35,29 +35,29 @@ impl Peer {
         assert!(self.send_if_open(kind, request_id, payload));
     }
 
-    /// Whether it could be sent.
+    /// Sends a message. Returns false if the client has closed the connection.
     pub(crate) fn send_if_open(&mut self, kind: Kind, request_id: u32, payload: &[u8]) -> bool {
         let mut bytes = Vec::new();
         wire::encode(kind, request_id, 0, payload, &mut bytes).unwrap();
         self.0.write_all(&bytes).is_ok()
     }
 
-    /// Sends what need not be a message.
+    /// Sends bytes that may not be a valid message.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
     }
 
-    /// Sends nothing more.
+    /// Closes the sending direction.
     pub(crate) fn hang_up(&mut self) {
         self.0.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Sends and receives nothing more.
+    /// Closes both directions.
     pub(crate) fn close(&mut self) {
         self.0.shutdown(Shutdown::Both).unwrap();
     }
 
-    /// Whether something came that was not received.
+    /// Whether unread bytes have arrived.
     pub(crate) fn has_more(&mut self) -> bool {
         self.0.set_nonblocking(true).unwrap();
         let got = self.0.read(&mut [0]);

@@ -2,29 +2,29 @@
 
 use std::fmt;
 
-/// The number of a domain.
+/// Number of a domain.
 pub type DomId = u16;
 
-/// What a domain may do with a node.
+/// Access of a domain to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Nothing (`n`).
+    /// No access (`n`).
     None,
-    /// Read it (`r`).
+    /// Read access (`r`).
     Read,
-    /// Write it (`w`).
+    /// Write access (`w`).
     Write,
-    /// Both (`b`).
+    /// Read and write access (`b`).
     Both,
 }
 
 impl Access {
-    /// Whether reading is allowed.
+    /// Whether this includes read access.
     pub fn can_read(self) -> bool {
         matches!(self, Access::Read | Access::Both)
     }
 
-    /// Whether writing is allowed.
+    /// Whether this includes write access.
     pub fn can_write(self) -> bool {
         matches!(self, Access::Write | Access::Both)
     }
@@ -32,18 +32,18 @@ impl Access {
 
 /// One entry of a node's permissions, written as `r5`.
 ///
-/// The first entry of a node names its owner, who may do everything, and what domains that are not listed may do. Each
-/// further entry says what one domain may do.
+/// The first entry of a node names its owner, which always has full access, and gives the access of all domains that are
+/// not listed. Each further entry gives the access of one domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Permission {
     /// The domain.
     pub domain: DomId,
-    /// What it may do; in the first entry: what everyone else may do.
+    /// The access of the domain, or in the first entry of a node the access of all domains that are not listed.
     pub access: Access,
 }
 
 impl Permission {
-    /// The entry that `text` stands for.
+    /// Parses an entry such as `r5`. Returns `None` if `text` is invalid.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (letter, domain) = text.split_first()?;
         let access = match letter {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_back() {
+    fn permissions_round_trip_through_text() {
         for text in ["n0", "r5", "w12", "b65535"] {
             assert_eq!(
                 Permission::parse(text.as_bytes()).unwrap().to_string(),

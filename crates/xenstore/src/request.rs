@@ -1,4 +1,4 @@
-//! Requests, as they are sent.
+//! Requests.
 
 use std::fmt::Write as _;
 
@@ -7,11 +7,11 @@ use crate::path::{self, InvalidPath};
 use crate::permission::Permission;
 use crate::wire::{self, Kind};
 
-/// A transaction that a server opened.
+/// Number of an open transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TransactionId(pub(crate) u32);
 
-/// One request, checked and ready to be sent.
+/// A request that is ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub(crate) kind: Kind,
@@ -20,37 +20,37 @@ pub struct Request {
 }
 
 impl Request {
-    /// The value of the node at `path`. The reply is the value.
+    /// Reads the value of the node at `path`. The reply is the value.
     ///
     /// # Errors
-    /// [`InvalidPath`], as for all requests about a node.
+    /// [`InvalidPath`], like all requests about a node.
     pub fn read(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::about(Kind::READ, path.as_ref(), b"")
+        Self::with_path(Kind::READ, path.as_ref(), b"")
     }
 
-    /// Sets the value of the node at `path`; the node and its parents are made where they are missing.
+    /// Sets the value of the node at `path`. Creates the node and its parents if they are missing.
     pub fn write(path: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Self, InvalidPath> {
-        Self::about(Kind::WRITE, path.as_ref(), value.as_ref())
+        Self::with_path(Kind::WRITE, path.as_ref(), value.as_ref())
     }
 
-    /// Makes an empty node at `path`, unless there is one.
+    /// Creates an empty node at `path`, unless the node exists.
     pub fn mkdir(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::about(Kind::MKDIR, path.as_ref(), b"")
+        Self::with_path(Kind::MKDIR, path.as_ref(), b"")
     }
 
-    /// Removes the node at `path` and all below it.
+    /// Removes the node at `path` and all nodes below it.
     pub fn remove(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::about(Kind::RM, path.as_ref(), b"")
+        Self::with_path(Kind::RM, path.as_ref(), b"")
     }
 
-    /// The names of the children of `path`, however many; [`wire::strings`] takes the reply apart.
+    /// Lists the names of the children of `path`, even if they need several messages. [`wire::strings`] parses the reply.
     pub fn list(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::about(Kind::DIRECTORY, path.as_ref(), b"")
+        Self::with_path(Kind::DIRECTORY, path.as_ref(), b"")
     }
 
-    /// Owner and permissions of the node at `path`; [`wire::strings`] takes the reply apart.
+    /// Reads owner and permissions of the node at `path`. [`wire::strings`] parses the reply.
     pub fn permissions(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::about(Kind::GET_PERMS, path.as_ref(), b"")
+        Self::with_path(Kind::GET_PERMS, path.as_ref(), b"")
     }
 
     /// Sets owner (the first entry) and permissions of the node at `path`.
@@ -60,40 +60,41 @@ impl Request {
     ) -> Result<Self, InvalidPath> {
         let mut list = String::new();
         for permission in permissions {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(list, "{permission}\0");
         }
-        Self::about(Kind::SET_PERMS, path.as_ref(), list.as_bytes())
+        Self::with_path(Kind::SET_PERMS, path.as_ref(), list.as_bytes())
     }
 
-    /// Asks for an event, marked with `token`, now and at each change at or below `path`.
+    /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below `path`.
     ///
     /// # Errors
-    /// Of an invalid path, or of a token with a NUL in it.
+    /// For an invalid path, and for a token that contains a NUL.
     pub fn watch(path: impl AsRef<str>, token: &str) -> Result<Self> {
-        Self::watched(Kind::WATCH, path.as_ref(), token)
+        Self::with_token(Kind::WATCH, path.as_ref(), token)
     }
 
     /// Ends the watch of `path` with this `token`.
     ///
     /// # Errors
-    /// As for [`Request::watch`].
+    /// Those of [`Request::watch`].
     pub fn unwatch(path: impl AsRef<str>, token: &str) -> Result<Self> {
-        Self::watched(Kind::UNWATCH, path.as_ref(), token)
+        Self::with_token(Kind::UNWATCH, path.as_ref(), token)
     }
 
-    /// A request of any kind, for what has no function of its own. The payload is sent as it is: it needs its NULs, and
-    /// nobody looks at its paths.
+    /// Creates a request of any kind, for kinds that have no function here.
+    ///
+    /// The payload is sent unchanged. It must contain the necessary NULs, and its paths are not checked.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for the kinds that begin or end a transaction (a Linux kernel before 4.11 panics at the
-    /// end of one that it knows nothing of), and for those that only a server sends.
+    /// [`Error::InvalidRequest`] for the kinds that start or end a transaction, because a Linux kernel before 4.11 panics at
+    /// the end of an unknown one, and for the kinds that only a server sends.
     pub fn raw(kind: Kind, payload: impl Into<Vec<u8>>) -> Result<Self> {
         let reason = match kind {
             Kind::TRANSACTION_START | Kind::TRANSACTION_END => {
-                "transactions are the client's own matter"
+                "transactions must be started and ended by the client's own calls"
             }
-            Kind::WATCH_EVENT | Kind::ERROR => "only a server sends this",
+            Kind::WATCH_EVENT | Kind::ERROR => "only a server sends this type of message",
             _ => {
                 return Ok(Request {
                     kind,
@@ -109,7 +110,7 @@ impl Request {
         })
     }
 
-    /// Opens a transaction.
+    /// Starts a transaction.
     pub(crate) fn transaction_start() -> Self {
         Request {
             kind: Kind::TRANSACTION_START,
@@ -128,13 +129,13 @@ impl Request {
         }
     }
 
-    /// The same request as part of a transaction.
+    /// Makes the request part of a transaction.
     pub(crate) fn within(mut self, transaction: TransactionId) -> Self {
         self.transaction = Some(transaction);
         self
     }
 
-    /// Why this request may not be sent, as an error.
+    /// Returns an error that says why this request is not allowed.
     pub(crate) fn invalid(&self, reason: String) -> Error {
         Error::InvalidRequest {
             operation: self.kind,
@@ -143,7 +144,7 @@ impl Request {
         }
     }
 
-    /// The next part of the list that this request is for.
+    /// Returns the request for the part at `offset` of the list that this request asks for.
     pub(crate) fn list_part(&self, offset: usize) -> Self {
         let mut payload = self.path().unwrap_or_default().as_bytes().to_vec();
         payload.extend_from_slice(format!("\0{offset}\0").as_bytes());
@@ -154,7 +155,7 @@ impl Request {
         }
     }
 
-    /// The node that the request is about, where it is about one.
+    /// Returns the path of the node, for requests about a node.
     pub fn path(&self) -> Option<&str> {
         match self.kind {
             Kind::DIRECTORY
@@ -171,7 +172,7 @@ impl Request {
         }
     }
 
-    fn about(kind: Kind, path: &str, rest: &[u8]) -> Result<Self, InvalidPath> {
+    fn with_path(kind: Kind, path: &str, rest: &[u8]) -> Result<Self, InvalidPath> {
         path::check(path)?;
         let mut payload = Vec::with_capacity(path.len() + 1 + rest.len());
         payload.extend_from_slice(path.as_bytes());
@@ -184,16 +185,16 @@ impl Request {
         })
     }
 
-    fn watched(kind: Kind, path: &str, token: &str) -> Result<Self> {
+    fn with_token(kind: Kind, path: &str, token: &str) -> Result<Self> {
         if token.contains('\0') {
-            let reason = "a token cannot have a NUL in it".to_owned();
+            let reason = "the token contains a NUL".to_owned();
             return Err(Error::InvalidRequest {
                 operation: kind,
                 path: Some(path.into()),
                 reason,
             });
         }
-        let mut request = Self::about(kind, path, token.as_bytes())?;
+        let mut request = Self::with_path(kind, path, token.as_bytes())?;
         request.payload.push(0);
         Ok(request)
     }
@@ -205,7 +206,7 @@ mod tests {
     use crate::permission::Access;
 
     #[test]
-    fn payloads() {
+    fn request_payloads() {
         let permissions = [
             Permission {
                 domain: 5,
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_refused_when_it_is_made() {
+    fn invalid_requests_are_rejected_on_creation() {
         assert!(Request::read("a//b").is_err());
         assert!(Request::watch("a", "x\0y").is_err());
         for kind in [
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_request_is_sent_as_it_is() {
+    fn raw_request_is_unchanged() {
         let raw = Request::raw(Kind::READ, "a b").unwrap();
         assert_eq!(
             (raw.kind, raw.payload.as_slice(), raw.path()),

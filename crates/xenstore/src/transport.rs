@@ -1,4 +1,4 @@
-//! The ways to a Xenstore server: a device file of the guest's kernel, or a Unix socket.
+//! Transports to a server: the kernel's device, or a Unix socket.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,18 +14,18 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use crate::error::{Error, Result};
 use crate::wire::{HEADER_LEN, PAYLOAD_MAX};
 
-/// The device files, in the order in which they are tried; each system has one of its own.
+/// Device files of the kernels, in the order in which they are tried.
 const DEVICES: [&str; 4] = [
     "/dev/xen/xenbus",   // Linux
-    "/proc/xen/xenbus",  // Linux before devtmpfs had the file above
+    "/proc/xen/xenbus",  // Linux without the file above
     "/dev/xen/xenstore", // FreeBSD
     "/kern/xen/xenbus",  // NetBSD
 ];
 
-/// How long a server may take to take a connection.
+/// Time limit for connect(2). Linux would otherwise wait without limit for a server whose backlog is full.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An open way to a server.
+/// An open connection to a server, as a device or as a socket.
 #[derive(Debug)]
 pub struct Transport {
     fd: OwnedFd,
@@ -34,12 +34,15 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Opens what this system has, as libxenstore does: the file that `XENSTORED_PATH` names, be it socket or device;
-    /// else the socket of a server on this machine, in the directory that `XENSTORED_RUNDIR` names or in
-    /// `/run/xenstored` or `/var/run/xenstored`; else the kernel's device.
+    /// Opens the Xenstore of this system. Like libxenstore, it tries in this order:
+    ///
+    /// 1. the socket or device that the environment variable `XENSTORED_PATH` names, and then nothing else;
+    /// 2. the socket of a server on this machine, in the directory that `XENSTORED_RUNDIR` names, or in `/run/xenstored` or
+    ///    `/var/run/xenstored`;
+    /// 3. the kernel's device.
     ///
     /// # Errors
-    /// [`Error::NotFound`], with what was tried; [`Error::Io`] where something is there and cannot be used.
+    /// [`Error::NotFound`] if none of them exists, [`Error::Io`] if one exists but cannot be opened.
     pub fn open() -> Result<Self> {
         if let Some(path) = std::env::var_os("XENSTORED_PATH") {
             return Self::open_path(Path::new(&path));
@@ -55,7 +58,7 @@ impl Transport {
         })
     }
 
-    /// Opens `path`, which is the socket of a server or a kernel's device.
+    /// Opens the socket or device at `path`.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -71,10 +74,10 @@ impl Transport {
         }
     }
 
-    /// Connects to the server on this machine, by `XENSTORED_RUNDIR` or the usual directories.
+    /// Connects to a server on this machine, in the directory that `XENSTORED_RUNDIR` names or in the default ones.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where no socket is, [`Error::Io`] where one cannot be used.
+    /// [`Error::NotFound`] if there is no socket, [`Error::Io`] if connecting fails.
     pub fn open_socket() -> Result<Self> {
         let tried = match std::env::var_os("XENSTORED_RUNDIR") {
             Some(directory) => vec![PathBuf::from(directory).join("socket")],
@@ -89,7 +92,7 @@ impl Transport {
     /// Opens the kernel's device.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where none is, [`Error::Io`] where it cannot be used.
+    /// [`Error::NotFound`] if there is none, [`Error::Io`] if opening it fails.
     pub fn open_device() -> Result<Self> {
         Self::first(&DEVICES.map(PathBuf::from), Self::device)
     }
@@ -106,18 +109,18 @@ impl Transport {
             .map(|path| path.display().to_string())
             .collect();
         Err(Error::NotFound(format!(
-            "there is no {}",
-            paths.join(", no ")
+            "none of these exist: {}",
+            paths.join(", ")
         )))
     }
 
     /// Connects to the socket at `path`.
     ///
-    /// A server that accepts no connections, with as many waiting for it as it lets wait (two, for C xenstored), is waited
-    /// for: for 5 seconds at most, less where a signal comes. On the BSDs connect(2) fails at once there.
+    /// If the server's backlog is full (two connections with C xenstored), this blocks for up to 5 seconds, or until a signal
+    /// arrives. On the BSDs, connect(2) fails immediately in that case.
     ///
     /// # Errors
-    /// [`Error::Io`], of kind `TimedOut` where the server was waited for in vain.
+    /// [`Error::Io`], of kind `TimedOut` after those 5 seconds.
     pub fn connect(path: &Path) -> Result<Self> {
         Self::connect_within(path, CONNECT_TIMEOUT)
     }
@@ -130,7 +133,7 @@ impl Transport {
                 SocketFlags::CLOEXEC,
                 None,
             )?;
-            // The time that connect(2) may take, for Linux; what is sent here does not wait.
+            // On Linux this limits connect(2). It does not affect send(2), which never blocks here.
             sockopt::set_socket_timeout(&fd, Timeout::Send, Some(timeout))?;
             rustix::net::connect(&fd, &SocketAddrUnix::new(path)?)?;
             Ok(fd)
@@ -138,7 +141,7 @@ impl Transport {
         let fd = connected().map_err(|error| {
             let source = match error {
                 Errno::AGAIN => {
-                    io::Error::new(io::ErrorKind::TimedOut, "the server takes no connections")
+                    io::Error::new(io::ErrorKind::TimedOut, "the server accepts no connections")
                 }
                 error => error.into(),
             };
@@ -162,7 +165,7 @@ impl Transport {
         Ok(Self::from_device(fd, &path.display().to_string()))
     }
 
-    /// Takes an open device file, or what behaves like one; `name` is what errors call it.
+    /// Uses an open device, or a descriptor that behaves like one. Error messages call it `name`.
     pub fn from_device(fd: OwnedFd, name: &str) -> Self {
         Transport {
             fd,
@@ -171,28 +174,28 @@ impl Transport {
         }
     }
 
-    /// What errors call it: the path it was opened by.
+    /// Returns the name in error messages, which is the path if it was opened by path.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it is a kernel's device file.
+    /// Whether this is a kernel's device.
     pub fn is_device(&self) -> bool {
         self.is_device
     }
 
-    /// Whether a request may be sent while another waits for its reply.
+    /// Whether a request may be sent while another has no reply yet.
     ///
-    /// Not on a device. Linux since 4.11 queues a pointer to the request in a buffer of the open file, and the next
-    /// write overwrites it before it was sent: the server gets the old header with the new body, and mostly answers OK.
-    /// FreeBSD has room for one reply.
+    /// A device does not allow that. Linux since 4.11 queues a pointer to a buffer of the open file, which the next write(2)
+    /// overwrites: the server receives the old header with the new payload, and usually replies OK. FreeBSD has room for
+    /// only one reply.
     pub(crate) fn is_pipelined(&self) -> bool {
         !self.is_device
     }
 
-    /// The most bytes of a request's payload.
+    /// Returns the maximum length of a request's payload in bytes.
     ///
-    /// Linux keeps the header and the payload of a request together in 4096 bytes.
+    /// On a device it is smaller, because Linux limits header and payload together to 4096 bytes.
     pub fn payload_max(&self) -> usize {
         if self.is_device {
             PAYLOAD_MAX - HEADER_LEN
@@ -201,7 +204,7 @@ impl Transport {
         }
     }
 
-    /// Sends what it can of `bytes` without waiting.
+    /// Sends as much of `bytes` as possible without blocking.
     pub(crate) fn send(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
         rustix::io::retry_on_intr(|| {
             if self.is_device {
@@ -212,7 +215,7 @@ impl Transport {
         })
     }
 
-    /// Receives what is there. A FreeBSD device waits where nothing is, whatever its open flags say: poll first.
+    /// Receives without blocking, except on a FreeBSD device, which ignores `O_NONBLOCK`. Call poll(2) first there.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
         rustix::io::retry_on_intr(|| {
             if self.is_device {
@@ -264,11 +267,11 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_server_that_takes_no_connections_is_not_waited_for_for_ever() {
+    fn connecting_to_a_full_backlog_times_out() {
         let path = std::env::temp_dir().join(format!("xenstore-full-{}", std::process::id()));
         let server = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
         bind(&server, &SocketAddrUnix::new(&path).unwrap()).unwrap();
-        // As C xenstored has it.
+        // This is also the backlog of C xenstored.
         listen(&server, 1).unwrap();
         let timeout = Duration::from_millis(100);
         let connected: Vec<_> = (0..3)
@@ -277,7 +280,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let error = match &connected[..] {
             [Ok(_), Ok(_), Err(error)] => error,
-            other => panic!("two can wait: {other:?}"),
+            other => panic!("the backlog holds two: {other:?}"),
         };
         assert_eq!(
             (error.is_fatal(), error.io_kind()),
@@ -286,7 +289,7 @@ mod tests {
         let path = path.display();
         assert_eq!(
             error.to_string(),
-            format!("connect to {path}: the server takes no connections")
+            format!("connect to {path}: the server accepts no connections")
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What stands below a node, many nodes at a time.
+//! Traversal of a tree, many nodes at a time.
 
 use crate::calls;
 use crate::error::{Error, ErrorCode, Result};
@@ -6,37 +6,38 @@ use crate::path::Path;
 use crate::permission::Permission;
 use crate::request::Request;
 
-/// How many nodes are asked for at once: enough that the way to the server does not count, and few enough that nobody
-/// else waits long for the server.
-const AT_ONCE: usize = 64;
+/// Number of nodes per round. Large enough to make round-trip times irrelevant, and small enough not to delay other clients of
+/// the server.
+const NODES_PER_ROUND: usize = 64;
 
-/// How many bytes of paths and values a walk may come to. It is some times what the quotas of a thousand guests allow, and
-/// ends a walk through a server that makes up nodes without end.
-const MOST: usize = 256 << 20;
+/// Maximum size of all paths and values in bytes. It is several times what the quotas of a thousand guests allow, and ends the
+/// walk if a faulty server invents nodes without end.
+const MAX_SIZE: usize = 256 << 20;
 
-/// A node that a [`Walk`] came to.
+/// A node that a [`Walk`] has visited.
 #[derive(Debug)]
 pub struct Node {
-    /// The path, which begins with that of the walk.
+    /// Path, which starts with the path of the walk's root.
     pub path: Path,
-    /// How many nodes stand above it up to where the walk began, which is at 0.
+    /// Number of levels below the walk's root, which has depth 0.
     pub depth: usize,
-    /// The value.
+    /// Value, or the error of reading it.
     pub value: Result<Vec<u8>>,
-    /// The names of the nodes below, in the server's order.
+    /// Names of the children in the server's order, or the error of listing them.
     pub children: Result<Vec<String>>,
-    /// Owner and permissions, where the walk asks for them.
+    /// Permissions, the owner first, if the walk asks for them.
     pub permissions: Option<Result<Vec<Permission>>>,
 }
 
-/// A way through a tree: each node before those below it, and siblings in the server's order.
+/// A traversal of a tree. A node precedes its children, and siblings are in the server's order.
 ///
-/// It sends nothing itself: [`requests`](Self::requests) says what to ask next and [`take`](Self::take) takes the
-/// replies, so that any client can go it, in a transaction or not, and print or stop as it goes. Where all values are
-/// wanted at once, [`Client::walk`](crate::Client::walk) is shorter.
+/// A walk sends nothing itself. [`requests`](Self::requests) returns the next requests to send, and [`take`](Self::take)
+/// takes their replies and returns the next nodes. So it works with every client, inside and outside of transactions, and
+/// the caller can process each node immediately or stop. To read all values at once, use
+/// [`Client::walk`](crate::Client::walk).
 ///
-/// The tree may change meanwhile: a node that goes is left out, and one that comes may be or not. What may not be read
-/// is told in the [`Node`], and ends nothing.
+/// The tree may change during the walk: nodes that are removed meanwhile are omitted, and nodes that are created meanwhile
+/// may be missing. Missing access to a node is reported in its [`Node`] and does not end the walk.
 ///
 /// ```no_run
 /// # fn main() -> xenstore::Result<()> {
@@ -58,25 +59,25 @@ pub struct Node {
 /// ```
 #[derive(Debug)]
 pub struct Walk {
-    /// The rest of the way, the next step last.
+    /// Remaining steps, the next one last.
     ahead: Vec<Step>,
-    /// The steps that the last requests were about, the next one first.
+    /// Steps of the last requests, the next one first.
     asked: Vec<Step>,
     permissions: bool,
-    /// Bytes of all paths and values so far.
+    /// Size of all paths and values so far, in bytes.
     size: usize,
 }
 
 #[derive(Debug)]
 enum Step {
-    /// Known of, and not asked for.
+    /// A node that was not requested yet.
     Unknown { path: Path, depth: usize },
-    /// Asked for, while nodes before it were not.
+    /// A received node that has to wait for nodes before it.
     Found(Node),
 }
 
 impl Walk {
-    /// A walk that begins with the node at `root`.
+    /// Creates a walk that starts at the node `root`.
     ///
     /// # Errors
     /// [`Error::InvalidPath`].
@@ -90,7 +91,7 @@ impl Walk {
         })
     }
 
-    /// Asks for permissions too.
+    /// Makes the walk ask for permissions too.
     #[must_use]
     pub fn with_permissions(self) -> Self {
         Walk {
@@ -99,14 +100,14 @@ impl Walk {
         }
     }
 
-    /// The next requests; none where the walk is over.
+    /// Returns the next requests, or none if the walk is complete.
     ///
     /// # Errors
     /// [`Error::InvalidPath`].
     pub fn requests(&mut self) -> Result<Vec<Request>> {
         let mut requests = Vec::new();
         let mut nodes = 0;
-        while nodes < AT_ONCE {
+        while nodes < NODES_PER_ROUND {
             let Some(step) = self.ahead.pop() else { break };
             if let Step::Unknown { path, .. } = &step {
                 requests.extend([Request::read(path)?, Request::list(path)?]);
@@ -120,18 +121,19 @@ impl Walk {
         Ok(requests)
     }
 
-    /// Takes the replies to all of the last [`requests`](Self::requests), in their order, and returns the nodes that come
-    /// next; none where nodes before them are still to be asked for.
+    /// Takes the replies to the last [`requests`](Self::requests), in their order, and returns the next nodes.
+    ///
+    /// Returns no nodes if a node before them was not requested yet.
     ///
     /// # Errors
-    /// [`Error::InvalidPath`] for a name that makes none, as that of a node too deep down; [`Error::InvalidReply`] where the
-    /// tree has no end in sight, after 256 MiB.
+    /// [`Error::InvalidPath`] for a name that makes an invalid path, such as one that is too long. [`Error::InvalidReply`] for
+    /// more than 256 MiB of paths and values.
     pub fn take(&mut self, replies: Vec<Result<Vec<u8>>>) -> Result<Vec<Node>> {
         let mut replies = replies.into_iter();
         let mut reply = || {
             replies
                 .next()
-                .unwrap_or_else(|| Err(Error::Protocol("a reply is missing".to_owned())))
+                .unwrap_or_else(|| Err(Error::Protocol("missing reply".to_owned())))
         };
         let mut steps = Vec::new();
         for step in std::mem::take(&mut self.asked) {
@@ -144,8 +146,8 @@ impl Walk {
             let permissions = self
                 .permissions
                 .then(|| reply().and_then(|text| calls::parse_permissions(&text)));
-            // Where the walk begins there must be one.
-            if depth > 0 && (is_gone(&value) || is_gone(&children)) {
+            // A missing node is omitted, except the root, whose error is reported.
+            if depth > 0 && (is_missing(&value) || is_missing(&children)) {
                 continue;
             }
             let below = children
@@ -158,9 +160,9 @@ impl Walk {
                 .iter()
                 .map(|path| path.len() + size_of::<Node>())
                 .sum::<usize>();
-            if self.size > MOST {
+            if self.size > MAX_SIZE {
                 return Err(Error::InvalidReply(format!(
-                    "more than {MOST} bytes of nodes up to {path}"
+                    "tree of more than {MAX_SIZE} bytes (at {path})"
                 )));
             }
             steps.push(Step::Found(Node {
@@ -189,13 +191,13 @@ impl Walk {
     }
 }
 
-fn is_gone<T>(reply: &Result<T>) -> bool {
+fn is_missing<T>(reply: &Result<T>) -> bool {
     reply
         .as_ref()
         .is_err_and(|error| error.code() == Some(&ErrorCode::ENOENT))
 }
 
-/// Path and value of each node that may be read: each node before those below it, and names in order.
+/// Returns path and value of each readable node, sorted by the names in the path.
 pub(crate) fn values(nodes: Vec<Node>) -> Result<Vec<(Path, Vec<u8>)>> {
     let mut values = Vec::with_capacity(nodes.len());
     for Node {
@@ -240,7 +242,7 @@ mod tests {
         nodes.iter().map(|node| node.path.as_str()).collect()
     }
 
-    /// Goes all the way, with what `children` says of each node; the nodes found, and how often was asked.
+    /// Walks a tree whose children `children` returns. Returns the nodes and the number of rounds.
     fn walked(root: &str, mut children: impl FnMut(&str) -> Result<Vec<u8>>) -> (Vec<Node>, usize) {
         let mut walk = Walk::new(root).unwrap();
         let (mut nodes, mut rounds) = (Vec::new(), 0);
@@ -249,7 +251,7 @@ mod tests {
             if requests.is_empty() {
                 return (nodes, rounds);
             }
-            assert!(requests.len() <= 2 * AT_ONCE);
+            assert!(requests.len() <= 2 * NODES_PER_ROUND);
             let replies = requests.iter().map(|request| match request.kind {
                 Kind::READ => Ok(Vec::new()),
                 _ => children(request.path().unwrap()),
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_go_are_left_out_and_hidden_ones_are_told() {
+    fn removed_nodes_are_omitted_and_unreadable_nodes_reported() {
         let mut walk = Walk::new("d").unwrap();
         assert_eq!(walk.requests().unwrap().len(), 2);
         let nodes = walk
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_not_given_where_the_root_or_the_server_is_wrong() {
+    fn values_fail_with_the_error_of_the_root_or_of_the_server() {
         for code in [ErrorCode::ENOENT, ErrorCode::EACCES] {
             let (nodes, _) = walked("d", |_| refused(code.clone()));
             assert!(values(nodes).is_err(), "{code}");
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_in_the_order_of_names() {
+    fn values_are_sorted_by_name() {
         let (nodes, _) = walked("d", |path| {
             Ok(match path {
                 "d" => b"a-b\0b\0a\0".to_vec(),
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_are_asked_for_where_they_are_wanted() {
+    fn permissions_are_requested_if_wanted() {
         let mut walk = Walk::new("d").unwrap().with_permissions();
         assert_eq!(walk.requests().unwrap().len(), 3);
         let nodes = walk
@@ -354,10 +356,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_without_an_end_is_given_up() {
+    fn endless_tree_is_rejected() {
         let mut walk = Walk::new("d").unwrap();
-        // What it has come to already.
-        walk.size = MOST - (1 << 20);
+        // The walk starts close to the limit, to keep the test short.
+        walk.size = MAX_SIZE - (1 << 20);
         let mut nodes = 0;
         let error = loop {
             let count = walk.requests().unwrap().len() / 2;
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn small_directories_are_asked_for_together() {
+    fn small_directories_share_a_round() {
         let (nodes, rounds) = walked("/", |path| {
             let names = |names: usize| {
                 (0..names)
@@ -405,14 +407,14 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the tree, the nodes come as a plain recursion finds them.
+        /// The walk visits any tree in the order of a simple recursion.
         #[test]
-        fn the_order_is_that_of_the_tree(parents in prop::collection::vec(any::<prop::sample::Index>(), 0..400)) {
+        fn nodes_are_in_depth_first_order(parents in prop::collection::vec(any::<prop::sample::Index>(), 0..400)) {
             let mut children = BTreeMap::<String, Vec<String>>::new();
             let mut paths = vec!["d".to_owned()];
             for (number, parent) in parents.iter().enumerate() {
                 let parent = parent.get(&paths).clone();
-                // Not in the order in which they are made.
+                // The names are not in the order of creation.
                 let names = children.entry(parent.clone()).or_default();
                 names.insert(number % (names.len() + 1), format!("n{number}"));
                 paths.push(format!("{parent}/n{number}"));

@@ -1,17 +1,18 @@
-//! The wire format: messages to bytes and back, without any I/O.
+//! Encoding and decoding of messages, without any I/O.
 //!
-//! A message is a header of four native-endian 32-bit words (type, request id, transaction id, length of the payload)
-//! and at most [`PAYLOAD_MAX`] bytes of payload, as Xen's `docs/misc/xenstore.txt` and `public/io/xs_wire.h` describe.
+//! A message consists of a header and a payload of at most [`PAYLOAD_MAX`] bytes. The header has four 32-bit words in the
+//! byte order of the machine: type, request id, transaction id, and length of the payload. Xen describes the format in
+//! `docs/misc/xenstore.txt` and `xen/include/public/io/xs_wire.h`.
 
 use std::fmt;
 
-/// The most bytes a payload may have (`XENSTORE_PAYLOAD_MAX`). A server drops the connection of who sends more.
+/// Maximum length of a payload in bytes (`XENSTORE_PAYLOAD_MAX`). A server closes the connection of a client that exceeds it.
 pub const PAYLOAD_MAX: usize = 4096;
 
-/// Bytes of a message's header.
+/// Length of a message's header in bytes.
 pub const HEADER_LEN: usize = 16;
 
-/// What a message asks or tells (`enum xsd_sockmsg_type`). Unknown numbers are kept as they are.
+/// Type of a message (`enum xsd_sockmsg_type`). It may have any number, including unknown ones.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kind(pub u32);
 
@@ -20,7 +21,7 @@ macro_rules! kinds {
         impl Kind {
             $(#[doc = $doc] pub const $name: Kind = Kind($number);)*
 
-            /// The protocol's name of this kind, where it has one.
+            /// Returns the protocol's name of this type, or `None` if it is unknown.
             pub fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($number => Some(stringify!($name)),)*
@@ -32,31 +33,31 @@ macro_rules! kinds {
 }
 
 kinds! {
-    CONTROL = 0, "Commands to the server itself.";
-    DIRECTORY = 1, "Names of a node's children.";
-    READ = 2, "A node's value.";
-    GET_PERMS = 3, "A node's owner and permissions.";
-    WATCH = 4, "Ask for events at and below a path.";
+    CONTROL = 0, "Send a command to the server.";
+    DIRECTORY = 1, "List the names of a node's children.";
+    READ = 2, "Read a node's value.";
+    GET_PERMS = 3, "Read a node's owner and permissions.";
+    WATCH = 4, "Set a watch for a path and all nodes below it.";
     UNWATCH = 5, "End a watch.";
-    TRANSACTION_START = 6, "Open a transaction.";
-    TRANSACTION_END = 7, "Commit or abandon a transaction.";
-    INTRODUCE = 8, "Tell the server of a new domain.";
-    RELEASE = 9, "Tell the server that a domain is gone.";
-    GET_DOMAIN_PATH = 10, "The absolute path relative ones of a domain start from.";
-    WRITE = 11, "Set a node's value, making the node and its parents where missing.";
-    MKDIR = 12, "Make an empty node where there is none.";
-    RM = 13, "Remove a node and all below it.";
+    TRANSACTION_START = 6, "Start a transaction.";
+    TRANSACTION_END = 7, "Commit or abort a transaction.";
+    INTRODUCE = 8, "Introduce a new domain to the server.";
+    RELEASE = 9, "Release a domain that no longer exists.";
+    GET_DOMAIN_PATH = 10, "Return the absolute path of a domain's home.";
+    WRITE = 11, "Set a node's value, and create the node and its parents if missing.";
+    MKDIR = 12, "Create an empty node if it does not exist.";
+    RM = 13, "Remove a node and all nodes below it.";
     SET_PERMS = 14, "Set a node's owner and permissions.";
-    WATCH_EVENT = 15, "Sent by the server: something changed under a watch.";
-    ERROR = 16, "Sent by the server: the request failed; the payload is the error's name.";
-    IS_DOMAIN_INTRODUCED = 17, "Whether the server knows a domain.";
-    RESUME = 18, "Tell the server that a domain was resumed.";
-    SET_TARGET = 19, "Give a domain the permissions of another.";
+    WATCH_EVENT = 15, "Sent by the server: event of a watch.";
+    ERROR = 16, "Sent by the server: the request failed. The payload is the name of the error.";
+    IS_DOMAIN_INTRODUCED = 17, "Return whether a domain is introduced.";
+    RESUME = 18, "Tell the server that a domain has resumed.";
+    SET_TARGET = 19, "Give a domain the access rights of another.";
     RESET_WATCHES = 21, "End all watches and transactions of the connection.";
-    DIRECTORY_PART = 22, "Names of a node's children, a part at a time.";
-    GET_FEATURE = 23, "Features of the server for a domain.";
-    SET_FEATURE = 24, "Set the features of the server for a domain.";
-    GET_QUOTA = 25, "A quota's value.";
+    DIRECTORY_PART = 22, "List a part of the names of a node's children.";
+    GET_FEATURE = 23, "Return the server's features for a domain.";
+    SET_FEATURE = 24, "Set the server's features for a domain.";
+    GET_QUOTA = 25, "Return a quota, or the names of all quotas.";
     SET_QUOTA = 26, "Set a quota.";
 }
 
@@ -75,31 +76,31 @@ impl fmt::Debug for Kind {
     }
 }
 
-/// One message, whole.
+/// A complete message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What it asks or tells.
+    /// Type of the message.
     pub kind: Kind,
-    /// Chosen by the client, repeated in the reply.
+    /// Number chosen by the client, which the reply repeats.
     pub request_id: u32,
-    /// The transaction it belongs to, 0 for none.
+    /// Number of the transaction, or 0 outside of transactions.
     pub transaction_id: u32,
-    /// At most [`PAYLOAD_MAX`] bytes.
+    /// Payload of at most [`PAYLOAD_MAX`] bytes.
     pub payload: Vec<u8>,
 }
 
-/// A payload of more than [`PAYLOAD_MAX`] bytes: not sent, or not believed.
+/// Error for a payload of more than [`PAYLOAD_MAX`] bytes, to send or received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("payload of {len} bytes, and at most {PAYLOAD_MAX} are allowed")]
+#[error("the payload is too long: {len} bytes; at most {PAYLOAD_MAX} are allowed")]
 pub struct TooLong {
-    /// Bytes it has, or claims to have.
+    /// Length of the payload in bytes, as given or as claimed by a header.
     pub len: usize,
 }
 
-/// Appends the bytes of a message to `out`.
+/// Appends an encoded message to `out`.
 ///
 /// # Errors
-/// [`TooLong`], and `out` is as it was.
+/// [`TooLong`]; `out` is then unchanged.
 pub fn encode(
     kind: Kind,
     request_id: u32,
@@ -121,10 +122,10 @@ pub fn encode(
 }
 
 impl Message {
-    /// Appends the message's bytes to `out`.
+    /// Appends the encoded message to `out`.
     ///
     /// # Errors
-    /// [`TooLong`], and `out` is as it was.
+    /// [`TooLong`]; `out` is then unchanged.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         encode(
             self.kind,
@@ -136,18 +137,18 @@ impl Message {
     }
 }
 
-/// Turns a stream of bytes, split anywhere, back into messages.
+/// Decodes messages from a byte stream that may be split anywhere.
 ///
-/// It holds what was received and not yet taken, and allocates for nothing but that.
+/// It stores only the received bytes that are not decoded yet.
 #[derive(Debug, Default)]
 pub struct Decoder {
     received: Vec<u8>,
-    /// How much of `received` was given out as messages.
+    /// Length of the decoded part of `received`.
     taken: usize,
 }
 
 impl Decoder {
-    /// Adds bytes as they were received.
+    /// Adds received bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
         if self.taken > 0 {
             self.received.drain(..self.taken);
@@ -156,11 +157,11 @@ impl Decoder {
         self.received.extend_from_slice(bytes);
     }
 
-    /// The next message, once all of it is there.
+    /// Returns the next message, or `None` until it is complete.
     ///
     /// # Errors
-    /// [`TooLong`] where a header claims more than a payload may have. The stream cannot be understood from
-    /// there on: every further call says the same.
+    /// [`TooLong`] if a header announces a payload that is too long. The rest of the stream cannot be decoded, so that all
+    /// further calls return the same error.
     pub fn next_message(&mut self) -> Result<Option<Message>, TooLong> {
         let unread = self.received.get(self.taken..).unwrap_or_default();
         let Some((header, rest)) = unread.split_first_chunk::<HEADER_LEN>() else {
@@ -188,17 +189,17 @@ impl Decoder {
         }))
     }
 
-    /// Whether part of a message is waiting for its rest.
+    /// Whether an incomplete message was received.
     pub fn is_mid_message(&self) -> bool {
         self.received.len() > self.taken
     }
 }
 
-/// The NUL-terminated strings of a payload. A last one without its NUL counts too.
+/// Returns the NUL-terminated strings of a payload. The last one may lack its NUL.
 pub fn strings(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let payload = payload.strip_suffix(b"\0").unwrap_or(payload);
-    let none = payload.is_empty();
-    payload.split(|byte| *byte == 0).filter(move |_| !none)
+    let is_empty = payload.is_empty();
+    payload.split(|byte| *byte == 0).filter(move |_| !is_empty)
 }
 
 #[cfg(test)]
@@ -223,7 +224,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_split_of_the_stream_gives_the_same_messages(
+        fn messages_do_not_depend_on_the_split_of_the_stream(
             messages in prop::collection::vec(message(), 0..8),
             cuts in prop::collection::vec(1usize..64, 1..40),
         ) {
@@ -250,7 +251,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_decoder_panic_or_hold_more_than_it_got(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
+        fn arbitrary_bytes_neither_panic_nor_grow_the_decoder(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
             let mut decoder = Decoder::default();
             decoder.extend(&bytes);
             while let Ok(Some(message)) = decoder.next_message() {
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_layout_is_that_of_xs_wire_h() {
+    fn layout_matches_xs_wire_h() {
         let mut bytes = Vec::new();
         let message = Message {
             kind: Kind::READ,
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_is_refused_both_ways() {
+    fn too_long_payload_is_rejected_in_both_directions() {
         let mut out = vec![1, 2];
         let payload = vec![0; PAYLOAD_MAX + 1];
         let message = Message {

@@ -1,64 +1,66 @@
-//! The task that moves the bytes and tells whom what came.
+//! The task that sends and receives for all clients of a connection.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{AsyncClient, AsyncTransaction, Shared};
+use super::client::{AsyncClient, Command, OnBegun, Reply, Shared};
 use crate::client::WATCH_EVENTS_MAX;
 use crate::connection::{Connection, parse_transaction};
 use crate::error::{Error, Result};
 use crate::event::{Event, RequestId, WatchEvent};
-use crate::path::Path;
 use crate::request::Request;
 use crate::transport::Transport;
 
-type Reply<T> = oneshot::Sender<Result<T>>;
+impl AsyncClient {
+    /// Opens the Xenstore of this system.
+    ///
+    /// See [`Transport::open`] for the places where it looks, and [`Transport::connect`] for how long it may block.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none, [`Error::Io`] if opening it fails.
+    ///
+    /// # Panics
+    /// Those of [`new`](Self::new).
+    pub fn open() -> Result<Self> {
+        Self::new(Transport::open()?)
+    }
 
-/// What clients want of the driver.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// All of them, or none where one may not be sent: then the first is told which.
-    Requests(Vec<(Request, Reply<Vec<u8>>)>),
-    Begin {
-        client: AsyncClient,
-        reply: Reply<AsyncTransaction>,
-    },
-    Watch {
-        request: Request,
-        token: String,
-        events: mpsc::UnboundedSender<WatchEvent>,
-        reply: Reply<()>,
-    },
-    Unwatch {
-        path: Path,
-        token: String,
-    },
+    /// Creates a client over `transport`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the operating system cannot report when the transport is ready.
+    ///
+    /// # Panics
+    /// If called outside of a tokio runtime, or in one without I/O.
+    pub fn new(transport: Transport) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            transport: transport.name().into(),
+            last_token: AtomicU64::new(0),
+            events_size: AtomicUsize::new(0),
+            closed_by: OnceLock::new(),
+        });
+        let (commands, received) = mpsc::unbounded_channel();
+        tokio::spawn(Driver::new(transport, received, shared.clone())?.run());
+        Ok(AsyncClient { commands, shared })
+    }
 }
 
-/// Who waits for a reply. Where nobody does any more, telling it does nothing.
-#[derive(Debug)]
+/// The receiver of a reply.
 enum Waiting {
     Request(Reply<Vec<u8>>),
-    Begin {
-        client: AsyncClient,
-        reply: Reply<AsyncTransaction>,
-    },
-    Watch {
-        token: String,
-        reply: Reply<()>,
-    },
+    Begin(OnBegun),
+    Watch { token: String, reply: Reply<()> },
 }
 
-#[derive(Debug)]
-pub(super) struct Driver {
+struct Driver {
     connection: AsyncFd<Registered>,
     commands: mpsc::UnboundedReceiver<Command>,
     waiting: HashMap<RequestId, Waiting>,
@@ -67,16 +69,16 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(
+    fn new(
         transport: Transport,
         commands: mpsc::UnboundedReceiver<Command>,
         shared: Arc<Shared>,
     ) -> Result<Self> {
-        // The successor that tokio 1.54 names is unsafe: it asks for what `Registered` holds to, that the descriptor stays
-        // the same open one.
+        // The replacement in tokio 1.54 is unsafe. It requires that the descriptor stays open and the same, which
+        // `Registered` ensures.
         #[allow(
             deprecated,
-            reason = "the successor is unsafe, and not in tokio before 1.54"
+            reason = "the replacement is unsafe, and not in tokio before 1.54"
         )]
         let connection =
             AsyncFd::new(Registered(Connection::new(transport))).map_err(|source| Error::Io {
@@ -93,18 +95,18 @@ impl Driver {
         })
     }
 
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         let end = poll_fn(|context| self.poll(context)).await;
-        // What came before the end is still told, and what is wrong with that was not there first.
-        let _ = self.tell();
+        // Delivers the events from before the end. An error here is ignored, because `end` came first.
+        let _ = self.deliver();
         if let Err(error) = end {
-            // It is the first.
-            let _ = self.shared.ended.set(error);
+            // This cannot fail, because only this function sets the error.
+            let _ = self.shared.closed_by.set(error);
         }
-        // Whoever still waits sees its sender dropped, and then looks there.
+        // Dropping the driver now drops all reply channels, and their receivers read the error.
     }
 
-    /// Does what can be done now; ready when nobody is left to want anything, or the connection has ended.
+    /// Performs all work that is possible now. Ready when all clients are dropped or the connection is closed.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         while let Poll::Ready(command) = self.commands.poll_recv(context) {
             match command {
@@ -113,8 +115,8 @@ impl Driver {
             }
         }
         self.connection.get_mut().0.flush()?;
-        // What may not be sent is answered at once.
-        self.tell()?;
+        // Requests that are not allowed have their replies already.
+        self.deliver()?;
         if let Poll::Ready(error) = self.poll_receive(context) {
             return Poll::Ready(Err(error));
         }
@@ -141,11 +143,8 @@ impl Driver {
                     self.submit(request, Waiting::Request(reply));
                 }
             }
-            Command::Begin { client, reply } => {
-                self.submit(
-                    Request::transaction_start(),
-                    Waiting::Begin { client, reply },
-                );
+            Command::Begin(on_begun) => {
+                self.submit(Request::transaction_start(), Waiting::Begin(on_begun));
             }
             Command::Watch {
                 request,
@@ -153,15 +152,15 @@ impl Driver {
                 events,
                 reply,
             } => {
-                // Its first event may come before the reply.
+                // The stream is registered first, because the first event may arrive before the reply.
                 self.watches.insert(token.clone(), events);
                 self.submit(request, Waiting::Watch { token, reply });
             }
             Command::Unwatch { path, token } => {
-                // None, where the watch was refused.
+                // There is no entry if the server refused the watch.
                 if self.watches.remove(&token).is_some() {
                     if let Ok(request) = Request::unwatch(&path, &token) {
-                        // It cannot be refused: the watch's own request was longer.
+                        // This cannot fail, because the request for the watch was longer.
                         let _ = connection.submit(request);
                     }
                 }
@@ -179,11 +178,8 @@ impl Driver {
     fn answer(&mut self, waiting: Waiting, result: Result<Vec<u8>>) {
         match waiting {
             Waiting::Request(reply) => drop(reply.send(result)),
-            // Where nobody takes the transaction, its being dropped abandons it.
-            Waiting::Begin { client, reply } => {
-                let begun = result
-                    .and_then(|id| Ok(AsyncTransaction::new(client, parse_transaction(&id)?)));
-                drop(reply.send(begun));
+            Waiting::Begin(on_begun) => {
+                on_begun(result.and_then(|id| parse_transaction(&id)));
             }
             Waiting::Watch { token, reply } => {
                 if result.is_err() {
@@ -194,12 +190,12 @@ impl Driver {
         }
     }
 
-    /// Tells what came.
-    fn tell(&mut self) -> Result<()> {
+    /// Delivers received replies and events.
+    fn deliver(&mut self) -> Result<()> {
         while let Some(event) = self.connection.get_mut().0.next_event() {
             match event {
                 Event::Watch(event) => {
-                    // An ended watch may still have events on their way.
+                    // Events of a watch that has ended are discarded.
                     if let Some(events) = self.watches.get(&event.token) {
                         let size = event.size();
                         let before = self.shared.events_size.fetch_add(size, Ordering::Relaxed);
@@ -214,7 +210,7 @@ impl Driver {
                     }
                 }
                 Event::Reply { id, result } => {
-                    // None waits for the end of a watch.
+                    // The reply to UNWATCH has no receiver.
                     if let Some(waiting) = self.waiting.remove(&id) {
                         self.answer(waiting, result);
                     }
@@ -224,7 +220,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Receives what is there. Ready only with an error.
+    /// Receives what has arrived. Ready only with an error.
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         loop {
             match ready!(self.connection.poll_read_ready_mut(context)) {
@@ -235,13 +231,13 @@ impl Driver {
                 },
                 Err(source) => return Poll::Ready(self.failed(source)),
             }
-            if let Err(error) = self.tell() {
+            if let Err(error) = self.deliver() {
                 return Poll::Ready(error);
             }
         }
     }
 
-    /// Sends what is left to send. Ready only with an error.
+    /// Sends the rest of the output. Ready only with an error.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         while self.connection.get_ref().0.wants_write() {
             match ready!(self.connection.poll_write_ready_mut(context)) {
@@ -269,13 +265,12 @@ impl Driver {
     }
 }
 
-/// The connection as tokio wants what it waits for.
-#[derive(Debug)]
+/// The connection as a type that tokio can register.
 struct Registered(Connection);
 
 impl Registered {
-    /// Receives once, or says that nothing is there. A device of FreeBSD would wait in read(2) for something to come, so
-    /// poll(2) is asked first.
+    /// Receives once, and returns whether anything had arrived. Calls poll(2) first, because read(2) blocks on a FreeBSD
+    /// device.
     fn receive(&mut self) -> Result<bool> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         let now = Timespec {

@@ -1,9 +1,9 @@
-//! What is the async client's own; what it has in common with the one that waits is in the conformance suite.
+//! Tests of the async client. The conformance suite tests its behaviour in common with the blocking client.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "clippy knows the helpers of tests only in a module of that file"
+    reason = "clippy does not recognise helpers of tests in a file of their own"
 )]
 
 use std::future::Future;
@@ -15,8 +15,13 @@ use std::time::Duration;
 use super::*;
 use crate::client::WATCH_EVENTS_MAX;
 use crate::embedded::{Running, Server, Store, Toolstack};
+use crate::error::{Error, Result};
 use crate::event::WatchEvent;
+use crate::path::Path;
 use crate::peer::Peer;
+use crate::request::Request;
+use crate::transport::Transport;
+use crate::wire::Kind;
 
 fn server() -> Running {
     let mut store = Store::new();
@@ -28,8 +33,8 @@ fn client(server: &Running) -> AsyncClient {
     AsyncClient::new(server.connect(5).unwrap().into()).unwrap()
 }
 
-/// Polls a future once, as far as it comes, and drops it.
-fn begin_and_drop<T>(future: impl Future<Output = T>) {
+/// Polls a future once and drops it.
+fn poll_once_and_drop<T>(future: impl Future<Output = T>) {
     let future = pin!(future);
     assert!(
         future
@@ -38,16 +43,17 @@ fn begin_and_drop<T>(future: impl Future<Output = T>) {
     );
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+/// Awaits a future, and panics after 20 seconds.
+async fn within_limit<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await
-        .expect("it takes too long")
+        .expect("the future takes too long")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tasks_share_a_connection() {
     let server = server();
-    // Not as a guest, which may have ten transactions at a time.
+    // The client acts as domain 0, because a guest can have only ten open transactions.
     let client = AsyncClient::new(server.connect(0).unwrap().into()).unwrap();
     let tasks: Vec<_> = (0..50)
         .map(|task| {
@@ -77,39 +83,42 @@ async fn many_tasks_share_a_connection() {
         })
         .collect();
     for task in tasks {
-        soon(task).await.unwrap().unwrap();
+        within_limit(task).await.unwrap().unwrap();
     }
     assert_eq!(client.read("data/count").await.unwrap(), b"50");
     assert_eq!(server.with(|server| server.clients()), 1);
 }
 
 #[tokio::test]
-async fn requests_that_are_dropped_lose_nothing() {
+async fn dropped_requests_do_not_affect_others() {
     let server = server();
     let client = client(&server);
     client.write("data/x", "kept").await.unwrap();
     let mut changes = client.watch("data/x").await.unwrap();
     changes.next().await.unwrap();
     for round in 0..200 {
-        begin_and_drop(client.read("data/nothing"));
-        begin_and_drop(client.write("data/x", round.to_string()));
-        begin_and_drop(client.pipeline([
+        poll_once_and_drop(client.read("data/nothing"));
+        poll_once_and_drop(client.write("data/x", round.to_string()));
+        poll_once_and_drop(client.pipeline([
             Request::list("data").unwrap(),
             Request::read("data/x").unwrap(),
         ]));
-        begin_and_drop(client.watch("data/x"));
-        // What is being received when it is dropped.
+        poll_once_and_drop(client.watch("data/x"));
+        // This drops a walk while its replies are being received.
         let _ = tokio::time::timeout(Duration::from_micros(round), client.walk("data")).await;
         assert_eq!(client.read_text("data/x").await.unwrap(), round.to_string());
-        assert_eq!(soon(changes.next()).await.unwrap().path.as_str(), "data/x");
-        begin_and_drop(changes.next());
+        assert_eq!(
+            within_limit(changes.next()).await.unwrap().path.as_str(),
+            "data/x"
+        );
+        poll_once_and_drop(changes.next());
     }
-    // Those of the dropped watches ended: there are 200 of them, and a guest may have 128.
+    // The dropped watches have ended, because there were 200, and a guest can have 128.
     assert!(client.watch("data/y").await.is_ok());
 }
 
 #[tokio::test]
-async fn what_is_never_polled_is_never_asked() {
+async fn future_that_is_never_polled_sends_no_request() {
     let server = server();
     let client = client(&server);
     drop(client.write("data/x", "1"));
@@ -118,18 +127,18 @@ async fn what_is_never_polled_is_never_asked() {
 }
 
 #[tokio::test]
-async fn transactions_that_are_dropped_are_abandoned() {
+async fn dropped_transaction_is_aborted() {
     let server = server();
     let client = client(&server);
     client.write("data/x", "before").await.unwrap();
-    // A guest may have ten at a time.
+    // A guest can have only ten open transactions.
     for round in 0..40 {
-        begin_and_drop(client.transaction(async |_| Ok(())));
+        poll_once_and_drop(client.transaction(async |_| Ok(())));
         let stuck = client.transaction(async |transaction| {
             transaction.write("data/x", "after").await?;
             std::future::pending::<Result<()>>().await
         });
-        // Shorter at first than it takes to open one, and then longer.
+        // The first timeouts are too short to start a transaction, and the later ones are not.
         let stuck = tokio::time::timeout(Duration::from_micros(100 * round), stuck).await;
         assert!(stuck.is_err());
     }
@@ -141,11 +150,11 @@ async fn transactions_that_are_dropped_are_abandoned() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_nobody_takes_is_abandoned() {
+async fn transaction_without_a_receiver_is_aborted() {
     let server = server();
     let client = client(&server);
     for _ in 0..40 {
-        // The reply is there when it is dropped, and was not looked at.
+        // When the future is dropped, its reply has arrived but was not read.
         let mut begin = Box::pin(client.begin());
         assert!(
             begin
@@ -160,7 +169,7 @@ async fn a_transaction_that_nobody_takes_is_abandoned() {
 }
 
 #[tokio::test]
-async fn a_dropped_stream_ends_its_watch_and_no_other() {
+async fn dropped_stream_ends_only_its_own_watch() {
     let server = server();
     let client = client(&server);
     let mut kept = client.watch("data/x").await.unwrap();
@@ -169,23 +178,26 @@ async fn a_dropped_stream_ends_its_watch_and_no_other() {
     drop(dropped);
     client.write("data/x", "2").await.unwrap();
     for _ in 0..3 {
-        assert_eq!(soon(kept.next()).await.unwrap().path.as_str(), "data/x");
+        assert_eq!(
+            within_limit(kept.next()).await.unwrap().path.as_str(),
+            "data/x"
+        );
     }
-    begin_and_drop(kept.next());
+    poll_once_and_drop(kept.next());
     let unwatches = server.with(|server| server.store().requests_of_kind(5, Kind::UNWATCH));
     assert_eq!(unwatches, 1);
 }
 
 #[tokio::test]
-async fn watches_are_not_set_behind_its_back() {
+async fn raw_watch_requests_are_rejected() {
     let server = server();
     let client = client(&server);
-    let behind = [
+    let requests = [
         Request::watch("data", "token").unwrap(),
         Request::unwatch("data", "0").unwrap(),
         Request::reset_watches(),
     ];
-    for request in behind {
+    for request in requests {
         assert!(matches!(
             client.call(request.clone()).await,
             Err(Error::InvalidRequest { .. })
@@ -198,7 +210,7 @@ async fn watches_are_not_set_behind_its_back() {
 }
 
 #[tokio::test]
-async fn all_who_wait_are_told_of_the_end() {
+async fn all_pending_calls_return_the_disconnect() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let client = AsyncClient::new(ours.into()).unwrap();
     let mut peer = Peer::new(theirs);
@@ -207,8 +219,8 @@ async fn all_who_wait_are_told_of_the_end() {
         async move { client.watch("data").await }
     });
     let mut peer = tokio::task::spawn_blocking(move || {
-        let asked = peer.receive();
-        peer.send(Kind::WATCH, asked.request_id, b"OK\0");
+        let request = peer.receive();
+        peer.send(Kind::WATCH, request.request_id, b"OK\0");
         peer.send(Kind::WATCH_EVENT, 0, b"data\x000\0");
         peer
     })
@@ -225,29 +237,29 @@ async fn all_who_wait_are_told_of_the_end() {
         .await
         .unwrap();
     for read in reads {
-        let error = soon(read).await.unwrap().unwrap_err();
+        let error = within_limit(read).await.unwrap().unwrap_err();
         assert!(matches!(error, Error::Closed { .. }), "{error}");
     }
-    // What came before it is not lost, and then it is told again and again.
+    // The event from before is not lost, and all later calls return the error.
     assert_eq!(changes.next().await.unwrap().path.as_str(), "data");
     for _ in 0..2 {
         assert!(matches!(
-            soon(changes.next()).await,
+            within_limit(changes.next()).await,
             Err(Error::Closed { .. })
         ));
         assert!(matches!(
-            soon(client.read("data/x")).await,
+            within_limit(client.read("data/x")).await,
             Err(Error::Closed { .. })
         ));
         assert!(matches!(
-            soon(client.transaction(async |_| Ok(()))).await,
+            within_limit(client.transaction(async |_| Ok(()))).await,
             Err(Error::Closed { .. })
         ));
     }
 }
 
 #[tokio::test]
-async fn a_server_that_breaks_the_protocol_is_told_of_to_all() {
+async fn all_calls_return_a_protocol_violation() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let client = AsyncClient::new(ours.into()).unwrap();
     let mut peer = Peer::new(theirs);
@@ -261,29 +273,40 @@ async fn a_server_that_breaks_the_protocol_is_told_of_to_all() {
             })
         })
         .collect();
-    // It stays open, and goes on as if nothing was.
+    // The server keeps the connection open and continues to reply.
     let _peer = tokio::task::spawn_blocking(move || {
-        let asked: Vec<_> = (0..6).map(|_| peer.receive()).collect();
+        let requests: Vec<_> = (0..6).map(|_| peer.receive()).collect();
         peer.send(Kind::READ, 77, b"");
-        for asked in asked {
-            peer.send_if_open(Kind::READ, asked.request_id, b"value");
+        for request in requests {
+            peer.send_if_open(Kind::READ, request.request_id, b"value");
         }
         peer
     })
     .await
     .unwrap();
-    let cause =
-        "the Xenstore server broke the protocol: a reply (READ, id 77) to no request of ours";
+    let cause = "the Xenstore server violated the protocol: reply READ without a request (id 77)";
     for read in reads {
-        assert_eq!(soon(read).await.unwrap().unwrap_err().to_string(), cause);
+        assert_eq!(
+            within_limit(read).await.unwrap().unwrap_err().to_string(),
+            cause
+        );
     }
-    assert_eq!(soon(client.read("a")).await.unwrap_err().to_string(), cause);
     assert_eq!(
-        soon(client.watch("a")).await.unwrap_err().to_string(),
+        within_limit(client.read("a"))
+            .await
+            .unwrap_err()
+            .to_string(),
         cause
     );
     assert_eq!(
-        soon(client.transaction(async |_| Ok(())))
+        within_limit(client.watch("a"))
+            .await
+            .unwrap_err()
+            .to_string(),
+        cause
+    );
+    assert_eq!(
+        within_limit(client.transaction(async |_| Ok(())))
             .await
             .unwrap_err()
             .to_string(),
@@ -292,9 +315,9 @@ async fn a_server_that_breaks_the_protocol_is_told_of_to_all() {
 }
 
 #[tokio::test]
-async fn events_that_nobody_takes_are_not_kept_for_ever() {
+async fn unread_watch_events_are_limited() {
     let path = format!("data/{}", "x".repeat(2000));
-    let most = WATCH_EVENTS_MAX
+    let limit = WATCH_EVENTS_MAX
         / WatchEvent {
             path: Path::new(&path).unwrap(),
             token: "0".to_owned(),
@@ -318,50 +341,50 @@ async fn events_that_nobody_takes_are_not_kept_for_ever() {
             Kind::UNWATCH,
             Kind::WATCH,
         ] {
-            let asked = peer.receive();
-            assert_eq!(asked.kind, kind);
+            let request = peer.receive();
+            assert_eq!(request.kind, kind);
             if kind == Kind::READ {
-                assert!((0..most).all(|_| event(&mut peer, 0)));
+                assert!((0..limit).all(|_| event(&mut peer, 0)));
             }
-            peer.send(kind, asked.request_id, b"OK\0");
+            peer.send(kind, request.request_id, b"OK\0");
         }
         while event(&mut peer, 1) {}
     });
     let mut watch = client.watch("data").await.unwrap();
-    // With the reply they are all there.
+    // All events have arrived with the reply.
     client.read("a").await.unwrap();
-    for _ in 0..most {
+    for _ in 0..limit {
         watch.next().await.unwrap();
     }
     client.read("a").await.unwrap();
-    // Neither those that were taken count, nor those of a stream that is gone.
+    // Events that were taken do not count, nor do those of a dropped stream.
     drop(watch);
     let mut watch = client.watch("data").await.unwrap();
-    let error = soon(client.read("a")).await.unwrap_err();
+    let error = within_limit(client.read("a")).await.unwrap_err();
     let mut took = 0;
-    while soon(watch.next()).await.is_ok() {
+    while within_limit(watch.next()).await.is_ok() {
         took += 1;
     }
     assert!(matches!(error, Error::EventsNotTaken { .. }), "{error}");
-    assert_eq!(took, most);
+    assert_eq!(took, limit);
     peer.join().unwrap();
 }
 
 #[tokio::test]
-async fn what_the_system_refuses_is_told_at_once() {
-    // A descriptor that can be waited for and refuses to be written, as Linux does with one watch too many.
+async fn write_error_of_the_device_is_returned() {
+    // An eventfd refuses this write(2), like a Linux device refuses a watch over the limit.
     let refusing = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
     let client = AsyncClient::new(Transport::from_device(refusing, "a device")).unwrap();
     for _ in 0..2 {
         assert!(matches!(
-            soon(client.watch("data")).await,
+            within_limit(client.watch("data")).await,
             Err(Error::NotSent { .. })
         ));
     }
 }
 
 #[tokio::test]
-async fn the_last_to_go_closes_the_connection() {
+async fn dropping_the_last_handle_closes_the_connection() {
     let server = server();
     let client = client(&server);
     let mut changes = client.watch("data").await.unwrap();
@@ -370,9 +393,12 @@ async fn the_last_to_go_closes_the_connection() {
     server
         .with(|server| server.store_mut().write("/local/domain/5/data/x", "1"))
         .unwrap();
-    assert_eq!(soon(changes.next()).await.unwrap().path.as_str(), "data/x");
+    assert_eq!(
+        within_limit(changes.next()).await.unwrap().path.as_str(),
+        "data/x"
+    );
     drop(changes);
-    soon(async {
+    within_limit(async {
         while server.with(|server| server.clients()) > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -381,7 +407,7 @@ async fn the_last_to_go_closes_the_connection() {
 }
 
 #[test]
-fn a_runtime_that_is_gone_is_told() {
+fn ended_runtime_is_reported() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -398,20 +424,20 @@ fn a_runtime_that_is_gone_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_has_one_request_under_way() {
+async fn device_has_one_request_in_flight() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let client = AsyncClient::new(Transport::from_device(ours.into(), "a device")).unwrap();
     let peer = std::thread::spawn(move || {
         let mut peer = Peer::new(theirs);
         for _ in 0..20 {
-            let asked = peer.receive();
+            let request = peer.receive();
             std::thread::sleep(Duration::from_millis(2));
             assert!(
                 !peer.has_more(),
                 "a second request before the reply to the first"
             );
-            peer.send(asked.kind, asked.request_id, &asked.payload);
+            peer.send(request.kind, request.request_id, &request.payload);
         }
     });
     let reads: Vec<_> = (0..20)
@@ -427,7 +453,7 @@ async fn a_device_has_one_request_under_way() {
         })
         .collect();
     for read in reads {
-        soon(read).await.unwrap();
+        within_limit(read).await.unwrap();
     }
     peer.join().unwrap();
 }

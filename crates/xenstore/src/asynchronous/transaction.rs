@@ -2,15 +2,75 @@
 
 use std::mem;
 
-use super::AsyncClient;
+use tokio::sync::oneshot;
+
+use super::client::{AsyncClient, Command};
 use crate::calls::{self, node_calls};
-use crate::error::Result;
+use crate::client::{TRANSACTION_ATTEMPTS, is_repeatable};
+use crate::error::{Error, Result};
 use crate::path::Path;
 use crate::permission::Permission;
 use crate::request::{Request, TransactionId};
 use crate::walk::{self, Walk};
 
-/// An open transaction: sees the store as it was when the transaction began, and its own changes.
+impl AsyncClient {
+    /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or not at all.
+    ///
+    /// The transaction is repeated after a conflict with another client, and if a suspend of the domain interrupted it. So
+    /// `body` may run several times. If `body` returns an error, or if the future is dropped, the transaction is aborted.
+    ///
+    /// ```no_run
+    /// # async fn count(client: xenstore::AsyncClient) -> xenstore::Result<()> {
+    /// client
+    ///     .transaction(async |transaction| {
+    ///         let count = transaction.read_text("data/count").await?.parse().unwrap_or(0);
+    ///         transaction.write("data/count", (count + 1).to_string()).await
+    ///     })
+    ///     .await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `body`, `EAGAIN` after 1000 conflicts, and those that close the connection.
+    pub async fn transaction<T>(
+        &self,
+        mut body: impl AsyncFnMut(&AsyncTransaction) -> Result<T>,
+    ) -> Result<T> {
+        let mut conflict = None;
+        for _ in 0..TRANSACTION_ATTEMPTS {
+            let transaction = self.begin().await?;
+            let result = body(&transaction).await;
+            if result.as_ref().is_err_and(Error::is_fatal) {
+                return result;
+            }
+
+            let probe = if result.is_err() {
+                transaction.probe().await.err()
+            } else {
+                None
+            };
+            let end = transaction.end(result.is_ok()).await.err();
+            match probe.or(end) {
+                None => return result,
+                Some(error) if is_repeatable(&error) => conflict = Some(error),
+                Some(error) => return Err(error),
+            }
+        }
+        Err(conflict.unwrap_or_else(|| Error::Protocol("no transaction was attempted".to_owned())))
+    }
+
+    pub(super) async fn begin(&self) -> Result<AsyncTransaction> {
+        let (reply, replied) = oneshot::channel();
+        let client = self.clone();
+        self.command(Command::Begin(Box::new(move |id| {
+            // If the receiver is gone, the transaction is dropped here, which aborts it.
+            let _ = reply.send(id.map(|id| AsyncTransaction::new(client, id)));
+        })));
+        self.reply(replied).await?
+    }
+}
+
+/// An open transaction. It sees the store as of its start, and its own changes.
 #[derive(Debug)]
 pub struct AsyncTransaction {
     client: AsyncClient,
@@ -19,7 +79,7 @@ pub struct AsyncTransaction {
 }
 
 impl AsyncTransaction {
-    pub(super) fn new(client: AsyncClient, id: TransactionId) -> Self {
+    fn new(client: AsyncClient, id: TransactionId) -> Self {
         AsyncTransaction {
             client,
             id,
@@ -29,10 +89,10 @@ impl AsyncTransaction {
 
     node_calls!(self [&self] [async] [.await]);
 
-    /// As [`AsyncClient::pipeline`].
+    /// Does the same as [`AsyncClient::pipeline`], in the transaction.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`AsyncClient::pipeline`].
     pub async fn pipeline(
         &self,
         requests: impl IntoIterator<Item = Request>,
@@ -46,13 +106,13 @@ impl AsyncTransaction {
         self.client.call(request.within(self.id)).await
     }
 
-    /// A request that fails for nothing but that the transaction is lost.
-    pub(super) async fn probe(&self) -> Result<Vec<u8>> {
+    /// Sends a request that fails only if a suspend has ended the transaction.
+    async fn probe(&self) -> Result<Vec<u8>> {
         self.call(Request::domain_path(0)).await
     }
 
-    pub(super) async fn end(mut self, commit: bool) -> Result<()> {
-        // From here to the request's being sent nothing waits.
+    async fn end(mut self, commit: bool) -> Result<()> {
+        // There is no await between this and sending the request, so that the end is sent exactly once.
         self.is_open = false;
         let replied = self.client.send(Request::transaction_end(self.id, commit));
         self.client.reply(replied).await?.map(drop)

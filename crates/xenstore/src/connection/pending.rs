@@ -1,0 +1,60 @@
+//! A request without a reply yet.
+
+use crate::error::Result;
+use crate::event::RequestId;
+use crate::list_assembler::ListAssembler;
+use crate::request::Request;
+use crate::wire::{self, Kind, TooLong};
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) id: RequestId,
+    pub(super) request: Request,
+    /// Present while a list is fetched in parts. Boxed, because most requests have none.
+    list: Option<Box<ListAssembler>>,
+}
+
+impl Pending {
+    pub(super) fn new(id: RequestId, request: Request) -> Self {
+        Pending {
+            id,
+            request,
+            list: None,
+        }
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        self.list.is_some()
+    }
+
+    /// Fetches the rest of the reply with `DIRECTORY_PART` from now on.
+    pub(super) fn fetch_in_parts(&mut self) {
+        self.list = Some(Box::default());
+    }
+
+    /// Adds a part of the list. Returns all names once the list is complete.
+    pub(super) fn add_part(&mut self, part: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.list.get_or_insert_default().add(part)
+    }
+
+    /// Returns the kind of the message to send, which is also the kind of the expected reply.
+    pub(super) fn kind(&self) -> Kind {
+        if self.is_partial() {
+            Kind::DIRECTORY_PART
+        } else {
+            self.request.kind
+        }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let transaction_id = self
+            .request
+            .transaction
+            .map_or(0, |transaction| transaction.0);
+        let payload = match &self.list {
+            Some(list) => &self.request.list_part(list.offset()).payload,
+            None => &self.request.payload,
+        };
+        wire::encode(self.kind(), self.id.0, transaction_id, payload, out)
+    }
+}

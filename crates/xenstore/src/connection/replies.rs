@@ -1,0 +1,128 @@
+//! Assignment of received messages to requests.
+
+use super::Connection;
+use super::pending::Pending;
+use crate::error::{Error, ErrorCode, Result};
+use crate::event::{Event, WatchEvent};
+use crate::logging::TARGET;
+use crate::request::{Request, TransactionId};
+use crate::wire::{self, Kind, Message};
+
+impl Connection {
+    pub(super) fn on_message(&mut self, message: Message) -> Result<()> {
+        if message.kind == Kind::WATCH_EVENT {
+            // The ids in the header are ignored, because older Linux kernels do not initialise them.
+            let event = WatchEvent::parse(&message.payload)?;
+            log::trace!(target: TARGET, "event: {} (token {})", event.path, event.token.escape_debug());
+            self.events.push_back(Event::Watch(event));
+            return Ok(());
+        }
+
+        let pending = self.take_pending(&message)?;
+        if message.kind == Kind::ERROR {
+            self.on_error_reply(pending, &message.payload);
+        } else if message.kind != pending.kind() {
+            return Err(Error::Protocol(format!(
+                "reply of type {} to {}",
+                message.kind,
+                pending.kind()
+            )));
+        } else if pending.is_partial() {
+            self.on_list_part(pending, &message.payload);
+        } else {
+            self.track_transaction(&pending.request, Some(&message.payload))?;
+            self.answer(&pending, Ok(message.payload));
+        }
+        Ok(())
+    }
+
+    /// Removes and returns the request that a message replies to.
+    fn take_pending(&mut self, message: &Message) -> Result<Pending> {
+        let matching = self
+            .in_flight
+            .iter()
+            .position(|pending| pending.id.0 == message.request_id);
+        // The Linux kernel replies to WATCH and UNWATCH itself, with request id 0.
+        let is_from_kernel = message.request_id == 0 && self.in_flight.len() == 1;
+        let index = matching.or(is_from_kernel.then_some(0));
+
+        index
+            .and_then(|index| self.in_flight.remove(index))
+            .ok_or_else(|| {
+                let Message {
+                    kind, request_id, ..
+                } = message;
+                Error::Protocol(format!("reply {kind} without a request (id {request_id})"))
+            })
+    }
+
+    fn on_error_reply(&mut self, mut pending: Pending, payload: &[u8]) {
+        let name = wire::strings(payload).next().unwrap_or_default();
+        let mut code = ErrorCode::from_name(&String::from_utf8_lossy(name));
+
+        if pending.is_partial() {
+            // A server without DIRECTORY_PART, such as oxenstored, cannot return the rest of the list.
+            if code == ErrorCode::ENOSYS {
+                code = ErrorCode::E2BIG;
+            }
+        } else if pending.request.kind == Kind::DIRECTORY && code == ErrorCode::E2BIG {
+            pending.fetch_in_parts();
+            self.queue.push_front(pending);
+            return;
+        }
+
+        // An error reply carries no transaction number, so that this cannot fail.
+        let _ = self.track_transaction(&pending.request, None);
+        let refused = Error::Refused {
+            code,
+            operation: pending.request.kind,
+            path: pending.request.path().map(Into::into),
+        };
+        self.answer(&pending, Err(refused));
+    }
+
+    fn on_list_part(&mut self, mut pending: Pending, part: &[u8]) {
+        match pending.add_part(part) {
+            Ok(None) => self.queue.push_front(pending),
+            Ok(Some(names)) => self.answer(&pending, Ok(names)),
+            Err(error) => self.answer(&pending, Err(error)),
+        }
+    }
+
+    /// Updates the list of open transactions.
+    fn track_transaction(&mut self, request: &Request, reply: Option<&[u8]>) -> Result<()> {
+        match (request.kind, reply) {
+            (Kind::TRANSACTION_START, Some(payload)) => {
+                self.transactions.push(parse_transaction(payload)?);
+            }
+            (Kind::RESET_WATCHES, Some(_)) => self.transactions.clear(),
+            (Kind::TRANSACTION_END, _) => self
+                .transactions
+                .retain(|open| Some(*open) != request.transaction),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer(&mut self, pending: &Pending, result: Result<Vec<u8>>) {
+        let id = pending.id;
+        match &result {
+            Ok(payload) => {
+                log::trace!(target: TARGET, "reply {}: {} bytes", id.0, payload.len());
+            }
+            Err(error) => {
+                log::trace!(target: TARGET, "reply {}: {}", id.0, error.to_string().escape_debug());
+            }
+        }
+        self.events.push_back(Event::Reply { id, result });
+    }
+}
+
+pub(crate) fn parse_transaction(payload: &[u8]) -> Result<TransactionId> {
+    let text = wire::strings(payload)
+        .next()
+        .and_then(|text| std::str::from_utf8(text).ok());
+    text.and_then(|text| text.parse().ok())
+        .map(TransactionId)
+        .ok_or_else(|| Error::Protocol("transaction id is not a number".to_owned()))
+}
