@@ -1,6 +1,6 @@
-//! Values as the text of Xen's tools, and back.
+//! Escaping of values in the format of Xen's tools.
 
-/// A value as it is printed: what is not printable ASCII is an escape.
+/// Returns the printed form of a value, with escapes for all bytes that are not printable ASCII.
 pub(crate) fn escape(value: &[u8]) -> String {
     let mut text = String::with_capacity(value.len());
     for &byte in value {
@@ -10,7 +10,7 @@ pub(crate) fn escape(value: &[u8]) -> String {
             b'\n' => text.push_str("\\n"),
             b'\r' => text.push_str("\\r"),
             b' '..=b'~' => text.push(char::from(byte)),
-            // The first eight are octal and all others hexadecimal in Xen's tools, from the first version to 4.17.
+            // Xen's tools print the first eight in octal and all others in hexadecimal, in all versions up to 4.17.
             0..=7 => text.extend(format!("\\{byte:03o}").chars()),
             _ => text.extend(format!("\\x{byte:02x}").chars()),
         }
@@ -18,8 +18,9 @@ pub(crate) fn escape(value: &[u8]) -> String {
     text
 }
 
-/// The value that a user wrote with escapes. A backslash before anything that it has no meaning for is left out; one at
-/// the end stands for a NUL, as in Xen's tools.
+/// Returns the value of a text with escapes.
+///
+/// As in Xen's tools, a backslash before any other character is dropped, and one at the end stands for a NUL.
 pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -47,11 +48,11 @@ pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
     value
 }
 
-/// The byte of at most `most` digits, and what stands behind them.
-fn number(text: &[u8], radix: u32, most: usize) -> (u8, &[u8]) {
+/// Parses at most `max_digits` digits as a byte. Returns the byte and the rest of the text.
+fn number(text: &[u8], radix: u32, max_digits: usize) -> (u8, &[u8]) {
     let mut value = 0_u32;
     let mut rest = text;
-    for _ in 0..most {
+    for _ in 0..max_digits {
         let Some((digit, after)) = rest
             .split_first()
             .and_then(|(&byte, after)| Some((digit(byte, radix)?, after)))
@@ -61,7 +62,7 @@ fn number(text: &[u8], radix: u32, most: usize) -> (u8, &[u8]) {
         value = value * radix + digit;
         rest = after;
     }
-    // Three octal digits may say more than a byte holds.
+    // Three octal digits can exceed a byte.
     (value.to_le_bytes()[0], rest)
 }
 
@@ -75,7 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn values_as_text() {
+    fn escapes_of_values() {
         let cases: [(&[u8], &str); 6] = [
             (b"", ""),
             (b"plain \"text\" ~", "plain \"text\" ~"),
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn text_as_values() {
+    fn values_of_escapes() {
         let cases: [(&str, &[u8]); 18] = [
             ("", b""),
             ("plain \"text\"", b"plain \"text\""),
@@ -118,7 +119,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_can_be_written(value: Vec<u8>) {
+        fn escaped_values_round_trip(value: Vec<u8>) {
             prop_assert_eq!(unescape(escape(&value).as_bytes()), value);
         }
     }

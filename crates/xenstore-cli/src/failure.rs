@@ -1,4 +1,4 @@
-//! How the command ends where it fails.
+//! Failures of the command, their messages, and the exit status.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,34 +9,40 @@ use xenstore::{Error, ErrorCode};
 /// Why the command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// This is to be said.
-    Said(String),
-    /// The command line is wrong, or asks for help.
+    /// An error with a message for the user.
+    Message(String),
+    /// An error in the command line, or a request for help.
     Usage(clap::Error),
-    /// The exit status says it all.
+    /// An error that only the exit status reports.
     Silent,
-    /// The output could not be printed.
+    /// An error while writing the output.
     Output(io::Error),
 }
 
 impl Failure {
-    /// The request that `what` describes failed. `what` is said in the words of Xen's tools, since scripts look for them.
-    pub(crate) fn of_request(what: &str, error: &Error) -> Self {
-        match error {
-            error if error.is_fatal() => Failure::Said(error.to_string()),
-            Error::Refused { code, .. } => Failure::Said(format!("{what}: {}", text(code))),
-            error => Failure::Said(format!("{what}: {error}")),
-        }
+    /// Returns the failure of a request.
+    ///
+    /// `operation` names the operation and the path, in the words of Xen's tools, because scripts may search for them.
+    pub(crate) fn of_request(operation: &str, error: &Error) -> Self {
+        let reason = match error {
+            error if error.is_fatal() => return Failure::Message(error.to_string()),
+            Error::Refused { code, .. } => text(code).to_owned(),
+            Error::InvalidPath(error) => format!("invalid path: {}", error.reason()),
+            Error::InvalidRequest { reason, .. } => reason.clone(),
+            Error::NotSent { source, .. } => source.to_string(),
+            error => error.to_string(),
+        };
+        Failure::Message(format!("{operation}: {reason}"))
     }
 
-    /// Says what is to be said, and ends.
+    /// Prints the message and returns the exit status.
     pub(crate) fn end(self, program: &str) -> ExitCode {
         let mut stderr = io::stderr();
         let mut status = ExitCode::FAILURE;
         let printed = match self {
-            Failure::Said(message) => writeln!(stderr, "{program}: {message}"),
+            Failure::Message(message) => writeln!(stderr, "{program}: {message}"),
             Failure::Usage(error) => {
-                // Xen's tools end with 1 where clap would with 2.
+                // Like Xen's tools, this exits with status 1 after an error, and not with clap's 2.
                 if !error.use_stderr() {
                     status = ExitCode::SUCCESS;
                 }
@@ -48,8 +54,8 @@ impl Failure {
                 writeln!(stderr, "{program}: write to standard output: {error}")
             }
         };
-        // Nobody reads any more. C programs end by the signal, which a Rust program ignores, so that is what shells and
-        // scripts know. Any other failure to say why this failed cannot be said.
+
+        // A C program dies from SIGPIPE here, which is what shells and scripts expect. Rust programs ignore the signal.
         if printed.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
             let _ = signal_hook::low_level::emulate_default_handler(SIGPIPE);
         }
@@ -63,14 +69,15 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What the C library says of the codes that a user meets.
+/// Returns the message for an error code, which for most codes is the C library's.
 fn text(code: &ErrorCode) -> &str {
     match code {
         ErrorCode::ENOENT => "No such file or directory",
         ErrorCode::EACCES => "Permission denied",
         ErrorCode::EINVAL => "Invalid argument",
         ErrorCode::EPERM => "Operation not permitted",
-        ErrorCode::ENOSPC => "No space left on device",
+        ErrorCode::ENOSPC => "a quota of the domain is reached, or the value is too long (ENOSPC)",
+        ErrorCode::EQUOTA => "a quota of the domain is reached (EQUOTA)",
         ErrorCode::E2BIG => "Argument list too long",
         ErrorCode::EEXIST => "File exists",
         other => other.name(),

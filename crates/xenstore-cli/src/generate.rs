@@ -64,5 +64,5 @@ fn with_dots(argument: Arg) -> Arg {
 }
 
 fn not_written(path: &Path, error: &io::Error) -> Failure {
-    Failure::Said(format!("write to {}: {error}", path.display()))
+    Failure::Message(format!("write to {}: {error}", path.display()))
 }

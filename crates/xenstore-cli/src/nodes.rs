@@ -1,20 +1,20 @@
-//! `rm`, `mkdir`, `list` and `exists`.
+//! The sub-commands `rm`, `mkdir`, `list` and `exists`.
 
 use std::io::Write;
 
 use xenstore::{Client, Error, Result};
 
 use crate::failure::Failure;
-use crate::store::{Store, together};
+use crate::store::{Store, in_transaction};
 
 pub(crate) fn remove(client: &mut Client, keys: &[String], tidy: bool) -> Result<(), Failure> {
     let mut at = String::new();
-    together(client, keys.len() > 1 || tidy, |store| {
+    in_transaction(client, keys.len() > 1 || tidy, |store| {
         for key in keys {
             at.clone_from(key);
             store.remove(key)?;
-            while tidy && is_empty(store, above(&at))? {
-                at.truncate(above(&at).len());
+            while tidy && is_empty(store, parent(&at))? {
+                at.truncate(parent(&at).len());
                 store.remove(&at)?;
             }
         }
@@ -25,7 +25,7 @@ pub(crate) fn remove(client: &mut Client, keys: &[String], tidy: bool) -> Result
 
 pub(crate) fn mkdir(client: &mut Client, keys: &[String]) -> Result<(), Failure> {
     let mut at = "";
-    together(client, keys.len() > 1, |store| {
+    in_transaction(client, keys.len() > 1, |store| {
         for key in keys {
             at = key;
             store.mkdir(key)?;
@@ -43,13 +43,13 @@ pub(crate) fn list(
 ) -> Result<(), Failure> {
     let mut at = "";
     let mut text = String::new();
-    let done = together(client, keys.len() > 1, |store| {
+    let done = in_transaction(client, keys.len() > 1, |store| {
         text.clear();
         for key in keys {
             at = key;
             for name in store.list(key)? {
                 if prefix {
-                    // Two slashes below the root, as Xen's tools print it.
+                    // For children of the root this prints two slashes, like Xen's tools.
                     text.push_str(key);
                     text.push('/');
                 }
@@ -64,7 +64,7 @@ pub(crate) fn list(
 }
 
 pub(crate) fn exists(client: &mut Client, keys: &[String]) -> Result<(), Failure> {
-    let found = together(client, keys.len() > 1, |store| {
+    let found = in_transaction(client, keys.len() > 1, |store| {
         keys.iter().try_for_each(|key| store.read(key).map(drop))
     });
     found.map_err(|error| {
@@ -76,12 +76,12 @@ pub(crate) fn exists(client: &mut Client, keys: &[String]) -> Result<(), Failure
     })
 }
 
-/// The path of the node above; empty for the root, and for what stands directly below the root or the domain's home.
-pub(crate) fn above(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(above, _)| above)
+/// Returns the path of the parent. It is empty for the root and for children of the root or of the domain's home.
+pub(crate) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
-/// Whether a node is there that has neither a value nor nodes below.
+/// Whether a node exists and has neither a value nor children.
 fn is_empty(store: &mut dyn Store, path: &str) -> Result<bool> {
     let unless_fatal = |error: Error| {
         if error.is_fatal() {

@@ -1,16 +1,16 @@
-//! `chmod` and `perms`.
+//! The sub-commands `chmod` and `perms`.
 
 use std::io::Write;
 
 use xenstore::{Client, Permission, Result};
 
 use crate::failure::Failure;
-use crate::nodes::above;
-use crate::store::{Store, together};
+use crate::nodes::parent;
+use crate::store::{Store, in_transaction};
 
-/// Which nodes besides the one that is named.
+/// Nodes to change besides the named one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reach {
+pub(crate) struct Recursion {
     pub(crate) upto: bool,
     pub(crate) recurse: bool,
 }
@@ -19,18 +19,18 @@ pub(crate) fn chmod(
     client: &mut Client,
     key: &str,
     modes: &[String],
-    reach: Reach,
+    recursion: Recursion,
 ) -> Result<(), Failure> {
     let permissions = parse(modes)?;
     let mut at = String::new();
-    together(client, reach.upto || reach.recurse, |store| {
+    in_transaction(client, recursion.upto || recursion.recurse, |store| {
         key.clone_into(&mut at);
         store.set_permissions(&at, &permissions)?;
-        while reach.upto && !above(&at).is_empty() {
-            at.truncate(above(&at).len());
+        while recursion.upto && !parent(&at).is_empty() {
+            at.truncate(parent(&at).len());
             store.set_permissions(&at, &permissions)?;
         }
-        if reach.recurse {
+        if recursion.recurse {
             key.clone_into(&mut at);
             set_below(store, &mut at, &permissions)?;
         }
@@ -44,7 +44,7 @@ pub(crate) fn chmod(
     })
 }
 
-/// Sets the permissions of all nodes below `at`, which is the node that failed where this fails.
+/// Sets the permissions of all nodes below `at`. If this fails, `at` is the path of the node that failed.
 fn set_below(store: &mut dyn Store, at: &mut String, permissions: &[Permission]) -> Result<()> {
     let len = at.len();
     for name in store.list(at)? {
@@ -60,11 +60,11 @@ fn set_below(store: &mut dyn Store, at: &mut String, permissions: &[Permission])
 }
 
 fn parse(modes: &[String]) -> Result<Vec<Permission>, Failure> {
-    let wrong =
-        |mode: &String| Failure::Said(format!("Invalid permission specification: '{mode}'"));
+    let invalid =
+        |mode: &String| Failure::Message(format!("Invalid permission specification: '{mode}'"));
     modes
         .iter()
-        .map(|mode| Permission::parse(mode.as_bytes()).ok_or_else(|| wrong(mode)))
+        .map(|mode| Permission::parse(mode.as_bytes()).ok_or_else(|| invalid(mode)))
         .collect()
 }
 

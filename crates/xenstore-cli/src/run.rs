@@ -6,7 +6,7 @@ use xenstore::{Client, Transport};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
-use crate::permissions::Reach;
+use crate::permissions::Recursion;
 use crate::{generate, ls, nodes, permissions, values, watch};
 
 /// Does what the command line asks for.
@@ -40,7 +40,7 @@ pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
             recurse,
             key,
             modes,
-        } => permissions::chmod(&mut open()?, &key, &modes, Reach { upto, recurse }),
+        } => permissions::chmod(&mut open()?, &key, &modes, Recursion { upto, recurse }),
         Command::Perms { prefix, keys } => permissions::print(&mut open()?, &keys, prefix, out),
         Command::Watch { number, keys } => watch::watch(&mut open()?, &keys, number, out),
         Command::Completions { shell, directory } => {
@@ -60,5 +60,5 @@ fn open(socket_only: bool) -> Result<Client, Failure> {
     };
     transport
         .map(Client::new)
-        .map_err(|error| Failure::Said(error.to_string()))
+        .map_err(|error| Failure::Message(error.to_string()))
 }

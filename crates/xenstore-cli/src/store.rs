@@ -1,8 +1,8 @@
-//! Requests that are the same in a transaction and outside one.
+//! Requests that work the same way inside and outside of transactions.
 
 use xenstore::{Client, Permission, Result, Transaction};
 
-/// The store, within a transaction or not.
+/// A client, or one of its transactions.
 pub(crate) trait Store {
     fn read(&mut self, path: &str) -> Result<Vec<u8>>;
     fn write(&mut self, path: &str, value: &[u8]) -> Result<()>;
@@ -12,7 +12,7 @@ pub(crate) trait Store {
     fn set_permissions(&mut self, path: &str, permissions: &[Permission]) -> Result<()>;
 }
 
-macro_rules! is_store {
+macro_rules! impl_store {
     ($type:ty) => {
         impl Store for $type {
             fn read(&mut self, path: &str) -> Result<Vec<u8>> {
@@ -37,16 +37,16 @@ macro_rules! is_store {
     };
 }
 
-is_store!(Client);
-is_store!(Transaction<'_>);
+impl_store!(Client);
+impl_store!(Transaction<'_>);
 
-/// Runs `body`, in a transaction where it makes more than one request. It may then run several times.
-pub(crate) fn together(
+/// Runs `body`, in a transaction if it sends several requests. A transaction may run `body` several times.
+pub(crate) fn in_transaction(
     client: &mut Client,
-    is_more_than_one: bool,
+    has_several_requests: bool,
     mut body: impl FnMut(&mut dyn Store) -> Result<()>,
 ) -> Result<()> {
-    if is_more_than_one {
+    if has_several_requests {
         client.transaction(|transaction| body(transaction))
     } else {
         body(client)

@@ -1,4 +1,4 @@
-//! `read` and `write`.
+//! The sub-commands `read` and `write`.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,7 +11,7 @@ use xenstore::Client;
 use crate::cli::Cli;
 use crate::escape::{escape, unescape};
 use crate::failure::Failure;
-use crate::store::together;
+use crate::store::in_transaction;
 
 pub(crate) fn read(
     client: &mut Client,
@@ -22,7 +22,7 @@ pub(crate) fn read(
 ) -> Result<(), Failure> {
     let mut at = "";
     let mut text = Vec::new();
-    let done = together(client, keys.len() > 1, |store| {
+    let done = in_transaction(client, keys.len() > 1, |store| {
         text.clear();
         for key in keys {
             at = key;
@@ -46,7 +46,7 @@ pub(crate) fn read(
 
 pub(crate) fn write(client: &mut Client, pairs: &[(String, Vec<u8>)]) -> Result<(), Failure> {
     let mut at = "";
-    together(client, pairs.len() > 1, |store| {
+    in_transaction(client, pairs.len() > 1, |store| {
         for (key, value) in pairs {
             at = key;
             store.write(key, value)?;
@@ -56,17 +56,17 @@ pub(crate) fn write(client: &mut Client, pairs: &[(String, Vec<u8>)]) -> Result<
     .map_err(|error| Failure::of_request(&format!("could not write path {at}"), &error))
 }
 
-/// The keys and values of a command line, each value as it is to be in the store.
+/// Parses the keys and values of a command line. The values are returned as they are to be written.
 pub(crate) fn pairs(arguments: &[OsString], raw: bool) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut pairs = Vec::with_capacity(arguments.len() / 2);
     let mut arguments = arguments.iter();
     while let Some(key) = arguments.next() {
-        // No path is lost by this: one that is not ASCII is none.
+        // This conversion affects only invalid paths, because valid ones are ASCII.
         let key = key.to_string_lossy().into_owned();
         let Some(value) = arguments.next() else {
             let error = Cli::command().error(
                 ErrorKind::WrongNumberOfValues,
-                format!("{key} has no value"),
+                format!("no value for {key}"),
             );
             return Err(Failure::Usage(error));
         };

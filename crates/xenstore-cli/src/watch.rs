@@ -1,4 +1,4 @@
-//! `watch`.
+//! The sub-command `watch`.
 
 use std::io::Write;
 
@@ -19,14 +19,14 @@ pub(crate) fn watch(
             .map_err(|error| Failure::of_request(&what(), &error))?;
     }
     let mut printed = 0;
-    // No other negative number is without end in Xen's tools.
+    // As in Xen's tools, -1 is the only negative number that means no limit.
     while number == -1 || printed < number {
         let event = client
             .next_watch_event(None)
             .map_err(|error| Failure::of_request("watch", &error))?;
         if let Some(event) = event {
             writeln!(out, "{}", event.path)?;
-            // Whoever reads wants to know now.
+            // A reader of a pipe needs each line immediately.
             out.flush()?;
             printed += 1;
         }

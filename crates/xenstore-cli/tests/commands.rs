@@ -1,4 +1,4 @@
-//! The command as scripts see it.
+//! Exit status and output of each sub-command.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ fn embedded() -> (TempDir, Running) {
 }
 
 #[test]
-fn each_command_does_what_it_says() {
+fn exit_status_and_output_of_each_sub_command() {
     let (directory, _running) = embedded();
     let socket = directory.path().join("socket");
     let cases: [(&[&str], i32, &str); 36] = [
@@ -51,7 +51,7 @@ fn each_command_does_what_it_says() {
         (&["exists", "/m", "/m/n"], 0, ""),
         (&["rm", "-t", "/m/n"], 0, ""),
         (&["exists", "/m"], 1, ""),
-        // Up to the first node that has a value or another below.
+        // `rm -t` stops at the first parent with a value or with another child.
         (
             &[
                 "write",
@@ -113,7 +113,7 @@ fn each_command_does_what_it_says() {
 }
 
 #[test]
-fn a_link_is_its_sub_command() {
+fn link_runs_its_sub_command() {
     let (directory, _running) = embedded();
     let link = directory.path().join("xenstore-read");
     std::os::unix::fs::symlink(ours(), &link).unwrap();
@@ -126,4 +126,37 @@ fn a_link_is_its_sub_command() {
         ),
         (Some(1), message)
     );
+}
+
+#[test]
+fn error_messages_name_each_path_once() {
+    let (directory, _running) = embedded();
+    let socket = directory.path().join("socket");
+    let long = "v".repeat(5000);
+    let cases: [(&[&str], &str); 4] = [
+        (
+            &["read", "a b"],
+            "couldn't read path a b: invalid path: only letters, digits, '-', '_', '@' and '/' are allowed",
+        ),
+        (
+            &["write", "/a", &long],
+            "could not write path /a: path and value are too long: 5003 bytes; at most 4096 fit",
+        ),
+        (
+            &["rm", "/none/none"],
+            "could not remove path /none/none: No such file or directory",
+        ),
+        (
+            &["watch", "a//b"],
+            "Unable to add watch on a//b: invalid path: it contains an empty name",
+        ),
+    ];
+    for (arguments, message) in cases {
+        let output = run(ours(), &socket, arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            format!("xenstore: {message}\n")
+        );
+    }
 }

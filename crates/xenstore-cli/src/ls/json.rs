@@ -1,4 +1,4 @@
-//! A tree as one JSON object.
+//! Output of a tree as a JSON object.
 
 use std::io::{self, Write};
 
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use xenstore::Permission;
 use xenstore::walk::Node;
 
-/// Prints the object member by member, so that a big tree is never held as a whole.
+/// Prints the object member by member, so that a large tree is never held in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Json {
-    has_begun: bool,
+    has_members: bool,
 }
 
 impl Json {
@@ -28,12 +28,12 @@ impl Json {
             let permissions = permissions.as_ref().ok().map(texts);
             value = json!({ "value": value, "permissions": permissions });
         }
-        out.write_all(if self.has_begun { b",\n  " } else { b"{\n  " })?;
-        self.has_begun = true;
+        out.write_all(if self.has_members { b",\n  " } else { b"{\n  " })?;
+        self.has_members = true;
         write!(out, "{}: {value}", Value::from(node.path.as_str()))
     }
 
     pub(crate) fn end(&self, out: &mut dyn Write) -> io::Result<()> {
-        out.write_all(if self.has_begun { b"\n}\n" } else { b"{}\n" })
+        out.write_all(if self.has_members { b"\n}\n" } else { b"{}\n" })
     }
 }

@@ -1,4 +1,4 @@
-//! `ls`.
+//! The sub-command `ls`.
 
 mod json;
 mod text;
@@ -12,14 +12,14 @@ use crate::failure::Failure;
 use json::Json;
 use text::Text;
 
-/// How a tree is printed.
+/// Output format.
 pub(crate) enum Form {
     Text(Text),
     Json,
 }
 
 impl Form {
-    /// Text for the output that there is: as wide as the terminal, and with colours on one.
+    /// Returns the text format for standard output, with the width and the colours of a terminal.
     pub(crate) fn text(flat: bool) -> Self {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
@@ -27,15 +27,11 @@ impl Form {
             .then(|| rustix::termios::tcgetwinsize(&stdout).ok())
             .flatten();
         let columns = columns.map(|size| usize::from(size.ws_col));
-        Form::Text(Text::new(
-            flat,
-            columns,
-            is_terminal && colours_are_wanted(),
-        ))
+        Form::Text(Text::new(flat, columns, is_terminal && wants_colours()))
     }
 }
 
-fn colours_are_wanted() -> bool {
+fn wants_colours() -> bool {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     variable("NO_COLOR").is_none() && variable("TERM").is_some_and(|terminal| terminal != "dumb")
 }
@@ -47,10 +43,10 @@ pub(crate) fn ls(
     form: Form,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let own;
+    let default;
     let paths = if paths.is_empty() {
-        own = [default_path(client)?];
-        &own
+        default = [default_path(client)?];
+        &default
     } else {
         paths
     };
@@ -64,7 +60,7 @@ pub(crate) fn ls(
         Form::Json => {
             let mut json = Json::default();
             let walked = walk(&mut |node| json.print(node, out));
-            // What was found before a failure is an object too.
+            // After a failure, the nodes found before it are still a complete object.
             json.end(out)?;
             walked
         }
@@ -73,7 +69,7 @@ pub(crate) fn ls(
 
 type Visit<'v> = &'v mut dyn FnMut(&Node) -> io::Result<()>;
 
-/// Visits all nodes below `path`. One below which this may not look ends it, after the visit to that.
+/// Visits all nodes below `path`. Stops after a node whose children cannot be listed.
 fn below(
     client: &mut Client,
     path: &str,
@@ -101,7 +97,7 @@ fn below(
     }
 }
 
-/// The root, as in Xen's tools, which fail in a guest; or the domain's own tree, as in xe-guest-utilities'.
+/// Returns the root like Xen's tools, or the domain's home like xe-guest-utilities if the root is not readable.
 fn default_path(client: &mut Client) -> Result<String, Failure> {
     match client.list("/") {
         Err(Error::Refused {
@@ -113,14 +109,14 @@ fn default_path(client: &mut Client) -> Result<String, Failure> {
     let failed = |error: &Error| no_directory("/", error);
     let domain = client.read("domid").map_err(|error| failed(&error))?;
     let domain = String::from_utf8_lossy(&domain).trim().parse();
-    let domain = domain.map_err(|error| Failure::Said(format!("domid: {error}")))?;
+    let domain = domain.map_err(|error| Failure::Message(format!("read domid: {error}")))?;
     client
         .domain_path(domain)
         .map(|path| path.to_string())
         .map_err(|error| failed(&error))
 }
 
-/// What Xen's `ls` says where it cannot list a node.
+/// Returns the failure to list a node, in the words of Xen's `ls`.
 fn no_directory(path: &str, error: &Error) -> Failure {
     Failure::of_request(&format!("xs_directory ({path})"), error)
 }

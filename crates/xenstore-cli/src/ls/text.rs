@@ -1,4 +1,4 @@
-//! A tree as text, byte for byte that of Xen's `xenstore-ls`, but for the colours.
+//! Output of a tree as text, equal to that of Xen's `xenstore-ls` except for the colours.
 
 use std::io::{self, Write};
 
@@ -7,30 +7,30 @@ use xenstore::walk::Node;
 
 use crate::escape::escape;
 
-/// The width where there is no terminal.
+/// Width in columns without a terminal.
 const WIDTH: usize = 80;
 
-/// Columns that are kept for ` = "` and `..."`.
-const KEPT: usize = 8;
+/// Columns reserved for ` = "` and `..."`.
+const RESERVED: usize = 8;
 
-/// The column where permissions stand, where the line is wide enough.
+/// Column of the permissions if the line is wide enough.
 const PERMISSIONS: usize = 60;
 
 #[derive(Debug)]
 pub(crate) struct Text {
-    /// Whole paths instead of indented names.
+    /// Whether to print whole paths instead of indented names.
     flat: bool,
-    /// None for no limit.
+    /// Width in columns, or `None` for no limit.
     width: Option<usize>,
     colours: bool,
 }
 
 impl Text {
-    /// `columns` are those of the terminal, where there is one.
+    /// Creates the format. `columns` is the width of the terminal if there is one.
     pub(crate) fn new(flat: bool, columns: Option<usize>, colours: bool) -> Self {
-        // A terminal that does not know its size, as on a serial line, says 0. Xen's tools cut nothing off then.
-        let elsewhere = if flat { None } else { Some(WIDTH) };
-        let width = columns.map_or(elsewhere, |columns| columns.checked_sub(2));
+        let without_terminal = if flat { None } else { Some(WIDTH) };
+        // A terminal of unknown size, such as a serial line, reports 0. Xen's tools then cut nothing off.
+        let width = columns.map_or(without_terminal, |columns| columns.checked_sub(2));
         Text {
             flat,
             width,
@@ -39,7 +39,7 @@ impl Text {
     }
 
     pub(crate) fn print(&self, node: &Node, out: &mut dyn Write) -> io::Result<()> {
-        // In Xen's tools a path takes no room from its value, not even where the line is cut off at the terminal's edge.
+        // In Xen's tools the length of a path does not count, not even if the line is cut at the terminal's edge.
         let (name, mut column) = if self.flat {
             (node.path.as_str(), 0)
         } else {
@@ -54,10 +54,10 @@ impl Text {
             return out.write_all(b":\n\n");
         };
         let text = escape(value);
-        // It is the value's own length that decides, even where the text with escapes is longer.
+        // As in Xen's tools, the length of the value counts, even if its text with escapes is longer.
         let is_cut = self
             .width
-            .is_some_and(|width| width < column + value.len() + KEPT);
+            .is_some_and(|width| width < column + value.len() + RESERVED);
         out.write_all(b" = ")?;
         if is_cut {
             self.coloured("32", &format!("\"{}\\...\"", self.cut(&text, column)), out)?;
@@ -77,11 +77,11 @@ impl Text {
         out.write_all(b"\n")
     }
 
-    /// What has room of a text that starts at `column`. Where the line is full already, Xen's tools print all of it.
+    /// Returns the part of `text` that fits from `column` on. If nothing fits, returns all of it, like Xen's tools.
     fn cut<'t>(&self, text: &'t str, column: usize) -> &'t str {
         let room = self
             .width
-            .and_then(|width| width.checked_sub(KEPT + column));
+            .and_then(|width| width.checked_sub(RESERVED + column));
         room.and_then(|room| text.get(..room)).unwrap_or(text)
     }
 
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_around_what_is_printed_without() {
+    fn colours_do_not_change_the_text() {
         let plain = line(
             &Text::new(false, Some(100), false),
             &node("/a/b", 1, "value"),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn narrow_and_wide() {
+    fn values_are_cut_at_the_width() {
         let long = "v".repeat(100);
         let start = |columns| {
             let line = line(
@@ -170,12 +170,12 @@ mod tests {
         assert_eq!(start(Some(40)), (38 - 8 - 5, true));
         assert_eq!(start(Some(200)), (100, false));
         assert_eq!(start(Some(0)), (100, false));
-        // No room at all: not cut.
+        // A value is not cut if there is no room at all.
         assert_eq!(start(Some(10)), (100, true));
     }
 
     #[test]
-    fn what_may_not_be_read() {
+    fn unreadable_value_is_omitted() {
         let hidden = Node {
             value: Err(Error::Protocol(String::new())),
             ..node("/a/b", 2, "")

@@ -98,7 +98,11 @@ impl Connection {
         let is_foreign = |transaction| !self.transactions.contains(&transaction);
 
         let reason = if len > limit {
-            format!("the payload is too long: {len} bytes; at most {limit} fit")
+            let subject = match request.kind {
+                Kind::WRITE => "path and value are",
+                _ => "the request is",
+            };
+            format!("{subject} too long: {len} bytes; at most {limit} fit")
         } else if request.transaction.is_some_and(is_foreign) {
             "the transaction was not started on this connection".to_owned()
         } else if request.kind == Kind::RESET_WATCHES && self.transport.is_device() {
@@ -122,8 +126,12 @@ impl Connection {
         self.in_flight.clear();
         self.output.clear();
         if self.closed_by.is_none() {
-            let reason = error.to_string();
-            log::debug!(target: TARGET, "disconnected from {}: {}", self.transport.name(), reason.escape_debug());
+            log::debug!(
+                target: TARGET,
+                "disconnected from {}: {}",
+                self.transport.name(),
+                error.to_string().escape_debug(),
+            );
         }
         self.closed_by.get_or_insert(error).duplicate()
     }
@@ -155,14 +163,7 @@ impl Connection {
     fn encode(&mut self, pending: &Pending) -> bool {
         let encoded = pending.encode(&mut self.output);
         match encoded {
-            Ok(()) => log::trace!(
-                target: TARGET,
-                "request {}: {}{} ({} bytes)",
-                pending.id.0,
-                pending.kind(),
-                pending.request.path().map(|path| format!(" {}", path.escape_debug())).unwrap_or_default(),
-                pending.request.payload.len(),
-            ),
+            Ok(()) => log::trace!(target: TARGET, "request {pending}"),
             Err(error) => {
                 let error = pending.request.invalid(error.to_string());
                 self.answer(pending, Err(error));
@@ -271,7 +272,11 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.closed_by.is_none() {
-            log::debug!(target: TARGET, "disconnected from {}: closed by this program", self.transport.name());
+            log::debug!(
+                target: TARGET,
+                "disconnected from {}: closed by this program",
+                self.transport.name(),
+            );
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A request without a reply yet.
 
+use std::fmt;
+
 use crate::error::Result;
 use crate::event::RequestId;
 use crate::list_assembler::ListAssembler;
@@ -56,5 +58,16 @@ impl Pending {
             None => &self.request.payload,
         };
         wire::encode(self.kind(), self.id.0, transaction_id, payload, out)
+    }
+}
+
+/// Describes the request for the log, without its value.
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.id.0, self.kind())?;
+        if let Some(path) = self.request.path() {
+            write!(f, " {}", path.escape_debug())?;
+        }
+        write!(f, " ({} bytes)", self.request.payload.len())
     }
 }

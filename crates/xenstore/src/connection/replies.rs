@@ -13,7 +13,12 @@ impl Connection {
         if message.kind == Kind::WATCH_EVENT {
             // The ids in the header are ignored, because older Linux kernels do not initialise them.
             let event = WatchEvent::parse(&message.payload)?;
-            log::trace!(target: TARGET, "event: {} (token {})", event.path, event.token.escape_debug());
+            log::trace!(
+                target: TARGET,
+                "event: {} (token {})",
+                event.path,
+                event.token.escape_debug(),
+            );
             self.events.push_back(Event::Watch(event));
             return Ok(());
         }
@@ -111,7 +116,12 @@ impl Connection {
                 log::trace!(target: TARGET, "reply {}: {} bytes", id.0, payload.len());
             }
             Err(error) => {
-                log::trace!(target: TARGET, "reply {}: {}", id.0, error.to_string().escape_debug());
+                log::trace!(
+                    target: TARGET,
+                    "reply {}: {}",
+                    id.0,
+                    error.to_string().escape_debug(),
+                );
             }
         }
         self.events.push_back(Event::Reply { id, result });
