@@ -1,10 +1,8 @@
-//! The command line: help, completions and manual pages come from here too.
+//! Definition of the command line. Man pages and completions are generated from it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use clap_complete::Shell;
 
 /// What stands below the help of the command itself.
 const MORE: &str = "\
@@ -128,17 +126,6 @@ pub(crate) enum Command {
         number: i64,
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
-    },
-    /// Print a completion script, or write those of the command and of all links to a directory
-    Completions {
-        shell: Shell,
-        #[arg(value_name = "DIR")]
-        directory: Option<PathBuf>,
-    },
-    /// Print the manual page, or write the pages of all sub-commands to a directory
-    Man {
-        #[arg(value_name = "DIR")]
-        directory: Option<PathBuf>,
     },
 }
 

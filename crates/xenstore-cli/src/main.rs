@@ -1,51 +1,7 @@
 //! The `xenstore` command.
 
-mod cli;
-mod escape;
-mod failure;
-mod generate;
-mod ls;
-mod nodes;
-mod permissions;
-mod run;
-mod store;
-mod values;
-mod watch;
-
-use std::ffi::OsString;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use cli::Cli;
-use failure::Failure;
-
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().collect();
-    let program = program(&arguments);
-    let cli = match Cli::try_parse_from(cli::expand_link(&program, arguments)) {
-        Ok(cli) => cli,
-        Err(error) => return Failure::Usage(error).end(&program),
-    };
-    let mut out = BufWriter::new(io::stdout().lock());
-    let result = run::run(cli, &mut out);
-    // What was found before a failure is printed, as Xen's tools do.
-    let printed = out.flush().map_err(Failure::from);
-    match result.and(printed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.end(&program),
-    }
-}
-
-/// The name by which this was called, for messages and for links.
-fn program(arguments: &[OsString]) -> String {
-    let name = arguments
-        .first()
-        .and_then(|path| Path::new(path).file_name());
-    name.map_or_else(
-        || "xenstore".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
+    xenstore_cli::main()
 }

@@ -7,7 +7,7 @@ use xenstore::{Client, Transport};
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::permissions::Recursion;
-use crate::{generate, ls, nodes, permissions, values, watch};
+use crate::{ls, nodes, permissions, values, watch};
 
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
@@ -43,10 +43,6 @@ pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         } => permissions::chmod(&mut open()?, &key, &modes, Recursion { upto, recurse }),
         Command::Perms { prefix, keys } => permissions::print(&mut open()?, &keys, prefix, out),
         Command::Watch { number, keys } => watch::watch(&mut open()?, &keys, number, out),
-        Command::Completions { shell, directory } => {
-            generate::completions(shell, directory.as_deref(), out)
-        }
-        Command::Man { directory } => generate::man(directory.as_deref(), out),
     }
 }
 

@@ -165,6 +165,25 @@ impl Setting {
         self.key.replace('.', "-")
     }
 
+    /// Returns the name of its TOML type.
+    pub fn toml_type(&self) -> &'static str {
+        match self.form() {
+            Form::Switch => "boolean",
+            Form::Number => "number",
+            Form::Text | Form::Words => "string",
+            Form::List => "list of strings",
+        }
+    }
+
+    /// Returns its description in full sentences.
+    pub fn help(&self) -> String {
+        let mut help = format!("{}. Allowed: {}.", self.doc, self.allowed());
+        if self.needs_restart {
+            help += " A change takes effect after a restart.";
+        }
+        help
+    }
+
     /// What it can be in a file.
     pub fn allowed(&self) -> String {
         (self.field)(&mut Settings::default()).allowed()

@@ -1,0 +1,83 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_xenstore_global_optspecs
+    string join \n s/socket h/help V/version
+end
+
+function __fish_xenstore_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_xenstore_global_optspecs) -- $cmd 2>/dev/null
+    or return 0
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_xenstore_using_subcommand
+    set -l cmd (__fish_xenstore_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c xenstore -n "__fish_xenstore_needs_command" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_needs_command" -s h -l help -d 'Print help'
+complete -c xenstore -n "__fish_xenstore_needs_command" -s V -l version -d 'Print version'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "read" -d 'Print values'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "write" -d 'Write values, all or none of them'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "rm" -d 'Remove nodes and all below them, all or none of them'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "mkdir" -d 'Make empty nodes, all or none of them'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "list" -d 'Print the names of the nodes below'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "ls" -d 'Print the tree below'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "exists" -d 'Tell by the exit status whether all these nodes are there'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "chmod" -d 'Set owner and permissions'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "perms" -d 'Print owner and permissions, as chmod takes them'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "watch" -d 'Print the paths of nodes that change'
+complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c xenstore -n "__fish_xenstore_using_subcommand read" -s p -l prefix -d 'Print each key before its value'
+complete -c xenstore -n "__fish_xenstore_using_subcommand read" -s R -l raw -d 'Print the bytes as they are: no escapes, no line ends'
+complete -c xenstore -n "__fish_xenstore_using_subcommand read" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand read" -s h -l help -d 'Print help'
+complete -c xenstore -n "__fish_xenstore_using_subcommand write" -s R -l raw -d 'Write the values as they are: a backslash is a backslash'
+complete -c xenstore -n "__fish_xenstore_using_subcommand write" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand write" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xenstore -n "__fish_xenstore_using_subcommand rm" -s t -l tidy -d 'Remove the nodes above too, as far as they are empty'
+complete -c xenstore -n "__fish_xenstore_using_subcommand rm" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand rm" -s h -l help -d 'Print help'
+complete -c xenstore -n "__fish_xenstore_using_subcommand mkdir" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand mkdir" -s h -l help -d 'Print help'
+complete -c xenstore -n "__fish_xenstore_using_subcommand list" -s p -l prefix -d 'Print paths instead of names'
+complete -c xenstore -n "__fish_xenstore_using_subcommand list" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand list" -s h -l help -d 'Print help'
+complete -c xenstore -n "__fish_xenstore_using_subcommand ls" -s f -l flat -d 'Print whole paths instead of indented names'
+complete -c xenstore -n "__fish_xenstore_using_subcommand ls" -s p -l permissions -d 'Print permissions'
+complete -c xenstore -n "__fish_xenstore_using_subcommand ls" -l json -d 'Print one JSON object, path to value'
+complete -c xenstore -n "__fish_xenstore_using_subcommand ls" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xenstore -n "__fish_xenstore_using_subcommand exists" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand exists" -s h -l help -d 'Print help'
+complete -c xenstore -n "__fish_xenstore_using_subcommand chmod" -s u -l upto -d 'Of the nodes above too, but for the root'
+complete -c xenstore -n "__fish_xenstore_using_subcommand chmod" -s r -l recurse -d 'Of all nodes below too'
+complete -c xenstore -n "__fish_xenstore_using_subcommand chmod" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand chmod" -s h -l help -d 'Print help'
+complete -c xenstore -n "__fish_xenstore_using_subcommand perms" -s p -l prefix -d 'Print each key before its permissions'
+complete -c xenstore -n "__fish_xenstore_using_subcommand perms" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand perms" -s h -l help -d 'Print help'
+complete -c xenstore -n "__fish_xenstore_using_subcommand watch" -s n -l number -d 'End after so many lines; -1 for never' -r
+complete -c xenstore -n "__fish_xenstore_using_subcommand watch" -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore -n "__fish_xenstore_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "read" -d 'Print values'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "write" -d 'Write values, all or none of them'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "rm" -d 'Remove nodes and all below them, all or none of them'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "mkdir" -d 'Make empty nodes, all or none of them'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "list" -d 'Print the names of the nodes below'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "ls" -d 'Print the tree below'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "exists" -d 'Tell by the exit status whether all these nodes are there'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "chmod" -d 'Set owner and permissions'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "perms" -d 'Print owner and permissions, as chmod takes them'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "watch" -d 'Print the paths of nodes that change'
+complete -c xenstore -n "__fish_xenstore_using_subcommand help; and not __fish_seen_subcommand_from read write rm mkdir list ls exists chmod perms watch help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,0 +1,35 @@
+//! Tasks of the build host. Run them with `cargo xtask TASK`.
+
+use std::process::ExitCode;
+
+mod completions;
+mod generate;
+mod man;
+
+const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+Tasks:
+  generate          write the man pages and shell completions to dist/
+  generate --check  fail if files in dist/ differ from what `generate` would write";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments.as_slice() {
+        ["generate"] => generate::write(&generate::dist()),
+        ["generate", "--check"] => generate::check(&generate::dist()),
+        ["help" | "-h" | "--help"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
