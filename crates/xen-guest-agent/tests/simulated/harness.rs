@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use xen_guest_agent::agent::Agent;
 use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
-use xen_guest_agent::schema::Schema;
 use xen_guest_agent::schema::layout::LAYOUT;
+use xen_guest_agent::schema::topology::Filter;
+use xen_guest_agent::schema::{Name, Schema};
 use xenstore::embedded::{Server, Store, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{Connection, DomId, Path, Transport};
@@ -63,6 +64,9 @@ pub(crate) fn guest() -> Guest {
     }
 }
 
+/// Nodes by their paths below the domain's home.
+pub(crate) type Nodes = BTreeMap<String, String>;
+
 pub(crate) struct Harness {
     pub(crate) server: Server,
     pub(crate) agent: Agent,
@@ -94,6 +98,20 @@ impl Harness {
         }
     }
 
+    /// A guest of xapi whose agent uses `schema` and is not connected. The store has the guest's
+    /// virtual functions, and records requests.
+    pub(crate) fn with_schema(guest: Guest, schema: Name) -> Self {
+        let functions = guest.virtual_functions.clone();
+        let mut harness = Harness::unconnected(Toolstack::Xapi, guest);
+        harness.set_agent(schema);
+        for (id, mac) in functions {
+            let path = format!("xenserver/device/net-sriov-vf/{id}/mac");
+            harness.write(&path, &mac.to_string());
+        }
+        harness.store().keep_requests(true);
+        harness
+    }
+
     /// The store, to change it; whoever watches hears of it with the next turn.
     pub(crate) fn store(&mut self) -> &mut Store {
         self.server.store_mut()
@@ -117,11 +135,22 @@ impl Harness {
         self.connect();
     }
 
+    /// Replaces the agent by a new one with another schema, and connects it.
+    pub(crate) fn restart_with(&mut self, schema: Name) {
+        self.set_agent(schema);
+        self.connect();
+    }
+
     /// The same, before it is connected.
     pub(crate) fn abandon(&mut self) {
+        self.set_agent(Name::default());
+    }
+
+    /// Replaces the agent by a new one, which does not know the virtual functions yet.
+    fn set_agent(&mut self, schema: Name) {
         let mut guest = self.agent.guest().clone();
         guest.virtual_functions.clear();
-        self.agent = Agent::new(guest, Schema::default());
+        self.agent = Agent::new(guest, Schema::new(schema, Filter::default()));
         self.server.process();
     }
 
@@ -208,6 +237,46 @@ impl Harness {
         let path = format!("{}/{path}", self.home());
         // It may not be there.
         let _ = self.store().remove(path);
+    }
+
+    /// Returns all nodes of the domain, including empty parents.
+    pub(crate) fn tree(&self) -> Nodes {
+        let home = self.home();
+        let nodes = self.server.store().walk(&home).filter_map(|(path, value)| {
+            let path = path.strip_prefix(&home)?.strip_prefix('/')?;
+            Some((path.to_owned(), String::from_utf8(value.to_vec()).unwrap()))
+        });
+        nodes.collect()
+    }
+
+    /// Returns the nodes of the domain that have a value.
+    pub(crate) fn nodes(&self) -> Nodes {
+        let mut nodes = self.tree();
+        nodes.retain(|_, value| !value.is_empty());
+        nodes
+    }
+
+    /// Returns the nodes of the domain that have neither a value nor children.
+    pub(crate) fn empty_nodes(&self) -> Vec<String> {
+        let tree = self.tree();
+        let has_children = |path: &str| {
+            let below = format!("{path}/");
+            tree.keys().any(|other| other.starts_with(&below))
+        };
+        tree.iter()
+            .filter(|(path, value)| value.is_empty() && !has_children(path))
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
+
+    /// Returns the kind and path of each request of the guest since the last call.
+    pub(crate) fn take_requests(&mut self) -> Vec<(Kind, String)> {
+        let domain = self.domain;
+        let requests = self.store().take_requests().into_iter();
+        requests
+            .filter(|request| request.domain == domain)
+            .map(|request| (request.kind, request.path))
+            .collect()
     }
 
     pub(crate) fn requests(&self, kind: Kind) -> usize {

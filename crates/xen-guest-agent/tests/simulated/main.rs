@@ -7,8 +7,10 @@
     reason = "all of this is test code"
 )]
 
+mod announcements;
 mod conflicts;
 mod cost;
+mod documented_nodes;
 mod faults;
 mod harness;
 mod hostile_server;
@@ -16,7 +18,11 @@ mod log;
 mod quota_and_denials;
 mod rate_limits;
 mod restart;
+mod sample_guests;
+mod snapshots;
+mod stale_nodes;
 mod status;
+mod xapi_reader;
 
 use std::time::Duration;
 

@@ -9,8 +9,8 @@ use xen_guest_agent::guest::Mac;
 use xen_guest_agent::schema::Name;
 use xen_guest_agent::schema::layout::{LAYOUT, Upkeep};
 
-use crate::guests;
 use crate::harness::Harness;
+use crate::sample_guests;
 
 const APPENDIX: &str = "Appendix: how the agent writes these nodes";
 
@@ -144,10 +144,10 @@ fn rules(path: &xenstore::Path) -> Rules {
 /// The nodes that the agent publishes for all sample guests, with the values that it gives them.
 fn published(schema: Name) -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::<String, BTreeSet<String>>::new();
-    for sample in guests::all() {
-        let mut harness = Harness::new(sample.guest, schema);
+    for sample in sample_guests::all() {
+        let mut harness = Harness::with_schema(sample.guest, schema);
         let before = harness.nodes();
-        harness.start();
+        harness.connect();
         for (path, value) in harness
             .nodes()
             .into_iter()
@@ -307,8 +307,8 @@ fn every_claim_is_a_documented_node_or_a_leftover() {
 #[test]
 fn every_watch_is_documented() {
     // The requests of the agent include the watches of its collectors.
-    let mut harness = Harness::new(guests::all().remove(0).guest, Name::Std);
-    harness.start();
+    let mut harness = Harness::with_schema(sample_guests::all().remove(0).guest, Name::Std);
+    harness.connect();
     let watches: BTreeSet<_> = harness
         .take_requests()
         .into_iter()

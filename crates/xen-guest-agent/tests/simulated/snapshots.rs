@@ -4,18 +4,18 @@ use std::fmt::Write as _;
 
 use xen_guest_agent::schema::Name;
 
-use crate::guests;
 use crate::harness::Harness;
-use crate::readers::GuestMetrics;
+use crate::sample_guests;
+use crate::xapi_reader::GuestMetrics;
 
 #[test]
 fn of_all_guests() {
-    for sample in guests::all() {
+    for sample in sample_guests::all() {
         let mut shown = String::new();
         for (schema, name) in [(Name::Std, "std"), (Name::Rfc, "rfc")] {
-            let mut harness = Harness::new(sample.guest.clone(), schema);
+            let mut harness = Harness::with_schema(sample.guest.clone(), schema);
             let before = harness.nodes();
-            harness.start();
+            harness.connect();
             writeln!(shown, "# {name}").unwrap();
             for (path, value) in harness
                 .nodes()

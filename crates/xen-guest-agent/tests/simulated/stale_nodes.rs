@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use xen_guest_agent::schema::Name;
 
-use crate::guests::{self, Sample};
 use crate::harness::{Harness, Nodes};
+use crate::sample_guests::{self, Sample};
 
 type Values = &'static [(&'static str, &'static str)];
 
@@ -169,21 +169,21 @@ const OTHERS: Values = &[
 fn of_former_agents_nothing_is_left_and_of_others_nothing_is_lost() {
     // A guest that has a bit of everything, one that has no IPv4, and one that has hardly anything.
     let is_meant = |sample: &Sample| ["debian", "tumbleweed", "unknown"].contains(&sample.name);
-    for Sample { guest, .. } in guests::all().into_iter().filter(is_meant) {
+    for Sample { guest, .. } in sample_guests::all().into_iter().filter(is_meant) {
         for (name, nodes) in AGENTS {
             for schema in [Name::Std, Name::Rfc] {
                 let [mut fresh, mut harness] =
-                    [(); 2].map(|()| Harness::new(guest.clone(), schema));
+                    [(); 2].map(|()| Harness::with_schema(guest.clone(), schema));
                 for harness in [&mut fresh, &mut harness] {
                     for (path, value) in OTHERS {
                         harness.write(path, value);
                     }
                 }
-                fresh.start();
+                fresh.connect();
                 for (path, value) in nodes {
                     harness.write(path, value);
                 }
-                harness.start();
+                harness.connect();
                 check(&format!("{name}, {schema:?}"), schema, &harness, &fresh);
             }
         }

@@ -12,10 +12,10 @@ use xenstore::embedded::Refusal;
 use xenstore::wire::Kind;
 use xenstore::{Access, ErrorCode, Path, Permission};
 
-use crate::guests::{self, address, distribution, interface};
 use crate::harness::{DOMAIN, Harness};
-use crate::leftovers;
-use crate::readers::GuestMetrics;
+use crate::sample_guests::{self, address, distribution, interface};
+use crate::stale_nodes;
+use crate::xapi_reader::GuestMetrics;
 
 /// What xapi has copies of, and no watch on.
 const COPIED: [&str; 7] = [
@@ -40,7 +40,7 @@ struct Observed {
 impl Observed {
     fn new(guest: Guest, schema: Name) -> Self {
         Observed {
-            harness: Harness::new(guest, schema),
+            harness: Harness::with_schema(guest, schema),
             is_unannounced: false,
         }
     }
@@ -49,7 +49,7 @@ impl Observed {
     fn step(&mut self, what: &str, act: impl FnOnce(&mut Harness)) -> usize {
         let mut there: BTreeSet<String> = self.harness.tree().into_keys().collect();
         act(&mut self.harness);
-        self.harness.pass(Duration::from_secs(5));
+        pass_five_seconds(&mut self.harness);
         let mut changes = 0;
         let requests = self.harness.take_requests();
         for (kind, path) in &requests {
@@ -104,15 +104,21 @@ fn is_address(path: &str) -> bool {
         && matches!(end.next(), Some("ipv4" | "ipv6"))
 }
 
+/// Publishes pending changes immediately, and deferred ones within five seconds.
+fn pass_five_seconds(harness: &mut Harness) {
+    harness.settle();
+    harness.pass(Duration::from_secs(5));
+}
+
 fn debian() -> Guest {
-    guests::all().remove(0).guest
+    sample_guests::all().remove(0).guest
 }
 
 #[test]
 fn at_the_first_publication_all_is_there_before_the_last_watched_write() {
-    for sample in guests::all() {
-        let mut harness = Harness::new(sample.guest, Name::Std);
-        harness.start();
+    for sample in sample_guests::all() {
+        let mut harness = Harness::with_schema(sample.guest, Name::Std);
+        harness.connect();
         let writes = harness
             .take_requests()
             .into_iter()
@@ -137,7 +143,7 @@ type Alter = fn(&mut Guest);
 #[test]
 fn whatever_changes_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
-    assert_eq!(observed.step("first publication", Harness::start), 7);
+    assert_eq!(observed.step("first publication", Harness::connect), 7);
     let changes: [(&str, usize, Alter); 14] = [
         ("kernel", 1, |guest| {
             guest.kernel = "6.1.0-19-amd64".to_owned()
@@ -192,7 +198,7 @@ fn whatever_changes_is_announced() {
 #[test]
 fn what_is_put_right_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
-    observed.step("first publication", Harness::start);
+    observed.step("first publication", Harness::connect);
     let changed = observed.step("somebody changed a node", |harness| {
         harness.write("data/os_name", "x")
     });
@@ -224,11 +230,11 @@ fn what_is_put_right_is_announced() {
 #[test]
 fn a_resume_is_announced_though_nothing_changed() {
     // xapi has forgotten all, and the first event may come before it looks: the date and a watched node are written.
-    let mut harness = Harness::new(debian(), Name::Std);
-    harness.start();
+    let mut harness = Harness::with_schema(debian(), Name::Std);
+    harness.connect();
     harness.take_requests();
     harness.server.store_mut().resume(DOMAIN);
-    harness.pass(Duration::from_secs(5));
+    pass_five_seconds(&mut harness);
     let requests = harness
         .take_requests()
         .into_iter()
@@ -240,17 +246,17 @@ fn a_resume_is_announced_though_nothing_changed() {
 #[test]
 fn a_switch_of_the_schema_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
-    observed.step("first publication", Harness::start);
+    observed.step("first publication", Harness::connect);
     assert_eq!(
-        observed.step("rfc", |harness| harness.restart(Name::Rfc)),
+        observed.step("rfc", |harness| harness.restart_with(Name::Rfc)),
         7
     );
     assert_eq!(
-        observed.step("std", |harness| harness.restart(Name::Std)),
+        observed.step("std", |harness| harness.restart_with(Name::Std)),
         7
     );
     assert_eq!(
-        observed.step("std again", |harness| harness.restart(Name::Std)),
+        observed.step("std again", |harness| harness.restart_with(Name::Std)),
         0
     );
     for schema in [Name::Rfc, Name::Std] {
@@ -261,13 +267,13 @@ fn a_switch_of_the_schema_is_announced() {
 
 #[test]
 fn what_other_agents_left_is_put_right_and_announced() {
-    for (name, nodes) in leftovers::AGENTS {
+    for (name, nodes) in stale_nodes::AGENTS {
         for schema in [Name::Std, Name::Rfc] {
             let mut observed = Observed::new(debian(), schema);
             for (path, value) in nodes {
                 observed.harness.write(path, value);
             }
-            let changed = observed.step(name, Harness::start);
+            let changed = observed.step(name, Harness::connect);
             assert!(changed > 0 || schema == Name::Rfc, "{name}");
         }
     }
@@ -279,7 +285,7 @@ fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
         let mut losses = 0;
         for served in 0..30 {
             let mut observed = Observed::new(debian(), Name::Std);
-            observed.step("first publication", Harness::start);
+            observed.step("first publication", Harness::connect);
             observed.harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
             observed.step("host name", |harness| {
                 harness.agent.update(|guest| {
@@ -294,7 +300,7 @@ fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
                 losses += usize::from(harness.server.store().faults.drop_after.is_none());
                 if is_killed {
                     harness.server.store_mut().faults.drop_after = None;
-                    harness.restart(Name::Std);
+                    harness.restart_with(Name::Std);
                 }
             });
         }
@@ -305,8 +311,8 @@ fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
 #[test]
 fn an_announcement_that_failed_is_made_up_for() {
     for code in [ErrorCode::EIO, ErrorCode::EACCES] {
-        let mut harness = Harness::new(debian(), Name::Std);
-        harness.start();
+        let mut harness = Harness::with_schema(debian(), Name::Std);
+        harness.connect();
         let path = Path::new("attr/PVAddons/Installed").unwrap();
         let is_announced = |harness: &mut Harness| {
             let requests = harness.take_requests();
@@ -334,18 +340,18 @@ fn an_announcement_that_failed_is_made_up_for() {
             guest.kernel = "6.9".to_owned();
             true
         });
-        harness.pass(Duration::from_secs(5));
+        pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (true, true, true));
         // As long as it fails, nothing is written again for it.
         harness.agent.update(|_| true);
-        harness.pass(Duration::from_secs(5));
+        pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (false, false, false));
         harness.server.store_mut().faults.refuse.clear();
         harness.agent.retry_refused();
-        harness.pass(Duration::from_secs(5));
+        pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (false, true, true));
         harness.agent.update(|_| true);
-        harness.pass(Duration::from_secs(5));
+        pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (false, false, false));
     }
 }
@@ -354,12 +360,12 @@ fn an_announcement_that_failed_is_made_up_for() {
 fn a_resume_is_announced_though_the_connection_breaks_before() {
     let mut losses = 0;
     for served in 0..10 {
-        let mut harness = Harness::new(debian(), Name::Std);
-        harness.start();
+        let mut harness = Harness::with_schema(debian(), Name::Std);
+        harness.connect();
         harness.take_requests();
         harness.server.store_mut().resume(DOMAIN);
         harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
-        harness.pass(Duration::from_secs(5));
+        pass_five_seconds(&mut harness);
         losses += usize::from(harness.server.store().faults.drop_after.is_none());
         let requests = harness.take_requests();
         let writes = requests
@@ -378,7 +384,7 @@ fn a_resume_is_announced_though_the_connection_breaks_before() {
 #[test]
 fn what_had_no_room_is_announced_once_it_has() {
     let mut observed = Observed::new(debian(), Name::Std);
-    observed.step("first publication", Harness::start);
+    observed.step("first publication", Harness::connect);
     refuse(&mut observed.harness, "data/os_name");
     observed.change("two facts, room for one", |guest| {
         guest.distribution = Some(distribution("rocky-9"));
@@ -400,7 +406,7 @@ fn what_had_no_room_is_announced_once_it_has() {
 
 #[test]
 fn what_may_not_be_removed_is_announced_no_more_than_once() {
-    let mut harness = Harness::new(
+    let mut harness = Harness::with_schema(
         Guest {
             distribution: Some(distribution("arch")),
             ..debian()
@@ -418,11 +424,11 @@ fn what_may_not_be_removed_is_announced_no_more_than_once() {
         .store_mut()
         .set_permissions(path, &of_the_host)
         .unwrap();
-    harness.start();
-    harness.pass(Duration::from_secs(5));
+    harness.connect();
+    pass_five_seconds(&mut harness);
     harness.take_requests();
     harness.agent.update(|_| true);
-    harness.pass(Duration::from_secs(5));
+    pass_five_seconds(&mut harness);
     assert_eq!(harness.take_requests(), []);
 }
 
@@ -510,7 +516,7 @@ fn take(harness: &mut Harness, step: &Step) {
         Step::Written(path) => harness.write(path, "somebody's"),
         Step::Compare => harness.agent.compare(),
         Step::Resume => harness.server.store_mut().resume(DOMAIN),
-        Step::Restart(schema) => harness.restart(schema),
+        Step::Restart(schema) => harness.restart_with(schema),
         Step::Loss(served) => harness.server.store_mut().faults.drop_after = Some((DOMAIN, served)),
         Step::Killed(served, host_name) => {
             harness.agent.update(|guest| {
@@ -520,11 +526,14 @@ fn take(harness: &mut Harness, step: &Step) {
             harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
             harness.settle();
             harness.server.store_mut().faults.drop_after = None;
-            harness.restart(Name::Std);
+            harness.restart_with(Name::Std);
         }
         Step::NoRoom(Some(path)) => refuse(harness, path),
         Step::NoRoom(None) => harness.server.store_mut().faults.refuse.clear(),
-        Step::Time(seconds) => harness.pass(Duration::from_secs(seconds)),
+        Step::Time(seconds) => {
+            harness.settle();
+            harness.pass(Duration::from_secs(seconds));
+        }
         _ => {}
     }
     harness.agent.update(|guest| {
@@ -567,17 +576,17 @@ proptest! {
     #[test]
     fn whatever_happens_is_announced_and_true_in_the_end(steps in prop::collection::vec(step(), 1..25)) {
         let mut observed = Observed::new(debian(), Name::Std);
-        observed.step("first publication", Harness::start);
+        observed.step("first publication", Harness::connect);
         for step in steps {
             let what = format!("{step:?}");
             observed.step(&what, |harness| take(harness, &step));
         }
         observed.step("all is well", |harness| {
             harness.server.store_mut().faults = xenstore::embedded::Faults::default();
-            harness.restart(Name::Std);
+            harness.restart_with(Name::Std);
         });
-        let mut fresh = Harness::new(observed.harness.agent.guest().clone(), Name::Std);
-        fresh.start();
+        let mut fresh = Harness::with_schema(observed.harness.agent.guest().clone(), Name::Std);
+        fresh.connect();
         // An address may have another index: that is the memory of what was.
         let read = |harness: &Harness| {
             let mut read = GuestMetrics::read(&harness.tree());
