@@ -12,6 +12,14 @@ use crate::observe::eventually;
 /// Nothing but a machine that stands still takes this long.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Whether a line of the log is one of the two that every start writes: one with the version, and one when the first
+/// publication is complete.
+pub fn is_start_line(line: &str) -> bool {
+    ["version ", "published "]
+        .iter()
+        .any(|start| line.starts_with(&format!("xen-guest-agent: info: {start}")))
+}
+
 /// A running agent. Dropping it kills the process.
 pub struct Agent {
     process: Child,
@@ -39,9 +47,11 @@ impl Agent {
         self.process.id()
     }
 
-    /// Returns the log so far.
+    /// Returns the log so far, without the two lines that every start writes.
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        let log = fs::read_to_string(&self.log).unwrap();
+        let lines = log.split_inclusive('\n');
+        lines.filter(|line| !is_start_line(line)).collect()
     }
 
     /// Sends a signal.

@@ -791,7 +791,7 @@ fn fallback_to_polling_without_netlink() {
     assert!(
         refused
             .log()
-            .contains("see the network: rtnetlink: open a socket: "),
+            .contains("monitor the network: rtnetlink: open a socket: "),
         "{}",
         refused.log()
     );

@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use system_tests::{FakeRoot, Network, Profile, build, eventually, tree};
+use system_tests::{FakeRoot, Network, Profile, build, eventually, is_start_line, tree};
 use xenstore::embedded::{Refusal, Running, Server, Store, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{Client, ErrorCode, Path};
@@ -57,6 +57,7 @@ impl Testbed {
         fs::read_to_string(self.root.join("log"))
             .unwrap()
             .lines()
+            .filter(|line| !is_start_line(line))
             .map(str::to_owned)
             .collect()
     }
@@ -146,9 +147,9 @@ fn sighup_applies_valid_settings() {
     });
     let logged = testbed.reload(
         "schema = \"rfc\"\nloglevel = \"debug\"\nnetwork.mode = \"off\"",
-        "read again",
+        "settings reloaded",
     );
-    assert_eq!(logged, ["info: settings were read again"]);
+    assert_eq!(logged, ["info: settings reloaded"]);
     let nodes = testbed.await_nodes(|nodes| {
         nodes.contains_key("data/os/name") && !nodes.contains_key("data/os_name")
     });
@@ -171,7 +172,7 @@ fn sighup_applies_valid_settings() {
         },
         TIMEOUT,
     );
-    testbed.reload("network.mode = \"off\"\n", "read again");
+    testbed.reload("network.mode = \"off\"\n", "settings reloaded");
     testbed
         .await_nodes(|nodes| nodes.contains_key("data/os_name") && !nodes.contains_key("data/os"));
 }
@@ -186,15 +187,18 @@ fn sighup_with_invalid_settings_keeps_the_old_ones() {
     };
     let before = testbed
         .await_nodes(|nodes| is_whole(nodes) && nodes.contains_key("attr/PVAddons/Installed"));
-    let logged = testbed.reload("loglevel = \"debug\"\nschema = \"x\"", "settings stay");
+    let logged = testbed.reload(
+        "loglevel = \"debug\"\nschema = \"x\"",
+        "keeping the old settings",
+    );
     assert_eq!(
         logged,
-        ["error: settings stay as they were: FILE:3: schema is \"x\"; allowed: std or rfc"]
+        ["error: keeping the old settings: FILE:3: schema is \"x\"; allowed: std or rfc"]
     );
     assert_eq!(testbed.nodes(), before);
     // The invalid file did not change the log level either.
-    let logged = testbed.reload("network.mode = \"off\"", "read again");
-    assert_eq!(logged, ["info: settings were read again"]);
+    let logged = testbed.reload("network.mode = \"off\"", "settings reloaded");
+    assert_eq!(logged, ["info: settings reloaded"]);
 }
 
 #[test]
@@ -202,8 +206,8 @@ fn sighup_retries_denied_writes() {
     let testbed = Testbed::start("network.mode = \"off\"\n", agent());
     let before = testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
     for (settings, last) in [
-        ("network.mode = \"off\"", "read again"),
-        ("schema = \"x\"", "settings stay"),
+        ("network.mode = \"off\"", "settings reloaded"),
+        ("schema = \"x\"", "keeping the old settings"),
     ] {
         testbed.server.with(|server| {
             let path = Path::new("data/os_name").unwrap();
@@ -243,39 +247,39 @@ fn sighup_warns_about_settings_that_need_a_restart() {
     // The command line sets `xenstore`, and overrides the file.
     let logged = testbed.reload(
         "root = \"/x\"\nxenstore = \"auto\"\nnetwork.mode = \"off\"\nschema = \"rfc\"",
-        "read again",
+        "settings reloaded",
     );
     assert_eq!(
         logged,
         [
             "warning: root = \"/x\" takes effect after a restart",
-            "info: settings were read again"
+            "info: settings reloaded"
         ]
     );
     let nodes = testbed.await_nodes(|nodes| nodes.contains_key("data/os/name"));
     // Each reload repeats the warning.
     assert_eq!(
         testbed
-            .reload("root = \"/x\"\nnetwork.mode = \"off\"", "read again")
+            .reload("root = \"/x\"\nnetwork.mode = \"off\"", "settings reloaded")
             .len(),
         2
     );
     let volumes = [
         "warning: volumes.enabled = true takes effect after a restart",
-        "info: settings were read again",
+        "info: settings reloaded",
     ];
     for _ in 0..2 {
         assert_eq!(
             testbed.reload(
                 "volumes.enabled = true\nnetwork.mode = \"off\"",
-                "read again"
+                "settings reloaded"
             ),
             volumes
         );
     }
     assert_eq!(
-        testbed.reload("network.mode = \"off\"", "read again"),
-        ["info: settings were read again"]
+        testbed.reload("network.mode = \"off\"", "settings reloaded"),
+        ["info: settings reloaded"]
     );
     assert_eq!(nodes["data/os/name"], "Debian GNU/Linux 12 (bookworm)");
 }
@@ -297,19 +301,19 @@ fn sighup_switches_the_network_mode() {
     testbed.await_nodes(|nodes| has(nodes, "10.0.0.2") && has(nodes, "10.1.0.2"));
     testbed.reload(
         "network.leave-out-addresses = [\"10.1.0.0/16\"]",
-        "read again",
+        "settings reloaded",
     );
     testbed.await_nodes(|nodes| has(nodes, "10.0.0.2") && !has(nodes, "10.1.0.2"));
-    testbed.reload("network.mode = \"off\"", "read again");
+    testbed.reload("network.mode = \"off\"", "settings reloaded");
     testbed.await_nodes(|nodes| !nodes.contains_key("attr/vif/0"));
     testbed.reload(
         "[network]\nmode = \"poll\"\npoll-period = 0.05",
-        "read again",
+        "settings reloaded",
     );
     testbed.await_nodes(|nodes| has(nodes, "10.1.0.2"));
     network.ip("addr add 10.2.0.2/24 dev lan");
     testbed.await_nodes(|nodes| has(nodes, "10.2.0.2"));
-    testbed.reload("", "read again");
+    testbed.reload("", "settings reloaded");
     network.ip("addr del 10.2.0.2/24 dev lan");
     testbed.await_nodes(|nodes| has(nodes, "10.1.0.2") && !has(nodes, "10.2.0.2"));
 }
@@ -356,7 +360,7 @@ fn show_works_without_xen() {
         .args(["show", "--network-mode=off", "--root"])
         .arg(root.path()));
     assert_eq!(code, Some(0));
-    let hint = "xen-guest-agent: warning: no network interface here is a VIF; with --xenstore embedded each counts as one\n";
+    let hint = "xen-guest-agent: warning: none of the network interfaces is a VIF; to treat all of them as VIFs, run: xen-guest-agent show --all-interfaces\n";
     assert_eq!(stderr, hint);
     for line in [
         "attr = \"\"\n PVAddons = \"\"\n",
@@ -412,21 +416,26 @@ fn config_prints_origins_and_errors() {
 }
 
 #[test]
-fn a_try_out_ends_with_its_terminal() {
-    let mut process = agent()
-        .args(["--xenstore=embedded", "--network-mode=off"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(
-        &mut std::io::BufReader::new(process.stdout.take().unwrap()),
-        &mut line,
-    )
-    .unwrap();
-    kill_process(Pid::from_child(&process), Signal::HUP).unwrap();
-    assert_eq!(
-        eventually(|| process.try_wait().unwrap(), TIMEOUT).code(),
-        Some(0)
-    );
+fn show_all_interfaces_has_every_interface_except_loopback() {
+    let root = FakeRoot::new();
+    let (code, shown, stderr) = run(agent()
+        .args(["show", "--all-interfaces", "--format=json", "--root"])
+        .arg(root.path()));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let interfaces = fs::read_dir("/sys/class/net").unwrap();
+    let names = interfaces.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    // Without a hardware address, a tunnel of another process has no nodes either.
+    let expected: Vec<_> = names
+        .filter(|name| {
+            let address = fs::read_to_string(format!("/sys/class/net/{name}/address"));
+            name != "lo" && address.is_ok_and(|address| address.trim().len() == 17)
+        })
+        .collect();
+    for name in &expected {
+        assert!(
+            shown.contains(&format!("/name\": \"{name}\"")),
+            "{name}: {shown}"
+        );
+    }
+    assert!(!shown.contains("/name\": \"lo\""), "{shown}");
 }

@@ -10,6 +10,7 @@ use crate::show::Format;
 
 const CONFIG: &str = "config";
 const FORMAT: &str = "format";
+const ALL_INTERFACES: &str = "all-interfaces";
 
 /// What stands below the help of the command itself.
 const MORE: &str = "\
@@ -41,7 +42,12 @@ pub enum Action {
     /// Show the settings.
     Config,
     /// Show what would be published.
-    Show(Format),
+    Show {
+        /// How to print it.
+        format: Format,
+        /// Whether every interface but loopback counts as a VIF.
+        all_interfaces: bool,
+    },
     /// Show what the running agent says of itself.
     Status,
 }
@@ -59,10 +65,11 @@ impl Cli {
                 let is_json = behind
                     .get_one::<String>(FORMAT)
                     .is_some_and(|format| format == "json");
-                (
-                    Action::Show(if is_json { Format::Json } else { Format::Tree }),
-                    behind,
-                )
+                let show = Action::Show {
+                    format: if is_json { Format::Json } else { Format::Tree },
+                    all_interfaces: behind.get_flag(ALL_INTERFACES),
+                };
+                (show, behind)
             }
             Some(("status", behind)) => (Action::Status, behind),
             Some((_, behind)) => (Action::Config, behind),
@@ -109,7 +116,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("show")
                 .about("Print what the agent would publish here now, without Xenstore")
-                .defer(|show| with_options(show.arg(format()))),
+                .defer(|show| with_options(show.arg(format()).arg(all_interfaces()))),
         )
         .subcommand(
             Command::new("status")
@@ -129,6 +136,13 @@ fn format() -> Arg {
         .default_value("tree")
         .value_parser(PossibleValuesParser::new(["tree", "json"]))
         .help("How to print it")
+}
+
+fn all_interfaces() -> Arg {
+    Arg::new(ALL_INTERFACES)
+        .long("all-interfaces")
+        .action(ArgAction::SetTrue)
+        .help("Treat every network interface except loopback as a VIF, to try this without Xen")
 }
 
 fn with_options(command: Command) -> Command {
@@ -211,7 +225,10 @@ mod tests {
 
     #[test]
     fn options() {
-        let tree = Action::Show(Format::Tree);
+        let tree = Action::Show {
+            format: Format::Tree,
+            all_interfaces: false,
+        };
         for (arguments, action, words) in [
             ("", Action::Run, ""),
             ("-s -l debug", Action::Run, "stderr=true loglevel=debug"),
@@ -238,13 +255,24 @@ mod tests {
             ),
             ("show", tree, ""),
             (
+                "show --all-interfaces",
+                Action::Show {
+                    format: Format::Tree,
+                    all_interfaces: true,
+                },
+                "",
+            ),
+            (
                 "--schema rfc status --root /x",
                 Action::Status,
                 "schema=rfc root=/x",
             ),
             (
                 "--root /y show --format json",
-                Action::Show(Format::Json),
+                Action::Show {
+                    format: Format::Json,
+                    all_interfaces: false,
+                },
                 "root=/y",
             ),
             (

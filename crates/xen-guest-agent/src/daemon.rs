@@ -1,235 +1,378 @@
-//! The loop: one thread, one poll(2).
+//! The event loop: one thread, one poll(2).
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use xenstore::{Connection, Error, Transport};
 
 use crate::agent::Agent;
+use crate::collect::network::VifNumbers;
 use crate::collect::{Collectors, clock, host, services};
 use crate::error::Failure;
 use crate::guest::Guest;
 use crate::root::Root;
 use crate::runtime_dir;
 use crate::schema::Schema;
-use crate::settings::{Place, Settings, Sources};
+use crate::settings::{Endpoint, Settings, Sources};
+use crate::signals::Signals;
 use crate::status::Status;
-use crate::try_out::TryOut;
 
-/// So long the first publication waits for the network, which takes milliseconds to tell all where it rests.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time that the first publication waits for the initial network dump, which usually takes milliseconds.
+const INITIAL_NETWORK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where signals arrive: each descriptor is readable once there was one.
-#[derive(Debug)]
-pub struct Signals {
-    /// SIGTERM and SIGINT: the agent should end.
-    stop: UnixStream,
-    /// SIGHUP: it should read its settings again.
-    reload: UnixStream,
+/// Starts the log, or changes it, according to the settings.
+pub fn start_log(settings: &Settings) {
+    crate::logging::start(&settings.loglevel, settings.stderr);
 }
 
-impl Signals {
-    /// Catches the signals from now on.
+/// Runs the agent of this guest until a signal stops it. On SIGHUP the agent reloads its settings from `sources`.
+///
+/// # Errors
+/// Only errors that no retry can resolve.
+pub fn run(settings: Settings, sources: &Sources, signals: &Signals) -> Result<(), Failure> {
+    let root = Root::new(&settings.root);
+    let options = Options {
+        runtime_dir: runtime_dir::path(&root),
+        all_interfaces: false,
+    };
+
+    let daemon = Daemon::new(settings, options)?;
+    if let Some(process) = host::former_agent(&root) {
+        warn!(
+            "xe-daemon (process {process}) writes the same nodes; remove the package \
+             xe-guest-utilities, or stop xe-daemon and disable its service"
+        );
+    }
+    daemon.run(sources, signals)
+}
+
+/// Properties of the daemon that are no settings, because only the demo needs other values.
+#[derive(Debug)]
+pub struct Options {
+    /// Directory of the lock and the status file. Without one, the daemon keeps neither.
+    pub runtime_dir: Option<PathBuf>,
+    /// Whether every network interface but loopback counts as a VIF.
+    pub all_interfaces: bool,
+}
+
+/// The daemon: the agent, its collectors, and the loop that drives them.
+#[derive(Debug)]
+pub struct Daemon {
+    settings: Settings,
+    agent: Agent,
+    collectors: Collectors,
+    status: Status,
+    /// Time at which the first publication stops waiting for the network.
+    network_due: Duration,
+    /// Domain ID by which the polls are staggered. It changes with a migration.
+    staggered_by: Option<u16>,
+    /// Whether the log has the line about the first complete publication.
+    is_publication_logged: bool,
+    /// Held open, because closing the file releases the lock.
+    _lock: Option<File>,
+}
+
+impl Daemon {
+    /// Connects to Xenstore, takes the lock and opens the collectors.
     ///
     /// # Errors
-    /// The system's.
-    pub fn catch() -> Result<Self, Failure> {
-        let catch = |signals: &[i32]| {
-            let (ours, theirs) = UnixStream::pair()?;
-            for signal in signals {
-                signal_hook::low_level::pipe::register(*signal, theirs.try_clone()?)?;
-            }
-            ours.set_nonblocking(true)?;
-            Ok(ours)
+    /// Only errors that no retry can resolve.
+    pub fn new(settings: Settings, options: Options) -> Result<Self, Failure> {
+        let root = Root::new(&settings.root);
+        let connection = check_retryable(connect(&settings.xenstore), &root)?;
+        let lock = match &options.runtime_dir {
+            Some(directory) => lock(directory)?,
+            None => None,
         };
-        let failed = Failure::system("wait for signals");
-        let stop = catch(&[SIGTERM, SIGINT]).map_err(&failed)?;
-        Ok(Signals {
-            stop,
-            reload: catch(&[SIGHUP]).map_err(&failed)?,
+
+        let mut guest = Guest::default();
+        let collectors = open_collectors(&settings, &root, &options, &mut guest)?;
+        let schema = Schema::new(settings.schema, settings.filter.clone());
+        let mut agent = Agent::new(guest, schema);
+        agent.set_node_budget(settings.node_budget);
+
+        info!(
+            "version {}: Xenstore {}, network {}, schema {}",
+            env!("CARGO_PKG_VERSION"),
+            match &connection {
+                Ok(connection) => format!("at {}", connection.transport().name()),
+                Err(_) => "not available yet".to_owned(),
+            },
+            collectors.network_source(),
+            crate::settings::name(&settings.schema),
+        );
+        let now = clock::now();
+        agent.connect(connection, now);
+
+        Ok(Daemon {
+            settings,
+            agent,
+            collectors,
+            status: Status::new(options.runtime_dir, SystemTime::now()),
+            network_due: now + INITIAL_NETWORK_TIMEOUT,
+            staggered_by: None,
+            is_publication_logged: false,
+            _lock: lock,
+        })
+    }
+
+    /// Runs until a signal stops it.
+    ///
+    /// # Errors
+    /// The error of poll(2).
+    pub fn run(mut self, sources: &Sources, signals: &Signals) -> Result<(), Failure> {
+        loop {
+            let now = clock::now();
+            let deadline = self.tick(now, SystemTime::now());
+            let ready = self.wait(signals, deadline.saturating_sub(now))?;
+
+            let now = clock::now();
+            for (token, flags) in ready {
+                match token {
+                    Token::Stop => return Ok(()),
+                    Token::Reload => {
+                        signals.clear_reload();
+                        self.reload(sources, now);
+                    }
+                    token => self.on_ready(token, flags, now),
+                }
+            }
+            self.poll_collectors(now);
+        }
+    }
+
+    /// Performs all work that is due, and returns the time of the next call if nothing happens before.
+    fn tick(&mut self, now: Duration, date: SystemTime) -> Duration {
+        if self.agent.wants_connection(now) {
+            self.agent.connect(connect(&self.settings.xenstore), now);
+        }
+
+        self.agent.set_network_known(self.collectors.is_settled());
+        let is_waiting = !self.collectors.is_settled() && now < self.network_due;
+        if !is_waiting {
+            self.agent.advance(now, date);
+            if self.agent.is_published() {
+                self.on_published();
+            }
+        }
+
+        self.status.update(&self.agent, &self.collectors, now, date);
+        self.stagger_polls(now);
+
+        let agent = if is_waiting {
+            Some(self.network_due)
+        } else {
+            self.agent.deadline()
+        };
+        [agent, self.status.deadline()]
+            .into_iter()
+            .flatten()
+            .fold(self.collectors.deadline(), Duration::min)
+    }
+
+    fn on_published(&mut self) {
+        self.agent.update(|guest| {
+            self.collectors.on_published(guest);
+            false
+        });
+        if !std::mem::replace(&mut self.is_publication_logged, true) {
+            info!("published {} nodes", self.agent.nodes().count());
+        }
+    }
+
+    /// Staggers the polls of the guests of one host, by domain ID.
+    fn stagger_polls(&mut self, now: Duration) {
+        let domain_id = self.agent.domain_id();
+        if let Some(id) = domain_id.filter(|_| domain_id != self.staggered_by) {
+            self.collectors.spread(id, now);
+            self.staggered_by = domain_id;
+        }
+    }
+
+    /// Handles a descriptor that poll(2) found ready.
+    fn on_ready(&mut self, token: Token, flags: PollFlags, now: Duration) {
+        let (agent, collectors) = (&mut self.agent, &mut self.collectors);
+        match token {
+            Token::Connection => {
+                if flags.contains(PollFlags::OUT) {
+                    agent.on_writable(now);
+                }
+                if flags.intersects(!PollFlags::OUT) {
+                    agent.on_readable(now);
+                }
+            }
+            Token::Network => agent.update(|guest| collectors.on_network(guest)),
+            Token::HostName => agent.update(|guest| collectors.on_host_name(guest)),
+            Token::Services => agent.update(|guest| collectors.on_services(guest)),
+            Token::Stop | Token::Reload => {}
+        }
+    }
+
+    /// Polls the sources that send no events, as far as their time has come.
+    fn poll_collectors(&mut self, now: Duration) {
+        if self.collectors.deadline() > now {
+            return;
+        }
+        let mut is_full = false;
+        self.agent.update(|guest| {
+            let look = self.collectors.look(guest, now);
+            is_full = look.is_full;
+            look.has_news
+        });
+        if is_full {
+            self.agent.compare();
+        }
+    }
+
+    /// Reads the settings again. Invalid settings change nothing but the log, where they are reported.
+    fn reload(&mut self, sources: &Sources, now: Duration) {
+        self.agent.retry_refused();
+        let mut new = match sources.load() {
+            Ok(loaded) => loaded.settings,
+            Err(error) => return error!("keeping the old settings: {error}"),
+        };
+        for pending in new.keep_until_restart(&self.settings) {
+            warn!("{pending} takes effect after a restart");
+        }
+        start_log(&new);
+        info!("settings reloaded");
+
+        // Without `..`, so that a new setting does not compile until it is handled here.
+        let Settings {
+            schema,
+            filter,
+            node_budget,
+            memory_period,
+            network,
+            // `start_log` has applied these.
+            stderr: _,
+            loglevel: _,
+            // These take effect after a restart.
+            xenstore: _,
+            root: _,
+            volumes: _,
+            services: _,
+        } = new.clone();
+        self.agent.update(|guest| {
+            self.collectors.set(network, memory_period, guest, now);
+            true
+        });
+        self.agent.set_node_budget(node_budget);
+        self.agent.set_schema(schema, filter);
+        self.agent.compare();
+        self.status.refresh();
+        // The collectors have started a new schedule, which is not staggered.
+        self.staggered_by = None;
+        self.settings = new;
+    }
+
+    /// Waits until a descriptor is ready or the time is over. Returns the descriptors that are ready.
+    fn wait(
+        &self,
+        signals: &Signals,
+        timeout: Duration,
+    ) -> Result<Vec<(Token, PollFlags)>, Failure> {
+        let (tokens, mut fds): (Vec<_>, Vec<_>) = self.descriptors(signals).unzip();
+
+        let timeout = Timespec::try_from(timeout).ok();
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Failure::system("poll")(error.into())),
+        }
+
+        let flags = fds.iter().map(PollFd::revents);
+        Ok(tokens
+            .into_iter()
+            .zip(flags)
+            .filter(|(_, flags)| !flags.is_empty())
+            .collect())
+    }
+
+    /// Returns the descriptors to poll, in the order in which they are handled.
+    fn descriptors<'a>(
+        &'a self,
+        signals: &'a Signals,
+    ) -> impl Iterator<Item = (Token, PollFd<'a>)> {
+        let connection = self.agent.connection().map(|connection| {
+            let mut interest = PollFlags::IN;
+            interest.set(PollFlags::OUT, connection.wants_write());
+            (connection.as_fd(), interest)
+        });
+        let readable = |fd| (fd, PollFlags::IN);
+        let collectors = &self.collectors;
+
+        [
+            (Token::Stop, Some(readable(signals.stop()))),
+            (Token::Reload, signals.reload().map(readable)),
+            (Token::Connection, connection),
+            (Token::Network, collectors.network().map(readable)),
+            (
+                Token::HostName,
+                collectors.host_name().map(|fd| (fd, PollFlags::PRI)),
+            ),
+            (Token::Services, collectors.services().map(readable)),
+        ]
+        .into_iter()
+        .filter_map(|(token, source)| {
+            let (fd, interest) = source?;
+            Some((token, PollFd::from_borrowed_fd(fd, interest)))
         })
     }
 }
 
-/// Starts the log as the settings have it. A try-out is watched on a terminal.
-pub fn start_log(settings: &Settings) {
-    crate::logging::start(
-        &settings.loglevel,
-        settings.stderr || settings.xenstore == Place::Embedded,
-    );
-}
-
-/// Runs the agent until it is asked to stop. `sources` is where its settings are found again.
-///
-/// # Errors
-/// Only what can never work ends it.
-pub fn run(mut settings: Settings, sources: &Sources, signals: &Signals) -> Result<(), Failure> {
-    let root = Root::new(&settings.root);
-    let mut try_out = match settings.xenstore {
-        Place::Embedded => {
-            Some(TryOut::open().map_err(Failure::system("open the embedded store"))?)
-        }
-        _ => None,
-    };
-    let connection = unless_hopeless(connect(&settings.xenstore, try_out.as_mut()), &root)?;
-    // A try-out's store is its own.
-    let directory = if try_out.is_some() {
-        None
-    } else {
-        runtime_dir::path(&root)
-    };
-    // Kept as long as the agent runs.
-    let _lock = match &directory {
-        Some(directory) => lock(directory)?,
-        None => None,
-    };
-    if let (Some(process), None) = (host::former_agent(&root), &try_out) {
-        warn!(
-            "xe-daemon (process {process}) writes the same nodes: remove the package xe-guest-utilities, or stop it and \
-             see that it is not started again"
-        );
-    }
-    let mut guest = Guest::default();
-    let mut collectors = open_collectors(&settings, root, directory.as_deref(), &mut guest)?;
-    let schema = Schema::new(settings.schema, settings.filter.clone());
-    let mut agent = Agent::new(guest, schema);
-    agent.set_node_budget(settings.node_budget);
-    agent.connect(connection, clock::now());
-    let (mut spread_for, network_due) = (None, clock::now() + PATIENCE);
-    let mut status = Status::new(directory, SystemTime::now());
-    loop {
-        let now = clock::now();
-        if agent.wants_connection(now) {
-            agent.connect(connect(&settings.xenstore, try_out.as_mut()), now);
-        }
-        agent.set_network_known(collectors.is_settled());
-        let is_waiting = !collectors.is_settled() && now < network_due;
-        if !is_waiting {
-            agent.advance(now, SystemTime::now());
-            if agent.is_published() {
-                agent.update(|guest| {
-                    collectors.on_published(guest);
-                    false
-                });
-            }
-        }
-        status.update(&agent, &collectors, now, SystemTime::now());
-        // Another one after a migration.
-        if let Some(domain_id) = agent.domain_id().filter(|id| spread_for != Some(*id)) {
-            collectors.spread(domain_id, now);
-            spread_for = Some(domain_id);
-        }
-        let next = if is_waiting {
-            Some(network_due)
-        } else {
-            agent.deadline()
-        };
-        let deadline = [next, status.deadline()]
-            .into_iter()
-            .flatten()
-            .fold(collectors.deadline(), Duration::min);
-        let ready = wait(
-            signals,
-            &agent,
-            &collectors,
-            try_out.as_ref(),
-            deadline.saturating_sub(now),
-        )?;
-        let now = clock::now();
-        if !ready.stop.is_empty() {
-            return Ok(());
-        }
-        if !ready.reload.is_empty() {
-            // The terminal of a try-out is gone.
-            if try_out.is_some() {
-                return Ok(());
-            }
-            // However many signals there were, one reading is for all of them.
-            while (&signals.reload)
-                .read(&mut [0; 64])
-                .is_ok_and(|len| len > 0)
-            {}
-            // Whatever the settings are.
-            agent.retry_refused();
-            if let Some(new) = reload(sources, &settings) {
-                agent.update(|guest| {
-                    collectors.set(new.network, new.memory_period, guest, now);
-                    true
-                });
-                agent.set_node_budget(new.node_budget);
-                agent.set_schema(new.schema, new.filter.clone());
-                agent.compare();
-                status.refresh();
-                spread_for = None;
-                settings = new;
-            }
-        }
-        if ready.connection.contains(PollFlags::OUT) {
-            agent.on_writable(now);
-        }
-        if ready.connection.intersects(!PollFlags::OUT) {
-            agent.on_readable(now);
-        }
-        agent.update(|guest| {
-            let network = !ready.network.is_empty() && collectors.on_network(guest);
-            let host_name = !ready.host_name.is_empty() && collectors.on_host_name(guest);
-            let services = !ready.services.is_empty() && collectors.on_services(guest);
-            network || host_name || services
-        });
-        if collectors.deadline() <= now {
-            let mut is_full = false;
-            agent.update(|guest| {
-                let look = collectors.look(guest, now);
-                is_full = look.is_full;
-                look.has_news
-            });
-            if is_full {
-                agent.compare();
-            }
-        }
-        if let (true, Some(try_out)) = (!ready.try_out.is_empty(), &mut try_out) {
-            try_out.process();
-        }
-    }
+/// Identifies a descriptor in the result of poll(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Stop,
+    Reload,
+    Connection,
+    Network,
+    HostName,
+    Services,
 }
 
 fn open_collectors(
     settings: &Settings,
-    root: Root,
-    directory: Option<&Path>,
+    root: &Root,
+    options: &Options,
     guest: &mut Guest,
 ) -> Result<Collectors, Failure> {
-    let (numbers, network) = (settings.vif_numbers(), settings.network);
+    let numbers = if options.all_interfaces {
+        VifNumbers::Index
+    } else {
+        VifNumbers::Sysfs(root.clone())
+    };
     let mut collectors = Collectors::open(
         root.clone(),
         numbers,
-        network,
+        settings.network,
         settings.memory_period,
         guest,
         clock::now(),
     )
-    .map_err(Failure::system("see the network"))?;
+    .map_err(Failure::system("monitor the network"))?;
+
     if settings.volumes {
         collectors.add_volumes(guest);
     }
-    let state = directory.map(|directory| directory.join(services::STATE));
+    let state = options.runtime_dir.as_ref();
+    let state = state.map(|directory| directory.join(services::STATE));
+    let directory = settings.services.to_string_lossy();
     collectors.add_services(
-        services::Directory::open(root, &settings.services.to_string_lossy(), state),
+        services::Directory::open(root.clone(), &directory, state),
         guest,
     );
     Ok(collectors)
 }
 
-/// The connection, or none for now: in a Xen guest the device or the socket may come later in the boot, and a server may be
-/// about to start. What can never work is a failure.
-fn unless_hopeless(
+/// Returns the connection, or the error if a retry may succeed: the device or the server may become available later.
+fn check_retryable(
     connection: Result<Connection, Error>,
     root: &Root,
 ) -> Result<Result<Connection, Error>, Failure> {
@@ -252,111 +395,20 @@ fn lock(directory: &Path) -> Result<Option<File>, Failure> {
         Ok(None) => Err(Failure::Running(directory.to_owned())),
         Ok(lock) => Ok(lock),
         Err(error) => {
-            warn!("{error}: another agent beside this one would not be noticed");
+            warn!(
+                "cannot lock the runtime directory: {error}; a second agent would not be noticed"
+            );
             Ok(None)
         }
     }
 }
 
-/// What poll(2) found.
-struct Ready {
-    stop: PollFlags,
-    reload: PollFlags,
-    connection: PollFlags,
-    network: PollFlags,
-    host_name: PollFlags,
-    services: PollFlags,
-    try_out: PollFlags,
-}
-
-fn wait(
-    signals: &Signals,
-    agent: &Agent,
-    collectors: &Collectors,
-    try_out: Option<&TryOut>,
-    timeout: Duration,
-) -> Result<Ready, Failure> {
-    let mut fds = vec![
-        PollFd::new(&signals.stop, PollFlags::IN),
-        PollFd::new(&signals.reload, PollFlags::IN),
-    ];
-    if let Some(connection) = agent.connection() {
-        let mut interest = PollFlags::IN;
-        interest.set(PollFlags::OUT, connection.wants_write());
-        fds.push(PollFd::new(connection, interest));
-    }
-    fds.extend(
-        collectors
-            .network()
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-    );
-    fds.extend(
-        collectors
-            .host_name()
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)),
-    );
-    fds.extend(
-        collectors
-            .services()
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-    );
-    fds.extend(try_out.into_iter().flat_map(TryOut::poll_fds));
-
-    let timeout = Timespec::try_from(timeout).ok();
-    match rustix::event::poll(&mut fds, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(error) => {
-            return Err(Failure::System {
-                action: "wait",
-                source: error.into(),
-            });
-        }
-    }
-    let mut found = fds.iter().map(PollFd::revents);
-    let mut next =
-        |is_there: bool| if is_there { found.next() } else { None }.unwrap_or(PollFlags::empty());
-    Ok(Ready {
-        stop: next(true),
-        reload: next(true),
-        connection: next(agent.connection().is_some()),
-        network: next(collectors.network().is_some()),
-        host_name: next(collectors.host_name().is_some()),
-        services: next(collectors.services().is_some()),
-        try_out: found.fold(PollFlags::empty(), PollFlags::union),
-    })
-}
-
-/// Reads the settings again, and has the log follow them. None where they are wrong; what only a restart gives effect
-/// stays as it is.
-fn reload(sources: &Sources, old: &Settings) -> Option<Settings> {
-    let mut new = match sources.load() {
-        Ok(loaded) => loaded.settings,
-        Err(wrong) => {
-            error!("settings stay as they were: {wrong}");
-            return None;
-        }
-    };
-    for pending in new.keep_until_restart(old) {
-        warn!("{pending} takes effect after a restart");
-    }
-    start_log(&new);
-    info!("settings were read again");
-    Some(new)
-}
-
-fn connect(place: &Place, try_out: Option<&mut TryOut>) -> Result<Connection, Error> {
-    match try_out {
-        Some(try_out) => try_out.connect(),
-        None => open(place),
+fn connect(endpoint: &Endpoint) -> Result<Connection, Error> {
+    match endpoint {
+        Endpoint::Device => Transport::open_device(),
+        Endpoint::Socket(Some(path)) => Transport::connect(path),
+        Endpoint::Socket(None) => Transport::open_socket(),
+        Endpoint::Auto => Transport::open(),
     }
     .map(Connection::new)
-}
-
-fn open(place: &Place) -> Result<Transport, Error> {
-    match place {
-        Place::Device => Transport::open_device(),
-        Place::Socket(Some(path)) => Transport::connect(path),
-        Place::Socket(None) => Transport::open_socket(),
-        Place::Auto | Place::Embedded => Transport::open(),
-    }
 }

@@ -11,15 +11,15 @@ use xenstore::Error;
 pub enum Failure {
     /// There is no Xenstore, and there will be none.
     #[error(
-        "this is not a Xen guest: {0}. To try the agent here, run: {name} --xenstore embedded",
+        "this is not a Xen guest: {0}; to see what would be published here, run: {name} show --all-interfaces",
         name = env!("CARGO_PKG_NAME")
     )]
     NotXen(Error),
     /// Xenstore is there and cannot be used.
-    #[error("{0}{hint}", hint = if .0.io_kind() == io::ErrorKind::PermissionDenied { ": it takes root" } else { "" })]
+    #[error("{0}{hint}", hint = if .0.io_kind() == io::ErrorKind::PermissionDenied { "; run as root" } else { "" })]
     Xenstore(Error),
     /// There is another agent.
-    #[error("another agent is running, and has {} locked", .0.display())]
+    #[error("another agent is running and holds the lock in {}", .0.display())]
     Running(PathBuf),
     /// The system does not give what the agent needs.
     #[error("{action}: {source}")]

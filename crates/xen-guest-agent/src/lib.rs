@@ -18,6 +18,28 @@ pub mod runtime_dir;
 pub mod schema;
 pub mod settings;
 pub mod show;
+pub mod signals;
 pub mod status;
 mod text;
-pub mod try_out;
+
+/// The modules above, which are the known targets of a log filter.
+const MODULES: &[&str] = &[
+    "agent",
+    "cli",
+    "collect",
+    "daemon",
+    "domain",
+    "error",
+    "guest",
+    "logging",
+    "publish",
+    "rate_limit",
+    "root",
+    "runtime_dir",
+    "schema",
+    "settings",
+    "show",
+    "signals",
+    "status",
+    "text",
+];

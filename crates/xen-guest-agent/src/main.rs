@@ -1,12 +1,12 @@
-//! The daemon.
+//! The daemon `xen-guest-agent`.
 
 use std::process::ExitCode;
 
 use xen_guest_agent::cli::{Action, Cli};
-use xen_guest_agent::daemon::{self, Signals};
 use xen_guest_agent::root::Root;
 use xen_guest_agent::settings::Settings;
-use xen_guest_agent::{logging, show, status};
+use xen_guest_agent::signals::Signals;
+use xen_guest_agent::{daemon, logging, show, status};
 
 fn main() -> ExitCode {
     let Cli { action, sources } = Cli::parse();
@@ -19,32 +19,35 @@ fn main() -> ExitCode {
         })
     };
     let log_to_stderr = |settings: &Settings| logging::start(&settings.loglevel, true);
-    let done = match action {
+
+    let result = match action {
         Action::Run => {
-            // Before all that takes its time: a signal that is not caught ends the process.
-            let signals = Signals::catch();
+            // Early, because an uncaught signal would end the process without cleaning up.
+            let signals = Signals::for_service();
             load(daemon::start_log).map(|loaded| {
                 signals.and_then(|signals| daemon::run(loaded.settings, &sources, &signals))
             })
         }
         Action::Config => load(log_to_stderr).map(|loaded| show::print(&loaded.to_toml())),
-        Action::Show(format) => {
-            load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format))
-        }
+        Action::Show {
+            format,
+            all_interfaces,
+        } => load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format, all_interfaces)),
         Action::Status => {
             log_to_stderr(&Settings::default());
             return status::print(&Root::new(sources.root()));
         }
     };
-    match done {
+
+    match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
-            log::error!("{failure}");
+            logging::fatal(&failure);
             failure.exit_code()
         }
-        Err(wrong) => {
-            // As for a wrong option: where to log is not known.
-            eprintln!("{}: {wrong}", env!("CARGO_PKG_NAME"));
+        Err(error) => {
+            // To standard error only, because invalid settings leave open where to log.
+            eprintln!("{}: {error}", env!("CARGO_PKG_NAME"));
             ExitCode::from(2)
         }
     }

@@ -1,4 +1,4 @@
-//! What would be published now: the same collectors and the same schema as in the agent, and no store.
+//! The sub-command `show`: prints the tree that the agent would publish now, without Xenstore.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -7,38 +7,45 @@ use std::time::SystemTime;
 use log::warn;
 use rustix::event::{PollFd, PollFlags};
 
+use crate::collect::network::VifNumbers;
 use crate::collect::{Collectors, clock, services};
 use crate::error::Failure;
 use crate::guest::{Device, Guest};
 use crate::root::Root;
 use crate::schema::{Name, Schema, Tree};
-use crate::settings::{Place, Settings};
+use crate::settings::Settings;
 use crate::text::quote;
 
-/// How to print it.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As `xenstore ls` does, with long values whole.
+    /// The format of `xenstore ls`, with long values in full.
     Tree,
-    /// One object, path to value.
+    /// One JSON object that maps paths to values.
     Json,
 }
 
-/// Prints what would be published. Addresses have the indices of a store that holds none yet. What only Xenstore tells,
-/// the numbers of SR-IOV virtual functions, is not there.
+/// Prints the tree that the agent would publish. Addresses get the slots that they would have in an empty store. SR-IOV
+/// virtual functions are missing, because only Xenstore knows their numbers.
 ///
 /// # Errors
-/// Where the network cannot be seen, or nothing printed.
-pub fn show(settings: &Settings, format: Format) -> Result<(), Failure> {
-    let mut guest = look(settings).map_err(Failure::system("see the network"))?;
+/// The network cannot be monitored, or standard output cannot be written to.
+pub fn show(settings: &Settings, format: Format, all_interfaces: bool) -> Result<(), Failure> {
+    let collected = collect(settings, all_interfaces);
+    let mut guest = collected.map_err(Failure::system("monitor the network"))?;
     guest.date = SystemTime::now();
+
     let has_vif = guest
         .interfaces
         .values()
         .any(|interface| matches!(interface.device, Device::Vif(_)));
-    if settings.schema == Name::Std && !has_vif && settings.xenstore != Place::Embedded {
-        warn!("no network interface here is a VIF; with --xenstore embedded each counts as one");
+    if settings.schema == Name::Std && !has_vif && !all_interfaces {
+        warn!(
+            "none of the network interfaces is a VIF; to treat all of them as VIFs, run: {} show --all-interfaces",
+            env!("CARGO_PKG_NAME")
+        );
     }
+
     let tree = Schema::new(settings.schema, settings.filter.clone()).render(&guest);
     print(&match format {
         Format::Tree => as_tree(&tree),
@@ -49,7 +56,7 @@ pub fn show(settings: &Settings, format: Format) -> Result<(), Failure> {
 /// Prints text on standard output.
 ///
 /// # Errors
-/// The system's, but for a reader that has seen enough.
+/// The system's error, except when the reader has closed the pipe.
 pub fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -57,12 +64,18 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Looks at all there is, until the network has told everything.
-fn look(settings: &Settings) -> io::Result<Guest> {
+/// Collects the facts of this guest, and waits for the complete network dump.
+fn collect(settings: &Settings, all_interfaces: bool) -> io::Result<Guest> {
+    let root = Root::new(&settings.root);
+    let numbers = if all_interfaces {
+        VifNumbers::Index
+    } else {
+        VifNumbers::Sysfs(root.clone())
+    };
     let mut guest = Guest::default();
     let mut collectors = Collectors::open(
-        Root::new(&settings.root),
-        settings.vif_numbers(),
+        root.clone(),
+        numbers,
         settings.network,
         settings.memory_period,
         &mut guest,
@@ -73,7 +86,7 @@ fn look(settings: &Settings) -> io::Result<Guest> {
     }
     let directory = settings.services.to_string_lossy();
     collectors.add_services(
-        services::Directory::open(Root::new(&settings.root), &directory, None),
+        services::Directory::open(root, &directory, None),
         &mut guest,
     );
     while let (false, Some(network)) = (collectors.is_settled(), collectors.network()) {
@@ -90,25 +103,25 @@ fn look(settings: &Settings) -> io::Result<Guest> {
 }
 
 fn as_tree(tree: &Tree) -> String {
-    // By names and not by characters, of which some sort before the slash.
+    // Sorted by name, because as characters some names sort before the slash.
     let mut nodes: Vec<(Vec<&str>, &str)> = tree
         .iter()
         .map(|(path, value)| (path.split('/').collect(), value.as_str()))
         .collect();
     nodes.sort();
-    let (mut text, mut above): (String, &[&str]) = (String::new(), &[]);
+    let (mut text, mut parent): (String, &[&str]) = (String::new(), &[]);
     for (names, value) in &nodes {
         let known = names
             .iter()
-            .zip(above)
-            .take_while(|(name, above)| name == above)
+            .zip(parent)
+            .take_while(|(name, parent)| name == parent)
             .count();
         for (depth, name) in names.iter().enumerate().skip(known) {
             let value = if depth + 1 == names.len() { value } else { "" };
-            // Nothing fails that writes to a string.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "{:depth$}{name} = \"{value}\"", "");
         }
-        above = names;
+        parent = names;
     }
     text
 }
@@ -140,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_a_value_of_its_own_is_empty() {
+    fn tree_shows_missing_parents_as_empty_nodes() {
         let expected = "a = \"\"\n b = \"x \"y\" \\\"\n  c = \"2\"\n b-c = \"1\"\nd = \"\"\n e = \"\"\n  f = \"3\"\n g = \"ä\"\n";
         assert_eq!(as_tree(&tree()), expected);
     }
 
     #[test]
-    fn one_object() {
+    fn json_is_one_object() {
         let expected: serde_json::Value = serde_json::json!({"a/b-c": "1", "a/b/c": "2", "a/b": "x \"y\" \\", "d/e/f": "3", "d/g": "ä"});
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&as_json(&tree())).unwrap(),

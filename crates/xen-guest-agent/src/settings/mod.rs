@@ -16,11 +16,9 @@ pub use definitions::{SETTINGS, Setting};
 use value::Form;
 pub(crate) use value::name;
 
-use crate::collect::network::VifNumbers;
 use crate::collect::{self, network, services};
-use crate::logging::Levels;
+use crate::logging::LogFilter;
 use crate::publish;
-use crate::root::Root;
 use crate::schema;
 use crate::schema::topology::Filter;
 use crate::text::{escape_control, quote, truncate};
@@ -34,11 +32,11 @@ pub struct Settings {
     /// Whether to log to standard error.
     pub stderr: bool,
     /// How much to log.
-    pub loglevel: Levels,
+    pub loglevel: LogFilter,
     /// Which nodes to publish.
     pub schema: schema::Name,
     /// Where Xenstore is.
-    pub xenstore: Place,
+    pub xenstore: Endpoint,
     /// Below which directory the system's files are.
     pub root: PathBuf,
     /// How many nodes the agent makes at most, those above others included.
@@ -59,9 +57,9 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             stderr: false,
-            loglevel: Levels::default(),
+            loglevel: LogFilter::default(),
             schema: schema::Name::default(),
-            xenstore: Place::Auto,
+            xenstore: Endpoint::Auto,
             root: PathBuf::from("/"),
             node_budget: publish::NODE_BUDGET,
             memory_period: collect::PERIOD,
@@ -86,54 +84,42 @@ impl Settings {
         }
         pending
     }
-
-    /// How interfaces get their VIF numbers: in a try-out each one counts.
-    pub fn vif_numbers(&self) -> VifNumbers {
-        match self.xenstore {
-            Place::Embedded => VifNumbers::Index,
-            _ => VifNumbers::Sysfs(Root::new(&self.root)),
-        }
-    }
 }
 
 /// Where Xenstore is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Endpoint {
     /// Where libxenstore would look.
     Auto,
     /// The kernel's device.
     Device,
     /// A server's socket, at this path or the usual one.
     Socket(Option<PathBuf>),
-    /// In the agent itself.
-    Embedded,
 }
 
-impl FromStr for Place {
+impl FromStr for Endpoint {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
         match text {
-            "auto" => Ok(Place::Auto),
-            "device" => Ok(Place::Device),
-            "socket" => Ok(Place::Socket(None)),
-            "embedded" => Ok(Place::Embedded),
+            "auto" => Ok(Endpoint::Auto),
+            "device" => Ok(Endpoint::Device),
+            "socket" => Ok(Endpoint::Socket(None)),
             _ => match text.strip_prefix("socket=") {
-                Some(path) if !path.is_empty() => Ok(Place::Socket(Some(path.into()))),
+                Some(path) if !path.is_empty() => Ok(Endpoint::Socket(Some(path.into()))),
                 _ => Err(()),
             },
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Auto => f.write_str("auto"),
-            Place::Device => f.write_str("device"),
-            Place::Socket(None) => f.write_str("socket"),
-            Place::Socket(Some(path)) => write!(f, "socket={}", path.display()),
-            Place::Embedded => f.write_str("embedded"),
+            Endpoint::Auto => f.write_str("auto"),
+            Endpoint::Device => f.write_str("device"),
+            Endpoint::Socket(None) => f.write_str("socket"),
+            Endpoint::Socket(Some(path)) => write!(f, "socket={}", path.display()),
         }
     }
 }

@@ -11,9 +11,9 @@ use clap::ValueEnum;
 use glob::Pattern;
 use ipnet::IpNet;
 
-use super::Place;
+use super::Endpoint;
 use crate::collect::network;
-use crate::logging::Levels;
+use crate::logging::LogFilter;
 use crate::schema;
 use crate::text::quote;
 
@@ -115,13 +115,12 @@ impl Word for bool {
     const ALLOWED: &str = "true or false";
 }
 
-impl Word for Place {
+impl Word for Endpoint {
     const FORM: Form = Form::Text;
-    const ALLOWED: &str =
-        "auto, device, socket, socket=PATH, or embedded for a try-out without Xen";
+    const ALLOWED: &str = "auto, device, socket or socket=PATH";
 }
 
-impl Word for Levels {
+impl Word for LogFilter {
     const FORM: Form = Form::Text;
     const ALLOWED: &str = "off, error, warn, info, debug or trace; for some modules another, as in warn,xenstore=debug";
 }

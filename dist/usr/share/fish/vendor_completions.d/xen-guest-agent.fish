@@ -28,7 +28,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s s -l st
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s l -l loglevel -d 'How much to log: off, error, warn, info, debug or trace; for some modules another, as in warn,xenstore=debug [default: info] [environment: RUST_LOG]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l schema -d 'Which nodes to publish: std or rfc [default: std] [environment: XENSTORE_SCHEMA]' -r -f -a "std\t''
 rfc\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l xenstore -d 'Where Xenstore is: auto, device, socket, socket=PATH, or embedded for a try-out without Xen [default: auto]' -r
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l xenstore -d 'Where Xenstore is: auto, device, socket or socket=PATH [default: auto]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l root -d 'Read the files in /etc, /usr/lib, /proc and /sys from below this: the absolute path of a directory [default: /]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l node-budget -d 'Nodes to make at most, those above others included; what is worth least is left out: an integer from 50 to 1000000 [default: 700]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l memory-period -d 'Seconds between two looks at memory, and at what else nothing reports: a number from 0.01 to 86400 [default: 60]' -r
@@ -54,7 +54,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" 
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -s l -l loglevel -d 'How much to log: off, error, warn, info, debug or trace; for some modules another, as in warn,xenstore=debug [default: info] [environment: RUST_LOG]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l schema -d 'Which nodes to publish: std or rfc [default: std] [environment: XENSTORE_SCHEMA]' -r -f -a "std\t''
 rfc\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l xenstore -d 'Where Xenstore is: auto, device, socket, socket=PATH, or embedded for a try-out without Xen [default: auto]' -r
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l xenstore -d 'Where Xenstore is: auto, device, socket or socket=PATH [default: auto]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l root -d 'Read the files in /etc, /usr/lib, /proc and /sys from below this: the absolute path of a directory [default: /]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l node-budget -d 'Nodes to make at most, those above others included; what is worth least is left out: an integer from 50 to 1000000 [default: 700]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l memory-period -d 'Seconds between two looks at memory, and at what else nothing reports: a number from 0.01 to 86400 [default: 60]' -r
@@ -77,7 +77,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -s
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -s l -l loglevel -d 'How much to log: off, error, warn, info, debug or trace; for some modules another, as in warn,xenstore=debug [default: info] [environment: RUST_LOG]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l schema -d 'Which nodes to publish: std or rfc [default: std] [environment: XENSTORE_SCHEMA]' -r -f -a "std\t''
 rfc\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l xenstore -d 'Where Xenstore is: auto, device, socket, socket=PATH, or embedded for a try-out without Xen [default: auto]' -r
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l xenstore -d 'Where Xenstore is: auto, device, socket or socket=PATH [default: auto]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l root -d 'Read the files in /etc, /usr/lib, /proc and /sys from below this: the absolute path of a directory [default: /]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l node-budget -d 'Nodes to make at most, those above others included; what is worth least is left out: an integer from 50 to 1000000 [default: 700]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l memory-period -d 'Seconds between two looks at memory, and at what else nothing reports: a number from 0.01 to 86400 [default: 60]' -r
@@ -93,6 +93,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l volumes-enabled -d 'Whether to publish block devices and file systems: true or false [default: false]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l services-directory -d 'Where the administrator\'s own facts are: the absolute path of a directory [default: /etc/xen-guest-agent/services.d]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l config -d 'Read this file of settings instead of /etc/xen-guest-agent/config.toml and /etc/xen-guest-agent/conf.d/*.toml' -r -F
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l all-interfaces -d 'Treat every network interface except loopback as a VIF, to try this without Xen'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -s h -l help -d 'Print help'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand status" -l root -d 'Read the files in /etc, /usr/lib, /proc and /sys from below this: the absolute path of a directory [default: /]' -r
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand status" -s h -l help -d 'Print help'

@@ -1,0 +1,163 @@
+//! Runs the guest agent on a machine without Xen, and prints the nodes that it publishes.
+//!
+//! The process has three threads: a Xenstore server, the agent as the client of a guest, and a client of domain 0 that
+//! watches the nodes of that guest. A change is printed when domain 0 reads it, and so after the server has accepted it.
+
+mod interface;
+
+use std::error::Error;
+use std::fs::{self, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+
+use rustix::process::{Signal, getpid, kill_process};
+use xen_guest_agent::daemon::{Daemon, Options};
+use xen_guest_agent::logging;
+use xen_guest_agent::settings::{Endpoint, Settings, Sources};
+use xen_guest_agent::signals::Signals;
+use xenstore::embedded::{Server, Store, Toolstack};
+use xenstore::{Client, DomId, Transport};
+
+use interface::Interface;
+
+/// Domain ID of the guest.
+const GUEST: DomId = 1;
+
+const DOM0: DomId = 0;
+
+const USAGE: &str = "\
+usage: demo [--no-interface]
+Runs the guest agent on a machine without Xen, and prints the nodes that it publishes.
+With --no-interface, it creates no network interface.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let has_interface = match arguments.as_slice() {
+        [] => true,
+        [argument] if argument == "--no-interface" => false,
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+
+    match run(has_interface) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {
+    // Before anything is created, because an uncaught signal would leave it behind.
+    let signals = Signals::for_terminal()?;
+    let settings = Settings::default();
+    logging::start(&settings.loglevel, true);
+
+    let directory = tempfile::Builder::new()
+        .prefix("xen-guest-agent-demo-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()?;
+    let socket = |name: &str| directory.path().join(name);
+    let (dom0_socket, guest_socket) = (socket("dom0"), socket("guest"));
+    let mut store = Store::new();
+    store.introduce_guest(GUEST, Toolstack::Xapi);
+    let mut server = Server::new(store);
+    server.listen(&dom0_socket, DOM0)?;
+    server.listen(&guest_socket, GUEST)?;
+    let server = server.spawn()?;
+
+    let interface = has_interface.then(Interface::create).transpose();
+    println!("{}", introduction(&dom0_socket, &interface));
+
+    // The watch must exist before the agent starts, so that no change is missed.
+    let home = format!("/local/domain/{GUEST}");
+    let mut dom0 = Client::new(Transport::connect(&dom0_socket)?);
+    dom0.watch(&home, "demo")?;
+    let printer = thread::spawn(move || {
+        if print_changes(&mut dom0, &home).is_err_and(|error| is_output_closed(&error)) {
+            // Nobody reads the output any more, so the demo ends as if a user had stopped it.
+            let _ = kill_process(getpid(), Signal::TERM);
+        }
+    });
+
+    let settings = Settings {
+        xenstore: Endpoint::Socket(Some(guest_socket)),
+        ..settings
+    };
+    let options = Options {
+        runtime_dir: None,
+        all_interfaces: true,
+    };
+    let result =
+        Daemon::new(settings, options).and_then(|daemon| daemon.run(&Sources::default(), &signals));
+
+    // Without the server, the connection of the printer fails, which ends that thread.
+    drop(server);
+    let _ = printer.join();
+    Ok(result?)
+}
+
+/// Returns the text that tells users what they can do while the demo runs.
+fn introduction(socket: &Path, interface: &Result<Option<Interface>, String>) -> String {
+    let change = match interface {
+        Ok(Some(_)) => format!(
+            "Add an address from another terminal, and see it appear here:\n  {}\n",
+            Interface::example()
+        ),
+        Ok(None) => String::new(),
+        Err(error) => format!(
+            "The demo cannot create a network interface: {error}. It can in a network namespace:\n  \
+             unshare -rn cargo run --release -p demo\n"
+        ),
+    };
+    format!(
+        "The agent runs in domain {GUEST} of a Xenstore server in this process. Every network interface except \
+         loopback counts as a VIF.\nRead the nodes from another terminal:\n  \
+         XENSTORED_PATH={} cargo run -q -p xenstore-cli -- ls /local/domain/{GUEST}\n{change}\
+         Press Ctrl-C to end the demo. It prints each change that the server confirms:\n",
+        socket.display()
+    )
+}
+
+/// Prints the changes below `home` until the server ends or standard output is closed.
+fn print_changes(dom0: &mut Client, home: &str) -> Result<(), Box<dyn Error>> {
+    let mut is_first = true;
+    while let Some(event) = dom0.next_watch_event(None)? {
+        // The first event only confirms the watch.
+        if std::mem::take(&mut is_first) {
+            continue;
+        }
+        let path = event.path.as_str();
+        let name = path.strip_prefix(home).unwrap_or(path);
+        let name = name.trim_start_matches('/');
+        match dom0.read(path) {
+            Ok(value) => {
+                let value = String::from_utf8_lossy(&value);
+                writeln!(io::stdout(), "{name} = \"{}\"", value.escape_debug())?;
+            }
+            Err(error) if error.io_kind() == io::ErrorKind::NotFound => {
+                writeln!(io::stdout(), "{name} removed")?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn is_output_closed(error: &Box<dyn Error>) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Whether this process runs in a user namespace, where `sudo` in another terminal does not reach its network.
+fn is_in_user_namespace() -> bool {
+    // The first user namespace maps all user IDs.
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.contains("4294967295"))
+}
