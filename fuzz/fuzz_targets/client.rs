@@ -1,8 +1,10 @@
-//! A client and a hostile server: nothing the server sends makes the client panic, hold more than it received, answer a
-//! request twice or for ever, or send what is no request.
+//! Runs a client against a hostile server.
 //!
-//! Input: a byte that picks the client (the non-blocking core on a socket, the same on a device, the blocking calls),
-//! then the steps of both sides.
+//! Checks that the client does not panic, does not store more than it received, returns at most one reply to each request, does
+//! not block forever, and sends only requests.
+//!
+//! Input: a byte that selects the client (`Connection` on a socket, `Connection` on a device, or `Client`), and then the steps
+//! of both sides.
 
 #![no_main]
 
@@ -44,7 +46,7 @@ const KINDS: [Kind; 14] = [
     Kind::RM,
     Kind(4_000_000_000),
 ];
-/// Payloads that mean something to a client.
+/// Payloads with a meaning for a client.
 const PAYLOADS: [&[u8]; 12] = [
     b"OK\0",
     b"E2BIG\0",
@@ -63,7 +65,7 @@ const PAYLOADS: [&[u8]; 12] = [
 fuzz_target!(|input: &[u8]| {
     let mut script = Script::new(input);
     let choice = script.byte() % 3;
-    // The calls that wait get one message at a time, as if the server had answered each in turn.
+    // The blocking client receives one message at a time, as if the server replied to each request in turn.
     let kind = if choice == 2 {
         SocketType::SEQPACKET
     } else {
@@ -91,10 +93,10 @@ struct Server {
     socket: UnixStream,
     received: Decoder,
     requests: Vec<Message>,
-    /// What was sent, as the client has to understand it.
+    /// Decoder of the sent bytes, as the client must decode them.
     sent: Decoder,
     sent_bytes: usize,
-    /// Messages that may be replies.
+    /// Number of sent messages that may be replies.
     replies: usize,
 }
 
@@ -113,9 +115,9 @@ impl Server {
         }
     }
 
-    /// Takes what the client sent, all of which has to be requests.
+    /// Receives from the client, and checks that it sent only requests.
     fn receive(&mut self) {
-        // More than all that a client sends at once.
+        // A client never sends more than this at once.
         let mut buffer = [0; 65536];
         while let Ok(len @ 1..) = self.socket.read(&mut buffer) {
             self.received.extend(&buffer[..len]);
@@ -134,9 +136,9 @@ impl Server {
         }
     }
 
-    /// Sends as far as there is room; a client that does not read must not make this wait.
+    /// Sends as much as the socket accepts. This must not block on a client that does not read.
     fn send(&mut self, bytes: &[u8]) {
-        // To a reader of messages an empty one is the end.
+        // An empty message on a SOCK_SEQPACKET socket would be read as its end.
         if bytes.is_empty() {
             return;
         }
@@ -153,13 +155,12 @@ impl Server {
     fn send_message(&mut self, kind: Kind, request_id: u32, payload: &[u8]) {
         let mut bytes = Vec::new();
         let payload = &payload[..payload.len().min(PAYLOAD_MAX)];
-        wire::encode(kind, request_id, 0, payload, &mut bytes)
-            .expect("a payload that was cut fits");
+        wire::encode(kind, request_id, 0, payload, &mut bytes).expect("a truncated payload fits");
         self.send(&bytes);
     }
 
     fn hang_up(&self) {
-        // A client that closed its end before is as well.
+        // This fails if the client closed its end, which is as good.
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 }
@@ -172,25 +173,25 @@ fn payload<'a>(script: &mut Script<'a>) -> &'a [u8] {
         .unwrap_or_else(|| script.bytes())
 }
 
-/// Steps of the client and of the server, in any order.
+/// Runs the steps of the client and of the server in any order.
 fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) {
-    let mut books = Books::default();
+    let mut expected = Expectations::default();
     while !script.is_over() {
         match script.byte() % 9 {
             0 | 1 => {
                 if let Ok(request) = request(&mut script) {
                     match connection.submit(request) {
-                        Ok(id) => assert!(books.waiting.insert(id), "an id was given twice"),
+                        Ok(id) => assert!(expected.waiting.insert(id), "an id was given twice"),
                         Err(error) if !error.is_fatal() => {
-                            assert!(books.ended.is_none(), "{error} after the end")
+                            assert!(expected.ended.is_none(), "{error} after the end")
                         }
-                        Err(error) => books.note_end(&error),
+                        Err(error) => expected.check_fatal(&error),
                     }
                 }
             }
-            2 => books.note(connection.flush()),
+            2 => expected.check(connection.flush()),
             3 | 4 => {
-                // A reply to a request, with the right kind or another.
+                // This replies to a request, with the expected type or another.
                 let index = usize::from(script.byte());
                 let kind = script.byte();
                 let payload = payload(&mut script);
@@ -208,11 +209,11 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
                 server.send_message(kind, id, payload);
             }
             6 => server.send(script.bytes()),
-            7 => books.note(connection.on_readable()),
+            7 => expected.check(connection.on_readable()),
             _ => server.hang_up(),
         }
         server.receive();
-        books.take_events(&mut connection, &server);
+        expected.take_events(&mut connection, &server);
         if connection.transport().is_device() {
             assert!(
                 server.requests.len() <= server.replies + 1,
@@ -222,34 +223,40 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
     }
     server.hang_up();
     for _ in 0..server.sent_bytes / (HEADER_LEN + PAYLOAD_MAX) + 2 {
-        books.note(connection.on_readable());
-        books.take_events(&mut connection, &server);
+        expected.check(connection.on_readable());
+        expected.take_events(&mut connection, &server);
     }
-    assert!(books.ended.is_some(), "the end of the stream is an error");
-    books.note(connection.flush());
-    books.note(connection.on_readable());
+    assert!(
+        expected.ended.is_some(),
+        "the end of the stream is not reported"
+    );
+    expected.check(connection.flush());
+    expected.check(connection.on_readable());
 }
 
-/// What the client has to answer, and gave out.
+/// Expected state of the client.
 #[derive(Default)]
-struct Books {
+struct Expectations {
     waiting: BTreeSet<RequestId>,
-    given_out: usize,
-    /// What ended the connection.
+    returned_bytes: usize,
+    /// Message of the error that closed the connection.
     ended: Option<String>,
 }
 
-impl Books {
-    /// All errors of the connection itself are such that it is of no more use.
-    fn note(&mut self, result: Result<(), Error>) {
+impl Expectations {
+    /// Checks the result of a call that can only fail with a fatal error.
+    fn check(&mut self, result: Result<(), Error>) {
         match result {
-            Ok(()) => assert!(self.ended.is_none(), "as if nothing was"),
-            Err(error) => self.note_end(&error),
+            Ok(()) => assert!(
+                self.ended.is_none(),
+                "a call succeeded on a closed connection"
+            ),
+            Err(error) => self.check_fatal(&error),
         }
     }
 
-    /// The first cause is named for ever.
-    fn note_end(&mut self, error: &Error) {
+    /// Checks that a fatal error is the first one.
+    fn check_fatal(&mut self, error: &Error) {
         assert!(error.is_fatal(), "{error}");
         assert_eq!(
             self.ended.get_or_insert(error.to_string()),
@@ -263,30 +270,30 @@ impl Books {
                 Event::Reply { id, result } => {
                     assert!(
                         self.waiting.remove(&id),
-                        "a reply to no request, or the second to one"
+                        "a reply without a request, or a second reply"
                     );
                     match result {
-                        Ok(payload) => self.given_out += payload.len(),
+                        Ok(payload) => self.returned_bytes += payload.len(),
                         Err(error) => assert!(!error.is_fatal(), "{error}"),
                     }
                 }
-                Event::Watch(event) => self.given_out += event.path.len() + event.token.len(),
+                Event::Watch(event) => self.returned_bytes += event.path.len() + event.token.len(),
             }
         }
         assert!(
-            self.given_out <= server.sent_bytes,
-            "more was given out than came"
+            self.returned_bytes <= server.sent_bytes,
+            "more was returned than received"
         );
-        // The error that ends a connection is the answer to all requests that wait.
+        // After a fatal error, no request is waiting for a reply.
         let is_waiting = self.ended.is_none() && !self.waiting.is_empty();
         assert_eq!(
             connection.is_waiting(),
             is_waiting,
-            "a request was forgotten, or nobody's is waited for"
+            "a request was forgotten, or the client waits without a request"
         );
         assert!(
             self.ended.is_none() || !connection.wants_write(),
-            "it has nothing more to say"
+            "a closed connection has output"
         );
     }
 }
@@ -296,7 +303,7 @@ fn request(script: &mut Script<'_>) -> Result<Request, Error> {
     Ok(match script.byte() % 11 {
         0 => Request::read(path)?,
         1 => Request::write(path, script.bytes())?,
-        // More than a device takes, or than anything does.
+        // This exceeds the limit of a device, and sometimes that of a socket.
         2 => Request::write(path, vec![b'x'; 4060 + usize::from(script.byte())])?,
         3 | 4 => Request::list(path)?,
         5 => Request::watch(path, &String::from_utf8_lossy(script.bytes()))?,
@@ -317,15 +324,15 @@ fn request(script: &mut Script<'_>) -> Result<Request, Error> {
     })
 }
 
-/// What the server sends is all there before the first call, though read one message at a time, and then nothing: so no
-/// call may wait.
+/// Runs the blocking client. The server sends everything before the first call and then closes its end, so that no call may
+/// block.
 fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
     let mut last_id = 0;
     for _ in 0..script.byte() % 64 {
         match script.byte() {
             255 => server.send(script.bytes()),
             number => {
-                // Mostly the ids that the client will use, in order.
+                // Most ids are those that the client will use, in order.
                 let id = match number {
                     0..128 => {
                         last_id += 1;
@@ -358,20 +365,20 @@ fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
             _ => transaction(&mut client, &mut script),
         };
         if let Err(error) = result {
-            // It can be told, and told as the standard library's.
+            // The error converts to one of the standard library with the same message.
             let text = error.to_string();
             if error.is_fatal() {
                 assert_eq!(
                     ended.get_or_insert_with(|| text.clone()),
                     &text,
-                    "not the first cause"
+                    "the fatal error changed"
                 );
             }
             assert_eq!(io::Error::from(error).to_string(), text);
         }
         server.receive();
     }
-    // Whatever came, it is read to its end, and then the end is told, every time.
+    // The client reads everything that was sent, and then reports the end with every call.
     for _ in 0..=server.sent_bytes / HEADER_LEN {
         let _ = client.next_watch_event(None);
     }

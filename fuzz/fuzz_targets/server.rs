@@ -1,5 +1,7 @@
-//! The embedded server and hostile clients of one domain: nothing they send makes it panic, no other client loses
-//! anything or waits, nobody else's node changes, and the quotas hold.
+//! Runs hostile clients of one domain against the embedded server.
+//!
+//! Checks that the server does not panic, that other clients are served immediately and lose no event, that nodes of other
+//! domains do not change, and that the quotas hold.
 //!
 //! Input: the steps of the hostile clients.
 
@@ -54,7 +56,7 @@ const RESTS: [&[u8]; 14] = [
     b"b0\0",
 ];
 
-/// Small, so that they are met.
+/// Returns small quotas, so that an input can reach them.
 fn quotas() -> Quotas {
     Quotas {
         nodes: 12,
@@ -93,33 +95,33 @@ fuzz_target!(|input: &[u8]| {
             5 => _ = client.receive(),
             6 => *client = Hostile::connect(&mut server),
             _ => {
-                others.are_served(&mut server);
-                nodes_are_within_quotas(server.store());
+                others.check_service(&mut server);
+                check_nodes(server.store());
             }
         }
         server.process();
-        counts_are_within_quotas(server.store());
+        check_counts(server.store());
     }
-    others.are_served(&mut server);
-    // What was put off is done once there is room for the replies.
+    others.check_service(&mut server);
+    // Deferred requests are served once there is room for the replies.
     loop {
         let received: usize = clients.iter_mut().map(Hostile::receive).sum();
         server.process();
-        counts_are_within_quotas(server.store());
+        check_counts(server.store());
         if received == 0 {
             break;
         }
     }
-    others.are_served(&mut server);
-    nodes_are_within_quotas(server.store());
+    others.check_service(&mut server);
+    check_nodes(server.store());
     assert_eq!(
         nodes_of_others(server.store()),
         before,
-        "somebody else's node changed"
+        "a node of another domain changed"
     );
     drop(clients);
     server.process();
-    assert_eq!(server.clients(), 2, "who has gone is still there");
+    assert_eq!(server.clients(), 2, "a disconnected client remains");
     assert_eq!(
         (
             server.store().watches(HOSTILE),
@@ -129,7 +131,7 @@ fuzz_target!(|input: &[u8]| {
     );
 });
 
-/// A guest with few nodes, since they are made for each input: two that it owns, in a home that it may read.
+/// Creates a guest with two nodes of its own in a readable home. Few nodes keep the target fast.
 fn make_guest(store: &mut Store, domain: u16) {
     let home = format!("/local/domain/{domain}");
     let none = |domain| Permission {
@@ -159,10 +161,10 @@ fn make_guest(store: &mut Store, domain: u16) {
     store.introduce(domain);
 }
 
-fn counts_are_within_quotas(store: &Store) {
+fn check_counts(store: &Store) {
     let quotas = quotas();
     assert!(store.owned_nodes(HOSTILE) <= quotas.nodes, "too many nodes");
-    // As C xenstored has it, these two can be gone over by one.
+    // As in C xenstored, these two quotas can be exceeded by one.
     assert!(
         store.watches(HOSTILE) <= quotas.watches + 1,
         "too many watches"
@@ -173,12 +175,10 @@ fn counts_are_within_quotas(store: &Store) {
     );
 }
 
-fn nodes_are_within_quotas(store: &Store) {
+fn check_nodes(store: &Store) {
     let (quotas, mut owned) = (quotas(), 0);
     for (path, value) in store.walk("/") {
-        let permissions = store
-            .permissions(path)
-            .expect("a node that is walked over is there");
+        let permissions = store.permissions(path).expect("a visited node exists");
         if permissions[0].domain == HOSTILE {
             owned += 1;
             assert!(value.len() < quotas.node_size, "a value too long at {path}");
@@ -189,18 +189,20 @@ fn nodes_are_within_quotas(store: &Store) {
             assert!(path.starts_with("/local/domain/5/"), "a node at {path}");
         }
     }
-    assert_eq!(store.owned_nodes(HOSTILE), owned, "nodes are counted wrong");
+    assert_eq!(
+        store.owned_nodes(HOSTILE),
+        owned,
+        "the number of nodes is wrong"
+    );
 }
 
 type Nodes = BTreeMap<String, (Vec<u8>, Vec<Permission>)>;
 
-/// All nodes that are not the hostile domain's, but the one that the other guest writes.
+/// Returns all nodes of other domains, except the one that the other guest writes.
 fn nodes_of_others(store: &Store) -> Nodes {
     let mut nodes = Nodes::new();
     for (path, value) in store.walk("/") {
-        let permissions = store
-            .permissions(path)
-            .expect("a node that is walked over is there");
+        let permissions = store.permissions(path).expect("a visited node exists");
         if permissions[0].domain != HOSTILE && path != "/local/domain/6/data/turn" {
             nodes.insert(path.to_owned(), (value.to_vec(), permissions.to_vec()));
         }
@@ -208,7 +210,7 @@ fn nodes_of_others(store: &Store) -> Nodes {
     nodes
 }
 
-/// Clients that mean well: another guest, and one of domain 0 that watches everything.
+/// Well-behaved clients: another guest, and domain 0 with a watch of all nodes.
 struct Others {
     guest: Connection,
     dom0: Connection,
@@ -227,12 +229,12 @@ impl Others {
             turn: 0,
         };
         assert_eq!(ask(server, &mut others.dom0).0, [b"OK\0"]);
-        others.are_served(server);
+        others.check_service(server);
         others
     }
 
-    /// A write and a read are answered at once, and whoever watches hears of it.
-    fn are_served(&mut self, server: &mut Server) {
+    /// Checks that a write and a read are served immediately, and that the watch of domain 0 fires.
+    fn check_service(&mut self, server: &mut Server) {
         self.turn += 1;
         let value = self.turn.to_string();
         let path = "data/turn";
@@ -256,18 +258,18 @@ impl Others {
     }
 }
 
-/// What a client that means well is answered and told.
+/// Returns the replies and events for a well-behaved client.
 fn ask(server: &mut Server, client: &mut Connection) -> (Vec<Vec<u8>>, Vec<WatchEvent>) {
     client.flush().expect("send");
     let (mut replies, mut events) = (Vec::new(), Vec::new());
     server.process();
-    // As long as something comes: a socket may not have room for all of it at once.
+    // This repeats while something arrives, because the socket may not hold everything at once.
     loop {
         let before = replies.len() + events.len();
         client.on_readable().expect("receive");
         while let Some(event) = client.next_event() {
             match event {
-                Event::Reply { result, .. } => replies.push(result.expect("no refusal")),
+                Event::Reply { result, .. } => replies.push(result.expect("a successful reply")),
                 Event::Watch(event) => events.push(event),
             }
         }
@@ -295,7 +297,7 @@ impl Hostile {
         }
     }
 
-    /// What the server does not take, because it closed the socket or its buffer is full, is lost.
+    /// Sends bytes. They are lost if the server closed the socket or its buffer is full.
     fn send(&mut self, bytes: &[u8]) {
         let _ = self.socket.write(bytes);
     }
@@ -304,7 +306,7 @@ impl Hostile {
         Burst::new(script).send(self, 0);
     }
 
-    /// Whatever was asked, the answers are messages that a server sends. Returns how many bytes they had.
+    /// Receives, and checks that all messages are ones that a server sends. Returns the number of bytes.
     fn receive(&mut self) -> usize {
         let mut buffer = [0; 16384];
         let mut received = 0;
@@ -325,7 +327,7 @@ impl Hostile {
                     .expect("an error's name ends in a NUL");
                 assert!(
                     !matches!(ErrorCode::from_name(name), ErrorCode::Other(_)),
-                    "no error: {name}"
+                    "unknown error: {name}"
                 );
             }
         }
@@ -333,7 +335,7 @@ impl Hostile {
     }
 }
 
-/// A request, to be sent once or many times with a number in its path.
+/// A request that can be sent several times, with a number in its path.
 struct Burst<'a> {
     kind: Kind,
     transaction: u32,
@@ -368,7 +370,7 @@ impl<'a> Burst<'a> {
     fn send(&self, client: &mut Hostile, number: u8) {
         let mut payload = self.path.to_vec();
         match (self.path, number) {
-            // Requests that are not about a node have only the rest.
+            // A request without a path consists of the rest only.
             (b"", _) => {}
             (_, 0) => payload.push(0),
             _ => payload.extend_from_slice(format!("/{number}\0").as_bytes()),
@@ -383,7 +385,7 @@ impl<'a> Burst<'a> {
             &payload,
             &mut bytes,
         )
-        .expect("it fits");
+        .expect("a truncated payload fits");
         client.send(&bytes);
     }
 }

@@ -1,6 +1,6 @@
-//! Any bytes, in any split, are the same messages as in one piece, and nothing made of them breaks.
+//! Checks that any split of a stream decodes to the same messages, and that parsing their payloads does not fail.
 //!
-//! Input: eight sizes of pieces, taken in turn, then the stream.
+//! Input: eight sizes of pieces, which are used in turn, and then the stream.
 
 #![no_main]
 
@@ -16,31 +16,34 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(
         decode(pieces(sizes, stream)),
         (whole.clone(), end),
-        "another result in pieces"
+        "the split changes the result"
     );
-    let mut again = Vec::new();
+    let mut encoded = Vec::new();
     for message in &whole {
         assert!(message.payload.len() <= PAYLOAD_MAX);
         message
-            .encode(&mut again)
-            .expect("what was decoded can be encoded");
-        texts(&message.payload);
+            .encode(&mut encoded)
+            .expect("a decoded message can be encoded");
+        parse_strings(&message.payload);
     }
     assert!(
-        stream.starts_with(&again),
-        "a message is not what was received"
+        stream.starts_with(&encoded),
+        "a message differs from the received bytes"
     );
     match end {
         Ok(is_mid_message) => {
-            let left = stream.len() - again.len();
+            let left = stream.len() - encoded.len();
             assert_eq!(is_mid_message, left > 0);
-            assert!(left < HEADER_LEN + PAYLOAD_MAX, "a whole message was left");
+            assert!(
+                left < HEADER_LEN + PAYLOAD_MAX,
+                "a complete message was not decoded"
+            );
         }
         Err(TooLong { len }) => assert!(len > PAYLOAD_MAX),
     }
 });
 
-/// The messages, and how it ended: whether within a message, or not to be understood any more.
+/// Returns the messages, and whether the stream ends within a message, or the error.
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Result<bool, TooLong>) {
     let mut decoder = Decoder::default();
     let mut messages = Vec::new();
@@ -52,11 +55,7 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Result<b
                 Ok(None) => break,
                 Err(error) => {
                     decoder.extend(b"more");
-                    assert_eq!(
-                        decoder.next_message(),
-                        Err(error),
-                        "another end of the same stream"
-                    );
+                    assert_eq!(decoder.next_message(), Err(error), "the error changed");
                     return (messages, Err(error));
                 }
             }
@@ -78,8 +77,8 @@ fn pieces<'a>(sizes: &'a [u8], mut stream: &'a [u8]) -> impl Iterator<Item = &'a
     })
 }
 
-/// What a client makes of the texts in a payload.
-fn texts(payload: &[u8]) {
+/// Parses the strings of a payload like a client.
+fn parse_strings(payload: &[u8]) {
     let strings: Vec<_> = wire::strings(payload).collect();
     if !strings.is_empty() {
         let joined = strings.join(&0);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the seeds of the fuzz targets, from which libFuzzer starts: seeds/<target>/<name>."""
+"""Creates the seeds from which libFuzzer starts: seeds/<target>/<name>."""
 
 import pathlib
 import struct
@@ -18,7 +18,7 @@ def write(target, name, content):
     (directory / name).write_bytes(content)
 
 
-# The wire target: eight sizes of pieces, then the stream.
+# Target wire: eight sizes of pieces, then the stream.
 BY_BYTES, BY_HEADERS, AT_ONCE = bytes([1] * 8), bytes([16, 3, 16, 7, 1, 15, 17, 200]), bytes([255] * 8)
 STREAMS = {
     "empty": b"",
@@ -40,7 +40,7 @@ for name, stream in STREAMS.items():
     write("wire", name, (BY_HEADERS if len(name) % 2 else BY_BYTES) + stream)
 write("wire", "at-once", AT_ONCE + STREAMS["many"] + STREAMS["full"])
 
-# The client target: which client, then steps, by the numbers of fuzz_targets/client.rs.
+# Target client: the client, then steps with the numbers of fuzz_targets/client.rs.
 SOCKET, DEVICE, BLOCKING = b"\0", b"\1", b"\2"
 READ, WRITE, HUGE, LIST, WATCH, UNWATCH, PERMISSIONS, SET_PERMISSIONS, DOMAIN_PATH, RM = 0, 1, 2, 3, 5, 6, 7, 8, 9, 10
 FLUSH, READABLE, HANG_UP = bytes([2]), bytes([7]), bytes([8])
@@ -96,7 +96,7 @@ KINDS = [16, 15, 2, 11, 1, 22, 4, 5, 6, 7, 3, 10, 13]
 
 
 def prepared(*messages):
-    """What the server has sent before the first call: pairs of a kind and a payload, in the order of the requests."""
+    """Returns the messages that the server sends before the first call, as pairs of a kind and a payload."""
     stream = b""
     for kind, payload in messages:
         payload = bytes([payload]) if isinstance(payload, int) else b"\xff" + text(payload)
@@ -112,7 +112,7 @@ write("client", "conflict", prepared((6, ONE), (7, OK), (6, LARGE), (16, EAGAIN)
 write("client", "lost", prepared((6, ONE), (16, ENOENT), (16, ENOENT), (16, EAGAIN)) + bytes([0, 10, 1, 0, 0]))
 write("client", "pipeline", prepared((2, b"v"), (1, b"a\0"), (16, ENOENT)) + bytes([0, 9, 3, 0, 0, 0, 3, 0, 10]))
 
-# The server target: steps of hostile clients, by the numbers of fuzz_targets/server.rs.
+# Target server: steps of the hostile clients, with the numbers of fuzz_targets/server.rs.
 DATA, A, DEEP, B, ATTR, CONTROL, ABSOLUTE, HOME, OTHERS, ROOT, RELEASE, NONE = 0, 1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 15
 EMPTY, VALUE, TOKEN, ZERO, NEGATIVE, MINE, SHARED, BOTH, GIVEN, MANY, COMMIT, ABANDON, NUL, DOM0S = range(14)
 RECEIVE, RECONNECT, NOTHING = bytes([5]), bytes([6]), bytes([7])
