@@ -4,22 +4,23 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// What stands below the help of the command itself.
-const MORE: &str = "\
-Called by the name of a link such as xenstore-read, it is that sub-command.
+/// Text below the options in the help of the command.
+const AFTER_HELP: &str = "\
+A link with a name such as xenstore-read runs that sub-command.
 
 Environment:
   XENSTORED_PATH    socket or device to use
   XENSTORED_RUNDIR  directory of xenstored's socket [default: /run/xenstored, /var/run/xenstored]
-  NO_COLOR          no colours on a terminal
+  NO_COLOR          if set, print no colours on a terminal
 
-Exit status: 0 when all went well, 1 otherwise; killed by SIGPIPE where nobody reads the output any more.";
+Exit status: 0 on success, 1 on failure. If the reader of the output ends early, the command
+dies from SIGPIPE.";
 
-/// Reads, writes and watches Xenstore
+/// Read, write and watch Xenstore
 #[derive(Debug, Parser)]
-#[command(name = "xenstore", version, about, after_help = MORE, infer_long_args = true)]
+#[command(name = "xenstore", version, about, after_help = AFTER_HELP, infer_long_args = true)]
 pub(crate) struct Cli {
-    /// Use xenstored's socket only, not the kernel's device
+    /// Use only xenstored's socket, not the kernel's device
     #[arg(short, long, global = true)]
     pub(crate) socket: bool,
 
@@ -34,37 +35,38 @@ pub(crate) enum Command {
         /// Print each key before its value
         #[arg(short, long)]
         prefix: bool,
-        /// Print the bytes as they are: no escapes, no line ends
+        /// Print the bytes unchanged, without escapes and line ends
         #[arg(short = 'R', long)]
         raw: bool,
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
     },
-    /// Write values, all or none of them
+    /// Write values, all of them or none
     ///
-    /// In a value \n, \r, \t, \\, \xHH and octal \NNN stand for the bytes that they stand for in C.
+    /// A value can contain the escapes \n, \r, \t, \\, \xHH (hexadecimal) and \NNN (octal), with the same
+    /// meaning as in C.
     Write {
-        /// Write the values as they are: a backslash is a backslash
+        /// Write the values unchanged, without interpreting backslashes
         #[arg(short = 'R', long)]
         raw: bool,
-        /// Keys, and after each its value
+        /// Keys, each followed by its value
         #[arg(value_names = ["KEY", "VALUE"], num_args = 2.., required = true, allow_negative_numbers = true)]
         pairs: Vec<OsString>,
     },
-    /// Remove nodes and all below them, all or none of them
+    /// Remove nodes with all nodes below them, all of them or none
     Rm {
-        /// Remove the nodes above too, as far as they are empty
+        /// Also remove parent nodes that become empty
         #[arg(short, long)]
         tidy: bool,
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
     },
-    /// Make empty nodes, all or none of them
+    /// Create empty nodes, all of them or none
     Mkdir {
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
     },
-    /// Print the names of the nodes below
+    /// Print the names of child nodes
     List {
         /// Print paths instead of names
         #[arg(short, long)]
@@ -72,7 +74,7 @@ pub(crate) enum Command {
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
     },
-    /// Print the tree below
+    /// Print the tree below a node
     Ls {
         /// Print whole paths instead of indented names
         #[arg(short, long)]
@@ -80,36 +82,38 @@ pub(crate) enum Command {
         /// Print permissions
         #[arg(short = 'p', long, alias = "prefix")]
         permissions: bool,
-        /// Print one JSON object, path to value
+        /// Print one JSON object that maps paths to values
         ///
-        /// A value is a string, or an array of its bytes where it is not UTF-8, or null where it may not be read. With
-        /// --permissions it is an object of "value" and "permissions", which are null too where they may not be read.
+        /// A value is a string. A value that is not UTF-8 is an array of bytes, and one that cannot be read
+        /// is null. With --permissions, each entry is an object with the members "value" and "permissions",
+        /// which are null if they cannot be read.
         #[arg(long, conflicts_with = "flat")]
         json: bool,
-        /// Where to start [default: /, or where that may not be read, the domain's own tree]
+        /// Node to start at [default: /, or the domain's home if / is not readable]
         #[arg(value_name = "PATH")]
         paths: Vec<String>,
     },
-    /// Tell by the exit status whether all these nodes are there
+    /// Exit with status 0 if all of the nodes exist
     Exists {
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
     },
-    /// Set owner and permissions
+    /// Set the owner and permissions of a node
     Chmod {
-        /// Of the nodes above too, but for the root
+        /// Also set permissions on all parent nodes except the root
         #[arg(short, long)]
         upto: bool,
-        /// Of all nodes below too
+        /// Also set permissions on all nodes below
         #[arg(short, long)]
         recurse: bool,
         #[arg(value_name = "KEY")]
         key: String,
-        /// n, r, w or b (none, read, write, both) and a domain: the owner with the rights of all others first
+        /// Access and domain, such as r5: n (none), r (read), w (write) or b (both), and the number of a
+        /// domain. The first mode names the owner and gives the access of all other domains
         #[arg(value_name = "MODE", required = true)]
         modes: Vec<String>,
     },
-    /// Print owner and permissions, as chmod takes them
+    /// Print owner and permissions in the format of chmod
     Perms {
         /// Print each key before its permissions
         #[arg(short, long)]
@@ -119,18 +123,23 @@ pub(crate) enum Command {
     },
     /// Print the paths of nodes that change
     ///
-    /// Each key is printed once at the beginning.
+    /// Each key is printed once at the start.
     Watch {
-        /// End after so many lines; -1 for never
-        #[arg(short, long, value_name = "NR", default_value_t = -1, hide_default_value = true, allow_negative_numbers = true)]
+        /// Exit after this many lines; -1 for no limit
+        #[arg(short, long, value_name = "NR", default_value_t = -1, hide_default_value = true, allow_negative_numbers = true, value_parser = number)]
         number: i64,
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
     },
 }
 
-/// The command line of the command itself, where `program` is a link that names a sub-command: what is printed as usage is
-/// made of it.
+fn number(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "not a number".to_owned())
+}
+
+/// Returns the command line of the command itself if `program` is a link that names a sub-command.
+///
+/// Usage messages are made from it.
 pub(crate) fn expand_link(program: &str, arguments: Vec<OsString>) -> Vec<OsString> {
     let link = program
         .strip_prefix("xenstore-")
@@ -147,12 +156,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definitions_are_sound() {
+    fn definitions_are_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn links_name_sub_commands() {
+    fn links_are_expanded_to_sub_commands() {
         let expanded = |program: &str| {
             let arguments = vec![OsString::from(program), "x".into()];
             let expanded = expand_link(program, arguments);

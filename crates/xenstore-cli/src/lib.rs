@@ -35,9 +35,10 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return Failure::Usage(error).end(&program),
     };
+
     let mut out = BufWriter::new(io::stdout().lock());
     let result = run::run(cli, &mut out);
-    // What was found before a failure is printed, as Xen's tools do.
+    // Like Xen's tools, the command prints what it found before a failure.
     let printed = out.flush().map_err(Failure::from);
     match result.and(printed) {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,7 +46,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The name by which this was called, for messages and for links.
+/// Returns the name of the program or link that was called.
 fn program(arguments: &[OsString]) -> String {
     let name = arguments
         .first()

@@ -1,4 +1,4 @@
-//! From the command line to what it asks for.
+//! Execution of a parsed command line.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::permissions::Recursion;
 use crate::{ls, nodes, permissions, values, watch};
 
-/// Does what the command line asks for.
+/// Runs the sub-command.
 pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
     let open = || open(cli.socket);
     match cli.command {
@@ -47,7 +47,7 @@ pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn open(socket_only: bool) -> Result<Client, Failure> {
-    // As for Xen's tools, what the environment names is used whatever it is.
+    // Like Xen's tools, --socket does not affect the file that the environment names.
     let is_named = std::env::var_os("XENSTORED_PATH").is_some();
     let transport = if socket_only && !is_named {
         Transport::open_socket()

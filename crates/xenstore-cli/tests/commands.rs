@@ -160,3 +160,16 @@ fn error_messages_name_each_path_once() {
         );
     }
 }
+
+#[test]
+fn invalid_number_is_a_usage_error() {
+    let (directory, _running) = embedded();
+    let socket = directory.path().join("socket");
+    let output = run(ours(), &socket, &["watch", "-n", "x", "/a"]);
+    let message = "error: invalid value 'x' for '--number <NR>': not a number\n";
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).starts_with(message),
+        "{output:?}"
+    );
+}

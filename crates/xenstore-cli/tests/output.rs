@@ -1,4 +1,4 @@
-//! JSON, and readers that go away.
+//! Output of `ls`, and readers that end early.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,12 +16,12 @@ use xenstore::embedded::{Running, Server, Store, Toolstack};
 
 const SIGPIPE: i32 = 13;
 
-struct Bed {
+struct Testbed {
     directory: TempDir,
     running: Running,
 }
 
-impl Bed {
+impl Testbed {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut store = Store::new();
@@ -29,18 +29,18 @@ impl Bed {
         let mut server = Server::new(store);
         server.listen(directory.path().join("0"), 0).unwrap();
         server.listen(directory.path().join("5"), 5).unwrap();
-        let bed = Bed {
+        let testbed = Testbed {
             directory,
             running: server.spawn().unwrap(),
         };
-        let mut client = bed.client();
+        let mut client = testbed.client();
         client.write("/a/b", "value").unwrap();
         client.write("/a/long", "v".repeat(200)).unwrap();
         client.write("/a/odd", b"\"\\\n\x01\xff").unwrap();
         client
             .write("/a/text", "\u{e4} \"quoted\" \\ \u{1}\n")
             .unwrap();
-        bed
+        testbed
     }
 
     fn client(&self) -> Client {
@@ -59,10 +59,10 @@ impl Bed {
 }
 
 #[test]
-fn json_is_json() {
-    let bed = Bed::new();
+fn ls_json_prints_a_valid_object() {
+    let testbed = Testbed::new();
     let json = |domain, arguments: &[&str]| -> (serde_json::Value, Option<i32>) {
-        let output = bed.command(domain, arguments).output().unwrap();
+        let output = testbed.command(domain, arguments).output().unwrap();
         (
             serde_json::from_slice(&output.stdout).unwrap(),
             output.status.code(),
@@ -85,16 +85,18 @@ fn json_is_json() {
         json(0, &["ls", "--json", "/a/b"]),
         (serde_json::json!({}), Some(0))
     );
-    // It is an object where a node may not be read, and where there is none.
+    // After a failure the output is still a valid object.
     assert_eq!(
         json(0, &["ls", "--json", "/none"]),
         (serde_json::json!({}), Some(1))
     );
-    bed.client()
+    testbed
+        .client()
         .write("/local/domain/5/data/hidden", "")
         .unwrap();
     let own = ["n0"].map(|text| xenstore::Permission::parse(text.as_bytes()).unwrap());
-    bed.client()
+    testbed
+        .client()
         .set_permissions("/local/domain/5/data/hidden", &own)
         .unwrap();
     let hidden = |value| (serde_json::json!({ "data/hidden": value }), Some(1));
@@ -107,16 +109,16 @@ fn json_is_json() {
 }
 
 #[test]
-fn ls_shows_a_guest_its_own_tree() {
-    let bed = Bed::new();
+fn ls_without_a_path_prints_the_home_in_a_guest() {
+    let testbed = Testbed::new();
     let ls = |arguments: &[&str]| {
-        String::from_utf8(bed.command(5, arguments).output().unwrap().stdout).unwrap()
+        String::from_utf8(testbed.command(5, arguments).output().unwrap().stdout).unwrap()
     };
     assert!(ls(&["ls", "-f"]).contains("/local/domain/5/domid = \"5\"\n"));
     assert!(ls(&["ls"]).contains("\ndomid = \"5\"\n"));
 }
 
-/// A pipe from which nobody reads.
+/// Returns the writing end of a pipe whose reading end is closed.
 fn broken_pipe() -> Stdio {
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     drop(reader);
@@ -124,8 +126,8 @@ fn broken_pipe() -> Stdio {
 }
 
 #[test]
-fn a_reader_that_went_ends_it_as_it_ends_a_c_program() {
-    let bed = Bed::new();
+fn closed_output_kills_the_command_with_sigpipe() {
+    let testbed = Testbed::new();
     let killed = |status: ExitStatus| status.signal() == Some(SIGPIPE);
     let cases: [&[&str]; 7] = [
         &["ls", "/"],
@@ -137,7 +139,7 @@ fn a_reader_that_went_ends_it_as_it_ends_a_c_program() {
         &["--help"],
     ];
     for arguments in cases {
-        let status = bed
+        let status = testbed
             .command(0, arguments)
             .stdout(broken_pipe())
             .status()
@@ -150,15 +152,15 @@ fn a_reader_that_went_ends_it_as_it_ends_a_c_program() {
         &["write", "/a"],
         &["ls", "/none"],
     ] {
-        let status = bed
+        let status = testbed
             .command(0, arguments)
             .stderr(broken_pipe())
             .status()
             .unwrap();
         assert!(killed(status), "{arguments:?}: {status}");
     }
-    // What prints nothing misses nobody.
-    let status = bed
+    // A sub-command without output is not affected.
+    let status = testbed
         .command(0, &["write", "/a/c", "1"])
         .stdout(broken_pipe())
         .status()

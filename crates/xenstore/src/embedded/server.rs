@@ -214,7 +214,7 @@ mod tests {
     use crate::embedded::client::OUTPUT_HIGH_WATER;
     use crate::wire::{Decoder, Kind, Message};
 
-    /// A client whose calls never wait for long: the server works in the same thread.
+    /// A non-blocking client, because the server runs in the same thread.
     struct Peer {
         socket: UnixStream,
         received: Decoder,
@@ -234,10 +234,10 @@ mod tests {
             assert_eq!(self.socket.write(&bytes).unwrap(), bytes.len());
         }
 
-        /// What has come, and whether the server is still there.
+        /// Returns the received messages, and whether the server keeps the connection open.
         fn receive(&mut self) -> (Vec<Message>, bool) {
             let mut buffer = [0; 4096];
-            let is_there = loop {
+            let is_open = loop {
                 match self.socket.read(&mut buffer) {
                     Ok(0) => break false,
                     Ok(len) => self.received.extend(&buffer[..len]),
@@ -245,7 +245,7 @@ mod tests {
                 }
             };
             let messages = std::iter::from_fn(|| self.received.next_message().unwrap()).collect();
-            (messages, is_there)
+            (messages, is_open)
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
         Server::new(store)
     }
 
-    /// Serves until nothing is ready any more, as a poll(2) loop would.
+    /// Runs the server until no descriptor is ready, like a poll(2) loop.
     fn settle(server: &mut Server) {
         let at_once = rustix::event::Timespec {
             tv_sec: 0,
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_of_the_domains_they_were_made_for() {
+    fn clients_act_as_the_domain_of_their_socket() {
         let directory =
             std::env::temp_dir().join(format!("xenstore-server-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_may_come_in_pieces_and_in_heaps() {
+    fn requests_may_be_split_and_joined() {
         let mut server = server();
         let mut peer = Peer::new(server.connect(5).unwrap());
         for byte in encode(1, Kind::WRITE, "data/x\0value") {
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_from_within_reach_the_clients() {
+    fn changes_through_the_store_fire_watches_of_clients() {
         let mut server = server();
         let mut peer = Peer::new(server.connect(5).unwrap());
         peer.send(1, Kind::WATCH, "data\0t\0");
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn who_breaks_the_protocol_is_dropped_alone() {
+    fn protocol_violation_closes_only_its_own_connection() {
         let mut server = server();
         let mut good = Peer::new(server.connect(5).unwrap());
         let mut bad = Peer::new(server.connect(5).unwrap());
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_is_not_served_and_hurts_nobody() {
+    fn client_that_does_not_read_is_not_served_further() {
         let mut server = server();
         let mut good = Peer::new(server.connect(5).unwrap());
         let mut slow = Peer::new(server.connect(5).unwrap());
@@ -421,11 +421,11 @@ mod tests {
         settle(&mut server);
         assert_eq!(good.receive().0[0].payload, b"guest-5");
 
-        // Once it reads, it gets every reply.
+        // Once the client reads, it receives every reply.
         let mut got = 0;
         while got < 20_000 {
-            let (replies, is_there) = slow.receive();
-            assert!(is_there);
+            let (replies, is_open) = slow.receive();
+            assert!(is_open);
             for reply in &replies {
                 assert_eq!((reply.request_id, reply.payload.len()), (got, 2000));
                 got += 1;
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_take_its_events_is_dropped() {
+    fn client_that_does_not_read_its_events_is_disconnected() {
         let mut server = server();
         let mut good = Peer::new(server.connect(0).unwrap());
         let mut deaf = Peer::new(server.connect(0).unwrap());
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_in_a_thread() {
+    fn server_in_a_thread_serves_clients_and_callers() {
         let directory =
             std::env::temp_dir().join(format!("xenstore-running-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_ends_when_it_is_told() {
+    fn run_ends_when_stop_is_closed() {
         let mut server = server();
         let mut client = server.connect(5).unwrap();
         client

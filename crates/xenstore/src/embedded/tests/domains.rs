@@ -1,9 +1,9 @@
-//! Domains, guests, and what is known of their requests.
+//! Domains, guest trees, and the record of requests.
 
 use super::*;
 
 #[test]
-fn requests_about_domains() {
+fn domain_requests() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let text = |text: &str| Ok(text.as_bytes().to_vec());
     for kind in [
@@ -93,7 +93,7 @@ fn requests_about_domains() {
 }
 
 #[test]
-fn a_released_domain_leaves_nothing_of_its_own() {
+fn release_removes_everything_of_the_domain() {
     let mut store = Store::new();
     let (host, guest) = (store.connect(0), store.connect(5));
     let released = store.connect(7);
@@ -135,7 +135,7 @@ fn a_released_domain_leaves_nothing_of_its_own() {
         (store.take_output(released), store.owned_nodes(7)),
         (Vec::new(), 0)
     );
-    // Who comes after it under the same number has none of its rights.
+    // A new domain with the same number has none of the old one's rights.
     let later = store.connect(7);
     assert_eq!(
         ask(&mut store, later, Kind::READ, "/a/k\0"),
@@ -146,7 +146,7 @@ fn a_released_domain_leaves_nothing_of_its_own() {
 }
 
 #[test]
-fn a_migration_seen_from_the_guest() {
+fn migration_as_seen_by_the_guest() {
     let (mut store, _, guest) = guest(Toolstack::Xapi);
     for watched in ["data", "/local/domain/5/attr", "domid"] {
         assert_eq!(
@@ -202,7 +202,7 @@ fn a_migration_seen_from_the_guest() {
 }
 
 #[test]
-fn what_guests_may_write() {
+fn guest_writable_nodes_of_each_toolstack() {
     let both = [
         "data/x",
         "attr/a/b/c",

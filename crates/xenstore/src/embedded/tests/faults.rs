@@ -1,10 +1,10 @@
-//! Misbehaviour.
+//! Injected faults.
 
 use super::*;
 use crate::path::Path;
 
 #[test]
-fn refusals() {
+fn refuse_replies_with_the_given_error() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let refusal = |kind, path: &str, code| Refusal {
         domain: 5,
@@ -37,7 +37,7 @@ fn refusals() {
 }
 
 #[test]
-fn conflicts_and_a_full_quota() {
+fn conflicts_and_nodes_full() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     store.faults.conflicts = 2;
     for (commit, expected) in [
@@ -69,7 +69,7 @@ fn conflicts_and_a_full_quota() {
 }
 
 #[test]
-fn a_connection_is_dropped() {
+fn drop_after_closes_the_connection() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     store.faults.drop_after = Some((5, 1));
     ask(&mut store, host, Kind::READ, "name\0").unwrap();
@@ -94,7 +94,7 @@ fn a_connection_is_dropped() {
 }
 
 #[test]
-fn replies_are_held() {
+fn hold_replies_delays_replies_but_not_events() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     let request = |kind, payload: &str| Message {
         kind,
@@ -122,7 +122,7 @@ fn replies_are_held() {
 }
 
 #[test]
-fn watch_replies_as_a_kernel_makes_them() {
+fn watch_replies_without_id() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     store.faults.watch_replies_without_id = true;
     for (kind, payload, id) in [
@@ -146,7 +146,7 @@ fn watch_replies_as_a_kernel_makes_them() {
 }
 
 #[test]
-fn events_are_dropped() {
+fn drop_events_fires_no_watch() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     ask(&mut store, guest, Kind::WATCH, "data\0t\0").unwrap();
     store.take_output(guest);

@@ -1,4 +1,4 @@
-//! Tests of a store by the requests of its clients.
+//! Tests of a store through requests of its clients.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::error::ErrorCode;
 use crate::permission::{DomId, Permission};
 use crate::wire::{Kind, Message};
 
-/// What a reply says: its payload, or the name of its error.
+/// Payload of a reply, or the name of its error.
 type Reply = Result<Vec<u8>, String>;
 
 fn ask_in(
@@ -54,7 +54,10 @@ fn error(code: &str) -> Reply {
     Err(code.into())
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "it stands beside errors")]
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "its type must match that of errors"
+)]
 fn ok() -> Reply {
     Ok(b"OK\0".to_vec())
 }
@@ -90,7 +93,7 @@ fn permissions(text: &str) -> Vec<Permission> {
         .collect()
 }
 
-/// A store with a guest, and connections of domain 0 and of the guest.
+/// Returns a store with a guest, and connections of domain 0 and of the guest.
 fn guest(toolstack: Toolstack) -> (Store, ConnectionId, ConnectionId) {
     let mut store = Store::new();
     store.introduce_guest(5, toolstack);

@@ -1,9 +1,9 @@
-//! Paths, payloads, permissions, and what is done with nodes.
+//! Paths, payloads, permissions, and operations on nodes.
 
 use super::*;
 
 #[test]
-fn a_new_store_is_that_of_a_started_host() {
+fn new_store_has_the_nodes_of_a_started_host() {
     let mut store = Store::new();
     let nodes: Vec<_> = store
         .walk("/")
@@ -40,7 +40,7 @@ fn a_new_store_is_that_of_a_started_host() {
 }
 
 #[test]
-fn paths() {
+fn valid_and_invalid_paths() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let long = |start: &str, len: usize| format!("{start}{}", "a".repeat(len - start.len()));
     for (path, expected) in [
@@ -82,7 +82,7 @@ fn paths() {
 }
 
 #[test]
-fn payloads_that_are_none() {
+fn malformed_payloads_are_rejected() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     for (kind, payload) in [
         (Kind::READ, "data"),
@@ -133,8 +133,8 @@ fn payloads_that_are_none() {
 }
 
 #[test]
-fn who_may_what() {
-    // Permissions of a node; then whether domain 5 may read it, write it, and give it other permissions.
+fn access_by_permissions() {
+    // Each case: permissions of a node; whether domain 5 may read it, write it, and change its permissions.
     for (entries, read, write, own) in [
         ("n0", false, false, false),
         ("r0", true, false, false),
@@ -204,7 +204,7 @@ fn who_may_what() {
 }
 
 #[test]
-fn what_is_not_there_is_told_to_those_who_could_see_it() {
+fn enoent_requires_access_to_the_parent() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     let read = format!("{HOME}/control/shutdown/none");
     for (kind, payload, expected) in [
@@ -235,7 +235,7 @@ fn what_is_not_there_is_told_to_those_who_could_see_it() {
 }
 
 #[test]
-fn nodes_are_made_with_their_parents() {
+fn missing_parents_are_created() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     store
         .set_permissions(format!("{HOME}/data"), &permissions("r5 b6 n7"))
@@ -259,7 +259,7 @@ fn nodes_are_made_with_their_parents() {
         Ok(b"r5\0b6\0n7\0".to_vec())
     );
 
-    // Who makes a node owns it; what others may do, it has from above.
+    // The creator owns a new node, and the other permissions are the parent's.
     let other = store.connect(6);
     assert_eq!(
         ask(&mut store, other, Kind::MKDIR, format!("{HOME}/data/c/d\0")),
@@ -271,7 +271,7 @@ fn nodes_are_made_with_their_parents() {
             permissions("r6 b6 n7")
         );
     }
-    // But domain 0 leaves the owner as it is.
+    // A node that domain 0 creates has the parent's owner.
     assert_eq!(
         ask(&mut store, host, Kind::WRITE, format!("{HOME}/data/e\0")),
         ok()
@@ -281,7 +281,7 @@ fn nodes_are_made_with_their_parents() {
         permissions("r5 b6 n7")
     );
 
-    // MKDIR leaves what is there as it is.
+    // MKDIR does not change an existing node.
     assert_eq!(ask(&mut store, guest, Kind::MKDIR, "data/a/b\0"), ok());
     assert_eq!(
         ask(&mut store, guest, Kind::READ, "data/a/b\0"),
@@ -298,7 +298,7 @@ fn nodes_are_made_with_their_parents() {
 }
 
 #[test]
-fn removal() {
+fn removal_of_nodes() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     for path in ["data/a/b/c", "data/a-b", "data/d"] {
         assert_eq!(
@@ -325,7 +325,7 @@ fn removal() {
         ask(&mut store, host, Kind::RM, "@releaseDomain\0"),
         error("EINVAL")
     );
-    // A guest may remove what it owns even where it may not make it again.
+    // A guest may remove its own node even if it may not create it again.
     assert_eq!(ask(&mut store, guest, Kind::RM, "data\0"), ok());
     assert_eq!(
         ask(&mut store, guest, Kind::MKDIR, "data\0"),
@@ -334,7 +334,7 @@ fn removal() {
 }
 
 #[test]
-fn permissions_are_set_by_owners() {
+fn only_owners_set_permissions() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     for (id, payload, expected) in [
         (guest, "data\0r5\0w6\0", ok()),
@@ -362,7 +362,7 @@ fn permissions_are_set_by_owners() {
 }
 
 #[test]
-fn a_target_makes_its_nodes_ones_own() {
+fn set_target_grants_the_targets_rights() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let model = store.connect(6);
     let write = format!("{HOME}/data/x\0");
@@ -389,7 +389,7 @@ fn a_target_makes_its_nodes_ones_own() {
 }
 
 #[test]
-fn long_lists_come_in_parts() {
+fn directory_part_returns_long_lists() {
     let (mut store, host, _) = guest(Toolstack::Libxl);
     let names: Vec<_> = (0..1000).map(|index| format!("child-{index}")).collect();
     for name in &names {
@@ -449,7 +449,7 @@ fn long_lists_come_in_parts() {
 }
 
 #[test]
-fn the_store_without_a_connection() {
+fn calls_as_domain_0_without_a_connection() {
     let mut store = Store::new();
     let guest = store.connect(5);
     store.write("/a/b", "x").unwrap();
@@ -484,7 +484,7 @@ fn the_store_without_a_connection() {
     ] {
         assert_eq!(result.unwrap_err().code(), Some(&code));
     }
-    // What no reply can carry can be written this way; reading it fails as it would in a server.
+    // This way a value can exceed the maximum reply, and reading it fails like in xenstored.
     store.write("/a/long", "x".repeat(4097)).unwrap();
     assert_eq!(
         ask(&mut store, guest, Kind::READ, "/a/long\0"),

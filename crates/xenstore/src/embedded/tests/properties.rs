@@ -1,10 +1,10 @@
-//! Sequences of any requests.
+//! Property tests with arbitrary sequences of requests.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Requests of a guest as a model knows them: whatever is in `data`, the guest may do.
+/// Request of a guest below `data`, where the guest has full access.
 #[derive(Clone, Debug)]
 enum Step {
     Write(String, Vec<u8>),
@@ -22,10 +22,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Paths below `data` and their values; a node's parents are in it.
+/// Paths below `data` and their values, including all parents.
 type Model = BTreeMap<String, Vec<u8>>;
 
-/// Does a step in the model, and returns whether it is no error.
+/// Performs a step in the model, and returns whether it succeeds.
 fn step_in_model(model: &mut Model, step: &Step) -> bool {
     let parents = |path: &str| {
         path.match_indices('/')
@@ -78,7 +78,7 @@ fn data_of(store: &Store) -> Model {
         .collect()
 }
 
-/// Whether the children that nodes name are those that are there, and owners are counted right.
+/// Checks that the children of each node exist, and that the owned nodes are counted correctly.
 fn assert_is_sound(store: &Store) {
     let mut owned: BTreeMap<DomId, usize> = BTreeMap::new();
     let mut named = 1;
@@ -103,10 +103,10 @@ fn assert_is_sound(store: &Store) {
 
 proptest! {
     #[test]
-    fn a_sequence_of_requests_gives_the_model(steps in prop::collection::vec((step(), 0..8u32), 0..60)) {
+    fn requests_have_the_effect_of_the_model(steps in prop::collection::vec((step(), 0..8u32), 0..60)) {
         let (mut store, _, guest) = guest(Toolstack::Libxl);
         let mut model = Model::new();
-        // An open transaction, and what it would make of the model.
+        // Number of the open transaction, and the model after its commit.
         let mut open: Option<(u32, Model)> = None;
         for (step, choice) in &steps {
             match (open.take(), choice) {
@@ -136,7 +136,7 @@ proptest! {
     }
 
     #[test]
-    fn no_request_breaks_the_store(
+    fn arbitrary_requests_keep_the_store_consistent(
         requests in prop::collection::vec((0..3usize, 0..28u32, 0..4u32, payload()), 0..80),
     ) {
         let (mut store, host, guest) = guest(Toolstack::Xapi);
@@ -158,7 +158,7 @@ proptest! {
     }
 }
 
-/// Payloads of which some mean something.
+/// Generates payloads, some of which are meaningful.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         Just("data"),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn quotas_are_those_of_c_xenstored() {
+fn quotas_match_c_xenstored() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let free = 1000 - store.owned_nodes(5);
     for node in 0..free {
@@ -47,7 +47,7 @@ fn quotas_are_those_of_c_xenstored() {
             ok()
         );
     }
-    // The names of the children count as well, and so do permissions.
+    // Names of children and permissions count too.
     assert_eq!(
         ask(&mut store, guest, Kind::SET_PERMS, "attr/long\0n5\0r6\0"),
         error("ENOSPC")
@@ -103,7 +103,7 @@ fn quotas_are_those_of_c_xenstored() {
 }
 
 #[test]
-fn quotas_in_a_transaction_count_at_the_commit() {
+fn node_quota_is_checked_at_the_commit() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     store.quotas.nodes = store.owned_nodes(5) + 3;
     let transaction = start(&mut store, guest);
@@ -122,7 +122,7 @@ fn quotas_in_a_transaction_count_at_the_commit() {
         Ok(Vec::new())
     );
 
-    // A node that is too large spoils it all.
+    // A node that is too large makes the commit fail.
     let transaction = start(&mut store, guest);
     let large = format!("data/a\0{}", "x".repeat(2016));
     assert_eq!(
@@ -155,7 +155,7 @@ fn quotas_in_a_transaction_count_at_the_commit() {
 }
 
 #[test]
-fn a_transaction_is_seen_when_it_is_committed() {
+fn changes_are_visible_after_the_commit() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     assert_eq!(ask(&mut store, guest, Kind::WATCH, "data\0w\0"), ok());
     events(&mut store, guest);
@@ -187,7 +187,7 @@ fn a_transaction_is_seen_when_it_is_committed() {
         ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
         ok()
     );
-    // What is gone again and was never seen outside has left no event.
+    // A node that was created and removed inside the transaction fires no event.
     assert_eq!(events(&mut store, guest), ["data/a w"]);
     assert_eq!(store.read(format!("{HOME}/data/a")), Some(b"3".as_slice()));
     assert_eq!(
@@ -223,7 +223,7 @@ fn a_transaction_is_seen_when_it_is_committed() {
         ask(&mut store, guest, Kind::TRANSACTION_END, "T\0"),
         error("ENOENT")
     );
-    // A watch does not care which transaction it is said to be in.
+    // A watch request ignores its transaction number.
     assert_eq!(
         ask_in(&mut store, guest, transaction, Kind::WATCH, "attr\0w\0"),
         ok()
@@ -231,9 +231,9 @@ fn a_transaction_is_seen_when_it_is_committed() {
 }
 
 #[test]
-fn transactions_conflict_over_what_they_touched() {
+fn conflict_if_an_accessed_node_changed() {
     use Kind as K;
-    // Requests in the transaction; what domain 0 does meanwhile, below the guest's home; whether that is a conflict.
+    // Each case: requests in the transaction; requests of domain 0 meanwhile; whether they conflict.
     for (inside, outside, conflict) in [
         (vec![(K::READ, "data/a\0")], (K::WRITE, "data/a\0x"), true),
         (vec![(K::READ, "data/a\0")], (K::WRITE, "data/b\0x"), false),

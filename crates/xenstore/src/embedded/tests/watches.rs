@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn watches_fire_for_what_is_at_or_below() {
+fn watch_fires_for_changes_at_or_below_its_path() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     for (path, first) in [
         ("data", "data 1"),
@@ -88,7 +88,7 @@ fn watches_fire_for_what_is_at_or_below() {
 }
 
 #[test]
-fn events_come_before_the_reply_but_for_the_first() {
+fn events_precede_the_reply_except_the_first() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     let mut kinds = |kind, payload: &str| {
         let payload = payload.as_bytes().to_vec();
@@ -118,7 +118,7 @@ fn events_come_before_the_reply_but_for_the_first() {
 }
 
 #[test]
-fn an_event_that_waits_is_not_sent_twice() {
+fn queued_event_is_not_duplicated() {
     let (mut store, host, _) = guest(Toolstack::Libxl);
     assert_eq!(ask(&mut store, host, Kind::WATCH, "/a\0t\0"), ok());
     assert_eq!(
@@ -145,7 +145,7 @@ fn an_event_that_waits_is_not_sent_twice() {
 }
 
 #[test]
-fn a_removal_is_told_from_below_and_in_a_transaction_from_above() {
+fn order_of_events_of_a_removal() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     for watched in ["data", "data/a/b", "data/a/b/c", "data/a/e"] {
         assert_eq!(
@@ -192,7 +192,7 @@ fn a_removal_is_told_from_below_and_in_a_transaction_from_above() {
 }
 
 #[test]
-fn nobody_hears_of_what_is_hidden() {
+fn events_require_read_access() {
     let mut store = Store::new();
     let id = store.connect(5);
     for path in ["/a/hidden", "/a/seen/below"] {
@@ -210,11 +210,11 @@ fn nobody_hears_of_what_is_hidden() {
     store.write("/a/hidden", "x").unwrap();
     store.write("/a/hidden/new", "x").unwrap();
     assert_eq!(events(&mut store, id), Vec::<String>::new());
-    // It may see the parent, and so that there is such a child.
+    // The guest may read the parent, so that it may know that the child exists.
     store.write("/a/seen/below", "x").unwrap();
     store.remove("/a/seen/below").unwrap();
     assert_eq!(events(&mut store, id), ["/a/seen/below t"]);
-    // The last it hears of a node is that it may not see it any more.
+    // The change that takes away the access still fires an event.
     store
         .set_permissions("/a/seen", &permissions("n0"))
         .unwrap();
@@ -225,7 +225,7 @@ fn nobody_hears_of_what_is_hidden() {
         .unwrap();
     store.remove("/a").unwrap();
     assert_eq!(events(&mut store, id), ["/a/seen t"]);
-    // Nor of domains, as long as the special nodes are not readable.
+    // Events about domains require read access to the special nodes.
     assert_eq!(
         ask(&mut store, id, Kind::WATCH, "@introduceDomain\0t\0"),
         ok()

@@ -1,5 +1,5 @@
 complete -c xenstore-ls -s f -l flat -d 'Print whole paths instead of indented names'
 complete -c xenstore-ls -s p -l permissions -d 'Print permissions'
-complete -c xenstore-ls -l json -d 'Print one JSON object, path to value'
-complete -c xenstore-ls -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore-ls -l json -d 'Print one JSON object that maps paths to values'
+complete -c xenstore-ls -s s -l socket -d 'Use only xenstored\'s socket, not the kernel\'s device'
 complete -c xenstore-ls -s h -l help -d 'Print help (see more with \'--help\')'

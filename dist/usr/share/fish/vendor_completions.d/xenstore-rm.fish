@@ -1,3 +1,3 @@
-complete -c xenstore-rm -s t -l tidy -d 'Remove the nodes above too, as far as they are empty'
-complete -c xenstore-rm -s s -l socket -d 'Use xenstored\'s socket only, not the kernel\'s device'
+complete -c xenstore-rm -s t -l tidy -d 'Also remove parent nodes that become empty'
+complete -c xenstore-rm -s s -l socket -d 'Use only xenstored\'s socket, not the kernel\'s device'
 complete -c xenstore-rm -s h -l help -d 'Print help'
