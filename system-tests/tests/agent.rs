@@ -7,6 +7,8 @@
     reason = "this is test code"
 )]
 
+#[path = "agent/fatal.rs"]
+mod fatal;
 #[path = "agent/footprint.rs"]
 mod footprint;
 #[path = "agent/lifecycle.rs"]

@@ -1,4 +1,4 @@
-//! What ends the agent.
+//! Errors that end the agent.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,34 +6,34 @@ use std::process::ExitCode;
 
 use xenstore::Error;
 
-/// Why the agent cannot do its work.
+/// A fatal error.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// There is no Xenstore, and there will be none.
+    /// There is no Xenstore, because this is not a Xen guest.
     #[error(
         "this is not a Xen guest: {0}; to see what would be published here, run: {name} show --all-interfaces",
         name = env!("CARGO_PKG_NAME")
     )]
     NotXen(Error),
-    /// Xenstore is there and cannot be used.
+    /// Xenstore exists, but the agent cannot use it.
     #[error("{0}{hint}", hint = if .0.io_kind() == io::ErrorKind::PermissionDenied { "; run as root" } else { "" })]
     Xenstore(Error),
-    /// There is another agent.
+    /// Another agent holds the lock in this directory.
     #[error("another agent is running and holds the lock in {}", .0.display())]
     Running(PathBuf),
-    /// The system does not give what the agent needs.
+    /// A system call failed.
     #[error("{action}: {source}")]
     System {
-        /// What was tried.
+        /// Operation that failed.
         action: &'static str,
-        /// The system's error.
+        /// Error that the system reported.
         source: io::Error,
     },
 }
 
 impl Failure {
-    /// The exit status that tells a service manager what happened: 3 where this is not a Xen guest, so that starting
-    /// again is of no use; 4 where another agent runs; 1 otherwise.
+    /// Returns the exit status: 3 if this is not a Xen guest, 4 if another agent is running, and 1 otherwise. Service managers
+    /// should not restart the agent after 3 or 4.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::NotXen(_) => ExitCode::from(3),

@@ -1,4 +1,4 @@
-//! `/run/xen-guest-agent`: what is kept as long as the system runs, and no longer.
+//! The runtime directory `/run/xen-guest-agent`, whose files last until the next boot.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -10,13 +10,13 @@ use rustix::io::Errno;
 
 use crate::root::Root;
 
-/// The second is the older place.
+/// Directories for runtime files. The second is the older one.
 const RUN: [&str; 2] = ["/run", "/var/run"];
 
-/// Who has it locked is the agent.
+/// Lock file. Its holder is the running agent.
 const LOCK: &str = "lock";
 
-/// The directory, where the system has a place for it. It need not be there yet.
+/// Returns the path of the directory, which may not exist yet. `None` if the system has no `/run`.
 pub fn path(root: &Root) -> Option<PathBuf> {
     let run = RUN
         .iter()
@@ -24,55 +24,55 @@ pub fn path(root: &Root) -> Option<PathBuf> {
     run.map(|run| run.join("xen-guest-agent"))
 }
 
-/// Sets the text of a file in the directory: its readers find the old text or the new one. All may read it.
+/// Replaces a file in the directory. A reader finds either the old text or the new one. Every user may read the file.
 ///
 /// # Errors
-/// The system's, with the file.
+/// The system's error, with the path.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
     let new = file.with_extension("new");
     let write = || {
-        make_above(file)?;
-        // What stands there may be anything; a FIFO would be waited for.
+        create_parent(file)?;
+        // Removed first, because opening an existing FIFO would block.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
         let mut opened = OpenOptions::new().write(true).create_new(true).open(&new)?;
-        // Whatever the umask is.
+        // Independent of the umask.
         opened.set_permissions(Permissions::from_mode(0o644))?;
         opened.write_all(text.as_bytes())?;
         fs::rename(&new, file)
     };
     write().map_err(|error| {
-        // There may be no room but for half of it.
+        // A full file system may leave half of the text there.
         fs::remove_file(&new).ok();
         io::Error::new(error.kind(), format!("{}: {error}", file.display()))
     })
 }
 
-fn make_above(file: &Path) -> io::Result<()> {
+fn create_parent(file: &Path) -> io::Result<()> {
     let Some(directory) = file.parent() else {
         return Ok(());
     };
     match fs::create_dir(directory) {
-        // Whatever the umask is.
+        // Independent of the umask.
         Ok(()) => fs::set_permissions(directory, Permissions::from_mode(0o755)),
-        // Another agent may have made it just now.
+        // Another agent may have created it at the same time.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Locks the directory, as the one agent of this system: as long as the file is open. None where another one has it.
+/// Locks the directory until the returned file is closed. Returns `None` if another agent holds the lock.
 ///
 /// # Errors
-/// The system's, with the file.
+/// The system's error, with the path.
 pub fn lock(directory: &Path) -> io::Result<Option<File>> {
     let path = directory.join(LOCK);
     let at =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    make_above(&path).map_err(at)?;
-    // Only for root to open: whoever can read a file can lock it.
+    create_parent(&path).map_err(at)?;
+    // Only root may open the file, because every user who can read a file can lock it.
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file =
         rustix::fs::open(&path, flags, Mode::from(0o600)).map_err(|error| at(error.into()))?;
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_agent_has_the_lock() {
+    fn lock_has_one_holder() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("run")).unwrap();
         let path = path(&Root::new(directory.path())).unwrap();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_agents_that_start_at_once_one_has_the_lock() {
+    fn lock_has_one_holder_if_two_agents_start_together() {
         for round in 0..300 {
             let directory = tempfile::tempdir().unwrap();
             let (path, barrier) = (directory.path().join("xen-guest-agent"), Barrier::new(2));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_way_of_a_file_goes() {
+    fn write_replaces_a_fifo() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("status");
         rustix::fs::mkfifoat(
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_file() {
+    fn errors_name_the_path() {
         let error = write(Path::new("/proc/nothing/status"), "x").unwrap_err();
         assert!(
             error.to_string().starts_with("/proc/nothing/status: "),

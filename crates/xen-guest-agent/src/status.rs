@@ -1,4 +1,4 @@
-//! What the agent says of itself: a file that it keeps, and the command that prints it.
+//! The status of the running agent: the file that the agent keeps, and the sub-command that prints it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,23 +19,23 @@ use crate::settings::name;
 use crate::show;
 use crate::text::quote;
 
-/// What the file is called in its directory.
+/// Name of the status file in the runtime directory.
 const FILE: &str = "status";
 
-/// What takes longer than this is told while it is going on.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time after which an unfinished publication gets a status of its own. Most take milliseconds.
+const PUBLISHING_AFTER: Duration = Duration::from_secs(2);
 
-/// How the agent is, in words that stay the same.
+/// State of the agent. The words are part of the file format, and so they must stay the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nothing is published yet.
     Starting,
-    /// All is published that the host allows.
+    /// Everything that the host permits is published.
     Published,
-    /// It is not, and Xenstore has been asked for long.
+    /// Requests have been outstanding for at least [`PUBLISHING_AFTER`].
     Publishing,
-    /// There is no room for all.
-    ShortOfRoom,
+    /// Some nodes are missing: they are over quota, or Xenstore did not accept them.
+    Incomplete,
     /// There is no connection to Xenstore.
     Disconnected,
 }
@@ -46,56 +46,59 @@ impl State {
             State::Starting => "starting",
             State::Published => "published",
             State::Publishing => "publishing",
-            State::ShortOfRoom => "short of room",
+            State::Incomplete => "incomplete",
             State::Disconnected => "waiting for Xenstore",
         }
     }
 }
 
-/// Keeps the file: TOML, replaced as a whole each time that something of it changed.
+/// Keeps the status file: TOML, replaced as a whole whenever the status changes.
 #[derive(Debug)]
 pub struct Status {
     file: Option<PathBuf>,
     started: SystemTime,
-    /// What was told last, by the agent's count of events, whether or not that worked: what failed is tried again with the
-    /// next change.
-    told: Option<(u64, State)>,
+    /// The agent's event count and the state that were written last. A failed attempt counts, so that only the next change
+    /// causes a new one.
+    last_written: Option<(u64, State)>,
     is_stale: bool,
     has_failed: bool,
-    /// Since when the agent has not been at rest.
-    busy: Option<Duration>,
+    /// Time since which the agent has had work to do.
+    busy_since: Option<Duration>,
+    /// The agent's count of resumes, and the date of the last one.
     resumed: Option<(u64, SystemTime)>,
 }
 
 impl Status {
-    /// Begins to keep the file in `directory`, if there is one.
+    /// Keeps the status file in `directory`, or none without a directory.
     pub fn new(directory: Option<PathBuf>, date: SystemTime) -> Self {
         let file = directory.map(|directory| directory.join(FILE));
         Status {
             file,
             started: date,
-            told: None,
+            last_written: None,
             is_stale: false,
             has_failed: false,
-            busy: None,
+            busy_since: None,
             resumed: None,
         }
     }
 
-    /// Has the file written anew though nothing happened that is counted.
+    /// Makes the next update write the file, even if the agent counts no event until then.
     pub fn refresh(&mut self) {
         self.is_stale = true;
     }
 
-    /// When [`update`](Self::update) has something to tell though nothing happens.
+    /// Returns the time at which the status changes although nothing happens.
     pub fn deadline(&self) -> Option<Duration> {
-        let is_told = self
-            .told
+        let is_written = self
+            .last_written
             .is_some_and(|(_, state)| state == State::Publishing);
-        self.busy.filter(|_| !is_told).map(|busy| busy + PATIENCE)
+        self.busy_since
+            .filter(|_| !is_written)
+            .map(|busy| busy + PUBLISHING_AFTER)
     }
 
-    /// Writes the file, and tells the service manager, if something happened.
+    /// Writes the file and notifies the service manager if the status changed.
     pub fn update(
         &mut self,
         agent: &Agent,
@@ -104,23 +107,22 @@ impl Status {
         date: SystemTime,
     ) {
         let is_at_rest = agent.is_published() || agent.connection().is_none();
-        self.busy = if is_at_rest {
+        self.busy_since = if is_at_rest {
             None
         } else {
-            Some(self.busy.unwrap_or(now))
+            Some(self.busy_since.unwrap_or(now))
         };
         let Some(state) = self.state(agent, now) else {
             return;
         };
-        if !self.is_stale && self.told == Some((agent.events(), state)) {
+        if !self.is_stale && self.last_written == Some((agent.events(), state)) {
             return;
         }
         let resumes = agent.resumes();
         if resumes > 0 && self.resumed.is_none_or(|(known, _)| known != resumes) {
             self.resumed = Some((resumes, date));
         }
-        // It is ready without Xenstore, too: the device may come late in the boot, and others need not wait for it. Without a
-        // service manager that wants to know (sd_notify(3)) nothing is done.
+        // Also ready without Xenstore, because the device may appear late in the boot and other services need not wait for it.
         let notified = match state {
             State::Starting => Ok(()),
             _ => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(state.words())]),
@@ -129,30 +131,30 @@ impl Status {
             Some(file) => runtime_dir::write(file, &self.text(state, agent, collectors, date)),
             None => Ok(()),
         };
-        (self.told, self.is_stale) = (Some((agent.events(), state)), false);
+        (self.last_written, self.is_stale) = (Some((agent.events(), state)), false);
         if let (Err(_), Some(file)) = (&written, &self.file) {
-            // Better none than a false one.
+            // A missing file is better than a stale one.
             fs::remove_file(file).ok();
         }
         let had_failed = std::mem::replace(&mut self.has_failed, false);
         if let Err(error) = notified.and(written) {
             self.has_failed = true;
             if !had_failed {
-                warn!("cannot tell how the agent is: {error}");
+                warn!("cannot report the status: {error}");
             }
         }
     }
 
-    /// None while it is only just about to be another.
+    /// Returns the state, or `None` while a publication has only just begun.
     fn state(&self, agent: &Agent, now: Duration) -> Option<State> {
         if agent.connection().is_none() {
             return Some(State::Disconnected);
         }
-        match self.busy {
+        match self.busy_since {
             None if agent.left_out().next().is_none() => Some(State::Published),
-            None => Some(State::ShortOfRoom),
-            Some(busy) if now.saturating_sub(busy) >= PATIENCE => Some(State::Publishing),
-            Some(_) if self.told.is_none() => Some(State::Starting),
+            None => Some(State::Incomplete),
+            Some(busy) if now.saturating_sub(busy) >= PUBLISHING_AFTER => Some(State::Publishing),
+            Some(_) if self.last_written.is_none() => Some(State::Starting),
             Some(_) => None,
         }
     }
@@ -166,7 +168,7 @@ impl Status {
     ) -> String {
         let mut text = String::new();
         let mut put = |key: &str, value: &str| {
-            // Nothing fails that writes to a string.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "{key} = {value}");
         };
         put("state", &quote(state.words()));
@@ -191,7 +193,7 @@ impl Status {
         put("left-out", &list(agent.left_out()));
         put("pending", &list(agent.pending()));
         let _ = writeln!(text, "\n[nodes]");
-        // Services may be for the host's eyes only, and this file is for everybody's.
+        // Without services, because those facts may be meant for the host alone and every user may read this file.
         for (path, value) in agent
             .nodes()
             .filter(|(path, value)| !value.is_empty() && !path.starts_with("data/service/"))
@@ -207,7 +209,7 @@ fn list<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
     format!("[{}]", paths.join(", "))
 }
 
-/// In UTC and whole seconds, as RFC 3339 has it.
+/// Formats a time as RFC 3339, in UTC and whole seconds.
 fn date(time: SystemTime) -> String {
     let seconds = Timestamp::try_from(time).map_or(0, Timestamp::as_second);
     Timestamp::from_second(seconds)
@@ -215,42 +217,47 @@ fn date(time: SystemTime) -> String {
         .to_string()
 }
 
-/// Prints what the running agent says of itself. As LSB has it for services, the status is 0 where all is well and 3 where
-/// there is no agent; it is 1 where an agent cannot publish all, or cannot be asked.
+/// Prints the status of the running agent.
+///
+/// As the LSB defines for services, the exit status is 0 if the agent works and 3 if no agent is running. It is 1 if the
+/// agent has not published everything, or if its status file cannot be read.
 pub fn print(root: &Root) -> ExitCode {
     let Some(file) = runtime_dir::path(root).map(|directory| directory.join(FILE)) else {
-        error!("this system has no /run, where an agent would tell how it is");
+        error!("there is no /run directory, in which an agent would keep its status");
         return ExitCode::FAILURE;
     };
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(failed) if failed.kind() == std::io::ErrorKind::NotFound => {
-            error!("no agent is running: {}: {failed}", file.display());
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            error!("no agent is running (there is no {})", file.display());
             return ExitCode::from(3);
         }
-        Err(failed) => {
-            error!("{}: {failed}", file.display());
+        Err(error) => {
+            error!("cannot read {}: {error}", file.display());
             return ExitCode::FAILURE;
         }
     };
     if !is_running(&text) {
-        error!("no agent is running; the last one left {}", file.display());
+        error!(
+            "no agent is running ({} is left over from an earlier one)",
+            file.display()
+        );
         return ExitCode::from(3);
     }
     if let Err(failure) = show::print(&text) {
         error!("{failure}");
         return ExitCode::FAILURE;
     }
-    let is_well =
+    let is_published =
         text.lines().next() == Some(&format!("state = {}", quote(State::Published.words())));
-    if is_well {
+    if is_published {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-/// Whether the agent that wrote this is still there.
+/// Whether the agent that wrote this status is still running.
 fn is_running(text: &str) -> bool {
     text.lines()
         .find_map(|line| line.strip_prefix("process = "))
