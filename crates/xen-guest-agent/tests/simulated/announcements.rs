@@ -1,5 +1,6 @@
-//! xapi reads all of a guest when something changes below `attr`, `control`, `feature` or `xenserver/attr`, and only
-//! then: whatever it keeps a copy of must be there before the last write to one of those.
+//! Write order and announcements. xapi rereads a guest only when a node below `attr`, `control`,
+//! `feature` or `xenserver/attr` changes, so nodes that it caches must be written before such a
+//! node.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::sample_guests::{self, address, distribution, interface};
 use crate::stale_nodes;
 use crate::xapi_reader::GuestMetrics;
 
-/// What xapi has copies of, and no watch on.
+/// Nodes that xapi caches but does not watch.
 const COPIED: [&str; 7] = [
     "data/os_distro",
     "data/os_name",
@@ -30,10 +31,10 @@ const COPIED: [&str; 7] = [
 
 const WATCHED: [&str; 4] = ["attr/", "control/", "feature/", "xenserver/attr/"];
 
-/// A harness that is told of what happens in it, and looks at the requests of each step.
+/// A harness that checks the requests of each step.
 struct Observed {
     harness: Harness,
-    /// Whether a copied node changed, and nothing watched was written since.
+    /// Whether a cached node has changed without a later write to a watched node.
     is_unannounced: bool,
 }
 
@@ -45,7 +46,8 @@ impl Observed {
         }
     }
 
-    /// Does something, and lets it be published. How many changes of copied nodes that made.
+    /// Runs `act`, publishes, checks the requests, and returns the number of changes of cached
+    /// nodes.
     fn step(&mut self, what: &str, act: impl FnOnce(&mut Harness)) -> usize {
         let mut there: BTreeSet<String> = self.harness.tree().into_keys().collect();
         act(&mut self.harness);
@@ -97,7 +99,7 @@ impl Observed {
     }
 }
 
-/// Whether readers take the node for an address: then it must never be there without one.
+/// Whether readers take the node for an address. Such a node must never exist without a value.
 fn is_address(path: &str) -> bool {
     let mut end = path.rsplit('/');
     end.next().is_some_and(|slot| slot.parse::<u32>().is_ok())
@@ -115,7 +117,7 @@ fn debian() -> Guest {
 }
 
 #[test]
-fn at_the_first_publication_all_is_there_before_the_last_watched_write() {
+fn initial_publication_writes_unwatched_nodes_before_watched_ones() {
     for sample in sample_guests::all() {
         let mut harness = Harness::with_schema(sample.guest, Name::Std);
         harness.connect();
@@ -128,7 +130,7 @@ fn at_the_first_publication_all_is_there_before_the_last_watched_write() {
             .iter()
             .position(|path| !path.starts_with("data/"))
             .unwrap();
-        // Services and the date are watched themselves, and nobody waits for volumes.
+        // Services and the date are watched themselves, and no reader waits for volumes.
         let free = ["data/service/", "data/updated", "data/volumes/"];
         let is_free = |path: &&String| free.iter().any(|start| path.starts_with(start));
         let late = paths[first_watched..]
@@ -141,7 +143,7 @@ fn at_the_first_publication_all_is_there_before_the_last_watched_write() {
 type Alter = fn(&mut Guest);
 
 #[test]
-fn whatever_changes_is_announced() {
+fn every_change_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
     assert_eq!(observed.step("first publication", Harness::connect), 7);
     let changes: [(&str, usize, Alter); 14] = [
@@ -196,7 +198,7 @@ fn whatever_changes_is_announced() {
 }
 
 #[test]
-fn what_is_put_right_is_announced() {
+fn restored_nodes_are_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
     observed.step("first publication", Harness::connect);
     let changed = observed.step("somebody changed a node", |harness| {
@@ -228,8 +230,9 @@ fn what_is_put_right_is_announced() {
 }
 
 #[test]
-fn a_resume_is_announced_though_nothing_changed() {
-    // xapi has forgotten all, and the first event may come before it looks: the date and a watched node are written.
+fn resume_is_announced_without_changes() {
+    // xapi has forgotten the guest and may miss the first event, so the date and a watched node are
+    // written.
     let mut harness = Harness::with_schema(debian(), Name::Std);
     harness.connect();
     harness.take_requests();
@@ -244,7 +247,7 @@ fn a_resume_is_announced_though_nothing_changed() {
 }
 
 #[test]
-fn a_switch_of_the_schema_is_announced() {
+fn schema_change_is_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
     observed.step("first publication", Harness::connect);
     assert_eq!(
@@ -266,7 +269,7 @@ fn a_switch_of_the_schema_is_announced() {
 }
 
 #[test]
-fn what_other_agents_left_is_put_right_and_announced() {
+fn replaced_nodes_of_earlier_agents_are_announced() {
     for (name, nodes) in stale_nodes::AGENTS {
         for schema in [Name::Std, Name::Rfc] {
             let mut observed = Observed::new(debian(), schema);
@@ -280,7 +283,7 @@ fn what_other_agents_left_is_put_right_and_announced() {
 }
 
 #[test]
-fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
+fn publication_interrupted_by_disconnect_or_kill_is_announced() {
     for is_killed in [false, true] {
         let mut losses = 0;
         for served in 0..30 {
@@ -309,7 +312,7 @@ fn what_a_lost_connection_or_the_agents_end_cut_off_is_announced() {
 }
 
 #[test]
-fn an_announcement_that_failed_is_made_up_for() {
+fn failed_announcement_is_repeated() {
     for code in [ErrorCode::EIO, ErrorCode::EACCES] {
         let mut harness = Harness::with_schema(debian(), Name::Std);
         harness.connect();
@@ -342,7 +345,7 @@ fn an_announcement_that_failed_is_made_up_for() {
         });
         pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (true, true, true));
-        // As long as it fails, nothing is written again for it.
+        // A failed announcement alone causes no further writes.
         harness.agent.update(|_| true);
         pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (false, false, false));
@@ -357,7 +360,7 @@ fn an_announcement_that_failed_is_made_up_for() {
 }
 
 #[test]
-fn a_resume_is_announced_though_the_connection_breaks_before() {
+fn resume_is_announced_after_a_disconnect() {
     let mut losses = 0;
     for served in 0..10 {
         let mut harness = Harness::with_schema(debian(), Name::Std);
@@ -382,7 +385,7 @@ fn a_resume_is_announced_though_the_connection_breaks_before() {
 }
 
 #[test]
-fn what_had_no_room_is_announced_once_it_has() {
+fn node_over_quota_is_announced_once_it_fits() {
     let mut observed = Observed::new(debian(), Name::Std);
     observed.step("first publication", Harness::connect);
     refuse(&mut observed.harness, "data/os_name");
@@ -390,7 +393,7 @@ fn what_had_no_room_is_announced_once_it_has() {
         guest.distribution = Some(distribution("rocky-9"));
         guest.kernel = "5.14.0".to_owned();
     });
-    // The order is another while room is short.
+    // The write order is different while the quota is reached.
     let one_more = |guest: &mut Guest| guest.host_name = Some("short.example.org".to_owned());
     assert_eq!(observed.change("a fact while room is short", one_more), 1);
     observed.harness.server.store_mut().faults.refuse.clear();
@@ -405,7 +408,7 @@ fn what_had_no_room_is_announced_once_it_has() {
 }
 
 #[test]
-fn what_may_not_be_removed_is_announced_no_more_than_once() {
+fn denied_removal_is_announced_once() {
     let mut harness = Harness::with_schema(
         Guest {
             distribution: Some(distribution("arch")),
@@ -443,7 +446,7 @@ fn refuse(harness: &mut Harness, path: &str) {
     harness.server.store_mut().faults.refuse = vec![refusal];
 }
 
-/// Something that happens to a guest.
+/// An event in the life of a guest.
 #[derive(Clone, Debug)]
 enum Step {
     Distribution(Option<&'static str>),
@@ -504,7 +507,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop::sample::select(&[Name::Std, Name::Rfc][..]).prop_map(Step::Restart),
         1 => (0..20_usize).prop_map(Step::Loss),
         1 => (0..9_usize, host_name()).prop_map(|(served, name)| Step::Killed(served, name)),
-        // Without room for an announcement there is none; it comes when there is.
+        // An announcement over the quota follows when there is space.
         1 => prop::option::of(some(&["data", "data/os_name", "attr/vif"])).prop_map(Step::NoRoom),
         1 => (0..700_u64).prop_map(Step::Time),
     ]
@@ -574,7 +577,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_is_announced_and_true_in_the_end(steps in prop::collection::vec(step(), 1..25)) {
+    fn random_events_are_announced_and_end_in_the_expected_tree(steps in prop::collection::vec(step(), 1..25)) {
         let mut observed = Observed::new(debian(), Name::Std);
         observed.step("first publication", Harness::connect);
         for step in steps {
@@ -587,7 +590,7 @@ proptest! {
         });
         let mut fresh = Harness::with_schema(observed.harness.agent.guest().clone(), Name::Std);
         fresh.connect();
-        // An address may have another index: that is the memory of what was.
+        // An address may have another slot, because slots depend on the past.
         let read = |harness: &Harness| {
             let mut read = GuestMetrics::read(&harness.tree());
             let networks = std::mem::take(&mut read.networks);

@@ -1,4 +1,4 @@
-//! What others do to the agent's nodes.
+//! Changes by other writers to the agent's nodes.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ fn published_with_os(harness: &mut Harness) {
 }
 
 #[test]
-fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() {
+fn watched_nodes_are_restored_within_2_s_and_others_within_10_min() {
     let mut harness = Harness::new(Toolstack::Xapi);
     published_with_os(&mut harness);
     let published = |harness: &Harness| {
         let mut nodes = harness.published();
-        // A date is as good as any other.
+        // Any date is valid.
         if let Some(date) = nodes
             .get_mut("data/updated")
             .filter(|date| date.ends_with(" 1970"))
@@ -30,15 +30,15 @@ fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() 
         }
         nodes
     };
-    let truth = published(&harness);
-    for node in truth
+    let expected = published(&harness);
+    for node in expected
         .keys()
         .map(String::as_str)
         .chain(["attr/vif", "attr/PVAddons", "attr"])
     {
         for remove in [true, false] {
-            // What only stands above others has no value to be put right.
-            if node == "attr" || (!remove && !truth.contains_key(node)) {
+            // Parent nodes have no value to restore.
+            if node == "attr" || (!remove && !expected.contains_key(node)) {
                 continue;
             }
             if remove {
@@ -49,7 +49,7 @@ fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() 
             harness.server.process();
             harness.agent.on_readable(harness.now);
             harness.pass(Duration::from_secs(2));
-            let is_back = published(&harness) == truth;
+            let is_back = published(&harness) == expected;
             assert!(
                 is_back || !node.starts_with("attr"),
                 "{node}, removed: {remove}"
@@ -58,16 +58,16 @@ fn what_is_watched_is_back_within_two_seconds_and_all_else_within_ten_minutes() 
                 harness.agent.update(|_| true);
                 harness.agent.compare();
                 harness.pass(Duration::from_secs(1));
-                assert_eq!(published(&harness), truth, "{node}, removed: {remove}");
+                assert_eq!(published(&harness), expected, "{node}, removed: {remove}");
             }
-            // Long enough for this not to be a quarrel.
+            // Changes at this distance are no conflict.
             harness.pass(Duration::from_secs(1200));
         }
     }
 }
 
 #[test]
-fn a_write_hidden_by_the_agents_own_event_is_found_with_the_next_comparison() {
+fn foreign_write_merged_with_own_event_is_found_at_next_comparison() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(10));
     harness.set_address(7);
@@ -75,7 +75,7 @@ fn a_write_hidden_by_the_agents_own_event_is_found_with_the_next_comparison() {
         .agent
         .advance(harness.now, std::time::SystemTime::UNIX_EPOCH);
     harness.server.process();
-    // Of two events that are equal, C xenstored makes one if it was not read before the other.
+    // C xenstored merges two equal events if the first has not been read.
     harness.store().faults.drop_events = true;
     harness.write("attr/vif/0/ipv4/0", "10.9.9.9");
     harness.store().faults.drop_events = false;
@@ -94,7 +94,7 @@ fn a_write_hidden_by_the_agents_own_event_is_found_with_the_next_comparison() {
 }
 
 #[test]
-fn a_quarrel_is_given_up_for_minutes_and_said_once() {
+fn conflict_is_rate_limited_and_logged_once() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     log::take();
@@ -118,14 +118,14 @@ fn a_quarrel_is_given_up_for_minutes_and_said_once() {
             && lines[0].contains("attr/vif/0/name"),
         "{lines:?}"
     );
-    // What the guest itself tells is not held back meanwhile.
+    // The guest's own changes are published without delay meanwhile.
     harness.set_address(9);
     harness.pass(Duration::from_millis(10));
     assert_eq!(
         harness.read("attr/vif/0/ipv4/0").as_deref(),
         Some("10.0.1.9")
     );
-    // After some quiet, all is as before.
+    // After a quiet period, nodes are restored immediately again.
     harness.pass(Duration::from_secs(1800));
     assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
     harness.remove("attr/vif/0/name");
@@ -135,7 +135,7 @@ fn a_quarrel_is_given_up_for_minutes_and_said_once() {
 }
 
 #[test]
-fn a_quarrel_goes_on_over_a_new_connection() {
+fn conflict_survives_reconnect() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     let is_put_right = |harness: &mut Harness| {
@@ -155,7 +155,7 @@ fn a_quarrel_goes_on_over_a_new_connection() {
     assert_eq!(log::take().len(), 2, "lost and connected");
     assert!(!is_put_right(&mut harness));
     assert_eq!(log::take(), [""; 0]);
-    // A comparison that does not look there does not end it.
+    // A comparison that does not cover the node does not end the conflict.
     harness.agent.compare();
     harness.settle();
     harness.pass(Duration::from_secs(1));
@@ -170,7 +170,7 @@ fn a_quarrel_goes_on_over_a_new_connection() {
 }
 
 #[test]
-fn what_somebody_changed_is_all_that_is_written() {
+fn only_overwritten_nodes_are_restored() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     let writes = harness.requests(Kind::WRITE);
@@ -180,7 +180,7 @@ fn what_somebody_changed_is_all_that_is_written() {
 }
 
 #[test]
-fn an_event_after_a_failed_write_is_somebody_elses() {
+fn event_after_a_failed_write_is_foreign() {
     let mut harness = Harness::new(Toolstack::Xapi);
     let path = Path::new("attr/vif/0/name").unwrap();
     harness.store().faults.refuse = vec![Refusal {
@@ -192,14 +192,14 @@ fn an_event_after_a_failed_write_is_somebody_elses() {
     harness.remove("attr/vif/0/name");
     harness.settle();
     assert_eq!(harness.agent.refused().count(), 1);
-    // What may not be written is not there.
+    // Denied nodes are missing.
     harness.write("attr/vif/0/name", "theirs");
     harness.settle();
     assert_eq!(harness.read("attr/vif/0/name"), None);
 }
 
 #[test]
-fn what_went_with_a_node_above_it_needs_no_removal() {
+fn nodes_removed_with_their_parent_need_no_removal() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.store().faults.drop_events = true;
     harness.remove("attr/vif/0/ipv4");
@@ -214,7 +214,7 @@ fn what_went_with_a_node_above_it_needs_no_removal() {
 }
 
 #[test]
-fn where_no_watch_could_be_set_all_is_compared() {
+fn without_watches_all_nodes_are_compared() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     let refusals = [
@@ -233,7 +233,7 @@ fn where_no_watch_could_be_set_all_is_compared() {
     harness.connect();
     harness.pass(Duration::from_secs(10));
     assert!(log::take().iter().all(|line| line.contains("noticed late")));
-    // An event of an own write is not waited for.
+    // The agent does not wait for an event of its own write.
     let reads = harness.requests(Kind::READ);
     harness.set_address(7);
     harness.pass(Duration::from_secs(10));
@@ -249,7 +249,7 @@ fn where_no_watch_could_be_set_all_is_compared() {
         harness.agent.compare();
         harness.settle();
     }
-    // A resume is known by another watch.
+    // Another watch reports the resume.
     harness.remove("attr/vif");
     let domain = harness.domain;
     harness.store().resume(domain);
@@ -258,7 +258,7 @@ fn where_no_watch_could_be_set_all_is_compared() {
 }
 
 #[test]
-fn what_others_do_beside_the_agents_nodes_costs_nothing() {
+fn foreign_write_beside_published_nodes_causes_no_request() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     let requests = harness.all_requests();
@@ -270,7 +270,7 @@ fn what_others_do_beside_the_agents_nodes_costs_nothing() {
 }
 
 #[test]
-fn a_domain_that_is_resumed_often_has_no_quarrel() {
+fn frequent_resume_is_no_conflict() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     log::take();
@@ -289,7 +289,7 @@ fn a_domain_that_is_resumed_often_has_no_quarrel() {
     );
 }
 
-/// Two VIFs, and what is published of them below `attr`.
+/// Two VIFs and their published nodes below `attr`.
 fn two_vifs() -> (Harness, Vec<(String, String)>) {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.agent.update(|guest| {
@@ -309,7 +309,7 @@ fn two_vifs() -> (Harness, Vec<(String, String)>) {
 }
 
 #[test]
-fn many_nodes_each_changed_once_are_no_quarrel() {
+fn many_nodes_changed_once_are_no_conflict() {
     let (mut harness, nodes) = two_vifs();
     log::take();
     for (node, value) in nodes {
@@ -323,7 +323,7 @@ fn many_nodes_each_changed_once_are_no_quarrel() {
 }
 
 #[test]
-fn a_quarrel_over_one_node_holds_back_no_other() {
+fn conflict_over_one_node_does_not_delay_others() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     for _ in 0..60 {
@@ -337,7 +337,7 @@ fn a_quarrel_over_one_node_holds_back_no_other() {
 }
 
 #[test]
-fn a_quarrel_over_hundreds_of_nodes_is_one() {
+fn conflict_over_hundreds_of_nodes_is_one_conflict() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     let disturb = |harness: &mut Harness, number: u32| {
@@ -360,7 +360,8 @@ fn a_quarrel_over_hundreds_of_nodes_is_one() {
             }
             rounds += disturb(&mut harness, second * per_second);
         }
-        // 32 nodes that are told apart, all others ten times, and from then on every two minutes.
+        // 32 nodes are tracked separately. All others together are restored ten times, and then
+        // every two minutes.
         assert!(
             (8..=32 + 10 + 10).contains(&rounds),
             "put right {rounds} times in twenty minutes"

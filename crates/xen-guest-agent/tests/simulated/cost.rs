@@ -1,4 +1,4 @@
-//! What the agent costs the host: requests over an hour, of a guest that rests and of one that does not.
+//! Cost of the agent for the host: requests of an idle and of a busy guest.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::harness::{DOMAIN, Harness, address, addresses, guest, interface};
 const HOUR: Duration = Duration::from_secs(3600);
 const TOTAL: u64 = 1_000_000;
 
-/// The agent with collectors that look at files.
+/// An agent with collectors that read files.
 struct Machine {
     harness: Harness,
     collectors: Collectors,
@@ -66,7 +66,7 @@ impl Machine {
         }
     }
 
-    /// Lets time pass; returns how often the agent woke up for a look.
+    /// Lets time pass, and returns how often the agent woke up to poll.
     fn pass(&mut self, time: Duration) -> usize {
         let (end, mut looks) = (self.harness.now + time, 0);
         loop {
@@ -104,7 +104,7 @@ fn set_host_name(root: &Path, name: &str) {
 }
 
 #[test]
-fn an_idle_hour_is_six_comparisons() {
+fn idle_hour_costs_six_comparisons() {
     let mut machine = Machine::new();
     machine.pass(HOUR);
     assert_eq!(
@@ -125,7 +125,7 @@ fn an_idle_hour_is_six_comparisons() {
     let all = machine.harness.all_requests() - all;
     println!("{all} requests in an idle hour");
     assert!(all <= 6 * 20, "{all} requests in an idle hour");
-    // The first comparison after something was published is of all.
+    // The first comparison after a publication covers all nodes.
     machine.harness.set_address(9);
     machine.harness.settle();
     let before = machine.harness.all_requests();
@@ -136,13 +136,13 @@ fn an_idle_hour_is_six_comparisons() {
 }
 
 #[test]
-fn after_a_long_sleep_all_is_compared_and_nothing_made_up_for_many_times() {
+fn long_suspend_causes_one_comparison() {
     let mut machine = Machine::new();
     machine.pass(HOUR);
     let requests = machine.harness.all_requests();
     machine.pass(PERIOD * 10);
     let one_comparison = machine.harness.all_requests() - requests;
-    // A month, of which the agent knows when it wakes up.
+    // The agent learns about this month only when it wakes up.
     machine.harness.now += Duration::from_secs(30 * 86400);
     machine.harness.write("data/host_name_dns", "theirs");
     let requests = machine.harness.all_requests();
@@ -151,7 +151,7 @@ fn after_a_long_sleep_all_is_compared_and_nothing_made_up_for_many_times() {
         machine.harness.read("data/host_name_dns").as_deref(),
         Some("web1")
     );
-    // The name, the date before and after it, and the node that says so.
+    // The name, the date before and after it, and the announcement.
     let requests = machine.harness.all_requests() - requests;
     assert!(
         requests <= one_comparison + 4,
@@ -175,7 +175,7 @@ fn after_a_long_sleep_all_is_compared_and_nothing_made_up_for_many_times() {
 }
 
 #[test]
-fn memory_is_written_once_a_minute_when_it_moves_by_a_hundredth() {
+fn memory_is_written_at_most_once_a_minute_if_changed_by_1_percent() {
     let mut machine = Machine::new();
     machine.pass(HOUR);
     for (step, expected) in [(TOTAL / 100, 60 + 6), (TOTAL / 100 - 1, 30 + 9)] {
@@ -196,7 +196,7 @@ fn memory_is_written_once_a_minute_when_it_moves_by_a_hundredth() {
 }
 
 #[test]
-fn an_address_that_flaps_for_an_hour_is_five_writes_a_second() {
+fn flapping_address_is_limited_to_5_writes_per_second() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     let before = harness.all_requests();
@@ -227,12 +227,12 @@ fn an_address_that_flaps_for_an_hour_is_five_writes_a_second() {
 }
 
 #[test]
-fn a_host_name_that_flaps_is_held_back_too() {
+fn flapping_host_name_is_rate_limited() {
     let mut machine = Machine::new();
     machine.pass(Duration::from_secs(60));
     let writes = machine.harness.requests(Kind::WRITE);
     for number in 0..3600 {
-        // An odd number of names, since every second look would see the same otherwise.
+        // With an even number of names, every second poll would see the same one.
         for part in 0..3 {
             set_host_name(machine.root.path(), &format!("web{}", (number + part) % 7));
             let collectors = &mut machine.collectors;
@@ -245,7 +245,7 @@ fn a_host_name_that_flaps_is_held_back_too() {
         machine.pass(Duration::from_millis(100));
     }
     let writes = machine.harness.requests(Kind::WRITE) - writes;
-    // No date, the name, the date, and the node that says so.
+    // An empty date, the name, the date, and the announcement.
     assert!(
         writes <= 4 * (20 + 5 * 360 + 1) + 2 * 7 && writes > 4 * 1000,
         "{writes} writes"
@@ -258,7 +258,8 @@ fn a_host_name_that_flaps_is_held_back_too() {
     );
 }
 
-/// An agent on a device, whose requests are done one by one, and the nodes of the domain without it.
+/// An agent on a device, whose requests are sent one by one, and the number of nodes of the domain
+/// without it.
 fn world_of_a_device() -> (Harness, usize) {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.is_device = true;
@@ -267,7 +268,7 @@ fn world_of_a_device() -> (Harness, usize) {
     (harness, nodes)
 }
 
-/// Has all published, and returns how many nodes the domain had at most.
+/// Publishes everything, and returns the highest number of nodes of the domain on the way.
 fn most_nodes(harness: &mut Harness) -> usize {
     let mut most = 0;
     for _ in 0..20_000 {
@@ -285,7 +286,7 @@ fn most_nodes(harness: &mut Harness) -> usize {
 }
 
 #[test]
-fn the_budget_is_kept_while_addresses_move_to_another_vif() {
+fn node_limit_holds_while_addresses_move_to_another_vif() {
     let (mut harness, others) = world_of_a_device();
     harness.agent.update(|guest| {
         guest.interfaces.insert(3, interface(Device::Vif(1), &[]));
@@ -314,7 +315,7 @@ fn the_budget_is_kept_while_addresses_move_to_another_vif() {
 }
 
 #[test]
-fn the_budget_is_kept_while_the_schema_changes() {
+fn node_limit_holds_while_the_schema_changes() {
     let (mut harness, others) = world_of_a_device();
     harness.agent.set_node_budget(60);
     harness.set_addresses(addresses(12));

@@ -1,7 +1,7 @@
-//! Random guests, faults and disputes, and the truth in the end.
+//! Random guests, faults and conflicts must end in the expected tree.
 //!
-//! `PLANS=100000` makes more of them than usual; `SEED=<number>` plays one again, as a failure has told it, with all that
-//! happens on standard error (`--nocapture`).
+//! `PLANS=100000` sets the number of plans. `SEED=<number>` repeats the plan of a failure and, with
+//! `--nocapture`, prints each event.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use xenstore::{ErrorCode, Path};
 use crate::harness::{Harness, address, guest, interface, meaning};
 use crate::log;
 
-/// Plans of one run.
+/// Default number of plans.
 const PLANS: u64 = 2000;
 
-/// Nodes of somebody else between those of the agent.
+/// Foreign nodes between those of the agent.
 const FOREIGN: [&str; 4] = [
     "data/ts",
     "attr/os/hotfixes",
@@ -57,7 +57,7 @@ const NODES: [&str; 18] = [
     "xenserver/attr/net-sriov-vf/0/ipv4/0",
 ];
 
-/// What may be refused: none of these depends on the index of an address.
+/// Paths that may be refused. None depends on the slot of an address.
 const REFUSED: [&str; 12] = [
     "attr",
     "attr/PVAddons",
@@ -73,10 +73,10 @@ const REFUSED: [&str; 12] = [
     "xenserver",
 ];
 
-/// Numbers that a seed stands for (splitmix64).
-struct Dice(u64);
+/// Pseudo-random numbers (splitmix64).
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn throw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -98,20 +98,20 @@ impl Dice {
 }
 
 struct Plan {
-    dice: Dice,
+    rng: Rng,
     harness: Harness,
     toolstack: Toolstack,
     functions: BTreeMap<u32, Mac>,
     foreign: BTreeSet<&'static str>,
     is_loud: bool,
-    /// Whether something was refused that is only tried again when somebody says so.
+    /// Whether a write was denied that is retried only on demand.
     was_refused: bool,
 }
 
 impl Plan {
     fn new(seed: u64, is_loud: bool) -> Self {
-        let mut dice = Dice(seed);
-        let toolstack = dice.of(&[Toolstack::Xapi, Toolstack::Libxl]);
+        let mut rng = Rng(seed);
+        let toolstack = rng.of(&[Toolstack::Xapi, Toolstack::Libxl]);
         let mut guest = guest();
         guest
             .interfaces
@@ -119,15 +119,15 @@ impl Plan {
         let mut function = interface(Device::Physical, &["192.0.2.7"]);
         function.mac = Some(mac(0));
         guest.interfaces.insert(4, function);
-        guest.balloon = dice.one_in(2);
+        guest.balloon = rng.one_in(2);
         let mut harness = Harness::unconnected(toolstack, guest);
-        harness.is_device = dice.one_in(2);
+        harness.is_device = rng.one_in(2);
         harness.comparison = Some(harness.now + Duration::from_secs(60));
-        harness.store().quotas.nodes_full = dice.of(&[ErrorCode::ENOSPC, ErrorCode::EQUOTA]);
+        harness.store().quotas.nodes_full = rng.of(&[ErrorCode::ENOSPC, ErrorCode::EQUOTA]);
         harness.store().faults.watch_replies_without_id = harness.is_device;
         let (functions, foreign) = (BTreeMap::new(), BTreeSet::new());
         let mut plan = Plan {
-            dice,
+            rng,
             harness,
             toolstack,
             functions,
@@ -135,7 +135,7 @@ impl Plan {
             is_loud,
             was_refused: false,
         };
-        // Libxl's guests may not write it.
+        // Guests of libxl may not write this node.
         plan.was_refused |= toolstack == Toolstack::Libxl;
         plan
     }
@@ -153,18 +153,16 @@ impl Plan {
         });
     }
 
-    /// Something happens in the guest.
+    /// Changes the guest.
     fn change(&mut self) {
-        let (dice_of_five, index) = (self.dice.below(6), self.dice.of(&[2, 2, 3, 4]));
-        match dice_of_five {
+        let (choice, index) = (self.rng.below(6), self.rng.of(&[2, 2, 3, 4]));
+        match choice {
             0 => {
-                let name = self
-                    .dice
-                    .of(&[None, Some("web1"), Some("web2.example.org")]);
+                let name = self.rng.of(&[None, Some("web1"), Some("web2.example.org")]);
                 self.update(|guest| guest.host_name = name.map(str::to_owned));
             }
             1 => {
-                let available = u64::from(self.dice.below(1000));
+                let available = u64::from(self.rng.below(1000));
                 let memory = Some(Memory {
                     total: 1000,
                     available,
@@ -174,18 +172,18 @@ impl Plan {
             2 => {
                 let os = Distribution {
                     id: "debian".to_owned(),
-                    name: self.dice.of(&["Debian 12", "Debian 13"]).to_owned(),
+                    name: self.rng.of(&["Debian 12", "Debian 13"]).to_owned(),
                     major: Some("12".to_owned()),
-                    minor: self.dice.of(&[None, Some("5".to_owned())]),
+                    minor: self.rng.of(&[None, Some("5".to_owned())]),
                     version: None,
                 };
-                let distribution = self.dice.of(&[None, Some(os.clone()), Some(os)]);
+                let distribution = self.rng.of(&[None, Some(os.clone()), Some(os)]);
                 self.update(|guest| guest.distribution = distribution);
             }
             _ => {
                 let mut addresses = ADDRESSES.to_vec();
-                addresses.retain(|_| self.dice.one_in(2));
-                let is_up = !self.dice.one_in(6);
+                addresses.retain(|_| self.rng.one_in(2));
+                let is_up = !self.rng.one_in(6);
                 self.update(|guest| {
                     if let Some(interface) = guest.interfaces.get_mut(&index) {
                         interface.addresses = addresses.iter().map(|ip| address(ip)).collect();
@@ -194,23 +192,23 @@ impl Plan {
                 });
             }
         }
-        self.say(|| format!("the guest changes ({dice_of_five}, {index})"));
+        self.say(|| format!("the guest changes ({choice}, {index})"));
     }
 
-    /// Another client, or the toolstack, does something.
+    /// Changes nodes as another client or the toolstack.
     fn interfere(&mut self) {
-        match self.dice.below(6) {
+        match self.rng.below(6) {
             0 | 1 => {
-                let node = self.dice.of(&NODES);
+                let node = self.rng.of(&NODES);
                 self.say(|| format!("somebody removes {node}"));
                 self.harness.remove(node);
             }
             2 | 3 => {
-                let node = self.dice.of(&NODES);
+                let node = self.rng.of(&NODES);
                 self.say(|| format!("somebody writes {node}"));
                 self.harness.write(node, "nonsense");
                 let path = format!("{}/{node}", self.harness.home());
-                // Whose they are must not matter where it is the toolstack's doing alone.
+                // Nodes that belong to the toolstack keep their owner.
                 let owner = xenstore::Permission {
                     domain: self.harness.domain,
                     access: xenstore::Access::None,
@@ -225,14 +223,14 @@ impl Plan {
                 }
             }
             4 => {
-                let node = self.dice.of(&FOREIGN);
+                let node = self.rng.of(&FOREIGN);
                 self.say(|| format!("somebody writes {node} of their own"));
                 self.harness.write(node, "theirs");
                 self.foreign.insert(node);
             }
             _ => {
-                let id = self.dice.below(2);
-                let mac = self.dice.of(&[None, Some(mac(0)), Some(mac(1))]);
+                let id = self.rng.below(2);
+                let mac = self.rng.of(&[None, Some(mac(0)), Some(mac(1))]);
                 self.say(|| format!("virtual function {id} is {mac:?}"));
                 match mac {
                     Some(mac) => self.functions.insert(id, mac),
@@ -243,7 +241,7 @@ impl Plan {
         }
     }
 
-    /// Nodes that a toolstack makes stay whose they are.
+    /// Restores the owners of toolstack nodes.
     fn is_the_toolstacks(&self, path: &str) -> bool {
         let node = &path[self.harness.home().len() + 1..];
         !node.contains('/') || node == "xenserver/attr"
@@ -259,12 +257,12 @@ impl Plan {
         }
     }
 
-    /// Something goes wrong, or ceases to.
+    /// Starts or ends a fault.
     fn disturb(&mut self) {
         let domain = self.harness.domain;
-        match self.dice.below(9) {
+        match self.rng.below(9) {
             0 | 1 => {
-                let kind = self.dice.of(&[
+                let kind = self.rng.of(&[
                     None,
                     Some(Kind::WRITE),
                     Some(Kind::WRITE),
@@ -277,8 +275,8 @@ impl Plan {
                     "EACCES", "EACCES", "EPERM", "ENOSPC", "EQUOTA", "E2BIG", "EIO", "EINVAL",
                     "EBUSY", "ENEW",
                 ];
-                let code = ErrorCode::from_name(self.dice.of(&names));
-                let path = self.dice.of(&REFUSED);
+                let code = ErrorCode::from_name(self.rng.of(&names));
+                let path = self.rng.of(&REFUSED);
                 self.was_refused |= matches!(code, ErrorCode::EACCES | ErrorCode::EPERM);
                 self.say(|| format!("{kind:?} {path} is {code}"));
                 let path = Path::new(path).unwrap();
@@ -299,12 +297,12 @@ impl Plan {
                 self.harness.store().faults.nodes_full = is_full;
             }
             5 => {
-                let nodes = self.dice.of(&[20, 40, 60, 1000]);
+                let nodes = self.rng.of(&[20, 40, 60, 1000]);
                 self.say(|| format!("quota {nodes}"));
                 self.harness.store().quotas.nodes = nodes;
             }
             6 => {
-                let after = usize::try_from(self.dice.below(80)).unwrap();
+                let after = usize::try_from(self.rng.below(80)).unwrap();
                 self.say(|| format!("the connection is lost after {after} requests"));
                 self.harness.store().faults.drop_after = Some((domain, after));
             }
@@ -316,11 +314,11 @@ impl Plan {
         }
     }
 
-    /// The domain moves, and has a tree of its own again.
+    /// Migrates the domain, which gets a new tree.
     fn move_domain(&mut self) {
         let (from, to) = (
             self.harness.domain,
-            self.dice
+            self.rng
                 .of(&[self.harness.domain, self.harness.domain % 60_000 + 1]),
         );
         self.say(|| format!("domain {from} becomes {to}"));
@@ -341,19 +339,19 @@ impl Plan {
     }
 
     fn step(&mut self) {
-        match self.dice.below(20) {
+        match self.rng.below(20) {
             0..=5 => self.change(),
             6..=9 => self.interfere(),
             10..=13 => self.disturb(),
-            14 if self.dice.one_in(3) => self.move_domain(),
-            15 if self.dice.one_in(3) => {
+            14 if self.rng.one_in(3) => self.move_domain(),
+            15 if self.rng.one_in(3) => {
                 self.say(|| "the agent is restarted".to_owned());
                 self.harness.restart();
             }
             _ => {}
         }
         let now = self.harness.now;
-        match self.dice.below(8) {
+        match self.rng.below(8) {
             0 => {}
             1 => self.harness.server.process(),
             2 => self.harness.agent.on_readable(now),
@@ -363,11 +361,11 @@ impl Plan {
                 .advance(now, std::time::SystemTime::UNIX_EPOCH + now),
             4 => self.harness.settle(),
             5 | 6 => {
-                let time = Duration::from_millis(self.dice.throw() % 3000);
+                let time = Duration::from_millis(self.rng.throw() % 3000);
                 self.harness.pass(time);
             }
             _ => {
-                let time = Duration::from_millis(self.dice.throw() % 300_000);
+                let time = Duration::from_millis(self.rng.throw() % 300_000);
                 self.harness.pass(time);
             }
         }
@@ -376,13 +374,13 @@ impl Plan {
     fn run(mut self) {
         log::take();
         self.harness.connect();
-        let steps = 5 + self.dice.below(30);
+        let steps = 5 + self.rng.below(30);
         for _ in 0..steps {
             self.step();
         }
         self.say(|| "the end begins".to_owned());
         let remaining = self.remain();
-        // Two comparisons, and what a dispute holds back.
+        // This time covers two comparisons and the delay of conflicts.
         self.harness.pass(Duration::from_secs(1300));
         self.check(&remaining);
         let lines = log::take();
@@ -394,9 +392,9 @@ impl Plan {
         );
     }
 
-    /// Ends the faults, but for some refusals. Returns what those are about.
+    /// Ends all faults except some denials, and returns the denied paths.
     fn remain(&mut self) -> Vec<&'static str> {
-        let keeps = self.dice.one_in(3);
+        let keeps = self.rng.one_in(3);
         let domain = self.harness.domain;
         let faults = &mut self.harness.store().faults;
         *faults = xenstore::embedded::Faults {
@@ -406,7 +404,7 @@ impl Plan {
         self.harness.store().quotas.nodes = 1000;
         let mut remaining = Vec::new();
         if keeps {
-            remaining = vec![self.dice.of(&REFUSED), self.dice.of(&REFUSED)];
+            remaining = vec![self.rng.of(&REFUSED), self.rng.of(&REFUSED)];
             let refusal = |path: &&str| {
                 let (kind, path) = (Some(Kind::WRITE), Path::new(*path).unwrap());
                 Refusal {
@@ -438,18 +436,18 @@ impl Plan {
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             })
         };
-        let (mut truth, mut published) = (
-            self.harness.truth(&self.functions),
+        let (mut expected, mut published) = (
+            self.harness.expected(&self.functions),
             self.harness.published(),
         );
-        for nodes in [&mut truth, &mut published] {
+        for nodes in [&mut expected, &mut published] {
             nodes.retain(|path, _| !is_refused(path));
         }
-        assert_eq!(meaning(&published), meaning(&truth));
+        assert_eq!(meaning(&published), meaning(&expected));
         for node in &self.foreign {
             assert_eq!(self.harness.read(node).as_deref(), Some("theirs"), "{node}");
         }
-        // Nothing more is asked until the next comparison.
+        // A quiet guest sends no request until the next comparison.
         self.harness.comparison = None;
         let requests = self.harness.all_requests();
         self.harness.pass(Duration::from_secs(500));
@@ -466,7 +464,7 @@ fn mac(last: u8) -> Mac {
 }
 
 #[test]
-fn every_plan_ends_in_the_truth() {
+fn random_fault_plans_end_in_the_expected_tree() {
     let number = |name: &str| {
         std::env::var(name)
             .ok()

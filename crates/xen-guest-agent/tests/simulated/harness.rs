@@ -1,4 +1,4 @@
-//! A guest, its agent and a store, in simulated time.
+//! A guest, its agent and an embedded Xenstore server with a virtual clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,13 +13,13 @@ use xenstore::embedded::{Server, Store, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{Connection, DomId, Path, Transport};
 
-/// The domain, as long as nobody migrates it.
+/// Domain ID before any migration.
 pub(crate) const DOMAIN: DomId = 5;
 
-/// How often memory is written and the store compared, whatever happened.
+/// Interval at which memory is written and the store is compared.
 const COMPARISON: Duration = Duration::from_secs(600);
 
-/// More turns than any exchange takes.
+/// Upper limit of turns in an exchange.
 const TURNS: usize = 1000;
 
 pub(crate) fn address(ip: &str) -> Address {
@@ -33,7 +33,7 @@ pub(crate) fn address(ip: &str) -> Address {
     }
 }
 
-/// So many, none like another.
+/// Returns `count` different addresses.
 pub(crate) fn addresses(count: u32) -> Vec<Address> {
     (0..count)
         .map(|number| address(&format!("10.1.{}.{}", number / 250, number % 250 + 1)))
@@ -72,9 +72,9 @@ pub(crate) struct Harness {
     pub(crate) agent: Agent,
     pub(crate) now: Duration,
     pub(crate) domain: DomId,
-    /// Whether the agent speaks over a device, with one request at a time.
+    /// Whether the connection is a device, which carries one request at a time.
     pub(crate) is_device: bool,
-    /// When the store is compared next; never where it is none.
+    /// Time of the next comparison, if there are any.
     pub(crate) comparison: Option<Duration>,
 }
 
@@ -112,7 +112,7 @@ impl Harness {
         harness
     }
 
-    /// The store, to change it; whoever watches hears of it with the next turn.
+    /// Returns the store. The next turn delivers watch events of changes.
     pub(crate) fn store(&mut self) -> &mut Store {
         self.server.store_mut()
     }
@@ -129,7 +129,7 @@ impl Harness {
         self.settle();
     }
 
-    /// Another agent in the place of this one.
+    /// Replaces the agent by a new one, and connects it.
     pub(crate) fn restart(&mut self) {
         self.abandon();
         self.connect();
@@ -141,7 +141,7 @@ impl Harness {
         self.connect();
     }
 
-    /// The same, before it is connected.
+    /// Replaces the agent by a new one that is not connected.
     pub(crate) fn abandon(&mut self) {
         self.set_agent(Name::default());
     }
@@ -154,7 +154,7 @@ impl Harness {
         self.server.process();
     }
 
-    /// Lets agent and store talk until neither has anything to say.
+    /// Exchanges messages until neither side has anything to send.
     pub(crate) fn settle(&mut self) {
         for _ in 0..TURNS {
             let before = (
@@ -183,7 +183,7 @@ impl Harness {
         panic!("the agent talks and talks");
     }
 
-    /// Lets time pass, with all that the agent wants to do in it.
+    /// Lets time pass, and performs all work that becomes due.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(next) = [self.agent.deadline(), self.comparison]
@@ -235,7 +235,7 @@ impl Harness {
     /// Removes a node as domain 0.
     pub(crate) fn remove(&mut self, path: &str) {
         let path = format!("{}/{path}", self.home());
-        // It may not be there.
+        // The node may be missing.
         let _ = self.store().remove(path);
     }
 
@@ -302,8 +302,7 @@ impl Harness {
         });
     }
 
-    /// What is in the store of what the agent owns. Nodes that only stand above others are left out, whatever their value:
-    /// nobody reads it.
+    /// Returns the nodes that the agent owns, without parent nodes, whose values nobody reads.
     pub(crate) fn published(&self) -> BTreeMap<String, String> {
         let home = self.home();
         let nodes: Vec<_> = self.server.store().walk(&home).collect();
@@ -319,8 +318,8 @@ impl Harness {
         owned.collect()
     }
 
-    /// What should be there.
-    pub(crate) fn truth(&self, functions: &BTreeMap<u32, Mac>) -> BTreeMap<String, String> {
+    /// Returns the nodes that the agent should publish.
+    pub(crate) fn expected(&self, functions: &BTreeMap<u32, Mac>) -> BTreeMap<String, String> {
         let guest = Guest {
             virtual_functions: functions.clone(),
             ..self.agent.guest().clone()
@@ -332,7 +331,7 @@ impl Harness {
     }
 }
 
-/// Nodes as readers understand them: an index says nothing but which address comes first, and the date is one.
+/// Returns the nodes as readers understand them: without dates and without slot numbers.
 pub(crate) fn meaning(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
     let one = |(path, value): (&String, &String)| {
         let parts: Vec<_> = path.split('/').collect();

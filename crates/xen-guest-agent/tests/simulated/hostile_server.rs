@@ -1,4 +1,4 @@
-//! A server whose answers are wrong in any way, and the truth once it is well again.
+//! A server with invalid replies. Once it works again, the tree must be correct.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -14,37 +14,38 @@ use xenstore::wire::{Decoder, HEADER_LEN, Kind, Message, PAYLOAD_MAX};
 use xenstore::{Connection, Transport};
 
 use crate::harness::{Harness, meaning};
-use crate::{FUNCTION, log, with_function};
+use crate::log;
+use crate::virtual_functions::{FUNCTION, with_function};
 
-/// More than any exchange takes without time passing.
+/// Upper limit of turns in an exchange without time passing.
 const TURNS: usize = 2000;
 
-/// More than the agent has to do in the time that the lies take.
+/// Upper limit of wake-ups of the agent while the server is faulty.
 const WAKE_UPS: usize = 200;
 
-/// What becomes of a message of the server.
+/// A fault of one message of the server.
 #[derive(Clone, Debug)]
-enum Lie {
+enum Fault {
     Lost,
     Twice,
     OfKind(u32),
     WithId(u32),
     Saying(Vec<u8>),
-    /// Cut off after so many bytes of its payload, with a header that knows.
+    /// Truncated after this many bytes of payload, with a matching header.
     Cut(usize),
-    /// With a header that claims another length.
+    /// With another length in its header.
     OfLength(u32),
-    /// Refused, by this name.
+    /// Replaced by an error with this name.
     Refused(Vec<u8>),
-    /// After these bytes, which are no message.
+    /// Preceded by bytes that are no message.
     After(Vec<u8>),
-    /// After an event.
+    /// Preceded by an event.
     AfterEvent(Vec<u8>),
-    /// So much of it, and then the connection ends.
+    /// Followed by a disconnect after this many bytes.
     HangUp(usize),
 }
 
-/// Bytes that the agent may take for names, values, events or numbers, and others.
+/// Returns payloads that resemble names, values, events or numbers, and random ones.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         Just("attr"),
@@ -66,7 +67,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn lie() -> impl Strategy<Value = Lie> {
+fn fault() -> impl Strategy<Value = Fault> {
     let name = prop_oneof![
         Just("EACCES"),
         Just("ENOENT"),
@@ -76,28 +77,28 @@ fn lie() -> impl Strategy<Value = Lie> {
         Just("ENEW")
     ];
     prop_oneof![
-        1 => Just(Lie::Lost),
-        1 => Just(Lie::Twice),
-        1 => (0u32..30).prop_map(Lie::OfKind),
-        1 => prop_oneof![0u32..50, any::<u32>()].prop_map(Lie::WithId),
-        4 => payload().prop_map(Lie::Saying),
-        1 => (0usize..20).prop_map(Lie::Cut),
-        1 => prop_oneof![0u32..5000, any::<u32>()].prop_map(Lie::OfLength),
-        2 => prop_oneof![name.prop_map(|name| name.as_bytes().to_vec()), payload()].prop_map(Lie::Refused),
-        1 => prop::collection::vec(any::<u8>(), 1..60).prop_map(Lie::After),
-        2 => payload().prop_map(Lie::AfterEvent),
-        1 => (0usize..40).prop_map(Lie::HangUp),
+        1 => Just(Fault::Lost),
+        1 => Just(Fault::Twice),
+        1 => (0u32..30).prop_map(Fault::OfKind),
+        1 => prop_oneof![0u32..50, any::<u32>()].prop_map(Fault::WithId),
+        4 => payload().prop_map(Fault::Saying),
+        1 => (0usize..20).prop_map(Fault::Cut),
+        1 => prop_oneof![0u32..5000, any::<u32>()].prop_map(Fault::OfLength),
+        2 => prop_oneof![name.prop_map(|name| name.as_bytes().to_vec()), payload()].prop_map(Fault::Refused),
+        1 => prop::collection::vec(any::<u8>(), 1..60).prop_map(Fault::After),
+        2 => payload().prop_map(Fault::AfterEvent),
+        1 => (0usize..40).prop_map(Fault::HangUp),
     ]
 }
 
-/// Stands between an agent and a server.
-struct Liar {
+/// A proxy between an agent and a server.
+struct FaultyServer {
     agent: UnixStream,
     server: UnixStream,
     replies: Decoder,
 }
 
-impl Liar {
+impl FaultyServer {
     fn connect(harness: &mut Harness) -> Self {
         let (agent, ours) = UnixStream::pair().unwrap();
         let server = harness.server.connect(harness.domain).unwrap();
@@ -112,15 +113,16 @@ impl Liar {
         harness
             .agent
             .connect(Ok(Connection::new(transport)), harness.now);
-        Liar {
+        FaultyServer {
             agent: ours,
             server,
             replies: Decoder::default(),
         }
     }
 
-    /// Carries what there is both ways: so many messages as they are, and then one with a lie, and so on.
-    fn carry(&mut self, server: &mut Server, lies: &mut VecDeque<(usize, Lie)>) {
+    /// Forwards messages in both directions, and injects each fault after a number of correct
+    /// messages.
+    fn carry(&mut self, server: &mut Server, faults: &mut VecDeque<(usize, Fault)>) {
         let mut buffer = [0; 8192];
         while let Ok(len @ 1..) = self.agent.read(&mut buffer) {
             self.server.write_all(&buffer[..len]).unwrap();
@@ -130,17 +132,17 @@ impl Liar {
             self.replies.extend(&buffer[..len]);
         }
         while let Some(message) = self.replies.next_message().unwrap() {
-            let lie = match lies.front_mut() {
-                Some((0, _)) => lies.pop_front().map(|(_, lie)| lie),
+            let fault = match faults.front_mut() {
+                Some((0, _)) => faults.pop_front().map(|(_, fault)| fault),
                 Some((before, _)) => {
                     *before -= 1;
                     None
                 }
                 None => None,
             };
-            let ends = matches!(lie, Some(Lie::HangUp(_)));
-            // The agent may have hung up.
-            let _ = self.agent.write_all(&told(message, lie));
+            let ends = matches!(fault, Some(Fault::HangUp(_)));
+            // The agent may have disconnected.
+            let _ = self.agent.write_all(&told(message, fault));
             if ends {
                 self.agent.shutdown(Shutdown::Both).unwrap();
             }
@@ -148,22 +150,22 @@ impl Liar {
     }
 }
 
-/// What the agent is told in place of `message`.
-fn told(mut message: Message, lie: Option<Lie>) -> Vec<u8> {
+/// Returns the bytes that replace `message`.
+fn told(mut message: Message, fault: Option<Fault>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let (mut length, mut end) = (None, usize::MAX);
-    match lie {
+    match fault {
         None => {}
-        Some(Lie::Lost) => return bytes,
-        Some(Lie::Twice) => message.encode(&mut bytes).unwrap(),
-        Some(Lie::OfKind(kind)) => message.kind = Kind(kind),
-        Some(Lie::WithId(id)) => message.request_id = id,
-        Some(Lie::Saying(payload)) => message.payload = payload,
-        Some(Lie::Cut(len)) => message.payload.truncate(len),
-        Some(Lie::OfLength(len)) => length = Some(len),
-        Some(Lie::Refused(name)) => (message.kind, message.payload) = (Kind::ERROR, name),
-        Some(Lie::After(other)) => bytes = other,
-        Some(Lie::AfterEvent(payload)) => {
+        Some(Fault::Lost) => return bytes,
+        Some(Fault::Twice) => message.encode(&mut bytes).unwrap(),
+        Some(Fault::OfKind(kind)) => message.kind = Kind(kind),
+        Some(Fault::WithId(id)) => message.request_id = id,
+        Some(Fault::Saying(payload)) => message.payload = payload,
+        Some(Fault::Cut(len)) => message.payload.truncate(len),
+        Some(Fault::OfLength(len)) => length = Some(len),
+        Some(Fault::Refused(name)) => (message.kind, message.payload) = (Kind::ERROR, name),
+        Some(Fault::After(other)) => bytes = other,
+        Some(Fault::AfterEvent(payload)) => {
             let event = Message {
                 kind: Kind::WATCH_EVENT,
                 request_id: 0,
@@ -172,7 +174,7 @@ fn told(mut message: Message, lie: Option<Lie>) -> Vec<u8> {
             };
             event.encode(&mut bytes).unwrap();
         }
-        Some(Lie::HangUp(after)) => end = after,
+        Some(Fault::HangUp(after)) => end = after,
     }
     let begin = bytes.len();
     message.encode(&mut bytes).unwrap();
@@ -199,17 +201,18 @@ fn is_readable(harness: &Harness) -> bool {
         > 0
 }
 
-/// Lets the agent talk to a liar for a while. It neither spins nor asks for a moment that is past.
-fn lie_to(harness: &mut Harness, lies: &mut VecDeque<(usize, Lie)>, time: Duration) {
+/// Connects the agent to a faulty server for a while. The agent must neither spin nor ask for a
+/// deadline in the past.
+fn lie_to(harness: &mut Harness, faults: &mut VecDeque<(usize, Fault)>, time: Duration) {
     let end = harness.now + time;
-    let mut liar = Liar::connect(harness);
+    let mut faulty_server = FaultyServer::connect(harness);
     for wake_up in 0.. {
         for turn in 0.. {
             assert!(turn < TURNS, "the agent talks and talks");
             harness
                 .agent
                 .advance(harness.now, SystemTime::UNIX_EPOCH + harness.now);
-            liar.carry(&mut harness.server, lies);
+            faulty_server.carry(&mut harness.server, faults);
             if !is_readable(harness) {
                 break;
             }
@@ -224,7 +227,7 @@ fn lie_to(harness: &mut Harness, lies: &mut VecDeque<(usize, Lie)>, time: Durati
         );
         harness.now = next;
         if harness.agent.wants_connection(harness.now) {
-            liar = Liar::connect(harness);
+            faulty_server = FaultyServer::connect(harness);
         }
     }
 }
@@ -233,8 +236,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn whatever_a_server_answers_the_tree_is_the_truth_once_it_is_well(
-        lies in prop::collection::vec((0usize..40, lie()), 1..12),
+    fn random_server_replies_do_no_lasting_harm(
+        faults in prop::collection::vec((0usize..40, fault()), 1..12),
         is_device in any::<bool>(),
     ) {
         log::take();
@@ -242,14 +245,14 @@ proptest! {
         harness.is_device = is_device;
         harness.store().write(format!("{FUNCTION}/mac"), "02:00:00:00:00:09").unwrap();
         harness.write("attr/vif/0/ipv4/3", "10.0.0.2");
-        lie_to(&mut harness, &mut lies.into(), Duration::from_secs(300));
-        // The liar is gone by now. What was said to be refused is tried again when somebody says so.
+        lie_to(&mut harness, &mut faults.into(), Duration::from_secs(300));
+        // The faults are over. Nodes that seemed denied are retried on demand.
         harness.pass(Duration::from_secs(120));
         harness.agent.retry_refused();
         harness.comparison = Some(harness.now + Duration::from_secs(60));
         harness.pass(Duration::from_secs(1300));
         let functions = BTreeMap::from([(4, Mac([2, 0, 0, 0, 0, 9]))]);
-        prop_assert_eq!(meaning(&harness.published()), meaning(&harness.truth(&functions)));
+        prop_assert_eq!(meaning(&harness.published()), meaning(&harness.expected(&functions)));
         let lines = log::take();
         prop_assert!(lines.len() <= 12 * 3, "{} lines of the log: {lines:#?}", lines.len());
     }

@@ -1,4 +1,4 @@
-//! The lines that the agent logs, for the test in whose thread it runs.
+//! Captures the log lines of the test that runs in the current thread.
 
 use std::cell::RefCell;
 
@@ -22,9 +22,9 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Takes the lines of this thread since the last call, at the level that users have.
+/// Returns the log lines of this thread since the last call, at the default level.
 pub(crate) fn take() -> Vec<String> {
-    // Another test may have been first.
+    // Another test may have set the logger already.
     if log::set_logger(&Lines).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }

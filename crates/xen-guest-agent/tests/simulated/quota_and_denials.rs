@@ -1,4 +1,4 @@
-//! What the host refuses, and what there is no room for.
+//! Denied writes and node quota.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
 
 use crate::harness::{DOMAIN, Harness, address, addresses, guest, interface, meaning};
-use crate::{log, volume};
+use crate::log;
+use crate::publication::volume;
 
 fn refusal(path: &str, code: ErrorCode) -> Refusal {
     Refusal {
@@ -29,7 +30,7 @@ fn writes_until_compared(harness: &mut Harness) -> usize {
 }
 
 #[test]
-fn what_is_refused_is_said_in_one_line_and_once() {
+fn denied_writes_are_logged_once_in_one_line() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Libxl, guest());
     harness.agent.update(|guest| {
@@ -53,13 +54,13 @@ fn what_is_refused_is_said_in_one_line_and_once() {
     for _ in 0..3 {
         assert_eq!(writes_until_compared(&mut harness), 2, "memory");
     }
-    // What is only about the network is nothing to judge the host by.
+    // The network alone does not show whether the host denies everything.
     let writes = harness.requests(Kind::WRITE);
     harness.set_address(7);
     harness.settle();
     writes_until_compared(&mut harness);
     assert_eq!(harness.requests(Kind::WRITE) - writes, 1 + 2);
-    // A new connection is tried again, as a new host may be behind it.
+    // All nodes are retried on a new connection, because it may lead to another host.
     harness.store().faults.drop_after = Some((DOMAIN, 0));
     harness.store().keep_requests(true);
     harness.agent.compare();
@@ -92,7 +93,7 @@ fn what_is_refused_is_said_in_one_line_and_once() {
 }
 
 #[test]
-fn a_refusal_lasts_and_any_other_failure_is_tried_again() {
+fn denied_writes_are_kept_and_other_failures_retried() {
     for (code, is_refusal) in [
         (ErrorCode::EACCES, true),
         (ErrorCode::EPERM, true),
@@ -139,7 +140,7 @@ fn a_refusal_lasts_and_any_other_failure_is_tried_again() {
 }
 
 #[test]
-fn a_host_shuts_out_who_may_tell_neither_version_nor_system_nor_address() {
+fn host_that_denies_essential_nodes_denies_all() {
     let system = ["data/os_uname", "data/host_name_dns"].as_slice();
     for (refused, is_shut_out) in [
         (&["attr"][..], false),
@@ -163,7 +164,7 @@ fn a_host_shuts_out_who_may_tell_neither_version_nor_system_nor_address() {
 }
 
 #[test]
-fn a_guest_that_may_write_nothing_says_so_and_tries_slowly() {
+fn guest_without_any_write_permission_retries_slowly() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.store().faults.refuse = ["data", "attr"]
@@ -182,10 +183,10 @@ fn a_guest_that_may_write_nothing_says_so_and_tries_slowly() {
     assert!(writes_until_compared(&mut harness) > 10);
     assert_eq!(
         meaning(&harness.published()),
-        meaning(&harness.truth(&[].into()))
+        meaning(&harness.expected(&[].into()))
     );
     assert_eq!(log::take(), [""; 0]);
-    // From now on a refusal is one node's.
+    // From now on a denial concerns one node only.
     harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4/1", ErrorCode::EACCES)];
     harness.set_addresses(["10.0.0.1", "10.0.0.3"].map(address).into());
     harness.settle();
@@ -196,7 +197,7 @@ fn a_guest_that_may_write_nothing_says_so_and_tries_slowly() {
 }
 
 #[test]
-fn a_budget_is_kept_by_worth_before_anything_is_sent() {
+fn node_limit_drops_nodes_by_priority_before_sending() {
     log::take();
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.agent.set_node_budget(60);
@@ -222,7 +223,7 @@ fn a_budget_is_kept_by_worth_before_anything_is_sent() {
         !published.contains_key("attr/vif/0/name"),
         "worth less than an address"
     );
-    // Seven hundred, where nobody says otherwise.
+    // The default limit is 700 nodes.
     harness.agent.set_node_budget(700);
     harness.set_addresses(addresses(400));
     harness.pass(Duration::from_secs(1));
@@ -230,17 +231,17 @@ fn a_budget_is_kept_by_worth_before_anything_is_sent() {
     assert!((base + 680..=base + 700).contains(&owned), "{owned} nodes");
     assert_eq!(writes_until_compared(&mut harness), 2, "memory");
     assert_eq!(harness.server.store().owned_nodes(DOMAIN), owned);
-    // And all comes back when there is room.
+    // All nodes are published when there is space again.
     harness.set_addresses(addresses(3));
     harness.pass(Duration::from_secs(1));
     assert_eq!(
         meaning(&harness.published()),
-        meaning(&harness.truth(&[].into()))
+        meaning(&harness.expected(&[].into()))
     );
 }
 
 #[test]
-fn addresses_that_there_is_no_room_for_take_the_place_of_what_is_worth_less() {
+fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.agent.set_node_budget(70);
@@ -255,7 +256,7 @@ fn addresses_that_there_is_no_room_for_take_the_place_of_what_is_worth_less() {
     assert!(
         harness.read("data/volumes/4/name").is_some() && harness.agent.left_out().next().is_none()
     );
-    // Only these are compared at first, and then the budget shows that they are not all there is to choose from.
+    // The first comparison covers only these nodes. The limit then requires the full tree.
     harness.set_addresses(addresses(15));
     harness.settle();
     assert_eq!(
@@ -275,7 +276,7 @@ fn addresses_that_there_is_no_room_for_take_the_place_of_what_is_worth_less() {
     assert!(
         harness.read("data/volumes/4/name").is_some() && harness.agent.left_out().next().is_none()
     );
-    // It is over once it was seen to be so, and then it is news again.
+    // The shortage ends after a successful check, and a later one is logged again.
     for expected in [0, 1] {
         harness.set_addresses(addresses(15));
         harness.settle();
@@ -284,13 +285,13 @@ fn addresses_that_there_is_no_room_for_take_the_place_of_what_is_worth_less() {
         harness.settle();
         writes_until_compared(&mut harness);
     }
-    // What is not written anyway needs no room.
+    // Nodes that are not written need no quota.
     harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4", ErrorCode::EACCES)];
     harness.set_addresses(addresses(15));
     harness.settle();
     assert_eq!(harness.agent.left_out().count(), 0);
     assert!(harness.read("data/volumes/4/name").is_some());
-    // A smaller budget counts from now on, and whatever is tried again.
+    // A smaller limit applies immediately, and denied nodes are retried.
     let most = base + 40;
     harness.agent.set_node_budget(40);
     harness.settle();
@@ -298,7 +299,7 @@ fn addresses_that_there_is_no_room_for_take_the_place_of_what_is_worth_less() {
     harness.agent.retry_refused();
     harness.settle();
     assert!(harness.server.store().owned_nodes(DOMAIN) <= most);
-    // Nor is it news over a new connection.
+    // A new connection does not log it again.
     log::take();
     harness.store().faults.drop_after = Some((DOMAIN, 0));
     harness.agent.compare();
@@ -308,7 +309,7 @@ fn addresses_that_there_is_no_room_for_take_the_place_of_what_is_worth_less() {
 }
 
 #[test]
-fn a_full_quota_is_for_what_is_worth_most() {
+fn full_quota_keeps_nodes_of_highest_priority() {
     for code in [ErrorCode::ENOSPC, ErrorCode::EQUOTA] {
         log::take();
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
@@ -335,7 +336,7 @@ fn a_full_quota_is_for_what_is_worth_most() {
                 "{code}: {node} of {published:?}"
             );
         }
-        // What is worth more takes the place of what is there.
+        // Nodes of higher priority replace published ones.
         let mut more = addresses(100);
         more.push(address("2001:db8::1"));
         harness.set_addresses(more);
@@ -345,7 +346,7 @@ fn a_full_quota_is_for_what_is_worth_most() {
         });
         harness.store().keep_requests(true);
         harness.pass(Duration::from_secs(1));
-        // Removals make room first, so that nothing fails and is tried again.
+        // Removals come first, so that no write fails.
         let kinds: Vec<_> = harness
             .store()
             .take_requests()
@@ -368,7 +369,7 @@ fn a_full_quota_is_for_what_is_worth_most() {
             Some("1"),
             "{code}"
         );
-        // To look whether there is room costs little, and says nothing again.
+        // Probing for space costs little and logs nothing.
         for _ in 0..5 {
             let writes = writes_until_compared(&mut harness);
             assert!(writes <= 40, "{code}: {writes} writes");
@@ -382,10 +383,10 @@ fn a_full_quota_is_for_what_is_worth_most() {
         assert!(writes_until_compared(&mut harness) > 40);
         assert_eq!(
             meaning(&harness.published()),
-            meaning(&harness.truth(&[].into())),
+            meaning(&harness.expected(&[].into())),
             "{code}"
         );
-        // The budget is a limit still.
+        // The limit still holds.
         harness.set_addresses(addresses(400));
         harness.pass(Duration::from_secs(1));
         assert!(
@@ -396,7 +397,7 @@ fn a_full_quota_is_for_what_is_worth_most() {
 }
 
 #[test]
-fn what_was_freed_is_used_at_once() {
+fn freed_quota_is_used_immediately() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     let own = harness.server.store().owned_nodes(DOMAIN);
     harness.store().quotas.nodes = own + 60;
@@ -408,9 +409,9 @@ fn what_was_freed_is_used_at_once() {
     harness.pass(Duration::from_secs(1));
     assert_eq!(
         meaning(&harness.published()),
-        meaning(&harness.truth(&[].into()))
+        meaning(&harness.expected(&[].into()))
     );
-    // There is room for all, and for nothing more: what goes goes first.
+    // The nodes fit exactly, so removals must come first.
     harness.store().quotas.nodes = harness.server.store().owned_nodes(DOMAIN);
     harness.store().keep_requests(true);
     let mut others = addresses(3);
@@ -424,7 +425,7 @@ fn what_was_freed_is_used_at_once() {
         .map(|request| request.kind)
         .collect();
     assert_eq!(kinds, [Kind::RM, Kind::RM, Kind::WRITE, Kind::WRITE]);
-    // On demand, all is tried again at once, up to the budget and not beyond.
+    // On demand all nodes are retried immediately, up to the limit.
     harness.store().quotas.nodes = 1000;
     harness.set_addresses(addresses(400));
     harness.agent.retry_refused();
@@ -434,7 +435,7 @@ fn what_was_freed_is_used_at_once() {
 }
 
 #[test]
-fn a_value_that_is_too_long_takes_nothing_with_it() {
+fn oversized_value_affects_no_other_node() {
     log::take();
     let mut harness = Harness::new(Toolstack::Xapi);
     let before: BTreeSet<_> = meaning(&harness.published());
@@ -453,7 +454,7 @@ fn a_value_that_is_too_long_takes_nothing_with_it() {
         let left: BTreeSet<_> = meaning(&harness.published());
         let gone: Vec<_> = before.difference(&left).collect();
         assert_eq!(gone, ["data/host_name_dns = web1"]);
-        // Nor is it taken for a full store.
+        // The error is not mistaken for a full quota.
         harness.set_addresses(addresses(5));
         harness.pass(Duration::from_secs(1));
         assert_eq!(
@@ -478,10 +479,10 @@ fn a_value_that_is_too_long_takes_nothing_with_it() {
 }
 
 #[test]
-fn a_node_with_too_many_below_it_costs_no_other_much() {
+fn node_with_too_many_children_affects_no_other_node() {
     log::take();
     let mut harness = Harness::new(Toolstack::Xapi);
-    // As in C xenstored, a node of 2 KiB has no room for the names of so many.
+    // As in C xenstored, a node of 2 KiB cannot hold that many names.
     let requests = harness.all_requests();
     harness.set_addresses(addresses(800));
     harness.pass(Duration::from_secs(60));
@@ -501,7 +502,7 @@ fn a_node_with_too_many_below_it_costs_no_other_much() {
 }
 
 #[test]
-fn in_a_guest_that_may_write_nothing_what_works_besides_is_no_sign_that_all_does() {
+fn one_successful_write_does_not_end_the_denial_of_all() {
     let mut guest = guest();
     let mut function = interface(Device::Physical, &["10.0.9.1"]);
     function.mac = Some(Mac([2, 0, 0, 0, 0, 9]));
@@ -531,7 +532,7 @@ fn in_a_guest_that_may_write_nothing_what_works_besides_is_no_sign_that_all_does
 }
 
 #[test]
-fn what_was_refused_and_is_not_wanted_any_more_is_forgotten() {
+fn denied_node_is_forgotten_when_no_longer_desired() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.store().faults.refuse = vec![refusal("attr/vif/1", ErrorCode::EACCES)];
     for _ in 0..3 {
@@ -550,4 +551,67 @@ fn what_was_refused_and_is_not_wanted_any_more_is_forgotten() {
         harness.pass(Duration::from_secs(1));
         assert_eq!(harness.agent.refused().count(), 0);
     }
+}
+
+#[test]
+fn write_denied_is_retried_after_resume() {
+    let mut harness = Harness::new(Toolstack::Libxl);
+    harness.agent.update(|guest| {
+        guest.balloon = true;
+        true
+    });
+    harness.server.store_mut().keep_requests(true);
+    for _ in 0..5 {
+        harness.agent.update(|_| true);
+        harness.pass(Duration::from_secs(700));
+        harness.agent.compare();
+        harness.settle();
+    }
+    let asked = |harness: &mut Harness| {
+        let requests = harness.server.store_mut().take_requests();
+        let writes = requests
+            .iter()
+            .filter(|request| request.kind == Kind::WRITE);
+        writes
+            .filter(|request| request.path.ends_with("feature-balloon"))
+            .count()
+    };
+    assert_eq!(asked(&mut harness), 1);
+    harness.server.store_mut().resume(DOMAIN);
+    harness.server.process();
+    harness.settle();
+    assert_eq!(asked(&mut harness), 1);
+    harness.agent.retry_refused();
+    harness.settle();
+    assert_eq!(asked(&mut harness), 1);
+}
+
+#[test]
+fn node_over_quota_is_published_at_the_next_comparison() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    let refusal = |code| Refusal {
+        domain: DOMAIN,
+        kind: Some(Kind::WRITE),
+        path: Path::new("attr/vif").unwrap(),
+        code,
+    };
+    harness.server.store_mut().faults.refuse = vec![refusal(ErrorCode::ENOSPC)];
+    harness.set_address(7);
+    harness.settle();
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        None,
+        "what is refused is not left as it was"
+    );
+    harness.server.store_mut().faults.refuse.clear();
+    harness.agent.compare();
+    harness.settle();
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.1.7")
+    );
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0/prefix").as_deref(),
+        Some("24")
+    );
 }

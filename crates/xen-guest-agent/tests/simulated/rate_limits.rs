@@ -1,4 +1,4 @@
-//! What waits, what does not, and for how long.
+//! Rate limits and timeouts.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,11 +7,11 @@ use xenstore::wire::Kind;
 use xenstore::{ErrorCode, Path};
 
 use crate::harness::{DOMAIN, Harness};
-use crate::{FUNCTION, with_function};
+use crate::virtual_functions::{FUNCTION, with_function};
 
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// Publishes until the limit holds the next one back.
+/// Publishes until the rate limit delays the next change.
 fn exhaust(harness: &mut Harness) {
     let mut last = 0;
     while harness
@@ -35,7 +35,7 @@ fn exhaust(harness: &mut Harness) {
 }
 
 #[test]
-fn after_a_resume_nothing_is_held_back() {
+fn resume_is_not_rate_limited() {
     let mut harness = Harness::new(Toolstack::Xapi);
     exhaust(&mut harness);
     for node in ["attr", "data"] {
@@ -54,7 +54,7 @@ fn after_a_resume_nothing_is_held_back() {
         Some("10.0.1.21")
     );
     assert_eq!(harness.read("data/os_uname").as_deref(), Some("6.1.0"));
-    // But what follows is.
+    // Later changes are limited.
     harness.set_address(50);
     harness.settle();
     assert_eq!(
@@ -64,26 +64,26 @@ fn after_a_resume_nothing_is_held_back() {
 }
 
 #[test]
-fn a_first_publication_and_one_after_a_resume_are_not_counted() {
+fn first_publication_and_resume_use_no_rate_limit_tokens() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.now += Duration::from_secs(1000);
     harness.store().resume(DOMAIN);
     harness.server.process();
     harness.settle();
-    // Though all was as it should be, it is another domain that is told of.
+    // Although all nodes are correct, the domain is another one and is announced.
     assert_eq!(
         harness.read("data/updated").as_deref(),
         Some("Thu Jan  1 00:18:20 1970")
     );
     exhaust(&mut harness);
     harness.pass(Duration::from_secs(1));
-    // Nor is what finds all as it should be.
+    // A publication that finds all nodes correct is not counted either.
     harness.restart();
     exhaust(&mut harness);
 }
 
 #[test]
-fn another_agents_or_programs_work_is_looked_at_with_the_same_limit() {
+fn reads_caused_by_foreign_writes_are_rate_limited() {
     let mut harness = Harness::new(Toolstack::Xapi);
     exhaust(&mut harness);
     let reads = harness.requests(Kind::READ);
@@ -93,7 +93,7 @@ fn another_agents_or_programs_work_is_looked_at_with_the_same_limit() {
     assert_eq!(harness.requests(Kind::READ), reads);
     harness.pass(Duration::from_secs(1));
     assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
-    // A look counts, though nothing is to be done after it.
+    // A read counts even if nothing has to be written.
     harness.agent.update(|guest| {
         guest.memory = None;
         true
@@ -119,7 +119,7 @@ fn another_agents_or_programs_work_is_looked_at_with_the_same_limit() {
 }
 
 #[test]
-fn an_own_event_that_does_not_come_has_the_store_read_after_two_seconds() {
+fn missing_own_event_causes_resync_after_2_s() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(10));
     harness.store().faults.drop_events = true;
@@ -137,7 +137,7 @@ fn an_own_event_that_does_not_come_has_the_store_read_after_two_seconds() {
     let looked = harness.requests(Kind::READ);
     assert!(looked > reads);
     assert_eq!(harness.agent.deadline(), None);
-    // It is not waited for any more.
+    // The agent no longer waits for the event.
     harness.remove("attr/vif/0/ipv4/0");
     harness.server.process();
     harness.settle();
@@ -148,7 +148,7 @@ fn an_own_event_that_does_not_come_has_the_store_read_after_two_seconds() {
 }
 
 #[test]
-fn a_server_is_given_up_after_a_minute_without_a_word() {
+fn unresponsive_server_is_disconnected_after_a_minute() {
     let minute = Duration::from_secs(60);
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(minute);
@@ -157,7 +157,7 @@ fn a_server_is_given_up_after_a_minute_without_a_word() {
     harness.settle();
     assert_eq!(harness.agent.deadline(), Some(harness.now + minute));
     harness.pass(minute / 2);
-    // An event is a word.
+    // An event also shows that the server is alive.
     harness.write("attr/vif/0/name", "theirs");
     harness.settle();
     assert_eq!(harness.agent.deadline(), Some(harness.now + minute));
@@ -168,7 +168,7 @@ fn a_server_is_given_up_after_a_minute_without_a_word() {
     harness.now += MOMENT;
     harness.agent.advance(harness.now, date);
     assert!(harness.agent.connection().is_none());
-    // The next one has a minute, too.
+    // The next connection has a minute, too.
     harness.now = harness.agent.deadline().unwrap();
     harness.connect();
     assert_eq!(harness.agent.deadline(), Some(harness.now + minute));
@@ -183,7 +183,7 @@ fn a_server_is_given_up_after_a_minute_without_a_word() {
 }
 
 #[test]
-fn what_is_news_is_published_once_nothing_is_under_way() {
+fn changes_are_published_after_pending_requests() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.store().faults.hold_replies = true;
     harness.set_address(7);
@@ -214,7 +214,7 @@ fn what_is_news_is_published_once_nothing_is_under_way() {
 }
 
 #[test]
-fn nothing_is_published_before_the_virtual_functions_are_known() {
+fn publication_waits_for_virtual_functions() {
     let mut harness = with_function(Toolstack::Xapi);
     harness
         .server
@@ -262,7 +262,7 @@ fn nothing_is_published_before_the_virtual_functions_are_known() {
 }
 
 #[test]
-fn a_virtual_function_that_could_not_be_read_is_with_the_next_comparison() {
+fn unreadable_virtual_function_is_read_at_the_next_comparison() {
     let mut harness = with_function(Toolstack::Xapi);
     harness
         .server
@@ -287,5 +287,27 @@ fn a_virtual_function_that_could_not_be_read_is_with_the_next_comparison() {
             .read("xenserver/attr/net-sriov-vf/4/ipv4/0")
             .as_deref(),
         Some("10.0.9.1")
+    );
+}
+
+#[test]
+fn rate_limit_publishes_the_final_state() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    let writes = harness.requests(Kind::WRITE);
+    for millisecond in 0..10_000_u32 {
+        harness.set_address(u8::try_from(millisecond % 250).unwrap());
+        harness.pass(Duration::from_millis(1));
+    }
+    harness.set_address(250);
+    harness.pass(Duration::from_secs(1));
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.1.250")
+    );
+    // A changed address in its slot takes one write, because its prefix stays.
+    let publications = harness.requests(Kind::WRITE) - writes;
+    assert!(
+        (50..=80).contains(&publications),
+        "{publications} publications"
     );
 }

@@ -1,4 +1,4 @@
-//! Agents that end at any moment, connections that are lost, and servers that are silent.
+//! Agents that end at any time, and agents that start before the network is known.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,10 +7,9 @@ use xenstore::embedded::Toolstack;
 use xenstore::wire::Kind;
 
 use crate::harness::{DOMAIN, Harness, guest};
-use crate::log;
 
-/// A guest in which much is to be changed: an older agent's nodes, and addresses of before.
-fn harness() -> Harness {
+/// A guest with many nodes to change: stale nodes of an earlier agent and old addresses.
+pub(crate) fn guest_with_stale_nodes() -> Harness {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     for (node, value) in [
         ("attr/eth0/ip", "10.0.0.1"),
@@ -32,24 +31,24 @@ fn changes(harness: &Harness) -> usize {
 }
 
 #[test]
-fn wherever_an_agent_ends_the_next_one_finishes() {
-    let mut whole = harness();
+fn interrupted_publication_is_completed_by_the_next_agent() {
+    let mut whole = guest_with_stale_nodes();
     whole.connect();
-    let (truth, requests) = (whole.published(), whole.all_requests());
+    let (expected, requests) = (whole.published(), whole.all_requests());
     assert!(
-        requests > 40 && truth["attr/vif/0/ipv4/3"] == "10.0.0.2",
-        "{requests}: {truth:?}"
+        requests > 40 && expected["attr/vif/0/ipv4/3"] == "10.0.0.2",
+        "{requests}: {expected:?}"
     );
     for is_device in [false, true] {
         for after in 0..=requests {
-            let mut harness = harness();
+            let mut harness = guest_with_stale_nodes();
             harness.is_device = is_device;
             harness.store().faults.drop_after = Some((DOMAIN, after));
             harness.connect();
             harness.abandon();
             harness.store().faults.drop_after = None;
             harness.connect();
-            assert_eq!(harness.published(), truth, "after {after} requests");
+            assert_eq!(harness.published(), expected, "after {after} requests");
             assert_eq!(harness.read("data/ts").as_deref(), Some("theirs"));
             let before = changes(&harness);
             harness.restart();
@@ -63,11 +62,11 @@ fn wherever_an_agent_ends_the_next_one_finishes() {
 }
 
 #[test]
-fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
-    let mut harness = harness();
+fn unknown_network_keeps_published_addresses() {
+    let mut harness = guest_with_stale_nodes();
     harness.connect();
-    let truth = harness.published();
-    assert_eq!(truth["attr/vif/0/ipv4/3"], "10.0.0.2");
+    let expected = harness.published();
+    assert_eq!(expected["attr/vif/0/ipv4/3"], "10.0.0.2");
     harness.write("data/os_uname", "old");
     harness.abandon();
     let interfaces = harness.agent.guest().interfaces.clone();
@@ -78,7 +77,7 @@ fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
     harness.agent.set_network_known(false);
     let (writes, removals) = (harness.requests(Kind::WRITE), harness.requests(Kind::RM));
     harness.connect();
-    // The half of it is known, and something else changed.
+    // One half of the network is known, and something else changes.
     harness.agent.update(|guest| {
         guest.interfaces.extend(interfaces.clone());
         true
@@ -100,7 +99,7 @@ fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
             .filter(|(node, _)| node.starts_with("attr/vif"))
     };
     assert!(
-        network(harness.published()).eq(network(truth.clone())),
+        network(harness.published()).eq(network(expected.clone())),
         "{:?}",
         harness.published()
     );
@@ -114,13 +113,17 @@ fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
     });
     harness.agent.set_network_known(true);
     harness.pass(Duration::from_secs(5));
-    assert_eq!(harness.published()["data/os_uname"], truth["data/os_uname"]);
+    assert_eq!(
+        harness.published()["data/os_uname"],
+        expected["data/os_uname"]
+    );
     assert!(
-        network(harness.published()).eq(network(truth)),
+        network(harness.published()).eq(network(expected)),
         "{:?}",
         harness.published()
     );
-    // The kernel's version and twice the name, each with the date before and after it and a node that is watched.
+    // The kernel version and two host names, each with the date before and after it and a watched
+    // node.
     assert_eq!(
         (
             harness.requests(Kind::WRITE) - writes,
@@ -128,134 +131,11 @@ fn while_the_network_is_not_known_the_rest_is_published_and_addresses_stay() {
         ),
         (3 * 4, 0)
     );
-    // With no network after all, nothing of it stays.
+    // Without any network, no address stays.
     harness.agent.update(|guest| {
         guest.interfaces.clear();
         true
     });
     harness.settle();
     assert_eq!(harness.read("attr/vif"), None);
-}
-
-#[test]
-fn a_connection_that_is_lost_anywhere_is_made_up_for() {
-    let mut whole = harness();
-    whole.connect();
-    let (truth, requests) = (whole.published(), whole.all_requests());
-    for after in 0..=requests {
-        let mut harness = harness();
-        harness.store().faults.drop_after = Some((DOMAIN, after));
-        harness.connect();
-        harness.pass(Duration::from_secs(3));
-        let mut published = harness.published();
-        published.insert("data/updated".to_owned(), truth["data/updated"].clone());
-        assert_eq!(published, truth, "after {after} requests");
-        assert!(
-            harness.requests(Kind::WATCH) <= 2 * 6,
-            "eight watches at most, for each connection"
-        );
-    }
-}
-
-#[test]
-fn a_late_reply_is_waited_for_and_one_that_never_comes_is_not() {
-    log::take();
-    for is_device in [false, true] {
-        let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-        harness.is_device = is_device;
-        harness.connect();
-        harness.store().faults.hold_replies = true;
-        harness.set_address(7);
-        harness.pass(Duration::from_secs(50));
-        harness.store().faults.hold_replies = false;
-        harness.settle();
-        assert_eq!(
-            (harness.server.clients(), log::take().len()),
-            (1, 0),
-            "a late reply"
-        );
-        let reads = harness.requests(Kind::READ);
-        harness.pass(Duration::from_secs(5));
-        assert_eq!(
-            harness.requests(Kind::READ),
-            reads,
-            "the own event was taken for another's"
-        );
-        // From a device there is only this one way.
-        harness.store().faults.hold_replies = true;
-        harness.set_address(8);
-        harness.settle();
-        let watches = harness.requests(Kind::WATCH);
-        harness.pass(Duration::from_secs(61));
-        let lines = log::take();
-        assert_eq!(lines.len(), usize::from(!is_device), "{lines:?}");
-        harness.store().faults.hold_replies = false;
-        harness.pass(Duration::from_secs(10));
-        assert_eq!(harness.requests(Kind::WATCH) > watches, !is_device);
-        assert_eq!(
-            harness.read("attr/vif/0/ipv4/0").as_deref(),
-            Some("10.0.1.8")
-        );
-        log::take();
-    }
-}
-
-#[test]
-fn a_server_that_is_long_away_is_said_to_be_once() {
-    log::take();
-    let mut harness = Harness::new(Toolstack::Xapi);
-    harness.store().faults.drop_after = Some((DOMAIN, 0));
-    harness.set_address(7);
-    harness.settle();
-    for _ in 0..20 {
-        harness.now = harness.agent.deadline().unwrap();
-        harness.agent.connect(
-            Err(xenstore::Error::NotFound("no socket".to_owned())),
-            harness.now,
-        );
-    }
-    let lines = log::take();
-    assert!(
-        lines.len() == 1 && lines[0].contains("trying again"),
-        "{lines:?}"
-    );
-    harness.pass(Duration::from_secs(120));
-    let lines = log::take();
-    assert!(
-        lines.len() == 1 && lines[0].contains("connected"),
-        "{lines:?}"
-    );
-    assert_eq!(
-        harness.read("attr/vif/0/ipv4/0").as_deref(),
-        Some("10.0.1.7")
-    );
-}
-
-#[test]
-fn what_was_changed_when_a_connection_was_lost_is_announced() {
-    for after in 0..10 {
-        let mut harness = Harness::new(Toolstack::Xapi);
-        harness.store().keep_requests(true);
-        harness.store().faults.drop_after = Some((DOMAIN, after));
-        harness.agent.update(|guest| {
-            guest.kernel = "6.2.0".to_owned();
-            true
-        });
-        harness.settle();
-        harness.pass(Duration::from_secs(3));
-        let requests = harness.store().take_requests();
-        let writes: Vec<_> = requests
-            .iter()
-            .filter(|request| request.kind == Kind::WRITE)
-            .collect();
-        let last = |node: &str| {
-            writes
-                .iter()
-                .rposition(|request| request.path.ends_with(node))
-        };
-        assert!(
-            last("data/os_uname") < last("attr/PVAddons/Installed"),
-            "after {after}: {writes:?}"
-        );
-    }
 }

@@ -1,4 +1,4 @@
-//! Guests as they are about: real systems' release files, and networks of every shape.
+//! Sample guests with release files of real systems and many kinds of networks.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,14 +10,14 @@ use xen_guest_agent::guest::{
 };
 use xen_guest_agent::root::Root;
 
-/// A guest by its name, with the address that a user is shown as the guest's.
+/// A named guest, with the address that Xen Orchestra shows for it.
 pub(crate) struct Sample {
     pub(crate) name: &'static str,
     pub(crate) guest: Guest,
     pub(crate) main_address: Option<&'static str>,
 }
 
-/// The release files of a system in `tests/data/os`.
+/// Reads the release files of a system in `tests/data/os`.
 pub(crate) fn distribution(system: &str) -> Distribution {
     let root = Root::new(
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -64,7 +64,7 @@ pub(crate) fn address(text: &str) -> Address {
     }
 }
 
-/// A port of a bridge or a bond.
+/// Makes an interface a port of a bridge or bond.
 fn port(master: u32, (index, interface): (u32, Interface)) -> (u32, Interface) {
     (
         index,
@@ -75,7 +75,7 @@ fn port(master: u32, (index, interface): (u32, Interface)) -> (u32, Interface) {
     )
 }
 
-/// A VLAN of another interface.
+/// Makes an interface a VLAN of another one.
 fn vlan(parent: u32, (index, interface): (u32, Interface)) -> (u32, Interface) {
     (
         index,
@@ -114,14 +114,14 @@ fn sample(name: &'static str, main_address: Option<&'static str>, guest: Guest) 
     }
 }
 
-/// All of them, the most usual first.
+/// Returns all sample guests, the most common first.
 pub(crate) fn all() -> Vec<Sample> {
     [simple(), stacked(), odd()].into_iter().flatten().collect()
 }
 
-/// Addresses on the VIFs themselves.
+/// Guests with addresses on the VIFs themselves.
 fn simple() -> Vec<Sample> {
-    // Addresses of each kind, and what is optional.
+    // Addresses of every kind, and optional nodes.
     let addresses = "192.0.2.2/24, fe80::216:3eff:fe00:1/64, fd00::2/64, 2001:db8::2/64, 2001:db8::abcd/64 temporary, \
                      2001:db8::dad/64 unusable";
     let debian = guest(
@@ -153,7 +153,7 @@ fn simple() -> Vec<Sample> {
         ..debian
     };
 
-    // More addresses than one digit counts, and a container's network.
+    // More than ten addresses, and the network of a container.
     let mut addresses: Vec<_> = (2..13)
         .map(|last| format!("10.0.0.{last}/24 secondary"))
         .collect();
@@ -169,7 +169,7 @@ fn simple() -> Vec<Sample> {
         ],
     );
 
-    // VIFs whose numbers are in another order than their names and indices.
+    // The VIF numbers have another order than the names and indices.
     let (index, down) = interface(4, "enX2", Vif(3), "10.3.0.1/24");
     let rocky = guest(
         "rocky-9",
@@ -188,7 +188,7 @@ fn simple() -> Vec<Sample> {
         ],
     );
 
-    // IPv6 alone.
+    // Only IPv6.
     let addresses = "fe80::5/64, fd12::5/64, 2001:db8:6::5/64";
     let tumbleweed = guest(
         "opensuse-tumbleweed",
@@ -210,14 +210,14 @@ fn simple() -> Vec<Sample> {
     vec![
         sample("debian", Some("192.0.2.2"), debian),
         sample("ubuntu", Some("10.0.0.1"), ubuntu),
-        // 10/ip is before 2/ip: keys are sorted as strings.
+        // Keys are sorted as strings, so 10/ip comes before 2/ip.
         sample("rocky", Some("10.10.0.1"), rocky),
         sample("tumbleweed", Some("2001:db8:6::5"), tumbleweed),
         sample("centos-6", Some("10.0.6.1"), centos),
     ]
 }
 
-/// Addresses on what sits on the VIFs.
+/// Guests with addresses on links stacked on VIFs.
 fn stacked() -> Vec<Sample> {
     // A bond of two VIFs and a VLAN on it. VERSION_ID has no minor.
     let centos = guest(
@@ -244,7 +244,7 @@ fn stacked() -> Vec<Sample> {
         ],
     );
 
-    // A virtual function in a bond with a VIF: both carry the bond's address.
+    // A bond of a virtual function and a VIF: both publish the bond's address.
     let own = Mac([2, 0, 0, 0, 0, 4]);
     let (index, function) = port(4, interface(3, "ens5", Physical, ""));
     let arch = guest(
@@ -293,7 +293,7 @@ fn stacked() -> Vec<Sample> {
     ]
 }
 
-/// Of which less is known, or less is to be shown.
+/// Guests with unknown or hidden properties.
 fn odd() -> Vec<Sample> {
     // No balloon driver, and no address yet.
     let alpine = guest(
@@ -307,7 +307,7 @@ fn odd() -> Vec<Sample> {
         ..alpine
     };
 
-    // A card that was passed through, which the host does not know, beside a VIF.
+    // A VIF and a passed-through network card, which the host does not know.
     let talos = guest(
         "talos",
         "6.6.28-talos",
@@ -318,7 +318,7 @@ fn odd() -> Vec<Sample> {
         ],
     );
 
-    // Addresses by which nothing outside can be reached.
+    // Only addresses that cannot be reached from outside.
     let addresses = "fe80::77/64, 127.0.0.53/8, 10.0.9.9/24 unusable";
     let flatcar = guest(
         "flatcar",

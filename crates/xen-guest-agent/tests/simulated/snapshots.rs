@@ -1,4 +1,4 @@
-//! The nodes of each guest, and what their readers make of them.
+//! Snapshots of the nodes of each sample guest, and of how xapi reads them.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::sample_guests;
 use crate::xapi_reader::GuestMetrics;
 
 #[test]
-fn of_all_guests() {
+fn snapshots_of_all_guests() {
     for sample in sample_guests::all() {
         let mut shown = String::new();
         for (schema, name) in [(Name::Std, "std"), (Name::Rfc, "rfc")] {

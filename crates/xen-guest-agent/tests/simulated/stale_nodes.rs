@@ -1,4 +1,5 @@
-//! What former agents leave in a guest's tree goes; what is the toolstack's, the kernel's or anybody else's stays.
+//! Removal of stale nodes of earlier agents. Nodes of the toolstack, the kernel and other programs
+//! stay.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +10,9 @@ use crate::sample_guests::{self, Sample};
 
 type Values = &'static [(&'static str, &'static str)];
 
-/// What other agents leave where they ran before, each after a life in this very guest.
+/// Nodes that earlier agents leave behind in this guest.
 pub(crate) const AGENTS: [(&str, Values); 5] = [
-    // Its collectors' nodes: `guestmetric/guestmetric_linux.go` and `mk/xe-linux-distribution` of 2023.
+    // Nodes of `guestmetric/guestmetric_linux.go` and `mk/xe-linux-distribution` of 2023.
     (
         "xe-guest-utilities",
         &[
@@ -51,7 +52,7 @@ pub(crate) const AGENTS: [(&str, Values); 5] = [
             ("xenserver/attr/net-sriov-vf/7/ipv4/0", "203.0.113.1"),
         ],
     ),
-    // The shell script of the same package before it, of XenServer 6.
+    // The older shell script of the same package, from XenServer 6.
     (
         "xe-update-guest-attrs",
         &[
@@ -64,8 +65,8 @@ pub(crate) const AGENTS: [(&str, Values); 5] = [
             ("data/updated", "1"),
         ],
     ),
-    // `XENSTORE_SCHEMA=std`: `publisher/xenstore/std.rs`. It makes the node of each VIF, empty, before it knows an
-    // address, and leaves the family's after the last.
+    // `XENSTORE_SCHEMA=std`: `publisher/xenstore/std.rs`. This agent creates an empty node for each
+    // VIF, and leaves the node of the address family after removing the last address.
     (
         "the former agent in Rust, std",
         &[
@@ -106,7 +107,7 @@ pub(crate) const AGENTS: [(&str, Values); 5] = [
             ("data/xen-guest-agent", "0.4.0"),
         ],
     ),
-    // Its later development: the version in parts.
+    // A later version, with the version number in parts.
     (
         "the former agent in Rust, rfc in parts",
         &[
@@ -123,7 +124,7 @@ pub(crate) const AGENTS: [(&str, Values); 5] = [
     ),
 ];
 
-/// What others have under the same trees and beside them, and what the agent has no business with.
+/// Foreign nodes below the same parents and beside them.
 const OTHERS: Values = &[
     ("attr/PVAddonsX", "1"),
     ("attr/os/spmajor", "0"),
@@ -166,8 +167,8 @@ const OTHERS: Values = &[
 ];
 
 #[test]
-fn of_former_agents_nothing_is_left_and_of_others_nothing_is_lost() {
-    // A guest that has a bit of everything, one that has no IPv4, and one that has hardly anything.
+fn stale_nodes_of_earlier_agents_are_removed_and_foreign_nodes_kept() {
+    // A guest with all kinds of nodes, one without IPv4, and one with few nodes.
     let is_meant = |sample: &Sample| ["debian", "tumbleweed", "unknown"].contains(&sample.name);
     for Sample { guest, .. } in sample_guests::all().into_iter().filter(is_meant) {
         for (name, nodes) in AGENTS {
@@ -190,14 +191,14 @@ fn of_former_agents_nothing_is_left_and_of_others_nothing_is_lost() {
     }
 }
 
-/// Whether there is what would be there without the former agent.
+/// Checks that the tree is the same as without the earlier agent.
 fn check(what: &str, schema: Name, harness: &Harness, fresh: &Harness) {
     let (found, expected) = (
         without_indices(harness.tree()),
         without_indices(fresh.tree()),
     );
     let differing: Vec<_> = found.symmetric_difference(&expected).collect();
-    // Dates and figures of memory stay until there are others: a guest may have no figures.
+    // Dates and memory figures stay until there are new ones, which a guest may lack.
     let stays = |node: &&&String| {
         let is_date = schema == Name::Rfc && node.starts_with("data/updated = ");
         is_date
@@ -218,7 +219,7 @@ fn check(what: &str, schema: Name, harness: &Harness, fresh: &Harness) {
     );
 }
 
-/// An address keeps the index that a former agent gave it. With an index goes nothing but the address and its prefix.
+/// Lists the nodes without slot numbers, because an address keeps the slot from an earlier agent.
 fn without_indices(tree: Nodes) -> BTreeSet<String> {
     let one = |(path, value): (String, String)| {
         let is_slot = |part: &str| part.parse::<u32>().is_ok();

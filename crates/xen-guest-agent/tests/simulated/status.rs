@@ -1,4 +1,4 @@
-//! What the agent tells of itself.
+//! Status of the agent.
 
 use std::io::Write;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -11,7 +11,7 @@ use xenstore::{Connection, Transport};
 use crate::harness::{DOMAIN, Harness, guest};
 
 #[test]
-fn what_happens_is_counted() {
+fn resumes_and_disconnects_are_counted() {
     let mut harness = Harness::new(Toolstack::Xapi);
     let start = harness.agent.events();
     assert!(start > 0 && harness.agent.is_published());
@@ -34,7 +34,7 @@ fn what_happens_is_counted() {
     assert!(harness.agent.problem().is_some() && !harness.agent.is_published());
     harness.pass(Duration::from_secs(1));
     assert!(harness.agent.is_published());
-    // The pauses begin anew.
+    // The reconnect delay starts from the beginning.
     harness.store().faults.drop_after = Some((DOMAIN, 0));
     harness.agent.compare();
     harness.settle();
@@ -45,7 +45,7 @@ fn what_happens_is_counted() {
 }
 
 #[test]
-fn a_domain_that_moved_has_another_number() {
+fn domain_id_changes_after_migration() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.store().introduce_guest(DOMAIN + 1, Toolstack::Xapi);
     harness.server.migrate(DOMAIN, DOMAIN + 1);
@@ -58,9 +58,9 @@ fn a_domain_that_moved_has_another_number() {
 }
 
 #[test]
-fn a_system_that_takes_no_request_is_left_in_peace() {
+fn device_that_rejects_every_request_is_not_retried() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-    // Sending anything on it fails, and ends nothing.
+    // Every send on this device fails, but the connection stays.
     let device = Transport::from_device(UnixDatagram::unbound().unwrap().into(), "a device");
     harness
         .agent
@@ -72,14 +72,14 @@ fn a_system_that_takes_no_request_is_left_in_peace() {
 }
 
 #[test]
-fn one_end_is_one_loss() {
+fn disconnect_is_counted_once() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     let (stream, mut server) = UnixStream::pair().unwrap();
     stream.set_nonblocking(true).unwrap();
     harness
         .agent
         .connect(Ok(Connection::new(stream.into())), harness.now);
-    // A resume, which asks for an answer, and what no server says.
+    // A resume, which triggers a request, and an invalid reply.
     let mut bytes = Vec::new();
     for _ in 0..2 {
         wire::encode(Kind::WATCH_EVENT, 0, 0, b"domid\0domid\0", &mut bytes).unwrap();
@@ -95,14 +95,14 @@ fn one_end_is_one_loss() {
 }
 
 #[test]
-fn an_announcement_is_not_forgotten_over_two_losses() {
+fn announcement_survives_two_disconnects() {
     for second in 0..30 {
         let mut harness = Harness::new(Toolstack::Xapi);
         harness.agent.update(|guest| {
             guest.kernel = "6.2.0".to_owned();
             true
         });
-        // The system is written, and that it was is not.
+        // The distribution is written, but not announced.
         harness.store().faults.drop_after = Some((DOMAIN, 1));
         harness.settle();
         harness.store().faults.drop_after = Some((DOMAIN, second));

@@ -1,4 +1,5 @@
-//! What xapi and Xen Orchestra make of a guest's nodes, written from their behaviour and not from the agent's code.
+//! A model of how xapi and Xen Orchestra read a guest's nodes, written from their behaviour and not
+//! from the agent's code.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +9,10 @@ use crate::harness::Nodes;
 
 type Map = BTreeMap<String, String>;
 
-/// Pairs as a test writes them.
+/// Nodes with values, as tests write them.
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
-/// What xapi keeps of a guest, as its `VM_guest_metrics` has it.
+/// The guest metrics of xapi, as in its `VM_guest_metrics`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct GuestMetrics {
     pub(crate) os_version: Map,
@@ -33,7 +34,7 @@ pub(crate) enum Tristate {
 }
 
 impl GuestMetrics {
-    /// Reads the whole tree of a guest, as at an event of one of the watches.
+    /// Reads the whole tree of a guest, as xapi does after a watch event.
     pub(crate) fn read(tree: &Nodes) -> Self {
         let fields = |pairs: Pairs| -> Map {
             let pairs = pairs
@@ -92,7 +93,7 @@ impl GuestMetrics {
         }
     }
 
-    /// The drivers' version; none where it is not known, by which suspend, migration and hot-plug suffer.
+    /// Returns the driver version. Without it, suspend, migration and hot-plug are restricted.
     pub(crate) fn drivers(&self) -> Option<String> {
         let number = |key| self.drivers_version.get(key)?.parse::<i64>().ok();
         let (major, minor, micro) = (number("major")?, number("minor")?, number("micro")?);
@@ -103,8 +104,8 @@ impl GuestMetrics {
         Some(format!("{major}.{minor}.{micro}-{build}"))
     }
 
-    /// What Xen Orchestra shows as the guest's address: the first IPv4 in the order of the keys as strings, else the first
-    /// IPv6.
+    /// Returns the main address that Xen Orchestra shows: the first IPv4 address in string order of
+    /// the keys, or else the first IPv6 address.
     pub(crate) fn main_address(&self) -> Option<IpAddr> {
         let is_number =
             |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -162,8 +163,8 @@ impl fmt::Display for GuestMetrics {
     }
 }
 
-/// The children of a node. By the beginning of the path as a string: a sibling whose name begins with the node's is
-/// taken for the node.
+/// Returns the children of a node. Like xapi, it compares string prefixes, so a sibling whose name
+/// starts with the node's name counts, too.
 fn list(tree: &Nodes, node: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for path in tree.keys().filter_map(|path| path.strip_prefix(node)) {
@@ -176,7 +177,8 @@ fn list(tree: &Nodes, node: &str) -> Vec<String> {
     names
 }
 
-/// The addresses below `attr/vif` or the like, by keys such as `0/ipv4/1`. The lowest IPv4 is `0/ip` too.
+/// Returns the addresses below `attr/vif` or a similar node, with keys such as `0/ipv4/1`. The
+/// lowest IPv4 address is also `0/ip`.
 fn networks(tree: &Nodes, home: &str) -> Map {
     let mut networks = Map::new();
     for id in list(tree, home) {
@@ -191,7 +193,7 @@ fn networks(tree: &Nodes, home: &str) -> Map {
                 .into_iter()
                 .map(|slot| (slot.parse().ok(), slot))
                 .collect();
-            // They are only compared where there is more than one.
+            // The numbers are only compared if there are several.
             if numbered.len() > 1 && numbered.iter().any(|(number, _)| number.is_none()) {
                 found.clear();
                 continue;
@@ -212,7 +214,7 @@ fn networks(tree: &Nodes, home: &str) -> Map {
     networks
 }
 
-/// The nodes of agents from before `attr/vif`.
+/// Returns the addresses in nodes that agents used before `attr/vif`.
 fn legacy_networks(tree: &Nodes) -> Map {
     let mut networks = Map::new();
     for name in list(tree, "attr") {
@@ -239,10 +241,10 @@ fn tree(nodes: Pairs) -> Nodes {
 }
 
 #[test]
-fn how_networks_are_read() {
+fn xapi_networks() {
     let cases: [(Pairs, &str); 10] = [
         (&[("attr/vif/0/ipv4/0", "a")], "0/ip=a 0/ipv4/0=a"),
-        // Gaps do no harm, and numbers are sorted as numbers.
+        // Gaps are allowed, and slots are sorted as numbers.
         (
             &[("attr/vif/0/ipv4/10", "b"), ("attr/vif/0/ipv4/9", "a")],
             "0/ip=a 0/ipv4/10=b 0/ipv4/9=a",
@@ -251,7 +253,7 @@ fn how_networks_are_read() {
             &[("attr/vif/0/ipv6/0", "x"), ("attr/vif/0/name", "eth0")],
             "0/ipv6/0=x",
         ),
-        // What is no number loses the family and what was read before it.
+        // A name that is no number drops the family and everything read before it.
         (
             &[
                 ("attr/vif/0/ipv4/0", "a"),
@@ -261,7 +263,7 @@ fn how_networks_are_read() {
             "",
         ),
         (&[("attr/vif/0/ipv6/y", "y")], "0/ipv6/y=y"),
-        // An address that was only made by what is below it.
+        // This node is empty, because only its child was written.
         (
             &[
                 ("attr/vif/0/ipv4/0/prefix", "24"),
@@ -269,7 +271,7 @@ fn how_networks_are_read() {
             ],
             "0/ip= 0/ipv4/0= 0/ipv4/1=a",
         ),
-        // The children of a sibling are taken for the node's own.
+        // Children of a sibling count as the node's own.
         (&[("attr/eth0/ip", "a"), ("attr/vifs/7", "")], ""),
         (
             &[("attr/vif/0/ipv4/0", "a"), ("attr/vif/0/ipv4x/y", "b")],
@@ -296,7 +298,7 @@ fn how_networks_are_read() {
 }
 
 #[test]
-fn how_versions_of_drivers_are_read() {
+fn xapi_driver_versions() {
     let version = |values: Pairs| {
         let paths: Vec<_> = values
             .iter()
@@ -325,7 +327,7 @@ fn how_versions_of_drivers_are_read() {
 }
 
 #[test]
-fn which_address_is_the_main_one() {
+fn xen_orchestra_main_address() {
     let cases: [(Pairs, Option<&str>); 5] = [
         (
             &[("0/ipv6/0", "2001:db8::1"), ("1/ipv4/3", "10.0.0.1")],
