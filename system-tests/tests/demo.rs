@@ -1,6 +1,6 @@
 //! The demo: the agent against a Xenstore server in the same process, on a machine without Xen.
 
-#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+#![allow(clippy::unwrap_used, reason = "this is test code")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Read};

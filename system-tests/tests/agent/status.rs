@@ -153,3 +153,25 @@ fn journal_lines_have_a_priority_prefix() {
         "{said}"
     );
 }
+
+#[test]
+fn without_xen_the_agent_exits_with_3_and_names_show() {
+    let root = FakeRoot::new();
+    root.remove("sys/hypervisor/type");
+    let output = Command::new(build("xen-guest-agent", Profile::Debug))
+        .arg("--stderr")
+        .arg("--root")
+        .arg(root.path())
+        .env_remove("XENSTORED_PATH")
+        .env("XENSTORED_RUNDIR", root.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(
+        stderr.contains("not a Xen guest")
+            && stderr.ends_with("xen-guest-agent show --all-interfaces\n"),
+        "{stderr}"
+    );
+}
