@@ -12,10 +12,10 @@ use rustix::io::Errno;
 use xenstore::{Connection, Error, Transport};
 
 use crate::agent::Agent;
-use crate::collect::network::VifNumbers;
-use crate::collect::{Collectors, clock, host, services};
+use crate::collect::{Collectors, Source};
 use crate::error::Failure;
 use crate::guest::Guest;
+use crate::platform::{Platform, System, clock};
 use crate::root::Root;
 use crate::runtime_dir;
 use crate::schema::Schema;
@@ -36,14 +36,14 @@ pub fn start_log(settings: &Settings) {
 /// # Errors
 /// Only errors that no retry can resolve.
 pub fn run(settings: Settings, sources: &Sources, signals: &Signals) -> Result<(), Failure> {
-    let root = Root::new(&settings.root);
+    let platform = System::new(Root::new(&settings.root));
     let options = Options {
-        runtime_dir: runtime_dir::path(&root),
+        runtime_dir: runtime_dir::path(platform.root()),
         all_interfaces: false,
     };
 
     let daemon = Daemon::new(settings, options)?;
-    if let Some(process) = host::former_agent(&root) {
+    if let Some(process) = platform.find_process("xe-daemon") {
         warn!(
             "xe-daemon (process {process}) writes the same nodes; remove the package \
              xe-guest-utilities, or stop xe-daemon and disable its service"
@@ -67,6 +67,8 @@ pub struct Daemon {
     settings: Settings,
     agent: Agent,
     collectors: Collectors,
+    /// Whether every network interface but loopback counts as a VIF.
+    all_interfaces: bool,
     status: Status,
     /// Time at which the first publication stops waiting for the network.
     network_due: Duration,
@@ -84,15 +86,19 @@ impl Daemon {
     /// # Errors
     /// Only errors that no retry can resolve.
     pub fn new(settings: Settings, options: Options) -> Result<Self, Failure> {
-        let root = Root::new(&settings.root);
-        let connection = check_retryable(connect(&settings.xenstore), &root)?;
+        let platform = System::new(Root::new(&settings.root));
+        let connection = check_retryable(connect(&settings.xenstore), &platform)?;
         let lock = match &options.runtime_dir {
             Some(directory) => lock(directory)?,
             None => None,
         };
 
         let mut guest = Guest::default();
-        let collectors = open_collectors(&settings, &root, &options, &mut guest)?;
+        let config = settings.collectors(options.all_interfaces);
+        let runtime_dir = options.runtime_dir.as_deref();
+        let now = clock::now();
+        let collectors = Collectors::open(platform, &config, runtime_dir, &mut guest, now)
+            .map_err(Failure::system("monitor the network"))?;
         let schema = Schema::new(settings.schema, settings.filter.clone());
         let mut agent = Agent::new(guest, schema);
         agent.set_node_budget(settings.node_budget);
@@ -114,6 +120,7 @@ impl Daemon {
             settings,
             agent,
             collectors,
+            all_interfaces: options.all_interfaces,
             status: Status::new(options.runtime_dir, SystemTime::now()),
             network_due: now + INITIAL_NETWORK_TIMEOUT,
             staggered_by: None,
@@ -153,8 +160,8 @@ impl Daemon {
             self.agent.connect(connect(&self.settings.xenstore), now);
         }
 
-        self.agent.set_network_known(self.collectors.is_settled());
-        let is_waiting = !self.collectors.is_settled() && now < self.network_due;
+        self.agent.set_network_known(self.collectors.is_synced());
+        let is_waiting = !self.collectors.is_synced() && now < self.network_due;
         if !is_waiting {
             self.agent.advance(now, date);
             if self.agent.is_published() {
@@ -190,7 +197,7 @@ impl Daemon {
     fn stagger_polls(&mut self, now: Duration) {
         let domain_id = self.agent.domain_id();
         if let Some(id) = domain_id.filter(|_| domain_id != self.staggered_by) {
-            self.collectors.spread(id, now);
+            self.collectors.stagger(id, now);
             self.staggered_by = domain_id;
         }
     }
@@ -207,9 +214,7 @@ impl Daemon {
                     agent.on_readable(now);
                 }
             }
-            Token::Network => agent.update(|guest| collectors.on_network(guest)),
-            Token::HostName => agent.update(|guest| collectors.on_host_name(guest)),
-            Token::Services => agent.update(|guest| collectors.on_services(guest)),
+            Token::Source(source) => agent.update(|guest| collectors.on_ready(source, guest)),
             Token::Stop | Token::Reload => {}
         }
     }
@@ -221,9 +226,9 @@ impl Daemon {
         }
         let mut is_full = false;
         self.agent.update(|guest| {
-            let look = self.collectors.look(guest, now);
-            is_full = look.is_full;
-            look.has_news
+            let poll = self.collectors.poll(guest, now);
+            is_full = poll.is_full;
+            poll.changed
         });
         if is_full {
             self.agent.compare();
@@ -248,8 +253,9 @@ impl Daemon {
             schema,
             filter,
             node_budget,
-            memory_period,
-            network,
+            // The configuration of the collectors has these.
+            memory_period: _,
+            network: _,
             // `start_log` has applied these.
             stderr: _,
             loglevel: _,
@@ -259,8 +265,9 @@ impl Daemon {
             volumes: _,
             services: _,
         } = new.clone();
+        let config = new.collectors(self.all_interfaces);
         self.agent.update(|guest| {
-            self.collectors.set(network, memory_period, guest, now);
+            self.collectors.reconfigure(&config, guest, now);
             true
         });
         self.agent.set_node_budget(node_budget);
@@ -305,24 +312,20 @@ impl Daemon {
             (connection.as_fd(), interest)
         });
         let readable = |fd| (fd, PollFlags::IN);
-        let collectors = &self.collectors;
-
-        [
+        let agent = [
             (Token::Stop, Some(readable(signals.stop()))),
             (Token::Reload, signals.reload().map(readable)),
             (Token::Connection, connection),
-            (Token::Network, collectors.network().map(readable)),
-            (
-                Token::HostName,
-                collectors.host_name().map(|fd| (fd, PollFlags::PRI)),
-            ),
-            (Token::Services, collectors.services().map(readable)),
-        ]
-        .into_iter()
-        .filter_map(|(token, source)| {
+        ];
+        let agent = agent.into_iter().filter_map(|(token, source)| {
             let (fd, interest) = source?;
-            Some((token, PollFd::from_borrowed_fd(fd, interest)))
-        })
+            Some((token, fd, interest))
+        });
+        let sources = self.collectors.sources();
+        let sources = sources.map(|(source, fd, interest)| (Token::Source(source), fd, interest));
+        agent
+            .chain(sources)
+            .map(|(token, fd, interest)| (token, PollFd::from_borrowed_fd(fd, interest)))
     }
 }
 
@@ -332,55 +335,19 @@ enum Token {
     Stop,
     Reload,
     Connection,
-    Network,
-    HostName,
-    Services,
-}
-
-fn open_collectors(
-    settings: &Settings,
-    root: &Root,
-    options: &Options,
-    guest: &mut Guest,
-) -> Result<Collectors, Failure> {
-    let numbers = if options.all_interfaces {
-        VifNumbers::Index
-    } else {
-        VifNumbers::Sysfs(root.clone())
-    };
-    let mut collectors = Collectors::open(
-        root.clone(),
-        numbers,
-        settings.network,
-        settings.memory_period,
-        guest,
-        clock::now(),
-    )
-    .map_err(Failure::system("monitor the network"))?;
-
-    if settings.volumes {
-        collectors.add_volumes(guest);
-    }
-    let state = options.runtime_dir.as_ref();
-    let state = state.map(|directory| directory.join(services::STATE));
-    let directory = settings.services.to_string_lossy();
-    collectors.add_services(
-        services::Directory::open(root.clone(), &directory, state),
-        guest,
-    );
-    Ok(collectors)
+    Source(Source),
 }
 
 /// Returns the connection, or the error if a retry may succeed: the device or the server may become available later.
 fn check_retryable(
     connection: Result<Connection, Error>,
-    root: &Root,
+    platform: &System,
 ) -> Result<Result<Connection, Error>, Failure> {
     match connection {
         Err(error) if error.io_kind() == io::ErrorKind::PermissionDenied => {
             Err(Failure::Xenstore(error))
         }
-        Err(error) if error.io_kind() == io::ErrorKind::NotFound && !host::is_xen(root) => {
+        Err(error) if error.io_kind() == io::ErrorKind::NotFound && !platform.is_xen_guest() => {
             Err(match error {
                 Error::NotFound(_) => Failure::NotXen(error),
                 _ => Failure::Xenstore(error),

@@ -1,12 +1,12 @@
-//! What is known of the guest: plain data, with nothing of Xenstore and nothing of how it was found.
+//! Data model of the guest. It knows neither Xenstore nor the sources of its facts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-/// Maximum number of volumes. With nine nodes per volume, intermediate nodes included, volumes take fewer than 200
-/// of the 1000 nodes that a guest may have.
+/// Maximum number of volumes. With nine nodes per volume, intermediate nodes included, volumes take
+/// fewer than 200 of the 1000 nodes that a guest may have.
 pub const MAX_VOLUMES: usize = 22;
 
 /// Network interfaces by interface index. Loopback is not among them.
@@ -15,25 +15,26 @@ pub type Interfaces = BTreeMap<u32, Interface>;
 /// Everything that the agent knows about the guest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guest {
-    /// Whose system this is and what version.
+    /// Name and version of the operating system.
     pub distribution: Option<Distribution>,
-    /// The kernel's release, as `uname -r` has it.
+    /// Release of the kernel, as `uname -r` prints it.
     pub kernel: String,
-    /// The node name of the system; it may have a domain behind a dot.
+    /// Host name, which may include a domain after a dot.
     pub host_name: Option<String>,
-    /// Memory, as it was last worth telling.
+    /// Memory at its last significant change.
     pub memory: Option<Memory>,
-    /// Whether a balloon driver is there to follow the host's memory target.
+    /// Whether a balloon driver follows the host's memory target.
     pub balloon: bool,
-    /// Network interfaces by interface index; loopback is not among them.
+    /// Network interfaces by interface index, without loopback.
     pub interfaces: Interfaces,
-    /// The SR-IOV virtual functions that the host gave to this domain: its number for each, and the hardware address.
+    /// SR-IOV virtual functions that the host assigned to this domain: hardware addresses by
+    /// number.
     pub virtual_functions: BTreeMap<u32, Mac>,
-    /// Block devices and what is on them, where it is wanted.
+    /// Block devices and their content, if the configuration includes them.
     pub volumes: Vec<Volume>,
-    /// What the administrator publishes.
+    /// Facts that the administrator publishes.
     pub services: Services,
-    /// The date now.
+    /// Current date.
     pub date: SystemTime,
 }
 
@@ -57,59 +58,66 @@ impl Default for Guest {
 /// Memory in KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// What the kernel manages.
+    /// Memory that the kernel manages.
     pub total: u64,
-    /// What programs could still get without swapping.
+    /// Memory that programs can still get without swapping.
     pub available: u64,
 }
 
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name now.
+    /// Current name.
     pub name: String,
-    /// Its hardware address, where it has one of six bytes.
+    /// Hardware address, if it has six bytes.
     pub mac: Option<Mac>,
-    /// The hardware address that it came with, where that is known. A port of a bond has the bond's for the time.
+    /// Hardware address before the interface became a port of a bond, if it is known. A port has
+    /// the bond's address meanwhile.
     pub permanent_mac: Option<Mac>,
-    /// Whether the administrator has it up.
+    /// Whether the interface is administratively up.
     pub is_up: bool,
-    /// What it is to the host.
+    /// Kind of device.
     pub device: Device,
-    /// The bridge, bond, team or VRF that it is a port of, by interface index.
+    /// Interface index of the bridge, bond, team or VRF that this interface is a port of.
     pub master: Option<u32>,
-    /// The interface that it sits on, if it is a VLAN, macvlan or ipvlan, by interface index.
+    /// Interface index of the interface below this one, if this is a VLAN, macvlan or ipvlan.
     pub parent: Option<u32>,
-    /// Its addresses, in the kernel's order.
+    /// Addresses in the kernel's order.
     pub addresses: Vec<Address>,
 }
 
-/// What an interface is to the host.
+/// Kind of a network device, as the host sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// A paravirtual interface, by its number among the domain's VIFs.
+    /// A paravirtual interface with its VIF number.
     Vif(u32),
-    /// Another device, such as a virtual function or a card that was passed through.
+    /// Another device, such as a virtual function or a passed-through card.
     Physical,
-    /// Made by the guest itself: a bridge, a VLAN, a tunnel.
+    /// An interface that the guest itself created, such as a bridge, a VLAN or a tunnel.
     #[default]
     Virtual,
 }
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the kernel's flags are independent"
+)]
 pub struct Address {
-    /// The interface's own address.
+    /// Address of the interface, not of its peer.
     pub ip: IpAddr,
-    /// Length of the network's prefix in bits.
+    /// Prefix length of the network in bits.
     pub prefix: u8,
     /// Whether another address of the same network precedes this one (IPv4 only).
     pub is_secondary: bool,
     /// Whether this is a temporary address (RFC 8981, IPv6 only).
     pub is_temporary: bool,
-    /// Whether the preferred lifetime of this address has ended, so that new connections should use another one.
+    /// Whether the preferred lifetime of this address has ended, so that new connections should use
+    /// another one.
     pub is_deprecated: bool,
-    /// Whether the address can be used because duplicate address detection has ended without a conflict.
+    /// Whether the address can be used because duplicate address detection has ended without a
+    /// conflict.
     pub is_usable: bool,
 }
 
@@ -128,16 +136,17 @@ pub struct Distribution {
     pub minor: Option<String>,
 }
 
-/// A block device that holds data or could hold data. All texts are printable ASCII. Any other byte is written as
-/// `\ooo`, as in `/proc/self/mountinfo`.
+/// A block device that holds data or could hold data. All texts are printable ASCII. Any other byte
+/// is written as `\ooo`, as in `/proc/self/mountinfo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     /// Path of the device, followed by the UUID of its content in brackets if the UUID is known.
     pub name: String,
     /// Size in bytes.
     pub size: u64,
-    /// Free space in bytes for unprivileged programs, if the volume is mounted and can be asked without waiting. Only
-    /// the first of several volumes of a file system has a value, so that the sum is right.
+    /// Free space in bytes for unprivileged programs, if the volume is mounted and can be asked
+    /// without waiting. Only the first of several volumes of a file system has a value, so that the
+    /// sum is right.
     pub free: Option<u64>,
     /// Type of the file system or of other content.
     pub file_system: Option<String>,
@@ -152,16 +161,17 @@ pub struct Volume {
 pub struct Services {
     /// Facts by service and key. Names and values are valid in Xenstore.
     pub facts: BTreeMap<String, BTreeMap<String, String>>,
-    /// Services to withdraw: the agent published them, before or after its last start, and they no longer exist.
+    /// Services to withdraw: the agent published them, before or after its last start, and they no
+    /// longer exist.
     pub withdrawn: BTreeSet<String>,
 }
 
-/// A hardware address, as text `00:16:3e:01:02:03`.
+/// A hardware address. As text it is `00:16:3e:01:02:03`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// Takes digits of either case.
+    /// Parses an address with hexadecimal digits of either case.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let mut bytes = [0; 6];
@@ -186,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hardware_addresses_as_text() {
+    fn hardware_address_is_parsed_and_printed() {
         let mac = Mac([0, 0x16, 0x3e, 0xab, 2, 3]);
         assert_eq!(mac.to_string(), "00:16:3e:ab:02:03");
         assert_eq!(Mac::parse("00:16:3E:aB:2:03"), Some(mac));

@@ -11,6 +11,7 @@ pub mod domain;
 pub mod error;
 pub mod guest;
 pub mod logging;
+pub mod platform;
 pub mod publish;
 pub mod rate_limit;
 pub mod root;
@@ -32,6 +33,7 @@ const MODULES: &[&str] = &[
     "error",
     "guest",
     "logging",
+    "platform",
     "publish",
     "rate_limit",
     "root",

@@ -9,6 +9,8 @@ use std::sync::RwLock;
 use env_logger::{Builder, Logger, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use crate::platform::{Platform, System};
+
 const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// Target of the messages of this crate: the name of the library, then that of the module.
@@ -210,7 +212,7 @@ struct Syslog(UnixDatagram);
 impl Syslog {
     fn connect() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        socket.connect("/dev/log")?;
+        socket.connect(System::SYSLOG.ok_or(io::ErrorKind::Unsupported)?)?;
         // Non-blocking, so that a syslog server that stops reading cannot stop the agent.
         socket.set_nonblocking(true)?;
         Ok(Syslog(socket))
@@ -263,7 +265,7 @@ mod tests {
     #[test]
     fn unknown_modules_are_found() {
         let filter = "info,xenstore=debug,xenstroe=debug,xenstore::wire=debug,xen_guest_agent=warn,\
-                      xen_guest_agent::publish=debug,xen_guest_agent::collect::network::netlink=debug,\
+                      xen_guest_agent::publish=debug,xen_guest_agent::platform::linux::netlink=debug,\
                       xen_guest_agent::pubish=debug,publish=debug";
         let filter: LogFilter = filter.parse().unwrap();
         let unknown: Vec<_> = filter.unknown_modules().collect();

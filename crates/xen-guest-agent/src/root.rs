@@ -1,4 +1,4 @@
-//! The directory that system files are read under: `/`, or where a container sees its host.
+//! Directory that system files are read under: `/`, or a host's directory in a container.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,17 +8,19 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// The most bytes [`Root::text`] reads; no attribute in sysfs is longer than a page, and no page longer than this.
+/// Maximum size in bytes of a file that [`Root::text`] reads. Attributes in sysfs have at most one
+/// page, and a page has at most 64 KiB.
 const TEXT_MAX: usize = 64 * 1024;
 
-/// As many symbolic links as Linux follows in one path.
+/// Maximum number of symbolic links in a path, as in Linux.
 const LINKS_MAX: usize = 40;
 
-/// The directory under which `/etc`, `/usr/lib`, `/proc` and `/sys` are looked for.
+/// Directory under which the agent looks for `/etc`, `/usr/lib`, `/proc` and `/sys`.
 ///
-/// Paths given to its methods are those of the system under it: absolute links, and `..`, stay inside. Errors name the
-/// file by the path it has for the agent. The check is against links that were made for another root, not against
-/// somebody who changes them at the same moment: the files of a guest belong to its administrator, as the agent does.
+/// Methods take paths of the system below it. Absolute links and `..` stay inside. Errors name a
+/// file by its path for the agent. This protects against links that were made for another root, but
+/// not against a process that changes links at the same moment, because the guest's files and the
+/// agent have the same administrator.
 #[derive(Clone, Debug)]
 pub struct Root(PathBuf);
 
@@ -29,32 +31,32 @@ impl Default for Root {
 }
 
 impl Root {
-    /// The system whose root directory is `directory`.
+    /// Returns the system whose root directory is `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Root(directory.into())
     }
 
-    /// Opens a regular file to read; files in `/proc` and `/sys` are such.
+    /// Opens a regular file for reading. Files in `/proc` and `/sys` are regular files.
     ///
     /// # Errors
-    /// The system's, and `InvalidInput` where something else than a file stands there: a FIFO would never end, and only
-    /// to open some devices changes them.
+    /// The system's, and `InvalidInput` for a file of another type. Reading a FIFO would never end,
+    /// and opening some devices changes their state.
     pub fn open(&self, path: &str) -> io::Result<File> {
         self.open_resolved(path)
             .map_err(|error| self.at(path, &error))
     }
 
-    /// The contents of a regular file.
+    /// Reads a regular file.
     ///
     /// # Errors
-    /// Those of [`Root::open`], and `InvalidData` where the file has more than `limit` bytes.
+    /// Those of [`Root::open`], and `InvalidData` if the file is larger than `limit` bytes.
     pub fn read(&self, path: &str, limit: usize) -> io::Result<Vec<u8>> {
         let read = || {
             let mut bytes = Vec::new();
-            // The size that stat tells is 0 for files in /proc and 4096 for those in /sys: only reading tells.
-            let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+            // stat(2) reports a size of 0 for files in /proc and 4096 for files in /sys.
+            let limit_and_one = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
             self.open_resolved(path)?
-                .take(most)
+                .take(limit_and_one)
                 .read_to_end(&mut bytes)?;
             if bytes.len() > limit {
                 let reason = format!("larger than {limit} bytes");
@@ -65,10 +67,10 @@ impl Root {
         read().map_err(|error| self.at(path, &error))
     }
 
-    /// The contents of a small text file, an attribute in sysfs for example, without the newlines at its end.
+    /// Reads a small text file, for example an attribute in sysfs, without the newlines at its end.
     ///
     /// # Errors
-    /// Those of [`Root::read`], and `InvalidData` where it is not UTF-8.
+    /// Those of [`Root::read`], and `InvalidData` if the text is not UTF-8.
     pub fn text(&self, path: &str) -> io::Result<String> {
         let mut text = String::from_utf8(self.read(path, TEXT_MAX)?).map_err(|_| {
             self.at(
@@ -80,16 +82,16 @@ impl Root {
         Ok(text)
     }
 
-    /// Whether anything stands at `path`, after links.
+    /// Whether a file of any kind exists at `path`, after following links.
     pub fn exists(&self, path: &str) -> bool {
         self.path(path).is_ok_and(|path| path.exists())
     }
 
-    /// Where `path` is for the agent, to list a directory for example.
+    /// Returns the path of a file for the agent, for example to list a directory.
     ///
     /// # Errors
-    /// Where a part of it is missing or may not be searched, or the links in it do not end. For the root `/` the kernel
-    /// finds that out when the path is used.
+    /// The system's, if a part of the path is missing or may not be searched, or if links form a
+    /// loop. For the root `/` the kernel reports such errors when the path is used.
     pub fn path(&self, path: &str) -> io::Result<PathBuf> {
         self.resolve(path).map_err(|error| self.at(path, &error))
     }
@@ -99,28 +101,28 @@ impl Root {
         regular(&fs::metadata(&path)?)?;
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         if !self.is_system() {
-            // All links are resolved.
+            // The path has no links any more.
             flags |= OFlags::NOFOLLOW;
         }
         let file = File::from(rustix::io::retry_on_intr(|| {
             rustix::fs::open(&path, flags, Mode::empty())
         })?);
-        // It may be another one by now.
+        // Another file may be at the path by now.
         regular(&file.metadata()?)?;
         Ok(file)
     }
 
-    /// A path without links, where they would be resolved against the wrong root otherwise.
+    /// Returns a path without links, unless the kernel resolves links against the right root.
     fn resolve(&self, path: &str) -> io::Result<PathBuf> {
         if self.is_system() {
             return Ok(self.join(path));
         }
         let mut found: Vec<OsString> = Vec::new();
-        // What is still to be looked at, the next part last.
-        let mut left: Vec<OsString> = Vec::new();
-        push(&mut left, &mut found, Path::new(path));
+        // Parts of the path that remain to be resolved, the next one last.
+        let mut remaining: Vec<OsString> = Vec::new();
+        push(&mut remaining, &mut found, Path::new(path));
         let mut links = 0;
-        while let Some(part) = left.pop() {
+        while let Some(part) = remaining.pop() {
             if part == ".." {
                 found.pop();
                 continue;
@@ -135,9 +137,9 @@ impl Root {
                         return Err(Errno::LOOP.into());
                     }
                     found.pop();
-                    push(&mut left, &mut found, &target);
+                    push(&mut remaining, &mut found, &target);
                 }
-                // readlink(2): EINVAL, it is not a link.
+                // readlink(2) returns EINVAL for a file that is not a link.
                 Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
                 Err(error) => return Err(error),
             }
@@ -147,7 +149,7 @@ impl Root {
         Ok(whole)
     }
 
-    /// Whether it is the agent's own system.
+    /// Whether this is the agent's own system.
     pub fn is_system(&self) -> bool {
         self.0 == Path::new("/")
     }
@@ -164,12 +166,12 @@ impl Root {
     }
 }
 
-/// Puts the parts of `path` before what is left; an absolute one starts again from the root.
-fn push(left: &mut Vec<OsString>, found: &mut Vec<OsString>, path: &Path) {
+/// Puts the parts of `path` before the remaining ones. An absolute path starts again at the root.
+fn push(remaining: &mut Vec<OsString>, found: &mut Vec<OsString>, path: &Path) {
     for component in path.components().rev() {
         match component {
-            Component::Normal(part) => left.push(part.into()),
-            Component::ParentDir => left.push("..".into()),
+            Component::Normal(part) => remaining.push(part.into()),
+            Component::ParentDir => remaining.push("..".into()),
             Component::RootDir => found.clear(),
             Component::CurDir | Component::Prefix(_) => {}
         }
@@ -195,7 +197,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    /// An empty directory as root.
+    /// Makes a root that is an empty directory.
     fn root() -> (tempfile::TempDir, Root) {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path());
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn links_stay_inside() {
+    fn links_are_resolved_inside_the_root() {
         let (directory, root) = root();
         let at = |path: &str| directory.path().join(path);
         fs::create_dir_all(at("usr/lib/deep")).unwrap();
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_is_not_read() {
+    fn files_outside_the_root_are_not_read() {
         let (directory, root) = root();
         let outside = tempfile::NamedTempFile::new().unwrap();
         symlink(outside.path(), directory.path().join("link")).unwrap();
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_regular_files() {
+    fn only_regular_files_are_read() {
         let (directory, root) = root();
         fs::create_dir(directory.path().join("directory")).unwrap();
         fifo(&directory.path().join("fifo"));
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_much() {
+    fn larger_files_than_the_limit_are_an_error() {
         let (directory, root) = root();
         let at = |path: &str| directory.path().join(path);
         fs::write(at("ten"), "0123456789").unwrap();
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_nowhere() {
+    fn broken_links_are_errors() {
         let (directory, root) = root();
         let at = |path: &str| directory.path().join(path);
         symlink("/nowhere", at("dangling")).unwrap();
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_links_as_linux() {
+    fn forty_links_are_followed() {
         let (directory, root) = root();
         let at = |number: usize| directory.path().join(number.to_string());
         fs::write(at(0), "end").unwrap();
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_lossless() {
+    fn text_loses_only_newlines_at_its_end() {
         let (directory, root) = root();
         for (bytes, text) in [
             (&b"vif\n"[..], "vif"),
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_own_root() {
+    fn root_of_the_own_system_is_used_unresolved() {
         let root = Root::default();
         let (directory, _) = self::root();
         let file = directory.path().join("file");

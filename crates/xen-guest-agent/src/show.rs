@@ -5,12 +5,12 @@ use std::io::{self, Write as _};
 use std::time::SystemTime;
 
 use log::warn;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::PollFd;
 
-use crate::collect::network::VifNumbers;
-use crate::collect::{Collectors, clock, services};
+use crate::collect::{Collectors, Source};
 use crate::error::Failure;
 use crate::guest::{Device, Guest};
+use crate::platform::{Platform, System, clock};
 use crate::root::Root;
 use crate::schema::{Name, Schema, Tree};
 use crate::settings::Settings;
@@ -66,38 +66,24 @@ pub fn print(text: &str) -> Result<(), Failure> {
 
 /// Collects the facts of this guest, and waits for the complete network dump.
 fn collect(settings: &Settings, all_interfaces: bool) -> io::Result<Guest> {
-    let root = Root::new(&settings.root);
-    let numbers = if all_interfaces {
-        VifNumbers::Index
-    } else {
-        VifNumbers::Sysfs(root.clone())
-    };
+    let platform = System::new(Root::new(&settings.root));
+    let config = settings.collectors(all_interfaces);
     let mut guest = Guest::default();
-    let mut collectors = Collectors::open(
-        root.clone(),
-        numbers,
-        settings.network,
-        settings.memory_period,
-        &mut guest,
-        clock::now(),
-    )?;
-    if settings.volumes {
-        collectors.add_volumes(&mut guest);
-    }
-    let directory = settings.services.to_string_lossy();
-    collectors.add_services(
-        services::Directory::open(root, &directory, None),
-        &mut guest,
-    );
-    while let (false, Some(network)) = (collectors.is_settled(), collectors.network()) {
-        match rustix::event::poll(
-            &mut [PollFd::from_borrowed_fd(network, PollFlags::IN)],
-            None,
-        ) {
+    let mut collectors = Collectors::open(platform, &config, None, &mut guest, clock::now())?;
+    while !collectors.is_synced() {
+        let mut network: Vec<_> = collectors
+            .sources()
+            .filter(|(source, ..)| *source == Source::Network)
+            .map(|(_, fd, events)| PollFd::from_borrowed_fd(fd, events))
+            .collect();
+        if network.is_empty() {
+            break;
+        }
+        match rustix::event::poll(&mut network, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        collectors.on_network(&mut guest);
+        collectors.on_ready(Source::Network, &mut guest);
     }
     Ok(guest)
 }

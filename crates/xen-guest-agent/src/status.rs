@@ -12,7 +12,8 @@ use sd_notify::NotifyState;
 use xenstore::Path;
 
 use crate::agent::Agent;
-use crate::collect::{Collectors, host};
+use crate::collect::Collectors;
+use crate::platform::{Platform, System};
 use crate::root::Root;
 use crate::runtime_dir;
 use crate::settings::name;
@@ -260,6 +261,7 @@ pub fn print(root: &Root) -> ExitCode {
 /// Whether the agent that wrote this status is still running.
 fn is_running(text: &str) -> bool {
     text.lines()
-        .find_map(|line| line.strip_prefix("process = "))
-        .is_some_and(host::is_agent)
+        .find_map(|line| line.strip_prefix("process = ")?.parse().ok())
+        .and_then(|process| System::new(Root::default()).process_name(process))
+        .is_some_and(|name| name == env!("CARGO_PKG_NAME"))
 }

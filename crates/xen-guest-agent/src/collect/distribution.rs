@@ -1,6 +1,7 @@
-//! Which distribution this is, in the names that readers of Xenstore know.
+//! Name and version of the distribution, in the form that readers of Xenstore expect.
 //!
-//! Readers compare names byte by byte with those that xe-guest-utilities gave: os-release's `ID`, but `oracle`.
+//! Readers compare names byte by byte with those of xe-guest-utilities. These are the `ID` of
+//! os-release, except `oracle`.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +10,19 @@ use crate::guest::Distribution;
 use crate::root::Root;
 use crate::text::to_ascii;
 
-/// The most bytes of a release file; real ones have less than 2 KiB.
+/// Maximum size of a release file in bytes. Real files have less than 2 KiB.
 const FILE_MAX: usize = 64 * 1024;
 
-/// FreeBSD makes its own at boot in `/var/run`; `/etc/os-release` is a link to it that an administrator may have lost.
+/// Candidates in order. FreeBSD generates the file in `/var/run` at boot. `/etc/os-release` is a
+/// link to it, which an administrator may have removed.
 const OS_RELEASE: [&str; 3] = [
     "/etc/os-release",
     "/usr/lib/os-release",
     "/var/run/os-release",
 ];
 
-/// Files of one line like `CentOS release 5.11 (Final)`, a derivative's own before the one it has from its origin.
+/// Files with one line such as `CentOS release 5.11 (Final)`. The file of a derivative precedes the
+/// file of its origin.
 const RELEASE_LINE: [&str; 7] = [
     "/etc/oracle-release",
     "/etc/enterprise-release",
@@ -30,13 +33,14 @@ const RELEASE_LINE: [&str; 7] = [
     "/etc/slackware-version",
 ];
 
-/// Who is in the Red Hat family by `ID` or `ID_LIKE`. Oracle Linux 7 did not always say what it is like.
+/// Members of the Red Hat family by `ID` or `ID_LIKE`. Some releases of Oracle Linux 7 have no
+/// `ID_LIKE`.
 const RED_HAT: [&str; 4] = ["rhel", "fedora", "centos", "ol"];
 
-/// Who is in the SUSE family; SLES 12 does not say what it is like.
+/// Members of the SUSE family. SLES 12 has no `ID_LIKE`.
 const SUSE: [&str; 4] = ["suse", "opensuse", "sles", "sled"];
 
-/// What the release files under `root` say; none where there are none.
+/// Reads the release files under `root`. Returns `None` if there are none.
 pub fn read(root: &Root) -> Option<Distribution> {
     OS_RELEASE
         .iter()
@@ -51,11 +55,11 @@ pub fn read(root: &Root) -> Option<Distribution> {
         .or_else(|| from_bare_version(root))
 }
 
-/// What the kernel tells of a system that is one work with it, by its name and release (`uname -s`, `uname -r`): NetBSD and
-/// OpenBSD have no release files, and pfSense does not run what makes FreeBSD's. None for Linux, which says nothing of the
-/// distribution.
+/// Derives the distribution from the kernel's name and release (`uname -s`, `uname -r`). NetBSD and
+/// OpenBSD have no release files, and pfSense does not generate FreeBSD's. Returns `None` for
+/// Linux, which does not name the distribution.
 pub fn from_kernel(system: &str, release: &str) -> Option<Distribution> {
-    // FreeBSD's 14.0-CURRENT, NetBSD's 10.0_STABLE.
+    // Examples are 14.0-CURRENT of FreeBSD and 10.0_STABLE of NetBSD.
     let version = release.split(['-', '_']).next().and_then(Version::parse);
     (system != "Linux").then(|| Distribution::new(system, &format!("{system} {release}"), version))
 }
@@ -75,7 +79,7 @@ impl Distribution {
     }
 }
 
-/// A version that starts with a number.
+/// A version that begins with a number.
 struct Version {
     whole: String,
     major: String,
@@ -83,10 +87,11 @@ struct Version {
 }
 
 impl Version {
-    /// None for what is no number: Arch's containers have `VERSION_ID=TEMPLATE_VERSION_ID`.
+    /// Returns `None` if the text does not begin with a number. Arch's containers have
+    /// `VERSION_ID=TEMPLATE_VERSION_ID`.
     fn parse(text: &str) -> Option<Self> {
         let text = to_ascii(text);
-        // Talos: v1.7.0, Kylin: V10.
+        // Talos has v1.7.0, Kylin has V10.
         let whole = text.strip_prefix(['v', 'V']).unwrap_or(&text);
         let (major, rest) = number(whole)?;
         let minor = rest
@@ -100,7 +105,7 @@ impl Version {
         })
     }
 
-    /// With `minor`, where it has none of its own.
+    /// Adds `minor` if the version has no minor number.
     fn with_minor(mut self, minor: Option<&str>) -> Self {
         if let (None, Some(minor)) = (&self.minor, minor) {
             self.whole = format!("{}.{minor}", self.major);
@@ -109,14 +114,14 @@ impl Version {
         self
     }
 
-    /// With the minor that Red Hat's and SUSE's first releases of a major leave out.
+    /// Adds the minor number 0, which the first releases of Red Hat and SUSE leave out.
     fn or_zero(mut self) -> Self {
         self.minor.get_or_insert_with(|| "0".to_owned());
         self
     }
 }
 
-/// The digits `text` starts with, and the rest.
+/// Splits the text after its leading digits.
 fn number(text: &str) -> Option<(&str, &str)> {
     let end = text
         .find(|c: char| !c.is_ascii_digit())
@@ -133,10 +138,10 @@ fn from_os_release(root: &Root, fields: &BTreeMap<String, String>) -> Option<Dis
         _ => name.clone(),
     });
     if id.is_none() && pretty.is_none() {
-        // An empty file: perhaps there is a better one.
+        // The file is empty, so another one may be better.
         return None;
     }
-    // os-release(5) has this default. Deepin 20 writes its ID with a capital letter.
+    // os-release(5) defines this default. Deepin 20 writes its ID with a capital letter.
     let id = id
         .unwrap_or_else(|| "linux".to_owned())
         .to_ascii_lowercase();
@@ -151,7 +156,7 @@ fn from_os_release(root: &Root, fields: &BTreeMap<String, String>) -> Option<Dis
     ))
 }
 
-/// The version with the minor that `VERSION_ID` lacks, from the distribution's own file.
+/// Adds the minor number that `VERSION_ID` lacks, from the distribution's own file.
 fn complete(root: &Root, version: Version, id: &str, like: &str) -> Version {
     if version.minor.is_some() {
         return version;
@@ -160,15 +165,15 @@ fn complete(root: &Root, version: Version, id: &str, like: &str) -> Version {
         members.contains(&id) || like.split_whitespace().any(|word| members.contains(&word))
     };
     let (red_hat, suse) = (family(&RED_HAT), family(&SUSE));
-    // A file that was left from another release says nothing.
+    // A file that is left from another release does not count.
     let fits = |own: &Version| own.minor.is_some() && own.major == version.major;
     let own = if id == "debian" || id == "raspbian" {
-        // What is made from Debian has that file too, with Debian's version.
+        // Derivatives of Debian also have this file, with Debian's version.
         first_line(root, "/etc/debian_version")
             .and_then(|line| Version::parse(&line))
             .filter(fits)
     } else if red_hat {
-        // CentOS 7: "7.9.2009"; Amazon Linux 2023: "2023.6.20250107".
+        // CentOS 7 has "7.9.2009", Amazon Linux 2023 has "2023.6.20250107".
         let versions = [
             "/etc/centos-release",
             "/etc/system-release",
@@ -199,13 +204,14 @@ fn from_release_line(line: &str) -> Option<Distribution> {
     let id = match lower.split_whitespace().next()? {
         _ if lower.starts_with("red hat enterprise") => "rhel",
         "red" => "redhat",
-        // Oracle's until 5.5: "Enterprise Linux Enterprise Linux Server release 5.5 (Carthage)".
+        // Oracle Linux up to 5.5 has "Enterprise Linux Enterprise Linux Server release 5.5
+        // (Carthage)".
         "enterprise" => "oracle",
         "amazon" => "amzn",
         first => first,
     };
     let version = release_version(line);
-    // These two are not of Red Hat's family.
+    // These two do not belong to the Red Hat family.
     let version = if matches!(id, "gentoo" | "slackware") {
         version
     } else {
@@ -214,7 +220,7 @@ fn from_release_line(line: &str) -> Option<Distribution> {
     Some(Distribution::new(id, line, version))
 }
 
-/// The version in a line like "Red Hat Enterprise Linux AS release 4 (Nahant Update 8)".
+/// Finds the version in a line such as "Red Hat Enterprise Linux AS release 4 (Nahant Update 8)".
 fn release_version(line: &str) -> Option<Version> {
     let version = line.split_whitespace().find_map(Version::parse)?;
     let update = line
@@ -228,7 +234,7 @@ fn from_suse_release(root: &Root) -> Option<Distribution> {
     let line = first(&text)?;
     let lower = line.to_ascii_lowercase();
     let id = match lower.split_whitespace().next()? {
-        // xe-guest-utilities calls Desktop so too.
+        // xe-guest-utilities uses this name for the Desktop edition, too.
         _ if lower.starts_with("suse linux enterprise") => "sles",
         first => first,
     };
@@ -236,7 +242,7 @@ fn from_suse_release(root: &Root) -> Option<Distribution> {
     Some(Distribution::new(id, &line, version.map(Version::or_zero)))
 }
 
-/// The version of `/etc/SuSE-release`, lines like `VERSION = 11` and `PATCHLEVEL = 3`.
+/// Parses `/etc/SuSE-release`, which has lines such as `VERSION = 11` and `PATCHLEVEL = 3`.
 fn suse_version(text: &str) -> Option<Version> {
     let get = |key: &str| {
         let (_, value) = text
@@ -248,7 +254,8 @@ fn suse_version(text: &str) -> Option<Version> {
     Some(get("VERSION")?.with_minor(get("PATCHLEVEL").map(|level| level.major).as_deref()))
 }
 
-/// Ubuntu before 12.04, and what was made of it. Red Hat's file of that name says nothing of the distribution.
+/// Reads `/etc/lsb-release`, which Ubuntu before 12.04 and its derivatives have. Red Hat's file of
+/// that name does not name the distribution.
 fn from_lsb_release(root: &Root) -> Option<Distribution> {
     let fields = os_release::parse(&bytes(root, "/etc/lsb-release")?);
     let get = |key| field(&fields, key);
@@ -265,7 +272,7 @@ fn from_lsb_release(root: &Root) -> Option<Distribution> {
     ))
 }
 
-/// Distributions whose file holds a version and nothing else, Arch's not even that.
+/// Reads files that hold only a version, or nothing at all (Arch).
 fn from_bare_version(root: &Root) -> Option<Distribution> {
     let of = |path: &str, id: &str, name: &str| {
         let line = first_line(root, path)?;
@@ -323,7 +330,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/os")
     }
 
-    /// A root with these files.
+    /// Makes a root with these files.
     fn root(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Root) {
         let directory = tempfile::tempdir().unwrap();
         for (path, contents) in files {
@@ -405,7 +412,7 @@ mod tests {
     ];
 
     #[test]
-    fn known_distributions() {
+    fn known_distributions_are_recognised() {
         let mut there: Vec<_> = fs::read_dir(data())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -420,13 +427,13 @@ mod tests {
     }
 
     #[test]
-    fn other_os_release_files() {
+    fn unusual_os_release_files_are_read() {
         for (text, expected) in [
             (
                 "ID=kylin\nVERSION_ID=\"V10\"\nNAME=Kylin\nVERSION=\"V10 (SP1)\"",
                 ["kylin", "Kylin V10 (SP1)", "10", "10", "-"],
             ),
-            // TrueNAS since it has an os-release of its own.
+            // Newer releases of TrueNAS have an os-release of their own.
             (
                 "ID=\"TrueNAS SCALE\"\nVERSION_ID=\"25.10.1\"\nPRETTY_NAME=\"TrueNAS SCALE/Debian 12 (bookworm)\"",
                 [
@@ -460,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn systems_without_release_files() {
+    fn kernel_name_is_the_fallback() {
         for (system, release, expected) in [
             (
                 "FreeBSD",
@@ -489,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_major_says_nothing_of_the_minor() {
+    fn minor_of_another_major_is_ignored() {
         for (release, version, minor) in [
             ("8.4.2105", "8.4.2105", "4"),
             ("8", "8", "0"),
@@ -516,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_os_release() {
+    fn unreadable_os_release_falls_back_to_other_files() {
         const GOOD: (&str, &[u8]) = ("/usr/lib/os-release", b"ID=good\n");
         type Make = fn(&Path);
         let bad: [(&str, Make); 8] = [
@@ -525,11 +532,11 @@ mod tests {
             ("dangling", |path| symlink("/nowhere", path).unwrap()),
             ("loop", |path| symlink("os-release", path).unwrap()),
             ("absolute", |path| {
-                symlink("/usr/lib/os-release", path).unwrap()
+                symlink("/usr/lib/os-release", path).unwrap();
             }),
             ("empty", |path| fs::write(path, "").unwrap()),
             ("huge", |path| {
-                fs::File::create(path).unwrap().set_len(1 << 30).unwrap()
+                fs::File::create(path).unwrap().set_len(1 << 30).unwrap();
             }),
             ("fifo", |path| {
                 use rustix::fs::{CWD, FileType, Mode};
@@ -550,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_say_nothing() {
+    fn empty_files_give_no_distribution() {
         for (path, text) in [
             ("/etc/os-release", "VERSION_ID=1\n"),
             ("/etc/redhat-release", "\n"),
@@ -564,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn absolute_links_as_nixos_has_them() {
+    fn absolute_links_are_followed_inside_the_root() {
         let (directory, root) = root(&[
             ("/nix/store/x-etc/etc/os-release", b"ID=nixos\n"),
             ("/etc/hostname", b""),
@@ -615,7 +622,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_file_gives_clean_text(
+        fn any_file_gives_printable_text(
             path in prop::sample::select(&FILES[..]),
             text in prop::collection::vec(line(), 0..6).prop_map(|lines| lines.concat()),
         ) {

@@ -1,102 +1,11 @@
-//! Memory, from `/proc/meminfo`.
-
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+//! Memory.
 
 use crate::guest::Memory;
-use crate::root::Root;
 
-const PATH: &str = "/proc/meminfo";
+/// Part of the total by which available memory must change to count as a change.
+const CHANGE_DIVISOR: u64 = 100;
 
-/// Keeps the file open: a look is then a single system call.
-#[derive(Debug)]
-pub struct Meminfo(File);
-
-impl Meminfo {
-    /// Opens the file.
-    ///
-    /// # Errors
-    /// The system's, with the path.
-    pub fn open(root: &Root) -> io::Result<Self> {
-        root.open(PATH).map(Meminfo)
-    }
-
-    /// What it says now.
-    ///
-    /// # Errors
-    /// The system's, or `InvalidData` where the figures are not there, with the path.
-    pub fn read(&self) -> io::Result<Memory> {
-        // The lines that matter are the first ones on every kernel.
-        let mut buffer = [0; 512];
-        let len = self
-            .0
-            .read_at(&mut buffer, 0)
-            .map_err(|error| with_path(error.kind(), &error.to_string()))?;
-        let text = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default());
-        parse(&text).ok_or_else(|| {
-            with_path(
-                io::ErrorKind::InvalidData,
-                "no MemTotal and no MemAvailable",
-            )
-        })
-    }
-}
-
-fn with_path(kind: io::ErrorKind, reason: &str) -> io::Error {
-    io::Error::new(kind, format!("{PATH}: {reason}"))
-}
-
-/// `MemAvailable` came with Linux 3.14; before, what is free and what caches hold comes near.
-fn parse(text: &str) -> Option<Memory> {
-    let figure = |name: &str| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-    };
-    let total = figure("MemTotal")?;
-    let guess = || {
-        Some(
-            figure("MemFree")?
-                .saturating_add(figure("Buffers")?)
-                .saturating_add(figure("Cached")?),
-        )
-    };
-    let available = figure("MemAvailable").or_else(guess)?;
-    Some(Memory { total, available })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures() {
-        let modern = "MemTotal:        2014140 kB\nMemFree:          102400 kB\nMemAvailable:    1503220 kB\nBuffers: 5 kB\n";
-        assert_eq!(
-            parse(modern),
-            Some(Memory {
-                total: 2_014_140,
-                available: 1_503_220
-            })
-        );
-        let old =
-            "MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 20 kB\nCached: 3 kB\nSwapCached: 9 kB\n";
-        assert_eq!(
-            parse(old),
-            Some(Memory {
-                total: 1000,
-                available: 123
-            })
-        );
-        for broken in [
-            "",
-            "MemTotal: x kB\nMemAvailable: 1 kB",
-            "MemTotal: 5 kB\nMemFree: 1 kB",
-            "MemTotal: 5\nMemAvailable: 5",
-        ] {
-            assert_eq!(parse(broken), None, "{broken}");
-        }
-    }
+/// Whether the difference is large enough to be published.
+pub(super) fn has_changed(old: Memory, new: Memory) -> bool {
+    old.total != new.total || old.available.abs_diff(new.available) >= new.total / CHANGE_DIVISOR
 }

@@ -1,320 +1,320 @@
-//! Collectors: each turns one source of the system into part of a [`Guest`].
+//! Collectors: they fill a [`Guest`] from a platform, and decide what counts as a change and when
+//! to poll.
 
-pub mod clock;
 pub mod distribution;
-pub mod host;
-pub mod memory;
+mod memory;
 pub mod network;
 pub mod os_release;
+mod schedule;
 pub mod services;
-pub mod volumes;
+mod volumes;
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{error, warn};
+use rustix::event::PollFlags;
 
-use crate::guest::{Guest, Memory};
-use crate::root::Root;
-use host::HostName;
-use memory::Meminfo;
-use network::{Network, VifNumbers};
+use crate::guest::Guest;
+use crate::platform::{Platform, System, uname};
+use crate::text::to_ascii;
+use network::Network;
+pub use schedule::DEFAULT_PERIOD;
+use schedule::PollSchedule;
 
-/// How often memory is looked at, and with it what nothing reports by itself, where no setting says otherwise.
-pub const PERIOD: Duration = Duration::from_secs(60);
-
-/// So often, all that is known is taken for new.
-const FULL_PERIOD: Duration = Duration::from_secs(600);
-
-/// Free memory is news when it moved by this part of the total.
-const NEWS: u64 = 100;
-
-/// The file that an upgrade of the distribution replaces.
+/// File that an upgrade of the distribution replaces.
 const OS_RELEASE: &str = "/etc/os-release";
 
-/// Device, inode, size and time of change (seconds, nanoseconds): a file that was replaced or rewritten has others.
-type Stamp = (u64, u64, u64, i64, i64);
+/// Device, inode, size and time of change (seconds, nanoseconds). A replaced or rewritten file has
+/// another fingerprint.
+type Fingerprint = (u64, u64, u64, i64, i64);
 
-/// The collectors of one system, with what they keep open.
+/// What to collect, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Period of polls of memory, and of everything else that is not reported.
+    pub memory_period: Duration,
+    /// Source of the network's interfaces.
+    pub network: network::Config,
+    /// Whether every interface but loopback counts as a VIF of its own index. This helps to try the
+    /// agent without Xen.
+    pub all_interfaces: bool,
+    /// Whether to collect volumes.
+    pub volumes: bool,
+    /// Directory of the administrator's services.
+    pub services: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            memory_period: DEFAULT_PERIOD,
+            network: network::Config::default(),
+            all_interfaces: false,
+            volumes: false,
+            services: PathBuf::from(services::DIRECTORY),
+        }
+    }
+}
+
+/// A source that reports changes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Links and addresses.
+    Network,
+    /// The host name.
+    HostName,
+    /// The directory of services.
+    Services,
+}
+
+/// Result of a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// Whether the guest changed.
+    pub changed: bool,
+    /// Whether everything was polled. Then the store should be compared, too.
+    pub is_full: bool,
+}
+
+/// Collectors of one system and their open files.
 #[derive(Debug)]
 pub struct Collectors {
-    root: Root,
-    numbers: VifNumbers,
-    meminfo: Option<Meminfo>,
-    host_name: Option<HostName>,
+    platform: System,
     network: Network,
-    /// The file that tells the distribution, and what tells whether it must be read again.
-    os_release: Option<(PathBuf, Option<Stamp>)>,
-    /// Whether volumes are looked at.
+    /// File with the distribution's name, and its fingerprint when it was read.
+    os_release: Option<(PathBuf, Option<Fingerprint>)>,
     has_volumes: bool,
-    services: Option<services::Directory>,
-    period: Duration,
-    next_look: Duration,
-    /// The next look at all. Where the period divides the time between them, it is one of the others.
-    next_full: Duration,
+    services: services::Directory,
+    schedule: PollSchedule,
 }
 
 impl Collectors {
-    /// Opens the sources, and takes a first look at all of them. What cannot be had is said in the log, and left out.
+    /// Opens the sources and fills the guest. A source that cannot be read is logged and left out.
+    /// `runtime_dir` keeps the names of published services over a restart.
     ///
     /// # Errors
-    /// Where the network cannot be seen.
+    /// The system's, if the network's source cannot be opened.
     pub fn open(
-        root: Root,
-        numbers: VifNumbers,
-        network: network::Settings,
-        period: Duration,
+        platform: System,
+        config: &Config,
+        runtime_dir: Option<&Path>,
         guest: &mut Guest,
         now: Duration,
     ) -> io::Result<Self> {
+        let network = Network::open(&platform, config.network, config.all_interfaces)?;
+        let state = runtime_dir.map(|directory| directory.join(services::STATE));
+        let directory = config.services.to_string_lossy();
+        let services = services::Directory::open(&platform, &directory, state);
         let mut collectors = Collectors {
-            meminfo: None,
-            host_name: None,
-            network: Network::open(root.clone(), numbers.clone(), network)?,
+            platform,
+            network,
             os_release: None,
-            has_volumes: false,
-            services: None,
-            root,
-            numbers,
-            period,
-            next_look: Duration::ZERO,
-            next_full: Duration::ZERO,
+            has_volumes: config.volumes,
+            services,
+            schedule: PollSchedule::new(config.memory_period, now),
         };
-        collectors.begin(now + collectors.step());
-        guest.kernel = host::kernel();
-        collectors.look_at_all(guest);
+
+        guest.kernel = to_ascii(&uname::release());
+        collectors.poll_all(guest);
         if guest.distribution.is_none() {
-            warn!("no file of this system tells which distribution it is");
+            warn!("cannot determine the distribution: no os-release or release file found");
         }
-        collectors.network.look(&mut guest.interfaces, now);
+        collectors.poll_volumes(guest, true);
+        collectors.services.read(&mut guest.services);
+        let Collectors {
+            network, platform, ..
+        } = &mut collectors;
+        network.poll(platform, &mut guest.interfaces, now);
         Ok(collectors)
     }
 
-    /// Looks at volumes, too, from now on.
-    pub fn add_volumes(&mut self, guest: &mut Guest) {
-        self.has_volumes = true;
-        self.look_at_volumes(guest, true);
-    }
+    /// Applies another configuration. If the network's source cannot be opened, the old one stays.
+    /// Volumes and services need a restart.
+    pub fn reconfigure(&mut self, config: &Config, guest: &mut Guest, now: Duration) {
+        let Config {
+            memory_period,
+            network,
+            all_interfaces,
+            volumes: _,
+            services: _,
+        } = config;
+        self.schedule = PollSchedule::new(*memory_period, now);
 
-    /// Looks at the services of a directory, too, from now on.
-    pub fn add_services(&mut self, services: services::Directory, guest: &mut Guest) {
-        self.services.insert(services).read(&mut guest.services);
-    }
-
-    /// Opens the files anew, too: something else may stand there by now.
-    fn look_at_all(&mut self, guest: &mut Guest) -> bool {
-        self.meminfo = told(Meminfo::open(&self.root));
-        self.host_name = told(HostName::open(&self.root));
-        self.os_release = None;
-        let balloon = host::has_balloon(&self.root);
-        let has_balloon_news = std::mem::replace(&mut guest.balloon, balloon) != balloon;
-        let memory = self.look_at_memory(guest, true);
-        let distribution = self.look_at_distribution(guest);
-        self.on_host_name(guest) | memory | distribution | has_balloon_news
-    }
-
-    /// The time between looks of the more frequent kind.
-    fn step(&self) -> Duration {
-        self.period.min(FULL_PERIOD)
-    }
-
-    /// Has looks from this moment on, which is the first. Of a period over ten minutes that is a look at all; the first of the
-    /// period's own comes after it.
-    fn begin(&mut self, first: Duration) {
-        self.next_look = first + self.period.saturating_sub(FULL_PERIOD);
-        self.next_full = first + FULL_PERIOD.saturating_sub(self.period);
-    }
-
-    /// Moves the looks to a moment of the minute that differs from domain to domain: a thousand guests that write at the
-    /// same moment are a burden.
-    pub fn spread(&mut self, domain_id: u16, now: Duration) {
-        // By the golden ratio, neighbours come far apart however many they are.
-        let moment = self.step() * (u32::from(domain_id) * 61_803 % 100_000) / 100_000;
-        let first = network::next_after(moment, self.step(), now);
-        self.begin(first);
-        self.network.align(first);
-    }
-
-    /// Looks in another way from now on. A network that cannot be seen that way is looked at as it was.
-    pub fn set(
-        &mut self,
-        network: network::Settings,
-        period: Duration,
-        guest: &mut Guest,
-        now: Duration,
-    ) {
-        self.period = period;
-        self.begin(now + self.step());
-        if network == self.network.settings() {
+        if self.network.is_configured_as(*network, *all_interfaces) {
             return;
         }
-        match Network::open(self.root.clone(), self.numbers.clone(), network) {
+        match Network::open(&self.platform, *network, *all_interfaces) {
             Ok(opened) => self.network = opened,
-            Err(error) => return error!("{error}; the network is looked at as before"),
+            Err(error) => return error!("{error}; the network is collected as before"),
         }
         if network.mode == network::Mode::Off {
             guest.interfaces.clear();
         }
-        self.network.look(&mut guest.interfaces, now);
+        self.network
+            .poll(&self.platform, &mut guest.interfaces, now);
     }
 
-    /// When [`look`](Self::look) should be called.
+    /// Moves polls to a time within the period that depends on the domain ID, so that the guests of
+    /// a host do not all poll at once.
+    pub fn stagger(&mut self, domain_id: u16, now: Duration) {
+        let first = self.schedule.stagger(domain_id, now);
+        self.network.align(first);
+    }
+
+    /// Returns the time of the next [`poll`](Self::poll).
     pub fn deadline(&self) -> Duration {
-        let next = self.next_look.min(self.next_full);
+        let next = self.schedule.next();
         self.network
             .deadline()
             .map_or(next, |deadline| deadline.min(next))
     }
 
-    /// Looks at what does not report by itself, as far as it is time to.
-    pub fn look(&mut self, guest: &mut Guest, now: Duration) -> Look {
-        let has_news = self.network.look(&mut guest.interfaces, now);
-        let is_full = self.next_full <= now;
-        if self.next_look > now && !is_full {
-            return Look { has_news, is_full };
-        }
-        self.next_look = network::next_after(self.next_look, self.period, now);
-        self.next_full = network::next_after(self.next_full, FULL_PERIOD, now);
-        self.network.retry(is_full);
-        let has_other_news = if is_full {
-            self.look_at_all(guest)
-        } else {
-            let memory = self.look_at_memory(guest, false);
-            self.look_at_distribution(guest) | memory
+    /// Polls everything that is due.
+    pub fn poll(&mut self, guest: &mut Guest, now: Duration) -> Poll {
+        let network = self
+            .network
+            .poll(&self.platform, &mut guest.interfaces, now);
+        let Some(is_full) = self.schedule.take_due(now) else {
+            return Poll {
+                changed: network,
+                is_full: false,
+            };
         };
-        let volumes = self.look_at_volumes(guest, is_full);
-        let services = self
-            .services
-            .as_mut()
-            .is_some_and(|services| services.look(&mut guest.services, is_full));
-        let has_news = has_news | has_other_news | volumes | services;
-        Look { has_news, is_full }
+
+        self.network.resync(is_full);
+        let system = if is_full {
+            self.poll_all(guest)
+        } else {
+            let memory = self.poll_memory(guest, false);
+            self.poll_distribution(guest) | memory
+        };
+        let volumes = self.poll_volumes(guest, is_full);
+        let services = self.services.poll(&mut guest.services, is_full);
+        Poll {
+            changed: network | system | volumes | services,
+            is_full,
+        }
     }
 
-    fn look_at_memory(&self, guest: &mut Guest, is_full: bool) -> bool {
-        let Some(memory) = self
-            .meminfo
-            .as_ref()
-            .and_then(|meminfo| told(meminfo.read()))
-        else {
+    /// Polls everything about the system itself, with newly opened files.
+    fn poll_all(&mut self, guest: &mut Guest) -> bool {
+        self.platform.reopen_files();
+        self.os_release = None;
+        let has_balloon = self.platform.has_balloon_driver();
+        let balloon = std::mem::replace(&mut guest.balloon, has_balloon) != has_balloon;
+        let memory = self.poll_memory(guest, true);
+        let distribution = self.poll_distribution(guest);
+        self.poll_host_name(guest) | memory | distribution | balloon
+    }
+
+    fn poll_memory(&mut self, guest: &mut Guest, is_full: bool) -> bool {
+        let Some(memory) = log_error(self.platform.memory(), is_full) else {
             return false;
         };
-        let is_news = is_full || guest.memory.is_none_or(|old| has_moved(old, memory));
-        if is_news {
+        let changed = guest
+            .memory
+            .is_none_or(|old| is_full || memory::has_changed(old, memory));
+        if changed {
             guest.memory = Some(memory);
         }
-        is_news
+        changed
     }
 
-    fn look_at_distribution(&mut self, guest: &mut Guest) -> bool {
-        // Resolved only when all is looked at anew: in between, one system call must do.
+    fn poll_distribution(&mut self, guest: &mut Guest) -> bool {
+        // Only a full poll resolves the path again, so that other polls need one system call.
         let known = self.os_release.take();
         let path = known.as_ref().map_or_else(
-            || self.root.path(OS_RELEASE).unwrap_or_default(),
+            || self.platform.root().path(OS_RELEASE).unwrap_or_default(),
             |(path, _)| path.clone(),
         );
-        let now = (path.clone(), stamp(&path));
+        let now = (path.clone(), fingerprint(&path));
         let is_same = known.as_ref() == Some(&now);
         self.os_release = Some(now);
         if is_same {
             return false;
         }
-        let distribution = distribution::read(&self.root).or_else(host::distribution);
-        let is_news = guest.distribution != distribution;
+
+        let distribution = distribution::read(self.platform.root())
+            .or_else(|| distribution::from_kernel(&uname::system(), &uname::release()));
+        let changed = guest.distribution != distribution;
         guest.distribution = distribution;
-        is_news
+        changed
     }
 
-    fn look_at_volumes(&self, guest: &mut Guest, is_full: bool) -> bool {
+    fn poll_host_name(&mut self, guest: &mut Guest) -> bool {
+        let name = log_error(self.platform.host_name(), true).flatten();
+        let name = name
+            .map(|name| to_ascii(&name))
+            .filter(|name| !name.is_empty());
+        let changed = guest.host_name != name;
+        guest.host_name = name;
+        changed
+    }
+
+    fn poll_volumes(&self, guest: &mut Guest, is_full: bool) -> bool {
         if !self.has_volumes {
             return false;
         }
-        let found = volumes::look(&self.root);
-        // Not said every minute.
-        let found = if is_full { told(found) } else { found.ok() };
-        found.is_some_and(|found| volumes::update(&mut guest.volumes, found, is_full))
+        log_error(self.platform.volumes(), is_full)
+            .is_some_and(|found| volumes::update(&mut guest.volumes, found, is_full))
     }
 
-    /// Takes what changed of services. Whether something changed.
-    pub fn on_services(&mut self, guest: &mut Guest) -> bool {
-        self.services
-            .as_mut()
-            .is_some_and(|services| services.read(&mut guest.services))
-    }
-
-    /// All is published: what is not any more need not be remembered.
+    /// Forgets withdrawn services, because their nodes have been removed.
     pub fn on_published(&mut self, guest: &mut Guest) {
-        if let Some(services) = &mut self.services {
-            services.forget_withdrawn(&mut guest.services);
+        self.services.forget_withdrawn(&mut guest.services);
+    }
+
+    /// Returns all sources with their descriptors and the events to poll for.
+    pub fn sources(&self) -> impl Iterator<Item = (Source, BorrowedFd<'_>, PollFlags)> {
+        let network = self
+            .network
+            .fd()
+            .map(|fd| (Source::Network, fd, PollFlags::IN));
+        let host_name = self
+            .platform
+            .host_name_event()
+            .map(|(fd, events)| (Source::HostName, fd, events));
+        let services = self
+            .services
+            .watch()
+            .map(|fd| (Source::Services, fd, PollFlags::IN));
+        [network, host_name, services].into_iter().flatten()
+    }
+
+    /// Collects from a source that reported a change. Returns whether the guest changed.
+    pub fn on_ready(&mut self, source: Source, guest: &mut Guest) -> bool {
+        match source {
+            Source::Network => self.network.on_readable(&mut guest.interfaces),
+            Source::HostName => self.poll_host_name(guest),
+            Source::Services => self.services.read(&mut guest.services),
         }
     }
 
-    /// Reads the host name again. Whether it changed.
-    pub fn on_host_name(&mut self, guest: &mut Guest) -> bool {
-        let name = self.host_name.as_ref().and_then(HostName::read);
-        let is_news = guest.host_name != name;
-        if is_news {
-            guest.host_name = name;
-        }
-        is_news
+    /// Whether the interfaces have been complete once.
+    pub fn is_synced(&self) -> bool {
+        self.network.is_synced()
     }
 
-    /// Takes what the network has to tell. Whether something changed.
-    pub fn on_network(&mut self, guest: &mut Guest) -> bool {
-        self.network.on_readable(&mut guest.interfaces)
-    }
-
-    /// Whether the network has told all there is, once. Until then, what is known of it is not whole.
-    pub fn is_settled(&self) -> bool {
-        self.network.is_settled()
-    }
-
-    /// How the network is looked at.
+    /// Returns the name of the network's source.
     pub fn network_source(&self) -> &'static str {
-        self.network.source()
-    }
-
-    /// Readable when the network has something to tell, where it tells by itself.
-    pub fn network(&self) -> Option<BorrowedFd<'_>> {
-        self.network.fd()
-    }
-
-    /// Readable when services may have changed.
-    pub fn services(&self) -> Option<BorrowedFd<'_>> {
-        self.services.as_ref().and_then(services::Directory::watch)
-    }
-
-    /// Has something exceptional (`POLLPRI`) when the host name was set.
-    pub fn host_name(&self) -> Option<BorrowedFd<'_>> {
-        self.host_name
-            .as_ref()
-            .map(|host_name| host_name.file().as_fd())
+        self.network.source_name()
     }
 }
 
-/// What a look found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// Whether something changed that is worth telling.
-    pub has_news: bool,
-    /// Whether all was looked at, and the store should be too.
-    pub is_full: bool,
+/// Logs an error if it is to be logged, and returns `None` for it.
+fn log_error<T>(result: io::Result<T>, is_logged: bool) -> Option<T> {
+    if let (Err(error), true) = (&result, is_logged) {
+        warn!("{error}");
+    }
+    result.ok()
 }
 
-fn has_moved(old: Memory, new: Memory) -> bool {
-    old.total != new.total || old.available.abs_diff(new.available) >= new.total / NEWS
-}
-
-/// What is there, or none with a line in the log.
-fn told<T>(result: io::Result<T>) -> Option<T> {
-    result.inspect_err(|error| warn!("{error}")).ok()
-}
-
-fn stamp(path: &std::path::Path) -> Option<Stamp> {
+fn fingerprint(path: &Path) -> Option<Fingerprint> {
     let status = fs::metadata(path).ok()?;
     Some((
         status.dev(),
@@ -329,30 +329,39 @@ fn stamp(path: &std::path::Path) -> Option<Stamp> {
 mod tests {
     use std::fs::{self, write};
 
+    use super::schedule::FULL_PERIOD;
     use super::*;
+    use crate::guest::Memory;
+    use crate::root::Root;
 
-    fn collectors(directory: &std::path::Path, guest: &mut Guest) -> Collectors {
+    /// Configuration without network, which a test cannot control.
+    fn config() -> Config {
+        Config {
+            network: network::Config {
+                mode: network::Mode::Off,
+                ..network::Config::default()
+            },
+            services: PathBuf::from("/etc/new/d"),
+            ..Config::default()
+        }
+    }
+
+    /// Makes a small system and its collectors.
+    fn collectors(directory: &Path, guest: &mut Guest) -> Collectors {
         fs::create_dir_all(directory.join("proc/sys/kernel")).unwrap();
         fs::create_dir_all(directory.join("etc")).unwrap();
         write(directory.join("proc/sys/kernel/hostname"), "(none)\n").unwrap();
         write(directory.join("etc/os-release"), "ID=one\n").unwrap();
         set_memory(directory, 10_000, 5_000);
-        let network = network::Settings {
-            mode: network::Mode::Off,
-            ..network::Settings::default()
-        };
-        Collectors::open(
-            Root::new(directory),
-            VifNumbers::Index,
-            network,
-            PERIOD,
-            guest,
-            Duration::ZERO,
-        )
-        .unwrap()
+        open(directory, &config(), guest)
     }
 
-    fn set_memory(directory: &std::path::Path, total: u64, available: u64) {
+    fn open(directory: &Path, config: &Config, guest: &mut Guest) -> Collectors {
+        let platform = System::new(Root::new(directory));
+        Collectors::open(platform, config, None, guest, Duration::ZERO).unwrap()
+    }
+
+    fn set_memory(directory: &Path, total: u64, available: u64) {
         write(
             directory.join("proc/meminfo"),
             format!("MemTotal: {total} kB\nMemAvailable: {available} kB\n"),
@@ -361,35 +370,35 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_news_when_it_moved_by_a_hundredth_or_ten_minutes_passed() {
+    fn memory_changes_by_one_percent_or_at_a_full_poll() {
         let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
         let mut collectors = collectors(directory.path(), &mut guest);
-        let mut look = |total, available| {
+        let mut poll = |total, available| {
             set_memory(directory.path(), total, available);
             let now = collectors.deadline();
-            collectors.look(&mut guest, now)
+            collectors.poll(&mut guest, now)
         };
-        let (quiet, news) = (
-            Look {
-                has_news: false,
+        let (unchanged, changed) = (
+            Poll {
+                changed: false,
                 is_full: false,
             },
-            Look {
-                has_news: true,
+            Poll {
+                changed: true,
                 is_full: false,
             },
         );
-        assert_eq!(look(10_000, 5_099), quiet);
-        assert_eq!(look(10_000, 4_901), quiet);
-        assert_eq!(look(10_000, 4_900), news);
-        assert_eq!(look(10_001, 4_900), news);
+        assert_eq!(poll(10_000, 5_099), unchanged);
+        assert_eq!(poll(10_000, 4_901), unchanged);
+        assert_eq!(poll(10_000, 4_900), changed);
+        assert_eq!(poll(10_001, 4_900), changed);
         for _ in 5..10 {
-            assert_eq!(look(10_001, 4_901), quiet);
+            assert_eq!(poll(10_001, 4_901), unchanged);
         }
         assert_eq!(
-            look(10_001, 4_901),
-            Look {
-                has_news: true,
+            poll(10_001, 4_901),
+            Poll {
+                changed: true,
                 is_full: true
             }
         );
@@ -403,25 +412,29 @@ mod tests {
     }
 
     #[test]
-    fn another_period_changes_how_often_memory_is_looked_at_but_not_when_all_is() {
+    fn another_period_does_not_move_full_polls() {
         let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
         let mut collectors = collectors(directory.path(), &mut guest);
-        let off = collectors.network.settings();
         let now = Duration::from_secs(5);
-        // Seconds from now, and which of them is a look at all.
+        // Each case has a period and the seconds at which polls are due. Each multiple of 600 is a
+        // full poll.
         let cases: [(u64, &[u64]); 4] = [
             (200, &[200, 400, 600, 800, 1000, 1200, 1400]),
             (60, &[60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 660]),
             (1000, &[600, 1000, 1200, 1800, 2000]),
             (86_400, &[600, 1200, 1800]),
         ];
-        for (period, looks) in cases {
-            collectors.set(off, Duration::from_secs(period), &mut guest, now);
-            for seconds in looks {
+        for (period, polls) in cases {
+            let config = Config {
+                memory_period: Duration::from_secs(period),
+                ..config()
+            };
+            collectors.reconfigure(&config, &mut guest, now);
+            for seconds in polls {
                 let moment = now + Duration::from_secs(*seconds);
                 assert_eq!(collectors.deadline(), moment, "every {period} s");
                 assert_eq!(
-                    collectors.look(&mut guest, moment).is_full,
+                    collectors.poll(&mut guest, moment).is_full,
                     seconds % 600 == 0,
                     "{seconds} s"
                 );
@@ -430,39 +443,42 @@ mod tests {
     }
 
     #[test]
-    fn after_time_away_all_is_looked_at_once_and_the_rest_as_before() {
+    fn after_a_long_sleep_there_is_one_full_poll_and_polls_keep_their_offset() {
         let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
-        for period in [PERIOD, PERIOD * 60] {
+        for period in [DEFAULT_PERIOD, DEFAULT_PERIOD * 60] {
             let mut collectors = collectors(directory.path(), &mut guest);
-            let off = collectors.network.settings();
-            collectors.set(off, period, &mut guest, Duration::ZERO);
-            collectors.spread(7, Duration::ZERO);
+            let config = Config {
+                memory_period: period,
+                ..config()
+            };
+            collectors.reconfigure(&config, &mut guest, Duration::ZERO);
+            collectors.stagger(7, Duration::ZERO);
             let first = collectors.deadline();
             let now = first + Duration::from_secs(8 * 3600 + 1234);
-            assert!(collectors.look(&mut guest, now).is_full);
-            let mut looks = Vec::new();
+            assert!(collectors.poll(&mut guest, now).is_full);
+            let mut polls = Vec::new();
             while collectors.deadline() < now + FULL_PERIOD {
                 let next = collectors.deadline();
                 assert!(next > now);
                 let since = next.checked_sub(first).unwrap();
                 assert_eq!(
-                    since.as_nanos() % collectors.step().as_nanos(),
+                    since.as_nanos() % collectors.schedule.shorter_period().as_nanos(),
                     0,
-                    "another moment of the minute"
+                    "another offset in the period"
                 );
-                looks.push(collectors.look(&mut guest, next).is_full);
+                polls.push(collectors.poll(&mut guest, next).is_full);
             }
-            let full = looks.iter().filter(|is_full| **is_full).count();
+            let full = polls.iter().filter(|is_full| **is_full).count();
             assert_eq!(
-                (looks.len(), full),
-                (if period == PERIOD { 10 } else { 1 }, 1),
-                "{looks:?}"
+                (polls.len(), full),
+                (if period == DEFAULT_PERIOD { 10 } else { 1 }, 1),
+                "{polls:?}"
             );
         }
     }
 
     #[test]
-    fn an_upgrade_of_the_distribution_is_seen_within_a_minute() {
+    fn distribution_upgrade_is_found_by_the_next_poll() {
         let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
         let mut collectors = collectors(directory.path(), &mut guest);
         write(directory.path().join("etc/new"), "ID=two\n").unwrap();
@@ -471,8 +487,8 @@ mod tests {
             directory.path().join("etc/os-release"),
         )
         .unwrap();
-        let look = collectors.look(&mut guest, PERIOD);
-        assert!(look.has_news);
+        let poll = collectors.poll(&mut guest, DEFAULT_PERIOD);
+        assert!(poll.changed);
         assert_eq!(
             guest
                 .distribution
@@ -483,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn volumes_and_services_are_looked_at_where_they_are_wanted() {
+    fn volumes_are_polled_if_enabled_and_services_without_a_watch() {
         let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
         let at = |path: &str| directory.path().join(path);
         let mut collectors = collectors(directory.path(), &mut guest);
@@ -492,36 +508,39 @@ mod tests {
         write(at("proc/1/mountinfo"), "").unwrap();
         write(at("sys/block/xvda/dev"), "202:0").unwrap();
         write(at("sys/block/xvda/size"), "2").unwrap();
-        assert!(!collectors.look(&mut guest, PERIOD).has_news);
-        collectors.add_volumes(&mut guest);
+        assert!(!collectors.poll(&mut guest, DEFAULT_PERIOD).changed);
+        collectors = open(
+            directory.path(),
+            &Config {
+                volumes: true,
+                ..config()
+            },
+            &mut guest,
+        );
         let size = |guest: &Guest| guest.volumes.iter().map(|volume| volume.size).sum::<u64>();
         assert_eq!(size(&guest), 1024);
         write(at("sys/block/xvda/size"), "4").unwrap();
-        assert!(collectors.look(&mut guest, PERIOD * 2).has_news);
+        assert!(collectors.poll(&mut guest, DEFAULT_PERIOD * 2).changed);
         assert_eq!(size(&guest), 2048);
-        collectors.add_services(
-            services::Directory::open(Root::new(directory.path()), "/etc/new/d", None),
-            &mut guest,
-        );
         fs::create_dir_all(at("etc/new/d")).unwrap();
         write(at("etc/new/d/web.conf"), "state = up").unwrap();
-        assert!(collectors.look(&mut guest, PERIOD * 3).has_news);
+        assert!(collectors.poll(&mut guest, DEFAULT_PERIOD * 3).changed);
         assert_eq!(guest.services.facts.len(), 1);
-        assert!(!collectors.look(&mut guest, PERIOD * 4).has_news);
+        assert!(!collectors.poll(&mut guest, DEFAULT_PERIOD * 4).changed);
     }
 
     #[test]
-    fn looks_are_a_minute_apart_and_spread_over_it() {
+    fn polls_of_consecutive_domains_are_spread_over_the_period() {
         let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
         let mut collectors = collectors(directory.path(), &mut guest);
         let now = Duration::from_secs(1234);
         let mut moments: Vec<_> = (1..=60)
             .map(|domain| {
-                collectors.spread(domain, now);
+                collectors.stagger(domain, now);
                 let next = collectors.deadline();
-                assert!(next > now && next <= now + PERIOD);
-                collectors.look(&mut guest, next);
-                assert_eq!(collectors.deadline(), next + PERIOD);
+                assert!(next > now && next <= now + DEFAULT_PERIOD);
+                collectors.poll(&mut guest, next);
+                assert_eq!(collectors.deadline(), next + DEFAULT_PERIOD);
                 next.as_millis() % 60_000
             })
             .collect();

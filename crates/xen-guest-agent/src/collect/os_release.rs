@@ -1,16 +1,18 @@
-//! The format of os-release(5).
+//! Parser for os-release(5).
 //!
-//! See <https://www.freedesktop.org/software/systemd/man/latest/os-release.html>. `/etc/lsb-release` has the same.
+//! See <https://www.freedesktop.org/software/systemd/man/latest/os-release.html>.
+//! `/etc/lsb-release` has the same format.
 
 use std::collections::BTreeMap;
 
-/// The variables that the text of an os-release file sets, by name; of several assignments to one the last counts.
+/// Returns the variables that an os-release file sets, by name. The last assignment to a variable
+/// counts.
 ///
-/// What is not an assignment is passed over, and so is one whose quotes do not close. Bytes that are not UTF-8 become
-/// U+FFFD. Nothing is expanded: the format forbids it.
+/// Other lines and assignments with an unclosed quote are ignored. Bytes that are not UTF-8 become
+/// U+FFFD. The format forbids expansions.
 pub fn parse(text: &[u8]) -> BTreeMap<String, String> {
     let text = String::from_utf8_lossy(text);
-    // Editors on Windows leave a byte order mark, and a carriage return at the end of each line.
+    // Editors on Windows add a byte order mark, and a carriage return at the end of each line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     text.lines().filter_map(assignment).collect()
 }
@@ -32,13 +34,14 @@ fn assignment(line: &str) -> Option<(String, String)> {
     Some((name.to_owned(), value))
 }
 
-/// The value before the closing quote; in single quotes nothing is special.
+/// Returns the value before the closing quote. Single quotes allow no escapes.
 fn single_quoted(text: &str) -> Option<String> {
     let (value, rest) = text.split_once('\'')?;
     ends(rest).then(|| value.to_owned())
 }
 
-/// The value before the closing quote; a backslash only counts before what would be special to a shell.
+/// Returns the value before the closing quote. A backslash escapes only characters that are special
+/// to a shell.
 fn double_quoted(text: &str) -> Option<String> {
     let mut value = String::new();
     let mut chars = text.chars();
@@ -54,9 +57,9 @@ fn double_quoted(text: &str) -> Option<String> {
     }
 }
 
-/// A value without quotes, up to the end of the line or a comment.
+/// Returns a value without quotes, up to the end of the line or a comment.
 ///
-/// It should not hold blanks, but files that do are about, and systemd reads them too.
+/// The format forbids blanks in it, but such files exist and systemd accepts them.
 fn unquoted(text: &str) -> Option<String> {
     let mut value = String::new();
     let mut chars = text.chars();
@@ -85,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn one_line() {
+    fn assignments_are_parsed() {
         for (line, value) in [
             ("A=debian", "debian"),
             ("A=", ""),
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_set_nothing() {
+    fn other_lines_are_ignored() {
         for line in [
             "",
             " ",
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_file() {
+    fn file_of_a_windows_editor_is_parsed() {
         let text = b"\xef\xbb\xbfNAME=\"Void\"\r\n\r\n# a comment\r\nID=first\r\nbroken\r\nID=\"void\"\r\nX=\xffy\r\nLAST='no newline'";
         let parsed = parse(text);
         let pairs: Vec<_> = parsed
@@ -167,12 +170,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes(bytes: Vec<u8>) {
+        fn parse_never_panics(bytes: Vec<u8>) {
             parse(&bytes);
         }
 
         #[test]
-        fn what_is_quoted_comes_back(value in "[ -~]*") {
+        fn quoted_values_are_parsed_unchanged(value in "[ -~]*") {
             let mut double = String::new();
             for c in value.chars() {
                 if matches!(c, '"' | '$' | '\\' | '`') {

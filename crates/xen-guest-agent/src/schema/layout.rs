@@ -1,23 +1,25 @@
-//! Which nodes the agent owns, and how each is published.
+//! Nodes that the agent owns, and how each is published.
 
 use xenstore::Path;
 
-/// The toolstack's: the domain's number.
+/// Node of the toolstack with the domain ID.
 pub(crate) const DOMAIN_ID: &str = "domid";
 
-/// The toolstack's: below it each virtual function has a node by its number, with its hardware address under `mac`.
+/// Node of the toolstack with the virtual functions. Each has a child with its number, and the
+/// hardware address is in that child's `mac`.
 pub(crate) const GIVEN_FUNCTIONS: &str = "xenserver/device/net-sriov-vf";
 
-/// What is told of VIFs stands below this node, by their numbers.
+/// Parent node of VIFs, which are below it by number.
 pub(super) const VIFS: &str = "attr/vif";
 
-/// The same for virtual functions.
+/// Parent node of virtual functions, which are below it by number.
 pub(super) const VIRTUAL_FUNCTIONS: &str = "xenserver/attr/net-sriov-vf";
 
-/// The same for all interfaces, by interface index.
+/// Parent node of all interfaces, which are below it by interface index.
 pub(super) const INTERFACES: &str = "data/net";
 
-/// The nodes that the agent owns. They are the same for all schemas: to switch is to want others of them.
+/// Nodes that the agent owns. All schemas have the same, so that another schema only desires others
+/// of them.
 pub const LAYOUT: Layout = Layout {
     claims: &[
         node("data", "os_distro"),
@@ -49,7 +51,7 @@ pub const LAYOUT: Layout = Layout {
             upkeep: Upkeep::Watched,
             ..tree("attr", "vif")
         },
-        // The Go agent's, before `attr/vif`.
+        // Older versions of the Go agent wrote these instead of `attr/vif`.
         Claim {
             upkeep: Upkeep::Watched,
             ..tree("attr", "eth*")
@@ -67,9 +69,9 @@ pub const LAYOUT: Layout = Layout {
             ..node("feature/hotplug", "vbd")
         },
         node("control", "feature-balloon"),
-        // The Go agent's, read by nobody today.
+        // The Go agent introduced these. No known reader uses them.
         tree("data", "volumes"),
-        // The earlier agent in Rust wrote its version in parts below it.
+        // The former Rust agent wrote the parts of its version below this node.
         tree("data", "xen-guest-agent"),
         tree("data", "os"),
         Claim {
@@ -85,7 +87,7 @@ pub const LAYOUT: Layout = Layout {
     rank,
 };
 
-/// A node that goes when it should not be there, and is compared from time to time.
+/// Returns a claim for a node that is removed when it is not desired, and polled.
 const fn node(parent: &'static str, child: &'static str) -> Claim {
     Claim {
         parent,
@@ -96,7 +98,7 @@ const fn node(parent: &'static str, child: &'static str) -> Claim {
     }
 }
 
-/// The same with all below it.
+/// Returns the same claim with all nodes below.
 const fn tree(parent: &'static str, child: &'static str) -> Claim {
     Claim {
         is_tree: true,
@@ -134,7 +136,7 @@ fn rank(path: &Path) -> Rank {
         ["data", "net", ..] | ["attr", ..] => (4, 6, Role::Plain),
         _ => (5, 7, Role::Plain),
     };
-    // The first address of a family is the one by which the guest is known.
+    // Readers know the guest by the first address of a family.
     let priority_of_first = if priority == ADDRESS { 2 } else { priority };
     Rank {
         write_order,
@@ -144,34 +146,36 @@ fn rank(path: &Path) -> Rank {
     }
 }
 
-/// What is known of nodes beside their values.
+/// Properties of nodes other than their values.
 #[derive(Debug)]
 pub struct Layout {
-    /// What it looks for in the store, to know what is there already.
+    /// Nodes that the agent reads to learn the actual state.
     pub claims: &'static [Claim],
-    /// Where it asks to be told when somebody else changes something.
+    /// Nodes that the agent watches for changes by other processes.
     pub watches: &'static [&'static str],
-    /// A node that nobody writes while the domain runs: its watch fires when the domain was resumed or migrated.
+    /// Node that no process writes while the domain runs. Its watch fires after a resume or a
+    /// migration.
     pub resume: &'static str,
-    /// The last announcement. Its value is the date, which is no reason to write it. It is empty while cached nodes are being
-    /// changed, so that whoever finds it so announces what another agent could not.
+    /// Last announcement. Its value is the date, and a new date alone is no reason to write it. The
+    /// node is empty while cached nodes are being changed, so that another agent can complete the
+    /// announcement.
     pub date: &'static str,
-    /// The nodes that all stands below that is told of the network.
+    /// Parent nodes of everything about the network.
     pub networks: &'static [&'static str],
-    /// How a node is published.
+    /// Returns how a node is published.
     pub rank: fn(&Path) -> Rank,
 }
 
-/// A child of a node, or several, that the agent owns.
+/// A child of a node that the agent owns, or several.
 #[derive(Debug)]
 pub struct Claim {
-    /// The node above.
+    /// Path of the parent.
     pub parent: &'static str,
-    /// The child's name; a `*` at the end stands for any ending.
+    /// Name of the child. A `*` at the end matches any suffix.
     pub child: &'static str,
-    /// Whether all below it is meant too.
+    /// Whether the claim includes all nodes below.
     pub is_tree: bool,
-    /// Whether it is removed when it should not be there.
+    /// Whether the node is removed when it is not desired.
     pub removes_stale: bool,
     /// How the agent notices that another process changed it.
     pub upkeep: Upkeep,
@@ -191,37 +195,38 @@ pub enum Upkeep {
 /// How a node is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
-    /// Nodes of a lower number are written first. A watched node comes after the nodes that its readers read when
-    /// the watch fires.
+    /// Nodes of a lower number are written first. A watched node comes after the nodes that its
+    /// readers read when the watch fires.
     pub write_order: u8,
     /// Nodes of a lower number are published first if the node quota has no room for all nodes.
     pub priority: u8,
-    /// Replaces `priority` for the first of several siblings, which is the one with the lowest index.
+    /// Replaces `priority` for the first of several siblings, which is the one with the lowest
+    /// index.
     pub priority_of_first: u8,
-    /// What its change has to do with other nodes.
+    /// Effect of a change on other nodes.
     pub role: Role,
 }
 
-/// What a node's change has to do with other nodes.
+/// Effect of a node's change on other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Nothing.
+    /// No effect.
     Plain,
-    /// Toolstacks keep a copy of it and do not watch it: its change must be announced.
+    /// Toolstacks cache the node without a watch, so a change must be announced.
     Cached,
-    /// Written again after cached nodes changed.
+    /// The node is written again after a change of cached nodes.
     Announcement,
 }
 
 impl Layout {
-    /// Whether the node tells of the network.
+    /// Whether the node is about the network.
     pub fn is_network(&self, path: &Path) -> bool {
         self.networks.iter().any(|top| is_at_or_below(path, top))
     }
 }
 
 impl Claim {
-    /// Whether the claim is for this child of its parent.
+    /// Whether the claim includes this child of its parent.
     pub fn covers(&self, child: &str) -> bool {
         match self.child.strip_suffix('*') {
             Some(start) => child.starts_with(start),
@@ -229,7 +234,7 @@ impl Claim {
         }
     }
 
-    /// Whether the node is claimed: a child that it is for, or something below one.
+    /// Whether the claim includes the node.
     pub fn owns(&self, path: &Path) -> bool {
         let below = path
             .strip_prefix(self.parent)
@@ -240,13 +245,13 @@ impl Claim {
         }
     }
 
-    /// Whether what is claimed may have changed when the node did: it is claimed, or stands above what is.
+    /// Whether a change of the node may affect claimed nodes, because it is one or is above one.
     pub fn concerns(&self, path: &Path) -> bool {
         is_at_or_below(self.parent, path) || self.owns(path)
     }
 }
 
-/// Whether a node is `top`, or stands below it.
+/// Whether a node is `top` or below it.
 pub(crate) fn is_at_or_below(path: &str, top: &str) -> bool {
     path.strip_prefix(top)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -257,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_claim_owns() {
+    fn claims_own_children_by_name() {
         let claim = |child, is_tree| Claim {
             parent: "attr",
             child,

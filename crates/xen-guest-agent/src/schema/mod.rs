@@ -1,4 +1,4 @@
-//! Schemas: what should be in Xenstore, as a function of what is known of the guest.
+//! Schemas: functions from a [`Guest`] to the desired [`Tree`].
 
 pub mod layout;
 mod rfc;
@@ -19,17 +19,18 @@ use crate::guest::Guest;
 use slots::Slots;
 use topology::Filter;
 
-/// Nodes of the domain, path to value. Paths are relative to the domain's home.
+/// Nodes of the domain: values by path. Paths are relative to the domain's home.
 pub type Tree = BTreeMap<Path, String>;
 
-/// `attr/PVAddons/MajorVersion`. Not the crate's: readers hide a version whose major is 0.
+/// Value of `attr/PVAddons/MajorVersion`. It is not the crate's version, because readers hide a
+/// version whose major number is 0.
 const MAJOR_VERSION: &str = "1";
 const MINOR_VERSION: &str = env!("CARGO_PKG_VERSION_MINOR");
 const MICRO_VERSION: &str = env!("CARGO_PKG_VERSION_PATCH");
-/// Must be an integer, or xapi takes the drivers for unknown.
+/// Value of `attr/PVAddons/BuildVersion`. xapi requires an integer to recognise the drivers.
 const BUILD_VERSION: &str = "1";
 
-/// A schema, by name.
+/// Name of a schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Name {
     /// What today's toolstacks read
@@ -39,19 +40,19 @@ pub enum Name {
     Rfc,
 }
 
-/// A schema, with what its user set and the indices that it gave to addresses and volumes.
+/// A schema with the user's filter and the indices of addresses and volumes.
 #[derive(Debug, Default)]
 pub struct Schema {
-    /// Which one.
+    /// Name of the schema.
     pub name: Name,
-    /// What is shown of the network.
+    /// Part of the network that is published.
     pub filter: Filter,
     slots: Slots,
     volumes: volumes::Slots,
 }
 
 impl Schema {
-    /// A schema that has given no index yet.
+    /// Returns a schema without indices.
     pub fn new(name: Name, filter: Filter) -> Self {
         Schema {
             name,
@@ -60,7 +61,7 @@ impl Schema {
         }
     }
 
-    /// Takes what the store holds, so that addresses and volumes keep their indices over a restart of the agent.
+    /// Restores the indices of addresses and volumes from the store, so that a restart keeps them.
     pub fn seed<'a>(&mut self, nodes: impl IntoIterator<Item = (&'a Path, &'a str)>) {
         self.slots = Slots::default();
         self.volumes = volumes::Slots::default();
@@ -70,7 +71,7 @@ impl Schema {
         }
     }
 
-    /// What should be in Xenstore.
+    /// Returns the desired nodes.
     pub fn render(&mut self, guest: &Guest) -> Tree {
         let mut nodes = Nodes(self.render_network(guest));
         match self.name {
@@ -83,12 +84,14 @@ impl Schema {
         nodes.0
     }
 
-    /// Nodes that are the agent's besides those of the [layout](layout::LAYOUT), with all below them.
+    /// Returns the nodes that the agent owns, with all nodes below them, in addition to the
+    /// [layout](layout::LAYOUT).
     pub fn owned(guest: &Guest) -> BTreeSet<Path> {
         services::owned(&guest.services).collect()
     }
 
-    /// The part of it that tells of the network: an address that comes or goes should not wait for the rest.
+    /// Returns the desired nodes of the network only, because a new address should not wait for the
+    /// other nodes.
     pub fn render_network(&mut self, guest: &Guest) -> Tree {
         let mut nodes = Nodes::default();
         match self.name {
@@ -99,7 +102,7 @@ impl Schema {
     }
 }
 
-/// What every schema tells in the same place, since its readers look nowhere else.
+/// Renders the nodes that are the same in every schema, because their readers look nowhere else.
 fn render_shared(guest: &Guest, nodes: &mut Nodes) {
     if let Some(memory) = guest.memory {
         nodes.put("data/meminfo_total", memory.total);
@@ -110,25 +113,28 @@ fn render_shared(guest: &Guest, nodes: &mut Nodes) {
     nodes.put("attr/PVAddons/MicroVersion", MICRO_VERSION);
     nodes.put("attr/PVAddons/BuildVersion", BUILD_VERSION);
     nodes.put("attr/PVAddons/Installed", 1);
-    // The kernel's frontends do it by themselves.
+    // The kernel's frontends support this without the agent.
     nodes.put("feature/hotplug/vif", 1);
     nodes.put("feature/hotplug/vbd", 1);
     if guest.balloon {
-        // That it exists is what squeezed asks; a guest that has it and does not follow its target is punished.
+        // squeezed only checks that the node exists. It punishes a guest that has it and does not
+        // follow its target.
         nodes.put("control/feature-balloon", 1);
     }
 }
 
-/// The longest value: with what else belongs to a node, C xenstored takes no more than 2048 bytes.
+/// Maximum length of a value in bytes. C xenstored accepts no node over 2048 bytes, its path and
+/// permissions included.
 const VALUE_MAX: usize = 2000;
 
-/// A tree that is being made.
+/// A tree under construction.
 #[derive(Default)]
 struct Nodes(Tree);
 
 impl Nodes {
-    /// Readers take an empty value for a value: no node is put in place of an empty one. Control characters never reach
-    /// the store, and what is too long is cut. All paths here are made of literals, numbers and names that were checked.
+    /// Inserts a node. Control characters are removed, long values are truncated, and an empty
+    /// value inserts nothing because readers would take it for a value. Every path here consists of
+    /// literals, numbers and validated names.
     fn put(&mut self, path: impl Display, value: impl Display) {
         let mut value = value.to_string();
         if value.contains(char::is_control) {

@@ -1,4 +1,4 @@
-//! The `rfc` schema, version 0.1.0: each fact has a node of its own whose path follows from the fact.
+//! The `rfc` schema, version 0.1.0. Each fact has a node whose path follows from the fact.
 
 use std::fmt::Display;
 
@@ -7,12 +7,12 @@ use super::layout::INTERFACES;
 use super::topology::Filter;
 use crate::guest::Guest;
 
-/// The version of the layout, by the rules of semantic versioning.
+/// Version of the layout, by the rules of semantic versioning.
 const VERSION: &str = "0.1.0";
 
-/// All interfaces that connect the guest to the outside, by interface index.
+/// Renders all interfaces that connect the guest to the outside, by interface index.
 pub(super) fn render_network(guest: &Guest, filter: &Filter, nodes: &mut Nodes) {
-    for (index, interface) in filter.outward(guest) {
+    for (index, interface) in filter.external_interfaces(guest) {
         let home = format!("{INTERFACES}/{index}");
         nodes.put(&home, &interface.name);
         if let Some(mac) = interface.mac {
@@ -28,7 +28,7 @@ pub(super) fn render_network(guest: &Guest, filter: &Filter, nodes: &mut Nodes) 
     }
 }
 
-/// What stands for an address in a path, which may have neither dots nor colons.
+/// Returns an address in the form for paths, which may have neither dots nor colons.
 fn name(address: impl Display) -> String {
     address.to_string().replace(['.', ':'], "_")
 }

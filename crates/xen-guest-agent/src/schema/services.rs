@@ -1,11 +1,11 @@
-//! `data/service/<service>/<key>`: what an administrator publishes.
+//! Services of the administrator, at `data/service/<service>/<key>`.
 
 use xenstore::Path;
 
 use super::Nodes;
 use crate::guest::Services;
 
-/// The node that all of it stands below, and others' services too.
+/// Parent node of all services, including those of other programs.
 const TOP: &str = "data/service";
 
 pub(super) fn render(services: &Services, nodes: &mut Nodes) {
@@ -16,7 +16,7 @@ pub(super) fn render(services: &Services, nodes: &mut Nodes) {
     }
 }
 
-/// The nodes that are the agent's own: those of its services, and of withdrawn ones.
+/// Returns the nodes of the agent's services, including withdrawn ones.
 pub(super) fn owned(services: &Services) -> impl Iterator<Item = Path> {
     let names = services.facts.keys().chain(&services.withdrawn);
     names.filter_map(|name| Path::new(format!("{TOP}/{name}")).ok())

@@ -1,4 +1,4 @@
-//! Which index an address has.
+//! Indices of addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use xenstore::Path;
 
 use super::layout::{VIFS, VIRTUAL_FUNCTIONS};
-use super::topology::Port;
+use super::topology::HostDevice;
 use crate::guest::Address;
 
-/// The indices of all addresses, kept as long as an address lives.
+/// Indices of all addresses. An address keeps its index for its lifetime.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slots(BTreeMap<(Port, Family), BTreeMap<u32, IpAddr>>);
+pub struct Slots(BTreeMap<(HostDevice, Family), BTreeMap<u32, IpAddr>>);
 
-/// Addresses are numbered for each family.
+/// Address family. Each has its own indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// `ipv4`
@@ -23,7 +23,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The name that stands in paths.
+    /// Returns the name in paths.
     pub fn name(self) -> &'static str {
         match self {
             Family::V4 => "ipv4",
@@ -37,18 +37,19 @@ impl Family {
 }
 
 impl Slots {
-    /// Takes an index that the store holds: the node `attr/vif/<id>/<family>/<n>`, or the like of a virtual function;
-    /// anything else is passed over.
+    /// Restores an index from a node `attr/vif/<id>/<family>/<n>` or the corresponding node of a
+    /// virtual function. Other nodes are ignored.
     pub fn seed(&mut self, path: &Path, value: &str) {
         let below = |node| {
             path.strip_prefix(node)
                 .and_then(|rest| rest.strip_prefix('/'))
         };
-        let (port, rest): (fn(u32) -> Port, _) = match (below(VIFS), below(VIRTUAL_FUNCTIONS)) {
-            (Some(rest), _) => (Port::Vif, rest),
-            (_, Some(rest)) => (Port::VirtualFunction, rest),
-            _ => return,
-        };
+        let (device, rest): (fn(u32) -> HostDevice, _) =
+            match (below(VIFS), below(VIRTUAL_FUNCTIONS)) {
+                (Some(rest), _) => (HostDevice::Vif, rest),
+                (_, Some(rest)) => (HostDevice::VirtualFunction, rest),
+                _ => return,
+            };
         let mut parts = rest.split('/');
         let mut next = || parts.next();
         let (Some(id), Some(family), Some(slot), None) = (next(), next(), next(), next()) else {
@@ -59,17 +60,17 @@ impl Slots {
         };
         if Family::of(ip).name() == family {
             self.0
-                .entry((port(id), Family::of(ip)))
+                .entry((device(id), Family::of(ip)))
                 .or_default()
                 .insert(slot, ip);
         }
     }
 
-    /// The indices of a device's addresses. Those that had one keep it; the others take the lowest free ones, the most
-    /// important address first.
+    /// Returns the indices of a device's addresses. An address keeps its index. New addresses take
+    /// the lowest free ones, the most important address first.
     pub fn assign(
         &mut self,
-        port: Port,
+        device: HostDevice,
         family: Family,
         addresses: &[Address],
     ) -> &BTreeMap<u32, IpAddr> {
@@ -77,25 +78,25 @@ impl Slots {
             .iter()
             .filter(|address| Family::of(address.ip) == family)
             .collect();
-        // The sort is stable: within a class the kernel's order stays.
+        // The sort is stable, so addresses of the same rank keep the kernel's order.
         wanted.sort_by_key(|address| {
             (
-                class(address.ip),
+                scope_rank(address.ip),
                 address.is_secondary || address.is_temporary,
             )
         });
-        let taken = self.0.entry((port, family)).or_default();
+        let taken = self.0.entry((device, family)).or_default();
         let mut unplaced: BTreeSet<IpAddr> = wanted.iter().map(|address| address.ip).collect();
         taken.retain(|_, ip| unplaced.remove(ip));
-        // The index that readers take for the main address is kept for one that others can use: a link-local one is there
-        // seconds before any other, and would have it for good.
-        let (mut lowest, mut lowest_of_passing) = (0, 1);
+        // Readers take index 0 for the main address. A link-local address appears seconds before
+        // the others and would keep index 0 for good.
+        let (mut lowest, mut lowest_transient) = (0, 1);
         for address in wanted
             .into_iter()
             .filter(|address| unplaced.remove(&address.ip))
         {
-            let slot = if is_passing(address) {
-                &mut lowest_of_passing
+            let slot = if is_transient(address) {
+                &mut lowest_transient
             } else {
                 &mut lowest
             };
@@ -107,19 +108,20 @@ impl Slots {
         taken
     }
 
-    /// Forgets devices that are gone.
-    pub fn keep_ports(&mut self, is_there: impl Fn(Port) -> bool) {
-        self.0.retain(|(port, _), _| is_there(*port));
+    /// Forgets the devices that are not known.
+    pub fn retain_devices(&mut self, is_known: impl Fn(HostDevice) -> bool) {
+        self.0.retain(|(device, _), _| is_known(*device));
     }
 }
 
-/// Whether the address is only for the link, or only for a while.
-fn is_passing(address: &Address) -> bool {
-    class(address.ip) == 2 || address.is_temporary
+/// Whether the address is limited to the link or to a short time.
+fn is_transient(address: &Address) -> bool {
+    scope_rank(address.ip) == 2 || address.is_temporary
 }
 
-/// Global before unique-local before link-local: readers take the lowest index for the main address.
-fn class(ip: IpAddr) -> u8 {
+/// Returns the rank of an address by its scope: global, unique-local, then link-local. Readers take
+/// the lowest index for the main address.
+fn scope_rank(ip: IpAddr) -> u8 {
     match ip {
         IpAddr::V4(ip) if ip.is_link_local() => 2,
         IpAddr::V4(_) => 0,
@@ -149,7 +151,7 @@ mod tests {
 
     fn assign(slots: &mut Slots, family: Family, addresses: &[&str]) -> String {
         let addresses: Vec<_> = addresses.iter().map(|text| address(text)).collect();
-        let assigned = slots.assign(Port::Vif(0), family, &addresses);
+        let assigned = slots.assign(HostDevice::Vif(0), family, &addresses);
         assigned
             .iter()
             .map(|(slot, ip)| format!("{slot}={ip}"))
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_important_address_is_first() {
+    fn most_important_address_is_first() {
         let v4 = ["10.0.0.2s", "10.0.0.1", "10.1.0.1"];
         assert_eq!(
             assign(&mut Slots::default(), Family::V4, &v4),
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_index_is_kept_for_an_address_that_others_can_use() {
+    fn first_index_is_reserved_for_a_lasting_address() {
         let mut slots = Slots::default();
         assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
         assert_eq!(
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_keeps_its_slot_and_freed_ones_are_used_again() {
+    fn address_keeps_its_slot_and_free_slots_are_reused() {
         let mut slots = Slots::default();
         assert_eq!(
             assign(
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_come_back_from_the_store() {
+    fn slots_are_restored_from_the_store() {
         let mut slots = Slots::default();
         let nodes = [
             ("attr/vif/0/ipv4/3", "10.0.0.1"),
@@ -253,7 +255,7 @@ mod tests {
         );
         assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
         let addresses = [address("10.0.0.1"), address("10.0.0.2")];
-        let of_the_function = slots.assign(Port::VirtualFunction(0), Family::V4, &addresses);
+        let of_the_function = slots.assign(HostDevice::VirtualFunction(0), Family::V4, &addresses);
         assert_eq!(of_the_function.keys().collect::<Vec<_>>(), [&0, &2]);
     }
 }

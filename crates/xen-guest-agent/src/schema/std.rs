@@ -1,5 +1,5 @@
-//! The `std` schema: the nodes that xapi, squeezed, the RRD daemon, Xen Orchestra and XenCenter read, and those of Xen's
-//! `docs/misc/xenstore-paths`.
+//! The `std` schema. It has the nodes that xapi, squeezed, the RRD daemon, Xen Orchestra and
+//! XenCenter read, and the nodes of Xen's `docs/misc/xenstore-paths`.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -7,24 +7,24 @@ use std::time::SystemTime;
 use super::Nodes;
 use super::layout::{VIFS, VIRTUAL_FUNCTIONS};
 use super::slots::{Family, Slots};
-use super::topology::{Filter, Port};
+use super::topology::{Filter, HostDevice};
 use crate::guest::{Address, Guest};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// An index that an address had stays its own: `slots` keeps them.
+/// Renders the network. `slots` keeps the index of each address.
 pub(super) fn render_network(guest: &Guest, filter: &Filter, slots: &mut Slots, nodes: &mut Nodes) {
-    let ports = filter.ports(guest);
-    for (port, (index, interface)) in &ports {
-        let home = home(*port);
-        let is_vif = matches!(port, Port::Vif(_));
+    let devices = filter.host_devices(guest);
+    for (device, (index, interface)) in &devices {
+        let home = home(*device);
+        let is_vif = matches!(device, HostDevice::Vif(_));
         if is_vif {
             nodes.put(format_args!("{home}/name"), &interface.name);
             nodes.put_some(format_args!("{home}/mac/0"), interface.mac);
         }
         let addresses = filter.addresses(guest, *index);
         for family in [Family::V4, Family::V6] {
-            for (slot, ip) in slots.assign(*port, family, &addresses) {
+            for (slot, ip) in slots.assign(*device, family, &addresses) {
                 let path = format!("{home}/{}/{slot}", family.name());
                 if is_vif {
                     nodes.put_some(
@@ -36,14 +36,14 @@ pub(super) fn render_network(guest: &Guest, filter: &Filter, slots: &mut Slots, 
             }
         }
     }
-    slots.keep_ports(|port| ports.contains_key(&port));
+    slots.retain_devices(|device| devices.contains_key(&device));
 }
 
-/// The node that a device's addresses stand below.
-fn home(port: Port) -> String {
-    match port {
-        Port::Vif(id) => format!("{VIFS}/{id}"),
-        Port::VirtualFunction(id) => format!("{VIRTUAL_FUNCTIONS}/{id}"),
+/// Returns the parent node of a device's addresses.
+fn home(device: HostDevice) -> String {
+    match device {
+        HostDevice::Vif(id) => format!("{VIFS}/{id}"),
+        HostDevice::VirtualFunction(id) => format!("{VIRTUAL_FUNCTIONS}/{id}"),
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn render_system(guest: &Guest, nodes: &mut Nodes) {
     }
     nodes.put("data/os_uname", &guest.kernel);
     if let Some(name) = &guest.host_name {
-        // Readers put the two together again, with a dot between.
+        // Readers join both with a dot.
         let (host, domain) = name.split_once('.').unwrap_or((name, ""));
         nodes.put("data/host_name_dns", host);
         nodes.put("data/domain", domain);
@@ -72,7 +72,7 @@ pub(super) fn render_system(guest: &Guest, nodes: &mut Nodes) {
     nodes.put_some("data/updated", date(guest.date).as_ref());
 }
 
-/// The date as `date` prints it in the C locale, in UTC.
+/// Formats the date as `date` does in the C locale, in UTC.
 fn date(time: SystemTime) -> Option<String> {
     let time = Timestamp::try_from(time).ok()?.to_zoned(TimeZone::UTC);
     Some(time.strftime("%a %b %e %H:%M:%S %Y").to_string())

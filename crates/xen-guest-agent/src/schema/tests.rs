@@ -210,7 +210,8 @@ fn only_cached_nodes_and_memory_come_before_the_announcement() {
     }
 }
 
-/// What a network looks like: index, name, what it is, what it is a port of, what it sits on, its address.
+/// What a network looks like: index, name, what it is, what it is a port of, what it sits on, its
+/// address.
 type Link<'a> = (u32, &'a str, Device, Option<u32>, Option<u32>, &'a str);
 
 fn network(links: &[Link]) -> Guest {

@@ -1,5 +1,5 @@
-//! `data/volumes`, as the Go agent wrote it: of each volume its name and size, what is free, the file system, where it is
-//! mounted, and the virtual disk that it is on; sizes in bytes.
+//! Volumes at `data/volumes`, in the Go agent's layout. Each has name, size, free space, file
+//! system, mount point and virtual disk. Sizes are in bytes.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use xenstore::Path;
 use super::{Nodes, VALUE_MAX};
 use crate::guest::Volume;
 
-/// The node that all of it stands below.
+/// Parent node of all volumes.
 const TOP: &str = "data/volumes";
 
-/// Which index each volume has, by the volume's name. It keeps it as long as it is there, so that a disk that comes or
-/// goes does not move the others.
+/// Indices of volumes by the volume's name. A volume keeps its index for its lifetime, so that
+/// added or removed disks do not move the others.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slots(BTreeMap<u32, String>);
 
 impl Slots {
-    /// Takes an index that the store holds: the node `data/volumes/<n>/name`; anything else is passed over.
+    /// Restores an index from a node `data/volumes/<n>/name`. Other nodes are ignored.
     pub(super) fn seed(&mut self, path: &Path, value: &str) {
         let slot = path
             .strip_prefix(TOP)
@@ -27,7 +27,8 @@ impl Slots {
         }
     }
 
-    /// The volumes that have an index keep it, the others take the lowest free ones.
+    /// Returns the volumes by index. A volume keeps its index, and new ones take the lowest free
+    /// indices.
     fn assign<'a>(&mut self, volumes: &'a [Volume]) -> BTreeMap<u32, &'a Volume> {
         let mut assigned = BTreeMap::new();
         let mut others: Vec<&Volume> = volumes.iter().collect();
@@ -52,7 +53,7 @@ impl Slots {
 }
 
 pub(super) fn render(volumes: &[Volume], slots: &mut Slots, nodes: &mut Nodes) {
-    // The beginning of a path is another path.
+    // A truncated path would be another path.
     let fits = |text: &&String| text.len() <= VALUE_MAX;
     for (slot, volume) in slots.assign(volumes) {
         let home = format!("{TOP}/{slot}");
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn volumes() {
+    fn volumes_are_rendered() {
         let bare = Volume {
             free: None,
             file_system: None,
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_keeps_its_index() {
+    fn volume_keeps_its_index() {
         let mut slots = Slots::default();
         for (path, value) in [
             ("data/volumes/2/name", "b"),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_there_may_be_have_no_more_than_200_nodes() {
+    fn maximum_number_of_volumes_has_fewer_than_200_nodes() {
         let volumes: Vec<_> = (0..MAX_VOLUMES)
             .map(|number| volume(&number.to_string()))
             .collect();
@@ -166,12 +167,12 @@ mod tests {
             .keys()
             .flat_map(|path| [vec![path.clone()], above(path)].concat())
             .collect();
-        // `data` is not counted.
+        // `data` itself does not count.
         assert_eq!(nodes.len() - 1, 199);
     }
 
     #[test]
-    fn what_is_too_long_is_left_out() {
+    fn values_that_are_too_long_are_left_out() {
         let long = |len| Volume {
             mount_point: Some("/".repeat(len)),
             ..volume("a")

@@ -44,7 +44,7 @@ pub struct Settings {
     /// The time between two looks at memory, and at all else that nothing reports.
     pub memory_period: Duration,
     /// How the network is looked at.
-    pub network: network::Settings,
+    pub network: network::Config,
     /// What is shown of the network.
     pub filter: Filter,
     /// Whether volumes are published.
@@ -62,8 +62,8 @@ impl Default for Settings {
             xenstore: Endpoint::Auto,
             root: PathBuf::from("/"),
             node_budget: publish::NODE_BUDGET,
-            memory_period: collect::PERIOD,
-            network: network::Settings::default(),
+            memory_period: collect::DEFAULT_PERIOD,
+            network: network::Config::default(),
             filter: Filter::default(),
             volumes: false,
             services: PathBuf::from(services::DIRECTORY),
@@ -83,6 +83,17 @@ impl Settings {
             }
         }
         pending
+    }
+
+    /// Returns the part of the settings that configures the collectors.
+    pub fn collectors(&self, all_interfaces: bool) -> collect::Config {
+        collect::Config {
+            memory_period: self.memory_period,
+            network: self.network,
+            all_interfaces,
+            volumes: self.volumes,
+            services: self.services.clone(),
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use xen_guest_agent::collect::network::{self, VifNumbers};
-use xen_guest_agent::collect::{Collectors, PERIOD};
+use xen_guest_agent::collect::network;
+use xen_guest_agent::collect::{Collectors, Config, DEFAULT_PERIOD, Source};
 use xen_guest_agent::guest::Device;
+use xen_guest_agent::platform::{Platform, System};
 use xen_guest_agent::root::Root;
 use xen_guest_agent::schema::Name;
 use xen_guest_agent::schema::topology::Filter;
@@ -38,26 +39,23 @@ impl Machine {
         set_host_name(root.path(), "web1");
         set_memory(root.path(), TOTAL / 2);
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-        let network = network::Settings {
+        let network = network::Config {
             mode: network::Mode::Off,
-            ..network::Settings::default()
+            ..network::Config::default()
+        };
+        let config = Config {
+            network,
+            ..Config::default()
         };
         let mut collectors = None;
-        let files = Root::new(root.path());
+        let platform = System::new(Root::new(root.path()));
         harness.agent.update(|guest| {
-            let opened = Collectors::open(
-                files,
-                VifNumbers::Index,
-                network,
-                PERIOD,
-                guest,
-                harness.now,
-            );
+            let opened = Collectors::open(platform, &config, None, guest, harness.now);
             collectors = Some(opened.unwrap());
             true
         });
         let mut collectors = collectors.unwrap();
-        collectors.spread(DOMAIN, harness.now);
+        collectors.stagger(DOMAIN, harness.now);
         harness.connect();
         Machine {
             harness,
@@ -78,9 +76,9 @@ impl Machine {
             self.harness.pass(next.saturating_sub(self.harness.now));
             let (now, mut is_full) = (self.harness.now, false);
             self.harness.agent.update(|guest| {
-                let look = self.collectors.look(guest, now);
-                is_full = look.is_full;
-                look.has_news
+                let poll = self.collectors.poll(guest, now);
+                is_full = poll.is_full;
+                poll.changed
             });
             if is_full {
                 self.harness.agent.compare();
@@ -129,7 +127,7 @@ fn idle_hour_costs_six_comparisons() {
     machine.harness.set_address(9);
     machine.harness.settle();
     let before = machine.harness.all_requests();
-    machine.pass(PERIOD * 10);
+    machine.pass(DEFAULT_PERIOD * 10);
     let first = machine.harness.all_requests() - before;
     println!("{first} requests to compare all");
     assert!(first <= 60, "{first} requests");
@@ -140,7 +138,7 @@ fn long_suspend_causes_one_comparison() {
     let mut machine = Machine::new();
     machine.pass(HOUR);
     let requests = machine.harness.all_requests();
-    machine.pass(PERIOD * 10);
+    machine.pass(DEFAULT_PERIOD * 10);
     let one_comparison = machine.harness.all_requests() - requests;
     // The agent learns about this month only when it wakes up.
     machine.harness.now += Duration::from_secs(30 * 86400);
@@ -184,7 +182,7 @@ fn memory_is_written_at_most_once_a_minute_if_changed_by_1_percent() {
         for _ in 0..60 {
             available += step;
             set_memory(machine.root.path(), available);
-            machine.pass(PERIOD);
+            machine.pass(DEFAULT_PERIOD);
         }
         let writes = machine.harness.requests(Kind::WRITE) - writes;
         assert!(writes <= expected, "{writes} writes for steps of {step}");
@@ -239,7 +237,7 @@ fn flapping_host_name_is_rate_limited() {
             machine
                 .harness
                 .agent
-                .update(|guest| collectors.on_host_name(guest));
+                .update(|guest| collectors.on_ready(Source::HostName, guest));
             machine.harness.settle();
         }
         machine.pass(Duration::from_millis(100));

@@ -3,6 +3,7 @@
 use xen_guest_agent::agent::Agent;
 use xen_guest_agent::collect::services::Directory;
 use xen_guest_agent::guest::Guest;
+use xen_guest_agent::platform::{Platform, System};
 use xen_guest_agent::root::Root;
 use xen_guest_agent::schema::Schema;
 use xenstore::embedded::Toolstack;
@@ -32,7 +33,7 @@ impl Services {
 
     fn open(home: &tempfile::TempDir) -> Directory {
         Directory::open(
-            Root::new(home.path()),
+            &System::new(Root::new(home.path())),
             "/services.d",
             Some(home.path().join("state")),
         )

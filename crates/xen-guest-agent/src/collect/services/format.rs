@@ -1,24 +1,24 @@
-//! The format of a service's file: a line for each fact, `key = value`.
+//! Format of a service's file. Each line has a fact, `key = value`.
 
 use std::collections::BTreeMap;
 
-/// The longest value. With what else belongs to a node it must stay below 2048 bytes for C xenstored, which answers beyond as
-/// if all nodes were used up.
+/// Maximum length of a value in bytes. A node with its path and permissions must stay below 2048
+/// bytes, because C xenstored replies to larger ones as if the node quota were reached.
 const VALUE_MAX: usize = 2000;
 
-/// The longest name of a service or a key; that of a file has the same limit.
+/// Maximum length in bytes of the name of a service or a key, as for file names.
 const NAME_MAX: usize = 255;
 
-/// What is wrong with a file's lines.
+/// Invalid lines of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Faults {
-    /// The first bad line's number, from 1, and what is wrong with it.
+    /// Number of the first invalid line, from 1, and the reason.
     pub(super) first: Option<(usize, &'static str)>,
-    /// How many bad lines there are besides.
+    /// Number of the other invalid lines.
     pub(super) others: usize,
 }
 
-/// The facts, and what is wrong with the lines that have none.
+/// Parses a file into its facts and its invalid lines.
 pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, Faults) {
     let mut facts = BTreeMap::new();
     let mut faults = Faults::default();
@@ -57,7 +57,7 @@ fn parse_line(line: &[u8]) -> Result<(&str, &str), &'static str> {
         .filter(|key| is_name(key));
     let key = key.ok_or("a key has up to 255 of the characters A-Z a-z 0-9 - _ @")?;
     if value.is_empty() {
-        // Readers would take it for a value.
+        // Readers would take an empty string for a value.
         return Err("no value");
     }
     if value.len() > VALUE_MAX {
@@ -69,7 +69,7 @@ fn parse_line(line: &[u8]) -> Result<(&str, &str), &'static str> {
     Ok((key, value.ok_or("a value is printable ASCII")?))
 }
 
-/// Whether it can be the name of a node.
+/// Whether the text is valid as the name of a node.
 pub(super) fn is_name(name: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@');
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(is_fine)
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn files() {
+    fn files_are_parsed() {
         for (text, expected) in [
             ("", ""),
             ("\n  \n# a = b\n", ""),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn limits() {
+    fn length_limits_are_inclusive() {
         for (len, is_fine) in [(VALUE_MAX, true), (VALUE_MAX + 1, false)] {
             assert_eq!(
                 parse(format!("a={}", "x".repeat(len)).as_bytes())
@@ -160,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_can_be_written(text: Vec<u8>, key in "[ -~]{0,4}", value in "[ -~\u{e9}]{0,4}") {
+        fn accepted_facts_are_valid_nodes(text: Vec<u8>, key in "[ -~]{0,4}", value in "[ -~\u{e9}]{0,4}") {
             let line = format!("{key}={value}").into_bytes();
             let (facts, _) = parse(&[line, text].join(&b'\n'));
             for (key, value) in facts {

@@ -1,8 +1,7 @@
-//! Services: facts that an administrator publishes, from a directory with a file for each service.
+//! Services: facts that the administrator publishes. A directory has a file for each service.
 
 mod format;
 mod state;
-mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,72 +12,75 @@ use std::path::PathBuf;
 use log::warn;
 
 use crate::guest::Services;
+use crate::platform::{DirWatch as _, Platform, System};
 use crate::root::Root;
 use format::is_name;
 use state::State;
-use watch::Watch;
 
-/// The directory, where nothing else is set.
+/// Default directory.
 pub const DIRECTORY: &str = "/etc/xen-guest-agent/services.d";
 
-/// The most nodes that services may take, the ones in between counted, of the 1000 that a guest may have.
-pub const MOST: usize = 100;
+/// Maximum number of nodes of all services, intermediate nodes included. A guest may have 1000.
+pub const MAX_NODES: usize = 100;
 
-/// The most bytes a file may have.
-const SIZE_MAX: usize = 16 * 1024;
+/// Maximum size of a file in bytes.
+const FILE_SIZE_MAX: usize = 16 * 1024;
 
-/// How the name of a service's file ends.
-const ENDING: &str = ".conf";
+/// Extension of a service's file.
+const EXTENSION: &str = ".conf";
 
-/// The file in the agent's directory of `/run` that remembers which services are published. It lives as long as the nodes in
-/// Xenstore do, since both are gone after a boot.
+/// File in the runtime directory with the names of published services. It exists as long as the
+/// nodes in Xenstore do, because a boot removes both.
 pub const STATE: &str = "services";
 
-/// Reads the directory.
+/// The directory of services.
 #[derive(Debug)]
 pub struct Directory {
     root: Root,
     path: String,
     state: State,
-    watch: Option<Watch>,
-    /// What was said of it in the log.
-    said: BTreeSet<String>,
+    watch: Option<<System as Platform>::DirWatch>,
+    /// Problems that have been logged.
+    logged: BTreeSet<String>,
 }
 
 impl Directory {
-    /// Takes the directory of that path, which need not be there. With a file for `state`, what the agent publishes is
-    /// remembered there over a restart.
-    pub fn open(root: Root, path: &str, state: Option<PathBuf>) -> Self {
-        let watch =
-            Watch::open().inspect_err(|error| warn!("{path}: changes are noticed late: {error}"));
+    /// Opens the directory, which need not exist. The file `state` remembers published services
+    /// over a restart.
+    pub fn open(platform: &System, path: &str, state: Option<PathBuf>) -> Self {
+        let watch = platform
+            .watch_dir()
+            .inspect_err(|error| warn!("watch {path}: {error}; polling it instead"));
         Directory {
-            root,
+            root: platform.root().clone(),
             path: path.to_owned(),
             state: State::open(state),
             watch: watch.ok(),
-            said: BTreeSet::new(),
+            logged: BTreeSet::new(),
         }
     }
 
-    /// Readable when there may be something new: then [`read`](Self::read).
+    /// Returns a descriptor that is readable after a change. Then call [`read`](Self::read).
     pub fn watch(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(AsFd::as_fd)
     }
 
-    /// Looks whether there is something that was not told, or at everything if `is_full`. Whether something changed.
-    pub fn look(&mut self, services: &mut Services, is_full: bool) -> bool {
-        // An idle guest has no more to do than this.
-        let is_told = self
+    /// Reads the directory if `is_full` or if changes of it are not reported. Returns whether the
+    /// services changed.
+    pub fn poll(&mut self, services: &mut Services, is_full: bool) -> bool {
+        // For an idle guest this check is all the work of a poll.
+        let is_reported = self
             .watch
             .as_ref()
-            .is_some_and(|watch| watch.is_reliable() || !self.root.exists(above(&self.path)));
-        (is_full || !is_told) && self.read(services)
+            .is_some_and(|watch| watch.is_reliable() || !self.root.exists(parent(&self.path)));
+        (is_full || !is_reported) && self.read(services)
     }
 
-    /// Reads all files. Whether something changed. What is wrong with them is said once in the log, and left out.
+    /// Reads all files. Returns whether the services changed. Invalid lines and files are logged
+    /// once and left out.
     pub fn read(&mut self, services: &mut Services) -> bool {
         if let Some(watch) = &mut self.watch {
-            watch.renew(&self.root, &self.path, above(&self.path));
+            watch.renew(&self.path, parent(&self.path));
         }
         let mut faults = BTreeSet::new();
         let facts = self.facts(&mut faults);
@@ -86,25 +88,26 @@ impl Directory {
             faults.insert(error.to_string());
         }
         faults
-            .difference(&self.said)
+            .difference(&self.logged)
             .for_each(|fault| warn!("{fault}"));
-        self.said = faults;
-        // What cannot be read is not gone: it may be read again later.
+        self.logged = faults;
+        // A failed read does not mean that the services are gone.
         let Ok(facts) = facts else { return false };
 
         let mut withdrawn = services.withdrawn.clone();
         withdrawn.extend(self.state.names().iter().cloned());
         withdrawn.retain(|name| !facts.contains_key(name));
-        // Before any of it is published: what is not remembered could not be taken back.
+        // The names are saved before the nodes are written, so that a restarted agent can remove
+        // them.
         self.state
             .set(withdrawn.iter().chain(facts.keys()).cloned().collect());
         let new = Services { facts, withdrawn };
-        let is_news = *services != new;
+        let changed = *services != new;
         *services = new;
-        is_news
+        changed
     }
 
-    /// Forgets withdrawn services: they are gone from the store.
+    /// Forgets withdrawn services, because their nodes have been removed.
     pub fn forget_withdrawn(&mut self, services: &mut Services) {
         if !services.withdrawn.is_empty() {
             services.withdrawn.clear();
@@ -117,12 +120,12 @@ impl Directory {
         faults: &mut BTreeSet<String>,
     ) -> io::Result<BTreeMap<String, BTreeMap<String, String>>> {
         let mut facts = BTreeMap::new();
-        let mut left = MOST - 1;
+        let mut remaining = MAX_NODES - 1;
         for name in self.names(faults)? {
-            let file = format!("{}/{name}{ENDING}", self.path);
-            let text = match self.root.read(&file, SIZE_MAX) {
+            let file = format!("{}/{name}{EXTENSION}", self.path);
+            let text = match self.root.read(&file, FILE_SIZE_MAX) {
                 Ok(text) => text,
-                // It went in between.
+                // The file was removed meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => {
                     faults.insert(error.to_string());
@@ -135,32 +138,33 @@ impl Directory {
                     0 => String::new(),
                     others => format!(" (and {others} more lines)"),
                 };
-                faults.insert(format!("{file}:{line}: left out: {fault}{others}"));
+                faults.insert(format!("{file}:{line}: ignored: {fault}{others}"));
             }
             if own.is_empty() {
                 continue;
             }
-            // xapi lists services by the beginning of their paths: one would get what is the other's.
+            // xapi finds services by a prefix of their paths, so it would mix up these two.
             if let Some(other) = facts
                 .keys()
                 .find(|other: &&String| name.starts_with(*other))
             {
                 faults.insert(format!(
-                    "{file}: left out: its name begins with that of another service, {other}"
+                    "{file}: ignored: the name begins with the name of another service, {other}"
                 ));
-            } else if let Some(less) = left.checked_sub(own.len() + 1) {
-                left = less;
+            } else if let Some(rest) = remaining.checked_sub(own.len() + 1) {
+                remaining = rest;
                 facts.insert(name, own);
             } else {
                 faults.insert(format!(
-                    "{file}: left out: all services together may take {MOST} nodes of Xenstore"
+                    "{file}: ignored: all services together may have at most {MAX_NODES} nodes"
                 ));
             }
         }
         Ok(facts)
     }
 
-    /// The names of services that there are files for, in order: one that is the beginning of another comes before it.
+    /// Returns the names of services that have a file, in order. A name precedes longer names that
+    /// begin with it.
     fn names(&self, faults: &mut BTreeSet<String>) -> io::Result<BTreeSet<String>> {
         let path = &self.path;
         let entries = match self.root.path(path).and_then(fs::read_dir) {
@@ -171,8 +175,8 @@ impl Directory {
         let mut names = BTreeSet::new();
         for entry in entries {
             let name = entry?.file_name();
-            // Editors and package managers put files of other endings there, or hidden ones.
-            let Some(name) = name.as_encoded_bytes().strip_suffix(ENDING.as_bytes()) else {
+            // Editors and package managers create hidden files and files with other extensions.
+            let Some(name) = name.as_encoded_bytes().strip_suffix(EXTENSION.as_bytes()) else {
                 continue;
             };
             match std::str::from_utf8(name) {
@@ -180,15 +184,17 @@ impl Directory {
                 _ if name.is_empty() || name.starts_with(b".") => {}
                 _ => {
                     let name = name.escape_ascii();
-                    let fault = "left out: a service's name has the characters A-Z a-z 0-9 - _ @";
-                    faults.insert(format!("{path}/{name}{ENDING}: {fault}"));
+                    let fault =
+                        "ignored: a service's name may have only the characters A-Z a-z 0-9 - _ @";
+                    faults.insert(format!("{path}/{name}{EXTENSION}: {fault}"));
                 }
             }
-            // No more of them can have room; the same ones are left out each time.
-            if names.len() > MOST {
+            // More services than this have no room. The sorted order leaves out the same ones each
+            // time.
+            if names.len() > MAX_NODES {
                 names.pop_last();
             }
-            if faults.len() > MOST {
+            if faults.len() > MAX_NODES {
                 faults.pop_last();
             }
         }
@@ -196,11 +202,11 @@ impl Directory {
     }
 }
 
-/// The directory above.
-fn above(path: &str) -> &str {
+/// Returns the parent directory.
+fn parent(path: &str) -> &str {
     path.trim_end_matches('/')
         .rsplit_once('/')
-        .map_or("", |(above, _)| above)
+        .map_or("", |(parent, _)| parent)
 }
 
 #[cfg(test)]

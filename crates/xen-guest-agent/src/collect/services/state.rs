@@ -1,4 +1,4 @@
-//! What the agent remembers from one start to the next: the names of the services that it wrote.
+//! Names of published services, which the agent remembers over a restart.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,19 +10,19 @@ use log::warn;
 use super::format::is_name;
 use crate::runtime_dir;
 
-/// The most bytes that are read of the file.
+/// Maximum number of bytes that are read of the file.
 const SIZE_MAX: u64 = 64 * 1024;
 
-/// The names, and the file that has them, one a line.
+/// Names and the file that holds them, one per line.
 #[derive(Debug)]
 pub(super) struct State {
-    /// None where nothing is to be remembered.
+    /// `None` if nothing is to be remembered.
     file: Option<PathBuf>,
     names: BTreeSet<String>,
 }
 
 impl State {
-    /// Reads the file. One that is not there says nothing.
+    /// Reads the file. A missing file holds no names.
     pub(super) fn open(file: Option<PathBuf>) -> Self {
         let text = file.as_ref().map(|file| {
             let mut text = String::new();
@@ -31,7 +31,7 @@ impl State {
             {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     warn!(
-                        "{}: {error}; services of before may stay published",
+                        "{}: {error}; nodes of removed services may stay in Xenstore",
                         file.display()
                     );
                 }
@@ -53,7 +53,7 @@ impl State {
         &self.names
     }
 
-    /// Remembers these names and no others.
+    /// Replaces the remembered names.
     pub(super) fn set(&mut self, names: BTreeSet<String>) {
         if self.names == names {
             return;
@@ -61,7 +61,7 @@ impl State {
         self.names = names;
         if let Err(error) = self.write() {
             warn!(
-                "cannot remember which services are published, those of before a restart may stay: {error}"
+                "save the names of published services: {error}; after a restart, nodes of removed services may stay in Xenstore"
             );
         }
     }

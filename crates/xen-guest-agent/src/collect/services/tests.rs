@@ -6,32 +6,32 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::*;
 use crate::runtime_dir;
 
-/// A directory for services in a temporary one, and what is known of it.
-struct Bed {
+/// A temporary system with a directory of services, and the collected services.
+struct Testbed {
     directory: tempfile::TempDir,
     services: Directory,
     known: Services,
 }
 
-impl Bed {
-    /// With `etc` only.
+impl Testbed {
+    /// Makes a system with `etc` only.
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir_all(directory.path().join("etc/agent")).unwrap();
         let services = open(&directory);
-        Bed {
+        Testbed {
             directory,
             services,
             known: Services::default(),
         }
     }
 
-    /// With a directory.
+    /// Makes a system with a directory of services.
     fn with_directory() -> Self {
-        let mut bed = Bed::new();
-        bed.make("etc/agent/services.d");
-        bed.read();
-        bed
+        let mut testbed = Testbed::new();
+        testbed.make("etc/agent/services.d");
+        testbed.read();
+        testbed
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -50,19 +50,19 @@ impl Bed {
         self.services.read(&mut self.known)
     }
 
-    /// The look of every minute.
-    fn look(&mut self) -> bool {
-        self.services.look(&mut self.known, false)
+    /// Polls as the agent does every minute.
+    fn poll(&mut self) -> bool {
+        self.services.poll(&mut self.known, false)
     }
 
-    /// Starts the agent again.
+    /// Restarts the agent.
     fn restart(&mut self) {
         self.services = open(&self.directory);
         self.known = Services::default();
         self.read();
     }
 
-    fn is_told(&self) -> bool {
+    fn is_reported(&self) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(
             self.services.watch().unwrap(),
             PollFlags::IN,
@@ -84,17 +84,17 @@ impl Bed {
             .to_owned()
     }
 
-    /// What was said, without the directory.
-    fn said(&self) -> Vec<String> {
+    /// Returns the logged problems, without the path of the temporary directory.
+    fn logged(&self) -> Vec<String> {
         let directory = self.directory.path().to_str().unwrap();
-        let mut said: Vec<_> = self
+        let mut logged: Vec<_> = self
             .services
-            .said
+            .logged
             .iter()
             .map(|fault| fault.replace(directory, ""))
             .collect();
-        said.sort();
-        said
+        logged.sort();
+        logged
     }
 }
 
@@ -106,16 +106,16 @@ fn open(directory: &tempfile::TempDir) -> Directory {
         state,
         Some(directory.path().join("run/xen-guest-agent/services"))
     );
-    Directory::open(root, "/etc/agent/services.d", state)
+    Directory::open(&System::new(root), "/etc/agent/services.d", state)
 }
 
 #[test]
-fn files_are_services() {
-    let mut bed = Bed::with_directory();
-    assert_eq!(bed.shown(), "");
-    bed.write("web.conf", "state = up\nport = 80\n");
-    bed.write("db-1.conf", "state=up");
-    bed.write("empty.conf", "# nothing yet\n");
+fn each_file_is_a_service() {
+    let mut testbed = Testbed::with_directory();
+    assert_eq!(testbed.shown(), "");
+    testbed.write("web.conf", "state = up\nport = 80\n");
+    testbed.write("db-1.conf", "state=up");
+    testbed.write("empty.conf", "# nothing yet\n");
     for other in [
         "notes",
         "web.conf~",
@@ -125,328 +125,343 @@ fn files_are_services() {
         "web.conf.dpkg-new",
         "x.CONF",
     ] {
-        bed.write(other, "state = no");
+        testbed.write(other, "state = no");
     }
-    assert!(bed.read());
-    assert_eq!(bed.shown(), "db-1/state=up web/port=80 web/state=up");
-    assert_eq!(bed.said(), [""; 0]);
-    assert!(!bed.read());
+    assert!(testbed.read());
+    assert_eq!(testbed.shown(), "db-1/state=up web/port=80 web/state=up");
+    assert_eq!(testbed.logged(), [""; 0]);
+    assert!(!testbed.read());
 }
 
 #[test]
-fn what_is_wrong_is_left_out_and_named() {
-    let mut bed = Bed::with_directory();
-    bed.write("bad.conf", "a = 1\nb\nc\n");
-    bed.write("big.conf", "#".repeat(SIZE_MAX + 1));
-    bed.write("a b.conf", "a = 1");
-    bed.write("db.conf", "a = 1");
-    bed.write("db-x.conf", "a = 1");
-    bed.write("dbs.conf", "a = 1");
-    bed.write("e.conf", "# nothing");
-    bed.write("else.conf", "a = 1");
-    bed.make("etc/agent/services.d/dir.conf");
-    symlink("/nowhere", bed.at("etc/agent/services.d/link.conf")).unwrap();
-    bed.read();
-    assert_eq!(bed.shown(), "bad/a=1 db/a=1 else/a=1");
-    let names = "left out: a service's name has the characters A-Z a-z 0-9 - _ @";
-    let another = "left out: its name begins with that of another service, db";
+fn invalid_files_and_lines_are_ignored_and_logged() {
+    let mut testbed = Testbed::with_directory();
+    testbed.write("bad.conf", "a = 1\nb\nc\n");
+    testbed.write("big.conf", "#".repeat(FILE_SIZE_MAX + 1));
+    testbed.write("a b.conf", "a = 1");
+    testbed.write("db.conf", "a = 1");
+    testbed.write("db-x.conf", "a = 1");
+    testbed.write("dbs.conf", "a = 1");
+    testbed.write("e.conf", "# nothing");
+    testbed.write("else.conf", "a = 1");
+    testbed.make("etc/agent/services.d/dir.conf");
+    symlink("/nowhere", testbed.at("etc/agent/services.d/link.conf")).unwrap();
+    testbed.read();
+    assert_eq!(testbed.shown(), "bad/a=1 db/a=1 else/a=1");
+    let names = "ignored: a service's name may have only the characters A-Z a-z 0-9 - _ @";
+    let another = "ignored: the name begins with the name of another service, db";
     assert_eq!(
-        bed.said(),
+        testbed.logged(),
         [
             format!("/etc/agent/services.d/a b.conf: {names}"),
-            "/etc/agent/services.d/bad.conf:2: left out: not of the form key = value (and 1 more lines)".to_owned(),
+            "/etc/agent/services.d/bad.conf:2: ignored: not of the form key = value (and 1 more lines)".to_owned(),
             "/etc/agent/services.d/big.conf: larger than 16384 bytes".to_owned(),
             format!("/etc/agent/services.d/db-x.conf: {another}"),
             format!("/etc/agent/services.d/dbs.conf: {another}"),
             "/etc/agent/services.d/dir.conf: not a regular file".to_owned(),
         ]
     );
-    bed.write("bad.conf", "a = 2\n");
-    assert!(bed.read());
-    assert_eq!(bed.said().len(), 5);
+    testbed.write("bad.conf", "a = 2\n");
+    assert!(testbed.read());
+    assert_eq!(testbed.logged().len(), 5);
 }
 
 #[test]
-fn no_more_than_there_is_room_for() {
-    let mut bed = Bed::with_directory();
+fn all_services_together_have_a_node_limit() {
+    let mut testbed = Testbed::with_directory();
     let keys = |count: usize| {
         (0..count)
             .map(|key| format!("k{key} = x\n"))
             .collect::<Vec<_>>()
             .concat()
     };
-    // One is for data/service.
-    bed.write("a.conf", keys(MOST - 5));
-    bed.write("b.conf", keys(3));
-    bed.write("c.conf", keys(2));
-    bed.read();
-    assert_eq!(bed.known.facts.keys().collect::<Vec<_>>(), ["a", "c"]);
-    let nodes: usize = bed.known.facts.values().map(|facts| 1 + facts.len()).sum();
-    assert_eq!(nodes + 1, MOST);
+    // One node is `data/service` itself.
+    testbed.write("a.conf", keys(MAX_NODES - 5));
+    testbed.write("b.conf", keys(3));
+    testbed.write("c.conf", keys(2));
+    testbed.read();
+    assert_eq!(testbed.known.facts.keys().collect::<Vec<_>>(), ["a", "c"]);
+    let nodes: usize = testbed
+        .known
+        .facts
+        .values()
+        .map(|facts| 1 + facts.len())
+        .sum();
+    assert_eq!(nodes + 1, MAX_NODES);
     assert_eq!(
-        bed.said(),
-        [
-            "/etc/agent/services.d/b.conf: left out: all services together may take 100 nodes of Xenstore"
-        ]
+        testbed.logged(),
+        ["/etc/agent/services.d/b.conf: ignored: all services together may have at most 100 nodes"]
     );
 }
 
 #[test]
-fn however_many_files_there_are() {
-    let mut bed = Bed::with_directory();
-    for number in 0..5 * MOST {
-        bed.write(&format!("s{number:03}.conf"), "a = 1");
-        bed.write(&format!("bad {number:03}.conf"), "a = 1");
+fn number_of_files_and_messages_is_limited() {
+    let mut testbed = Testbed::with_directory();
+    for number in 0..5 * MAX_NODES {
+        testbed.write(&format!("s{number:03}.conf"), "a = 1");
+        testbed.write(&format!("bad {number:03}.conf"), "a = 1");
     }
-    bed.read();
-    let names: Vec<_> = bed.known.facts.keys().cloned().collect();
+    testbed.read();
+    let names: Vec<_> = testbed.known.facts.keys().cloned().collect();
     assert_eq!(
         names,
         (0..49)
             .map(|number| format!("s{number:03}"))
             .collect::<Vec<_>>()
     );
-    assert!(bed.said().len() <= 2 * MOST, "{}", bed.said().len());
+    assert!(
+        testbed.logged().len() <= 2 * MAX_NODES,
+        "{}",
+        testbed.logged().len()
+    );
 }
 
 #[test]
-fn changes_are_told_at_once() {
-    let mut bed = Bed::with_directory();
-    let at = |bed: &Bed, name: &str| bed.at("etc/agent/services.d").join(name);
-    let mut step = |what: &str, change: &dyn Fn(&Bed), expected: &str| {
-        assert!(!bed.is_told(), "before: {what}");
-        change(&bed);
-        assert!(bed.is_told(), "{what}");
-        bed.read();
-        assert_eq!(bed.shown(), expected, "{what}");
+fn changes_are_reported_at_once() {
+    let mut testbed = Testbed::with_directory();
+    let at = |testbed: &Testbed, name: &str| testbed.at("etc/agent/services.d").join(name);
+    let mut step = |what: &str, change: &dyn Fn(&Testbed), expected: &str| {
+        assert!(!testbed.is_reported(), "before: {what}");
+        change(&testbed);
+        assert!(testbed.is_reported(), "{what}");
+        testbed.read();
+        assert_eq!(testbed.shown(), expected, "{what}");
     };
-    step("a new file", &|bed| bed.write("a.conf", "x = 1"), "a/x=1");
+    step(
+        "a new file",
+        &|testbed| testbed.write("a.conf", "x = 1"),
+        "a/x=1",
+    );
     step(
         "written again",
-        &|bed| bed.write("a.conf", "x = 2"),
+        &|testbed| testbed.write("a.conf", "x = 2"),
         "a/x=2",
     );
     step(
         "moved to its place",
-        &|bed| {
-            fs::write(bed.at("new"), "x = 3").unwrap();
-            fs::rename(bed.at("new"), at(bed, "a.conf")).unwrap();
+        &|testbed| {
+            fs::write(testbed.at("new"), "x = 3").unwrap();
+            fs::rename(testbed.at("new"), at(testbed, "a.conf")).unwrap();
         },
         "a/x=3",
     );
     step(
         "another name",
-        &|bed| fs::rename(at(bed, "a.conf"), at(bed, "b.conf")).unwrap(),
+        &|testbed| fs::rename(at(testbed, "a.conf"), at(testbed, "b.conf")).unwrap(),
         "b/x=3 -a",
     );
     step(
         "a link",
-        &|bed| symlink("b.conf", at(bed, "c.conf")).unwrap(),
+        &|testbed| symlink("b.conf", at(testbed, "c.conf")).unwrap(),
         "b/x=3 c/x=3 -a",
     );
     step(
         "removed",
-        &|bed| fs::remove_file(at(bed, "b.conf")).unwrap(),
+        &|testbed| fs::remove_file(at(testbed, "b.conf")).unwrap(),
         "-a -b -c",
     );
     step(
         "many",
-        &|bed| (0..1000).for_each(|_| bed.write("d.conf", "x = 4")),
+        &|testbed| (0..1000).for_each(|_| testbed.write("d.conf", "x = 4")),
         "d/x=4 -a -b -c",
     );
 }
 
 #[test]
-fn a_directory_that_comes_goes_and_is_replaced_is_followed() {
-    let mut bed = Bed::new();
-    bed.read();
-    let directory = |bed: &Bed| bed.at("etc/agent/services.d");
-    let mut step = |what: &str, change: &dyn Fn(&Bed), expected: &str| {
-        change(&bed);
-        assert!(bed.is_told(), "{what}");
-        bed.read();
-        assert_eq!(bed.shown(), expected, "{what}");
-        // The end of a watch is told, too.
-        bed.read();
-        assert!(!bed.is_told(), "{what}");
+fn creation_removal_and_replacement_of_the_directory_are_reported() {
+    let mut testbed = Testbed::new();
+    testbed.read();
+    let directory = |testbed: &Testbed| testbed.at("etc/agent/services.d");
+    let mut step = |what: &str, change: &dyn Fn(&Testbed), expected: &str| {
+        change(&testbed);
+        assert!(testbed.is_reported(), "{what}");
+        testbed.read();
+        assert_eq!(testbed.shown(), expected, "{what}");
+        // The end of a watch is an event, too.
+        testbed.read();
+        assert!(!testbed.is_reported(), "{what}");
     };
     step(
         "it comes",
-        &|bed| fs::create_dir(directory(bed)).unwrap(),
+        &|testbed| fs::create_dir(directory(testbed)).unwrap(),
         "",
     );
-    step("a file in it", &|bed| bed.write("a.conf", "x = 1"), "a/x=1");
+    step(
+        "a file in it",
+        &|testbed| testbed.write("a.conf", "x = 1"),
+        "a/x=1",
+    );
     step(
         "moved away",
-        &|bed| fs::rename(directory(bed), bed.at("etc/agent/old")).unwrap(),
+        &|testbed| fs::rename(directory(testbed), testbed.at("etc/agent/old")).unwrap(),
         "-a",
     );
     step(
         "and back",
-        &|bed| fs::rename(bed.at("etc/agent/old"), directory(bed)).unwrap(),
+        &|testbed| fs::rename(testbed.at("etc/agent/old"), directory(testbed)).unwrap(),
         "a/x=1",
     );
     step(
         "replaced",
-        &|bed| {
-            fs::create_dir(bed.at("new")).unwrap();
-            fs::write(bed.at("new/b.conf"), "x = 2").unwrap();
-            fs::rename(directory(bed), bed.at("old")).unwrap();
-            fs::rename(bed.at("new"), directory(bed)).unwrap();
+        &|testbed| {
+            fs::create_dir(testbed.at("new")).unwrap();
+            fs::write(testbed.at("new/b.conf"), "x = 2").unwrap();
+            fs::rename(directory(testbed), testbed.at("old")).unwrap();
+            fs::rename(testbed.at("new"), directory(testbed)).unwrap();
         },
         "b/x=2 -a",
     );
-    // What happens to the old one is nobody's business.
-    fs::write(bed.at("old/c.conf"), "x = 1").unwrap();
-    assert!(!bed.is_told());
-    let mut step = |what: &str, change: &dyn Fn(&Bed), expected: &str| {
-        change(&bed);
-        assert!(bed.is_told(), "{what}");
-        bed.read();
-        assert_eq!(bed.shown(), expected, "{what}");
+    // The old directory is no longer watched.
+    fs::write(testbed.at("old/c.conf"), "x = 1").unwrap();
+    assert!(!testbed.is_reported());
+    let mut step = |what: &str, change: &dyn Fn(&Testbed), expected: &str| {
+        change(&testbed);
+        assert!(testbed.is_reported(), "{what}");
+        testbed.read();
+        assert_eq!(testbed.shown(), expected, "{what}");
     };
     step(
         "written to",
-        &|bed| bed.write("b.conf", "x = 3"),
+        &|testbed| testbed.write("b.conf", "x = 3"),
         "b/x=3 -a",
     );
     step(
         "removed",
-        &|bed| fs::remove_dir_all(directory(bed)).unwrap(),
+        &|testbed| fs::remove_dir_all(directory(testbed)).unwrap(),
         "-a -b",
     );
     step(
         "all is removed",
-        &|bed| fs::remove_dir_all(bed.at("etc")).unwrap(),
+        &|testbed| fs::remove_dir_all(testbed.at("etc")).unwrap(),
         "-a -b",
     );
-    // Now the next look at it finds it.
-    bed.make("etc/agent/services.d");
-    bed.write("a.conf", "x = 4");
-    assert!(!bed.is_told());
-    assert!(bed.look());
-    assert_eq!(bed.shown(), "a/x=4 -b");
-    bed.write("a.conf", "x = 5");
-    assert!(bed.is_told());
+    // No watch is left, so the next poll finds the directory.
+    testbed.make("etc/agent/services.d");
+    testbed.write("a.conf", "x = 4");
+    assert!(!testbed.is_reported());
+    assert!(testbed.poll());
+    assert_eq!(testbed.shown(), "a/x=4 -b");
+    testbed.write("a.conf", "x = 5");
+    assert!(testbed.is_reported());
 }
 
 #[test]
-fn what_was_published_is_remembered() {
-    let mut bed = Bed::with_directory();
-    bed.write("a.conf", "x = 1");
-    bed.write("b.conf", "x = 1");
-    bed.read();
-    fs::remove_file(bed.at("etc/agent/services.d/a.conf")).unwrap();
-    bed.restart();
-    assert_eq!(bed.shown(), "b/x=1 -a");
-    // As long as nobody says that it is gone.
-    bed.restart();
-    assert_eq!(bed.shown(), "b/x=1 -a");
-    bed.services.forget_withdrawn(&mut bed.known);
-    assert_eq!(bed.shown(), "b/x=1");
-    assert!(!bed.read());
-    bed.restart();
-    assert_eq!(bed.shown(), "b/x=1");
-    fs::remove_dir_all(bed.at("etc")).unwrap();
-    bed.restart();
-    assert_eq!(bed.shown(), "-b");
-    bed.make("etc/agent/services.d");
-    bed.write("b.conf", "x = 1");
-    assert!(bed.read());
-    assert_eq!(bed.shown(), "b/x=1");
+fn published_services_are_remembered_over_a_restart() {
+    let mut testbed = Testbed::with_directory();
+    testbed.write("a.conf", "x = 1");
+    testbed.write("b.conf", "x = 1");
+    testbed.read();
+    fs::remove_file(testbed.at("etc/agent/services.d/a.conf")).unwrap();
+    testbed.restart();
+    assert_eq!(testbed.shown(), "b/x=1 -a");
+    // The name stays until the node has been removed.
+    testbed.restart();
+    assert_eq!(testbed.shown(), "b/x=1 -a");
+    testbed.services.forget_withdrawn(&mut testbed.known);
+    assert_eq!(testbed.shown(), "b/x=1");
+    assert!(!testbed.read());
+    testbed.restart();
+    assert_eq!(testbed.shown(), "b/x=1");
+    fs::remove_dir_all(testbed.at("etc")).unwrap();
+    testbed.restart();
+    assert_eq!(testbed.shown(), "-b");
+    testbed.make("etc/agent/services.d");
+    testbed.write("b.conf", "x = 1");
+    assert!(testbed.read());
+    assert_eq!(testbed.shown(), "b/x=1");
 }
 
 #[test]
-fn a_state_that_is_not_the_agents_is_survived() {
-    let mut bed = Bed::with_directory();
-    let state = bed.at("run/xen-guest-agent/services");
-    bed.make("run/xen-guest-agent");
+fn foreign_content_of_the_state_file_is_ignored() {
+    let mut testbed = Testbed::with_directory();
+    let state = testbed.at("run/xen-guest-agent/services");
+    testbed.make("run/xen-guest-agent");
     for (text, expected) in [
         (&b"a\n\n../b\nc/d\n e\nf"[..], "-a -f"),
         (b"\xff\na\n", ""),
         (b"", ""),
     ] {
         fs::write(&state, text).unwrap();
-        bed.restart();
-        assert_eq!(bed.shown(), expected);
+        testbed.restart();
+        assert_eq!(testbed.shown(), expected);
     }
     fs::remove_file(&state).unwrap();
     fs::create_dir(&state).unwrap();
-    bed.restart();
-    bed.write("a.conf", "x = 1");
-    assert!(bed.read());
-    assert_eq!(bed.shown(), "a/x=1");
+    testbed.restart();
+    testbed.write("a.conf", "x = 1");
+    assert!(testbed.read());
+    assert_eq!(testbed.shown(), "a/x=1");
 }
 
 #[test]
-fn nothing_is_written_where_there_is_nothing_to_remember() {
-    let mut bed = Bed::with_directory();
-    bed.read();
-    assert_eq!(fs::read_dir(bed.at("run")).unwrap().count(), 0);
-    bed.write("a.conf", "x = 1");
-    bed.read();
-    let home = bed.at("run/xen-guest-agent");
+fn state_file_is_not_written_without_services() {
+    let mut testbed = Testbed::with_directory();
+    testbed.read();
+    assert_eq!(fs::read_dir(testbed.at("run")).unwrap().count(), 0);
+    testbed.write("a.conf", "x = 1");
+    testbed.read();
+    let home = testbed.at("run/xen-guest-agent");
     assert_eq!(fs::read_to_string(home.join("services")).unwrap(), "a\n");
     assert_eq!(fs::read_dir(home).unwrap().count(), 1);
-    // A system with the older place, and one with none.
-    fs::rename(bed.at("run"), bed.at("var-run")).unwrap();
-    let root = Root::new(bed.directory.path());
+    // One system has the older place, and one has none.
+    fs::rename(testbed.at("run"), testbed.at("var-run")).unwrap();
+    let root = Root::new(testbed.directory.path());
     assert_eq!(runtime_dir::path(&root), None);
-    bed.make("var");
-    symlink("/var-run", bed.at("var/run")).unwrap();
+    testbed.make("var");
+    symlink("/var-run", testbed.at("var/run")).unwrap();
     assert_eq!(
         runtime_dir::path(&root),
-        Some(bed.at("var-run/xen-guest-agent"))
+        Some(testbed.at("var-run/xen-guest-agent"))
     );
 }
 
 #[test]
-fn a_directory_that_cannot_be_read_takes_nothing_away() {
-    let mut bed = Bed::with_directory();
-    bed.write("a.conf", "x = 1");
-    bed.read();
-    fs::remove_dir_all(bed.at("etc/agent/services.d")).unwrap();
-    fs::write(bed.at("etc/agent/services.d"), "a file").unwrap();
-    assert!(!bed.read());
-    assert_eq!(bed.shown(), "a/x=1");
-    assert_eq!(bed.said().len(), 1);
-    bed.restart();
-    assert_eq!(bed.shown(), "");
-    fs::remove_file(bed.at("etc/agent/services.d")).unwrap();
-    assert!(bed.read());
-    assert_eq!(bed.shown(), "-a");
-    fs::write(bed.at("etc/agent/services.d"), "a file").unwrap();
-    bed.read();
-    // Nothing to wait for: an error is no reason to be woken again and again.
-    assert!(!bed.is_told());
+fn unreadable_directory_withdraws_nothing() {
+    let mut testbed = Testbed::with_directory();
+    testbed.write("a.conf", "x = 1");
+    testbed.read();
+    fs::remove_dir_all(testbed.at("etc/agent/services.d")).unwrap();
+    fs::write(testbed.at("etc/agent/services.d"), "a file").unwrap();
+    assert!(!testbed.read());
+    assert_eq!(testbed.shown(), "a/x=1");
+    assert_eq!(testbed.logged().len(), 1);
+    testbed.restart();
+    assert_eq!(testbed.shown(), "");
+    fs::remove_file(testbed.at("etc/agent/services.d")).unwrap();
+    assert!(testbed.read());
+    assert_eq!(testbed.shown(), "-a");
+    fs::write(testbed.at("etc/agent/services.d"), "a file").unwrap();
+    testbed.read();
+    // The error must not make the descriptor readable all the time.
+    assert!(!testbed.is_reported());
     std::thread::sleep(Duration::from_millis(10));
-    assert!(!bed.is_told());
+    assert!(!testbed.is_reported());
 }
 
 #[test]
-fn what_is_not_told_is_looked_for() {
-    let mut bed = Bed::new();
-    fs::remove_dir_all(bed.at("etc")).unwrap();
-    bed.read();
-    assert!(!bed.look());
-    bed.make("etc/agent");
-    assert!(!bed.look());
-    assert!(bed.services.watch.as_ref().unwrap().is_reliable());
-    assert!(!bed.is_told());
-    bed.make("etc/agent/services.d");
-    assert!(bed.is_told(), "the look found what is above");
-    bed.read();
-    // Changes outside of the directory.
-    fs::write(bed.at("a"), "x = 1").unwrap();
-    symlink("/a", bed.at("etc/agent/services.d/a.conf")).unwrap();
-    bed.read();
-    fs::write(bed.at("a"), "x = 2").unwrap();
-    assert!(!bed.look());
-    assert!(bed.services.look(&mut bed.known, true));
-    assert_eq!(bed.shown(), "a/x=2");
-    // Where there is nobody to tell.
-    bed.services.watch = None;
-    bed.write("b.conf", "x = 1");
-    assert!(bed.look());
-    assert_eq!(bed.shown(), "a/x=2 b/x=1");
+fn unreported_changes_are_found_by_polls() {
+    let mut testbed = Testbed::new();
+    fs::remove_dir_all(testbed.at("etc")).unwrap();
+    testbed.read();
+    assert!(!testbed.poll());
+    testbed.make("etc/agent");
+    assert!(!testbed.poll());
+    assert!(testbed.services.watch.as_ref().unwrap().is_reliable());
+    assert!(!testbed.is_reported());
+    testbed.make("etc/agent/services.d");
+    assert!(testbed.is_reported(), "the poll has watched the parent");
+    testbed.read();
+    // These changes are outside of the directory.
+    fs::write(testbed.at("a"), "x = 1").unwrap();
+    symlink("/a", testbed.at("etc/agent/services.d/a.conf")).unwrap();
+    testbed.read();
+    fs::write(testbed.at("a"), "x = 2").unwrap();
+    assert!(!testbed.poll());
+    assert!(testbed.services.poll(&mut testbed.known, true));
+    assert_eq!(testbed.shown(), "a/x=2");
+    // The system has no means to watch.
+    testbed.services.watch = None;
+    testbed.write("b.conf", "x = 1");
+    assert!(testbed.poll());
+    assert_eq!(testbed.shown(), "a/x=2 b/x=1");
 }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The files of a system. Devices are where sysfs has them: the links of a real one lead there.
+/// Files of a system. Devices are in the same place in sysfs as on a real system, which has links
+/// to them.
 struct System {
     directory: tempfile::TempDir,
     mounts: String,
@@ -34,7 +35,7 @@ impl System {
         fs::write(self.at(path), text).unwrap();
     }
 
-    /// A disk of `bus` (a directory below `sys/devices`), of a GiB.
+    /// Adds a disk of 1 GiB on `bus` (a directory below `sys/devices`).
     fn disk(&self, name: &str, bus: &str, number: &str) -> &Self {
         let home = format!("sys/devices/{bus}/block/{name}");
         self.write(&format!("{home}/dev"), format!("{number}\n"));
@@ -58,7 +59,7 @@ impl System {
         self
     }
 
-    /// A paravirtual disk.
+    /// Adds a paravirtual disk.
     fn vbd(&self, name: &str, id: u32, number: &str) -> &Self {
         self.write(
             &format!("sys/devices/vbd-{id}/nodename"),
@@ -88,7 +89,7 @@ impl System {
         self
     }
 
-    /// A device that is made of others.
+    /// Adds a device that is stacked on others.
     fn stacked(&self, name: &str, number: &str, dm_name: Option<&str>, below: &[&str]) -> &Self {
         self.disk(name, "virtual", number);
         if let Some(dm_name) = dm_name {
@@ -117,7 +118,7 @@ impl System {
         self
     }
 
-    /// `mounts` in the form of mountinfo, without the fields that do not matter: id, parent, number, root, point, type,
+    /// Adds lines of mountinfo without its unused fields: id, parent, number, root, point, type,
     /// source.
     fn mount(&mut self, mounts: &[[&str; 7]]) -> &mut Self {
         for [id, parent, number, root, point, kind, source] in mounts {
@@ -129,12 +130,12 @@ impl System {
         self
     }
 
-    fn look(&self) -> Vec<Volume> {
-        look(&Root::new(self.directory.path())).unwrap()
+    fn read(&self) -> Vec<Volume> {
+        read(&Root::new(self.directory.path())).unwrap()
     }
 
     fn shown(&self) -> Vec<String> {
-        self.look().iter().map(shown).collect()
+        self.read().iter().map(shown).collect()
     }
 }
 
@@ -161,7 +162,7 @@ fn shown(volume: &Volume) -> String {
 const ROOT: [&str; 7] = ["1", "0", "202:1", "/", "/", "ext4", "/dev/root"];
 
 #[test]
-fn partitions_and_what_is_on_them() {
+fn partitions_are_listed_with_their_content() {
     let mut system = System::new();
     system.vbd("xvda", 768, "202:0");
     for (name, number) in [
@@ -176,7 +177,7 @@ fn partitions_and_what_is_on_them() {
         .vbd("xvdb", 51728, "202:16")
         .vbd("xvdaa", 268_442_112, "202:1232")
         .disk("sda", "pci0/host0", "8:0");
-    // What only looks like a partition.
+    // This directory only looks like a partition.
     system.write("sys/block/xvda/xvda_stat/size", "1");
     system
         .udev("202:1", "E:ID_FS_UUID=6f3c-1\nE:ID_FS_TYPE=ext4")
@@ -213,7 +214,7 @@ fn partitions_and_what_is_on_them() {
 }
 
 #[test]
-fn what_is_no_volume_of_the_guest() {
+fn foreign_and_removable_devices_are_left_out() {
     let mut system = System::new();
     system.mount(&[
         ROOT,
@@ -231,7 +232,7 @@ fn what_is_no_volume_of_the_guest() {
         .vbd("xvdd", 51760, "202:48")
         .write("sys/block/xvdd/size", "0\n");
     system.stacked("dm-0", "254:0", Some("pool"), &["loop0"]);
-    // A broken one.
+    // This one is broken.
     system
         .disk("sdb", "pci0/host2", "8")
         .disk("sdc", "pci0/host3", "8:2")
@@ -240,7 +241,7 @@ fn what_is_no_volume_of_the_guest() {
 }
 
 #[test]
-fn devices_on_devices() {
+fn stacked_devices_follow_the_disks() {
     let mut system = System::new();
     system
         .vbd("xvda", 51712, "202:0")
@@ -287,7 +288,7 @@ fn devices_on_devices() {
 }
 
 #[test]
-fn of_several_mounts_the_whole_file_system_and_then_the_shortest_path() {
+fn mount_of_the_whole_file_system_with_the_shortest_path_is_published() {
     for (mounts, expected) in [
         (
             vec![
@@ -332,7 +333,7 @@ fn of_several_mounts_the_whole_file_system_and_then_the_shortest_path() {
             .partition("xvda", "xvda1", "202:1");
         system.mount(&mounts);
         assert_eq!(
-            system.look()[0].mount_point.as_deref().unwrap_or("-"),
+            system.read()[0].mount_point.as_deref().unwrap_or("-"),
             expected,
             "{mounts:?}"
         );
@@ -340,7 +341,7 @@ fn of_several_mounts_the_whole_file_system_and_then_the_shortest_path() {
 }
 
 #[test]
-fn a_btrfs_is_on_all_of_its_devices_and_its_free_space_on_the_first() {
+fn first_device_of_a_btrfs_reports_free_space() {
     let mut system = System::new();
     for (name, id, number) in [
         ("xvda", 51712, "202:0"),
@@ -392,12 +393,13 @@ fn a_btrfs_is_on_all_of_its_devices_and_its_free_space_on_the_first() {
     ];
     assert_eq!(system.shown(), expected);
     let root = Root::new(system.directory.path());
-    let mounted = mounts::find(&root, &devices::list(&root).unwrap()).unwrap();
+    let mounted = mounts::find(&root, &block::list(&root).unwrap()).unwrap();
     let has_free: Vec<_> = mounted.values().map(|mounted| mounted.has_free).collect();
     assert_eq!(has_free, [true, false, true]);
 }
 
-/// The number of the file system that tests' files are on: mounts of that number can be asked.
+/// Returns the number of the file system with the tests' files, so that mounts of this number can
+/// report free space.
 fn number_here(system: &System) -> String {
     let number = fs::metadata(system.directory.path()).unwrap().dev();
     format!(
@@ -408,7 +410,7 @@ fn number_here(system: &System) -> String {
 }
 
 #[test]
-fn free_space_is_asked_for_where_it_can_be_and_nothing_else_is_in_the_way() {
+fn free_space_is_read_only_without_waiting() {
     let usual = ["1", "0", "0:2", "/", "/", "ext4", "x"];
     for (case, kind, more, is_free) in [
         ("plain", "ext4", vec![usual], true),
@@ -490,7 +492,7 @@ fn free_space_is_asked_for_where_it_can_be_and_nothing_else_is_in_the_way() {
         let number = number_here(&system);
         fs::create_dir_all(system.at("mnt/data")).unwrap();
         system.vbd("xvda", 51712, &number);
-        // Mounted on what is below it in the list, but where it was there first.
+        // This line follows its parent's, but it was mounted first.
         let parent = if ["over others", "below a network", "below an automounter"].contains(&case) {
             "2"
         } else {
@@ -498,7 +500,7 @@ fn free_space_is_asked_for_where_it_can_be_and_nothing_else_is_in_the_way() {
         };
         system.mount(&more);
         system.mount(&[["9", parent, &number, "/", "/mnt/data", kind, "/dev/xvda"]]);
-        let volume = &system.look()[0];
+        let volume = &system.read()[0];
         assert_eq!(volume.mount_point.as_deref(), Some("/mnt/data"), "{case}");
         assert_eq!(volume.free.is_some(), is_free, "{case}");
         if let Some(free) = volume.free {
@@ -510,7 +512,7 @@ fn free_space_is_asked_for_where_it_can_be_and_nothing_else_is_in_the_way() {
 }
 
 #[test]
-fn another_file_system_is_not_taken_for_the_volumes() {
+fn free_space_of_another_file_system_is_not_read() {
     for (number, kind) in [("202:0", "ext4"), ("0:9", "btrfs")] {
         let mut system = System::new();
         if kind == "btrfs" && number_here(&system).starts_with("0:") {
@@ -522,7 +524,7 @@ fn another_file_system_is_not_taken_for_the_volumes() {
             ["1", "0", "0:2", "/", "/", "ext4", "x"],
             ["2", "1", number, "/", "/mnt", kind, "/dev/xvda"],
         ]);
-        let volume = &system.look()[0];
+        let volume = &system.read()[0];
         assert_eq!(
             (volume.mount_point.as_deref(), volume.free),
             (Some("/mnt"), None),
@@ -532,7 +534,7 @@ fn another_file_system_is_not_taken_for_the_volumes() {
 }
 
 #[test]
-fn too_many() {
+fn mounted_volumes_come_first_if_there_are_too_many() {
     let mut system = System::new();
     system.vbd("xvda", 51712, "202:0");
     for partition in 1..=30 {
@@ -547,7 +549,7 @@ fn too_many() {
         ["2", "1", "202:29", "/", "/a", "xfs", "x"],
     ]);
     let names: Vec<_> = system
-        .look()
+        .read()
         .into_iter()
         .map(|volume| volume.name)
         .collect();
@@ -556,64 +558,27 @@ fn too_many() {
 }
 
 #[test]
-fn a_system_that_cannot_be_looked_at() {
+fn unreadable_system_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    let error = look(&Root::new(directory.path())).unwrap_err();
+    let error = read(&Root::new(directory.path())).unwrap_err();
     assert!(error.to_string().contains("/sys/block"), "{error}");
     let system = System::new();
-    let error = look(&Root::new(system.directory.path())).unwrap_err();
+    let error = read(&Root::new(system.directory.path())).unwrap_err();
     assert!(error.to_string().contains("/proc/1/mountinfo"), "{error}");
 }
 
 #[test]
-fn this_system_can_be_looked_at() {
-    look(&Root::default()).unwrap();
-}
-
-#[test]
-fn free_space_is_news_when_it_moved_by_a_hundredth() {
-    let volume = |name: &str, free| Volume {
-        name: name.to_owned(),
-        size: 10_000,
-        free,
-        file_system: None,
-        mount_point: None,
-        disk: None,
-    };
-    let mut known = vec![volume("a", Some(5000))];
-    for (found, is_full, is_news, expected) in [
-        (vec![volume("a", Some(5000))], true, false, Some(5000)),
-        (vec![volume("a", Some(5099))], false, false, Some(5000)),
-        (vec![volume("a", Some(4901))], false, false, Some(5000)),
-        (vec![volume("a", Some(4901))], true, true, Some(4901)),
-        (vec![volume("a", Some(5001))], false, true, Some(5001)),
-        (vec![volume("a", None)], false, true, None),
-        (vec![volume("a", Some(5001))], false, true, Some(5001)),
-        (vec![volume("b", Some(5002))], false, true, Some(5002)),
-        (
-            vec![volume("c", Some(1)), volume("b", Some(5003))],
-            false,
-            true,
-            Some(1),
-        ),
-    ] {
-        assert_eq!(
-            update(&mut known, found.clone(), is_full),
-            is_news,
-            "{found:?}"
-        );
-        assert_eq!(known[0].free, expected, "{found:?}");
-    }
-    assert_eq!(known[1].free, Some(5002));
+fn volumes_of_this_machine_are_read() {
+    read(&Root::default()).unwrap();
 }
 
 proptest! {
     #[test]
-    fn any_mountinfo_is_survived(lines in "([0-9/a: \\\\\\-]{0,20}\n){0,10}", point in "/[ -~]{0,6}") {
+    fn read_never_panics_on_mountinfo(lines in "([0-9/a: \\\\\\-]{0,20}\n){0,10}", point in "/[ -~]{0,6}") {
         let mut system = System::new();
         system.vbd("xvda", 51712, "202:0");
         system.mounts = lines;
         system.mount(&[["2", "1", "202:0", "/", &point, "ext4", "x"], ROOT]);
-        system.look();
+        system.read();
     }
 }

@@ -1,4 +1,4 @@
-//! Where file systems are mounted, from `/proc/self/mountinfo`.
+//! Mounted file systems, from `/proc/self/mountinfo`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -7,23 +7,24 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::QUICK;
-use super::devices::{Device, Number, names};
+use super::block::{Device, Number, names};
+use super::volumes::NON_BLOCKING;
 use crate::root::Root;
 
-/// File systems besides [`QUICK`] ones that a path can lead through without waiting for anybody.
+/// File systems besides [`NON_BLOCKING`] that a path can cross without waiting.
 const LOCAL: [&str; 6] = ["devtmpfs", "erofs", "ramfs", "rootfs", "squashfs", "tmpfs"];
 
-/// What a volume's file system is to the system.
+/// A mounted file system of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mounted {
-    /// Its type, as the kernel calls it.
+    /// Type of the file system, in the kernel's words.
     pub(super) kind: String,
-    /// Where it is mounted.
+    /// Mount point.
     pub(super) point: Vec<u8>,
-    /// Whether the path leads there, and through nothing else that could hang.
+    /// Whether the path leads to this mount and crosses no file system that could block.
     pub(super) is_reachable: bool,
-    /// Whether the file system's free space is counted with this volume and not with another that it is on too.
+    /// Whether this volume reports the file system's free space. Only one volume of a file system
+    /// does.
     pub(super) has_free: bool,
 }
 
@@ -33,25 +34,26 @@ struct Mount {
     id: u32,
     parent: u32,
     number: Number,
-    /// The directory in the file system that is seen here: `/`, but for bind mounts and subvolumes.
+    /// Directory of the file system that is mounted. It is `/` except for bind mounts and
+    /// subvolumes.
     root: Vec<u8>,
     point: Vec<u8>,
     kind: String,
     source: Vec<u8>,
 }
 
-/// What tells which file system it is.
+/// Identity of a file system.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Number(Number),
-    /// The number of a btrfs, which may be on several devices, is not that of any.
+    /// A btrfs may be on several devices and has a number of its own, so its source identifies it.
     Source(Vec<u8>),
 }
 
-/// Where the devices' file systems are mounted.
+/// Finds where the devices' file systems are mounted.
 ///
 /// # Errors
-/// Where mountinfo cannot be read.
+/// The system's, if mountinfo cannot be read.
 pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Number, Mounted>> {
     let mut best: BTreeMap<Key, Mount> = BTreeMap::new();
     each(root, |mount| {
@@ -68,7 +70,7 @@ pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Numbe
             None => drop(best.insert(key, mount)),
         }
     })?;
-    // A container host has thousands of mounts: read twice rather than kept.
+    // A container host has thousands of mounts, so the file is read twice instead of kept.
     let mut near = Vec::new();
     each(root, |mount| {
         if best
@@ -101,8 +103,9 @@ pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Numbe
     Ok(found)
 }
 
-/// Of the places of a file system, the one to tell has the lowest rank: one of the whole of it before one of a directory
-/// in it (no difference for the subvolumes of btrfs), then the shortest path.
+/// Sort key of a file system's mounts, of which the lowest is published. A mount of the whole file
+/// system precedes a mount of one of its directories, except for subvolumes of btrfs. Then the
+/// shorter path comes first.
 fn rank(mount: &Mount) -> (bool, usize, &[u8]) {
     (
         mount.kind != "btrfs" && mount.root != b"/",
@@ -111,9 +114,9 @@ fn rank(mount: &Mount) -> (bool, usize, &[u8]) {
     )
 }
 
-/// Goes through mountinfo. What does not look like a mount is passed over.
+/// Calls `take` for each line of mountinfo that is valid.
 fn each(root: &Root, mut take: impl FnMut(Mount)) -> io::Result<()> {
-    // With a root of its own, the agent's view is not the system's; that of its first process is.
+    // With another root, the view of the system's first process is right, not the agent's.
     let path = if root.is_system() {
         "/proc/self/mountinfo"
     } else {
@@ -130,17 +133,17 @@ fn each(root: &Root, mut take: impl FnMut(Mount)) -> io::Result<()> {
     Ok(())
 }
 
-/// See `proc_pid_mountinfo(5)`: the number of fields before the `-` varies.
+/// Parses a line of `proc_pid_mountinfo(5)`. The number of fields before the `-` varies.
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
     let (id, parent) = (number()?, number()?);
     let (major, minor) = std::str::from_utf8(fields.next()?).ok()?.split_once(':')?;
     let number = (major.parse().ok()?, minor.parse().ok()?);
-    let (root, point) = (unescaped(fields.next()?), unescaped(fields.next()?));
+    let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
-    let kind = String::from_utf8(unescaped(fields.next()?)).ok()?;
-    let source = unescaped(fields.next()?);
+    let kind = String::from_utf8(unescape(fields.next()?)).ok()?;
+    let source = unescape(fields.next()?);
     point.starts_with(b"/").then_some(Mount {
         id,
         parent,
@@ -152,8 +155,8 @@ fn parse(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// The kernel writes white space, `\` and `#` as `\` and three octal digits.
-fn unescaped(field: &[u8]) -> Vec<u8> {
+/// Decodes a field. The kernel writes white space, `\` and `#` as `\` and three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut left = field;
     while let Some((first, rest)) = left.split_first() {
@@ -177,21 +180,22 @@ fn is_at_or_below(path: &[u8], above: &[u8]) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// Whether the path of a mount leads to it, and there through local file systems alone. Something else may be mounted over it or
-/// over a directory above; a network file system there, or an automounter, would be asked first, and may never answer.
+/// Whether the path of a mount leads to it and crosses only local file systems. Another file system
+/// may be mounted over it or over a parent. A network file system or an automounter may block for
+/// ever.
 fn is_reachable(wanted: &Mount, mounts: &[Mount]) -> bool {
     let mut roots = mounts.iter().filter(|mount| mount.point == b"/");
-    // Of several mounts there, which one paths begin in depends on the process.
+    // If several mounts have the path `/`, it depends on the process which one a path begins in.
     let (Some(mut here), None) = (roots.next(), roots.next()) else {
         return false;
     };
     let is_local = |mount: &Mount| {
-        QUICK.contains(&mount.kind.as_str()) || LOCAL.contains(&mount.kind.as_str())
+        NON_BLOCKING.contains(&mount.kind.as_str()) || LOCAL.contains(&mount.kind.as_str())
     };
     let ends = (1..=wanted.point.len())
         .filter(|end| wanted.point.get(*end).is_none_or(|byte| *byte == b'/'));
     for point in ends.filter_map(|end| wanted.point.get(..end)) {
-        // On one directory there may be a pile of them.
+        // Several mounts may be stacked on one directory.
         for _ in 0..mounts.len() {
             let on_top = mounts
                 .iter()
@@ -205,7 +209,7 @@ fn is_reachable(wanted: &Mount, mounts: &[Mount]) -> bool {
     here.id == wanted.id
 }
 
-/// The devices of a btrfs that is mounted from `source`, the one that it is mounted from if all else fails.
+/// Returns the devices of a btrfs that is mounted from `source`, at least that one.
 fn members(root: &Root, source: &[u8], devices: &[Device]) -> Vec<Number> {
     let Some(own) = device_of(root, source, devices) else {
         return Vec::new();
@@ -223,7 +227,7 @@ fn members(root: &Root, source: &[u8], devices: &[Device]) -> Vec<Number> {
         .collect()
 }
 
-/// The device that a path is, by its name or by what a link of udev's leads to.
+/// Finds the device of a path by its name or by the target of udev's link.
 fn device_of<'a>(root: &Root, source: &[u8], devices: &'a [Device]) -> Option<&'a Device> {
     let source = std::str::from_utf8(source)
         .ok()
@@ -238,7 +242,7 @@ fn device_of<'a>(root: &Root, source: &[u8], devices: &'a [Device]) -> Option<&'
         .find(|device| device.path == source || name == Some(&device.name))
 }
 
-/// Where a mount is for the agent.
+/// Returns the path of a mount point for the agent.
 pub(super) fn path(root: &Root, point: &[u8]) -> io::Result<PathBuf> {
     Ok(root
         .path("/")?

@@ -1,4 +1,4 @@
-//! Block devices, from sysfs, and what is on them, from udev's database.
+//! Block devices from sysfs, and their content from udev's database.
 
 use std::fs;
 use std::io;
@@ -6,43 +6,44 @@ use std::io;
 use crate::root::Root;
 use crate::text::escape_octal;
 
-/// Unit of `size` in sysfs, whatever the disk's own sectors are. (The Go agent takes the disk's: eight times too much on
-/// one of 4 KiB.)
+/// Unit of `size` in sysfs in bytes, whatever the sector size of the disk is. The Go agent uses the
+/// disk's sectors, which gives eight times the size for sectors of 4 KiB.
 const SECTOR: u64 = 512;
 
-/// Devices that may be stacked on one another (md, dm-crypt, LVM and its snapshots ...).
+/// Maximum depth of stacked devices (md, dm-crypt, LVM and its snapshots).
 const DEPTH: u32 = 8;
 
-/// The most bytes that are read of an entry in udev's database.
+/// Maximum size in bytes of an entry in udev's database.
 const UDEV_MAX: usize = 64 * 1024;
 
-/// Major and minor.
+/// Major and minor device number.
 pub(super) type Number = (u32, u32);
 
 /// A block device that has no partitions.
 #[derive(Debug)]
 pub(super) struct Device {
-    /// The kernel's name of it.
+    /// Name in the kernel.
     pub(super) name: String,
     pub(super) number: Number,
-    /// Its path below `/dev` that users know.
+    /// Path below `/dev` that users know.
     pub(super) path: String,
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: u64,
-    /// The virtual disk that it is, or is a partition of.
+    /// Virtual disk that this device is, or is a partition of.
     pub(super) disk: Option<String>,
 }
 
-/// What is on a device.
+/// Content of a device.
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) uuid: Option<String>,
-    /// As blkid(8) calls it.
+    /// Type of the content, in the words of blkid(8).
     pub(super) kind: Option<String>,
 }
 
-/// The partitions of the guest's disks and the disks without any; then what is stacked on those and has nothing stacked on
-/// it in turn. Disks without medium, removable ones, loop devices and memory are not among them.
+/// Returns the partitions of the guest's disks and the disks without partitions. The devices that
+/// are stacked on them follow, if nothing is stacked on these in turn. Disks without medium,
+/// removable disks, loop devices and memory are left out.
 pub(super) fn list(root: &Root) -> io::Result<Vec<Device>> {
     let mut found = Vec::new();
     let mut stacked = Vec::new();
@@ -80,7 +81,7 @@ pub(super) fn list(root: &Root) -> io::Result<Vec<Device>> {
     Ok(found)
 }
 
-/// What stands in a directory, in an order that people expect: `xvdb` before `xvdaa`, 2 before 10.
+/// Returns the names in a directory in natural order: `xvdb` before `xvdaa`, 2 before 10.
 pub(super) fn names(root: &Root, directory: &str) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root.path(directory)?)? {
@@ -90,13 +91,13 @@ pub(super) fn names(root: &Root, directory: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether it is a disk of the guest, which has a bus and a driver, or stands on one.
+/// Whether a device is a disk of the guest, which has a bus and a driver, or is stacked on one.
 fn is_own(root: &Root, device: &str, depth: u32) -> bool {
     if root.exists(&format!("{device}/partition")) {
         return is_own(root, &format!("{device}/.."), depth);
     }
     if root.exists(&format!("{device}/device")) {
-        // Hidden: one path of several to an NVMe disk, which has a device of its own.
+        // A hidden device is one of several paths to an NVMe disk, which has a device of its own.
         let is = |flag| {
             root.text(&format!("{device}/{flag}"))
                 .is_ok_and(|value| value == "1")
@@ -121,7 +122,7 @@ fn device(root: &Root, path: &str, name: String) -> Option<Device> {
         .filter(|size| *size > 0)?;
     let path = match attribute("dm/name") {
         Some(name) => format!("/dev/mapper/{}", escape_octal(name.as_bytes())),
-        // Names of devices have slashes, those of files cannot.
+        // The kernel replaces slashes in device names, because a file name cannot have them.
         None => format!("/dev/{}", escape_octal(name.replace('!', "/").as_bytes())),
     };
     Some(Device {
@@ -157,13 +158,14 @@ impl Device {
     }
 }
 
-/// What the toolstack calls a paravirtual disk. Drivers may call it otherwise: `hda` is `xvda` in a Linux guest.
+/// Returns the toolstack's name of a paravirtual disk. Drivers may use another name: `hda` is
+/// `xvda` in a Linux guest.
 fn virtual_disk(root: &Root, disk: &str) -> Option<String> {
     let node = root.text(&format!("{disk}/device/nodename")).ok()?;
     virtual_disk_name(node.strip_prefix("device/vbd/")?.parse().ok()?)
 }
 
-/// By the numbers of xen-vbd-interface(7).
+/// Decodes a number of xen-vbd-interface(7).
 fn virtual_disk_name(number: u32) -> Option<String> {
     let (kind, disk, partition) = match (number >> 28, number >> 8) {
         (1, _) => ("xvd", number >> 8 & 0xf_ffff, number & 0xff),
@@ -173,7 +175,7 @@ fn virtual_disk_name(number: u32) -> Option<String> {
         (0, 22) => ("hd", (number >> 6 & 1) + 2, number & 0x3f),
         _ => return None,
     };
-    // a to z, aa to zz, aaa ...
+    // The letters count a to z, aa to zz, aaa and so on.
     let mut letters = Vec::new();
     let mut left = disk + 1;
     while left > 0 {
@@ -194,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_virtual_disks() {
+    fn virtual_disk_numbers_are_decoded() {
         for (number, name) in [
             (202 << 8, Some("xvda")),
             (202 << 8 | 15 << 4 | 2, Some("xvdp2")),

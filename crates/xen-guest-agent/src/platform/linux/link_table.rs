@@ -1,50 +1,23 @@
-//! What a sequence of messages about links and addresses makes of the interfaces: no system calls here.
+//! Applies a sequence of netlink messages to the interfaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::vif::VifNumbers;
-use crate::guest::{Address, Device, Interface, Mac};
-
-/// One message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Message {
-    /// A link is there, or changed.
-    Link { index: u32, link: Link },
-    /// A link is gone, or of no interest (loopback).
-    NoLink { index: u32 },
-    /// A link has an address, or that changed.
-    Address { index: u32, address: Address },
-    /// A link has an address no more; with another peer, it may have it still.
-    NoAddress {
-        index: u32,
-        ip: IpAddr,
-        prefix: u8,
-        has_peer: bool,
-    },
-}
-
-/// What a message tells of a link: all of it, each time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) name: String,
-    pub(super) mac: Option<Mac>,
-    pub(super) permanent_mac: Option<Mac>,
-    pub(super) is_up: bool,
-    pub(super) master: Option<u32>,
-    pub(super) parent: Option<u32>,
-}
+use super::message::{Link, Message};
+use super::sysfs::Sysfs;
+use crate::guest::{Address, Device, Interface, Interfaces};
 
 /// Applies messages to the interfaces of a guest.
 #[derive(Debug)]
-pub(super) struct Table {
-    numbers: VifNumbers,
-    /// Addresses of links that are not known: they may come first, and some come after the link's end.
-    early: BTreeMap<u32, Vec<Address>>,
-    /// What a dump that is under way has told of.
+pub(super) struct LinkTable {
+    sysfs: Sysfs,
+    /// Addresses of unknown links. An address may arrive before its link, or after the link was
+    /// removed.
+    orphaned: BTreeMap<u32, Vec<Address>>,
+    /// Links and addresses that the dump in progress has reported.
     seen: Option<Seen>,
-    /// Whether only a dump can tell what is so.
-    is_doubtful: bool,
+    /// Whether the messages were ambiguous, so that only a dump gives the true state.
+    needs_dump: bool,
 }
 
 #[derive(Debug, Default)]
@@ -53,33 +26,34 @@ struct Seen {
     addresses: BTreeSet<(u32, IpAddr, u8)>,
 }
 
-impl Table {
-    pub(super) fn new(numbers: VifNumbers) -> Self {
-        Table {
-            numbers,
-            early: BTreeMap::new(),
+impl LinkTable {
+    pub(super) fn new(sysfs: Sysfs) -> Self {
+        LinkTable {
+            sysfs,
+            orphaned: BTreeMap::new(),
             seen: None,
-            is_doubtful: false,
+            needs_dump: false,
         }
     }
 
-    /// Whether only a dump can tell what is so. Asking takes it back.
-    pub(super) fn take_doubt(&mut self) -> bool {
-        std::mem::take(&mut self.is_doubtful)
+    /// Whether only a dump gives the true state. Resets the flag.
+    pub(super) fn take_needs_dump(&mut self) -> bool {
+        std::mem::take(&mut self.needs_dump)
     }
 
-    /// A dump of everything begins.
-    pub(super) fn begin(&mut self) {
+    /// Starts a dump of all links and addresses.
+    pub(super) fn begin_dump(&mut self) {
         self.seen = Some(Seen::default());
     }
 
-    /// The dump does not come to its end.
-    pub(super) fn give_up(&mut self) {
+    /// Ends an incomplete dump.
+    pub(super) fn abort_dump(&mut self) {
         self.seen = None;
     }
 
-    /// The dump has ended: what it did not tell of is gone. Whether that changed something.
-    pub(super) fn end(&mut self, interfaces: &mut BTreeMap<u32, Interface>) -> bool {
+    /// Ends a complete dump and removes what it did not report. Returns whether the interfaces
+    /// changed.
+    pub(super) fn end_dump(&mut self, interfaces: &mut Interfaces) -> bool {
         let Some(seen) = self.seen.take() else {
             return false;
         };
@@ -96,30 +70,27 @@ impl Table {
             changed |= interface.addresses.len() != before || !seen.links.contains(index);
             seen.links.contains(index)
         });
-        self.early.clear();
+        self.orphaned.clear();
         changed
     }
 
-    /// Applies one message. Whether it changed something.
-    pub(super) fn apply(
-        &mut self,
-        message: Message,
-        interfaces: &mut BTreeMap<u32, Interface>,
-    ) -> bool {
+    /// Applies a message. Returns whether the interfaces changed.
+    pub(super) fn apply(&mut self, message: Message, interfaces: &mut Interfaces) -> bool {
         match message {
             Message::Link { index, link } => {
                 let mut is_same = true;
                 if let Some(seen) = &mut self.seen {
-                    // A dump comes after a loss: another link may have the index by now.
+                    // A dump follows a loss, so another link may have this index by now.
                     is_same = !seen.links.insert(index);
-                    // The dump tells of addresses after links: these belonged to the other one, or came with this one.
-                    self.is_doubtful |=
+                    // The dump reports addresses after links. These may belong to an earlier link
+                    // of this index.
+                    self.needs_dump |=
                         !is_same && seen.addresses.iter().any(|(known, _, _)| *known == index);
                 }
                 self.link(index, link, is_same, interfaces)
             }
             Message::NoLink { index } => {
-                self.early.remove(&index);
+                self.orphaned.remove(&index);
                 interfaces.remove(&index).is_some()
             }
             Message::Address { index, address } => {
@@ -129,7 +100,7 @@ impl Table {
                 match interfaces.get_mut(&index) {
                     Some(interface) => put(&mut interface.addresses, address),
                     None => {
-                        put(self.early.entry(index).or_default(), address);
+                        put(self.orphaned.entry(index).or_default(), address);
                         false
                     }
                 }
@@ -140,7 +111,7 @@ impl Table {
                 prefix,
                 has_peer,
             } => {
-                self.is_doubtful |= has_peer;
+                self.needs_dump |= has_peer;
                 if let Some(seen) = &mut self.seen {
                     seen.addresses.remove(&(index, ip, prefix));
                 }
@@ -148,7 +119,7 @@ impl Table {
                     .get_mut(&index)
                     .map(|interface| &mut interface.addresses);
                 let is_shown = interface.is_some();
-                let Some(addresses) = interface.or_else(|| self.early.get_mut(&index)) else {
+                let Some(addresses) = interface.or_else(|| self.orphaned.get_mut(&index)) else {
                     return false;
                 };
                 let before = addresses.len();
@@ -158,13 +129,7 @@ impl Table {
         }
     }
 
-    fn link(
-        &mut self,
-        index: u32,
-        link: Link,
-        is_same: bool,
-        interfaces: &mut BTreeMap<u32, Interface>,
-    ) -> bool {
+    fn link(&mut self, index: u32, link: Link, is_same: bool, interfaces: &mut Interfaces) -> bool {
         let Link {
             name,
             mac,
@@ -176,14 +141,14 @@ impl Table {
         let known = interfaces.get(&index).filter(|_| is_same);
         let device = match known {
             Some(known) if known.device != Device::Virtual && known.name == name => known.device,
-            // A message may be older than the interface's name: then sysfs knows nothing of it.
-            _ => match (self.numbers.device(index, &name), known) {
+            // A message may have an older name of the interface, which sysfs no longer has.
+            _ => match (self.sysfs.device(&name), known) {
                 (Device::Virtual, Some(known)) => known.device,
                 (device, _) => device,
             },
         };
         if permanent_mac.is_none() && master.is_some() && device == Device::Physical {
-            permanent_mac = self.numbers.permanent_mac(&name);
+            permanent_mac = self.sysfs.permanent_mac(&name);
         }
         let mut interface = Interface {
             name,
@@ -204,9 +169,9 @@ impl Table {
                 changed
             }
             None => {
-                interface.addresses = self.early.remove(&index).unwrap_or_default();
-                // They came before it, or belonged to a link that had the index before it.
-                self.is_doubtful |= !interface.addresses.is_empty();
+                interface.addresses = self.orphaned.remove(&index).unwrap_or_default();
+                // These addresses may belong to an earlier link of this index.
+                self.needs_dump |= !interface.addresses.is_empty();
                 interfaces.insert(index, interface);
                 true
             }
@@ -214,7 +179,8 @@ impl Table {
     }
 }
 
-/// Keeps the place of an address that is there already: the order is the kernel's.
+/// Inserts or updates an address. An existing one keeps its position because the order is the
+/// kernel's.
 fn put(addresses: &mut Vec<Address>, address: Address) -> bool {
     match addresses
         .iter_mut()
@@ -231,6 +197,11 @@ fn put(addresses: &mut Vec<Address>, address: Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root::Root;
+
+    pub(super) fn no_sysfs() -> Sysfs {
+        Sysfs::new(Root::new("/nonexistent"))
+    }
 
     fn link(index: u32, name: &str, is_up: bool) -> Message {
         Message::Link {
@@ -267,10 +238,11 @@ mod tests {
         }
     }
 
-    /// Applies the messages and gives what each changed, and the interfaces as text.
+    /// Applies the messages. Returns whether each changed the interfaces, and the interfaces as
+    /// text.
     fn run(
-        table: &mut Table,
-        interfaces: &mut BTreeMap<u32, Interface>,
+        table: &mut LinkTable,
+        interfaces: &mut Interfaces,
         messages: &[Message],
     ) -> (Vec<bool>, String) {
         let changed = messages
@@ -297,12 +269,12 @@ mod tests {
         interfaces.iter().map(one).collect::<Vec<_>>().join(" ")
     }
 
-    fn fresh() -> (Table, BTreeMap<u32, Interface>) {
-        (Table::new(VifNumbers::Index), BTreeMap::new())
+    fn fresh() -> (LinkTable, Interfaces) {
+        (LinkTable::new(no_sysfs()), Interfaces::new())
     }
 
     #[test]
-    fn messages_in_any_order() {
+    fn messages_are_accepted_in_any_order() {
         let cases: [(&[Message], &str); 8] = [
             (
                 &[link(2, "eth0", true), address(2, "10.0.0.1", 24)],
@@ -364,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_says_so() {
+    fn apply_returns_whether_interfaces_changed() {
         let (mut table, mut interfaces) = fresh();
         let messages = [link(2, "a", true), address(2, "10.0.0.1", 24)];
         assert_eq!(run(&mut table, &mut interfaces, &messages).0, [true, true]);
@@ -384,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_tells_what_is_gone() {
+    fn end_of_a_dump_removes_unreported_links_and_addresses() {
         let (mut table, mut interfaces) = fresh();
         let all = [
             link(2, "a", true),
@@ -393,11 +365,11 @@ mod tests {
             link(3, "b", true),
         ];
         run(&mut table, &mut interfaces, &all);
-        table.begin();
+        table.begin_dump();
         run(&mut table, &mut interfaces, &all);
-        assert!(!table.end(&mut interfaces));
-        table.begin();
-        // The last one comes as an event in the middle of the dump.
+        assert!(!table.end_dump(&mut interfaces));
+        table.begin_dump();
+        // The last link is an event that arrives during the dump.
         let events = [
             link(2, "a", true),
             address(2, "10.0.0.2", 24),
@@ -405,28 +377,30 @@ mod tests {
             link(4, "c", true),
         ];
         run(&mut table, &mut interfaces, &events);
-        assert!(table.end(&mut interfaces));
+        assert!(table.end_dump(&mut interfaces));
         assert_eq!(shown(&interfaces), "2:a+[] 4:c+[]");
     }
 }
 
-/// Random histories of a kernel, and what the table makes of its messages, some of which are lost.
+/// Random histories of a kernel whose messages are partly lost.
 #[cfg(test)]
 mod properties {
-    use super::*;
     use proptest::prelude::*;
 
-    /// What happens in the kernel, or to its messages.
+    use super::tests::no_sysfs;
+    use super::*;
+
+    /// A change in the kernel, or a loss of messages.
     #[derive(Clone, Debug)]
     enum Event {
-        /// A link is made, or changes: index, name, whether it is up, master.
+        /// A link appears or changes: index, name, whether it is up, master.
         Link(u32, u8, bool, Option<u32>),
         NoLink(u32),
         Address(u32, u8, u8, bool),
         NoAddress(u32, u8, u8),
-        /// An address of a link that is there comes before the link's own message, or after its end.
+        /// An address arrives before its link, or after the link was removed.
         Stale(u32, u8),
-        /// The reader's buffer is full for so many messages.
+        /// The kernel drops this number of messages because the reader's buffer is full.
         Loss(u8),
     }
 
@@ -450,18 +424,18 @@ mod properties {
     /// Name, whether it is up, master, addresses.
     type Shown = BTreeMap<u32, (String, bool, Option<u32>, Addresses)>;
 
-    /// The kernel's links and addresses, and what it tells of its changes.
+    /// The kernel's links and addresses, and its messages about changes.
     #[derive(Default)]
     struct Kernel {
         links: BTreeMap<u32, (Link, Addresses)>,
-        told: Vec<Message>,
+        messages: Vec<Message>,
     }
 
     fn ip(last: u8) -> IpAddr {
         [10, 0, 0, last].into()
     }
 
-    fn told_address(index: u32, (ip, prefix): (IpAddr, u8), is_usable: bool) -> Message {
+    fn address_message(index: u32, (ip, prefix): (IpAddr, u8), is_usable: bool) -> Message {
         Message::Address {
             index,
             address: Address {
@@ -485,7 +459,7 @@ mod properties {
                         master,
                         ..Link::default()
                     };
-                    self.told.push(Message::Link {
+                    self.messages.push(Message::Link {
                         index,
                         link: link.clone(),
                     });
@@ -494,27 +468,27 @@ mod properties {
                 Event::NoLink(index) => {
                     if let Some((_, addresses)) = self.links.remove(&index) {
                         let gone = addresses.keys().map(|(ip, prefix)| (*ip, *prefix));
-                        self.told
+                        self.messages
                             .extend(gone.map(|(ip, prefix)| Message::NoAddress {
                                 index,
                                 ip,
                                 prefix,
                                 has_peer: false,
                             }));
-                        self.told.push(Message::NoLink { index });
+                        self.messages.push(Message::NoLink { index });
                     }
                 }
                 Event::Address(index, last, prefix, is_usable) => {
                     if let Some((_, addresses)) = self.links.get_mut(&index) {
                         addresses.insert((ip(last), prefix), is_usable);
-                        self.told
-                            .push(told_address(index, (ip(last), prefix), is_usable));
+                        self.messages
+                            .push(address_message(index, (ip(last), prefix), is_usable));
                     }
                 }
                 Event::NoAddress(index, last, prefix) => {
                     if let Some((_, addresses)) = self.links.get_mut(&index) {
                         if addresses.remove(&(ip(last), prefix)).is_some() {
-                            self.told.push(Message::NoAddress {
+                            self.messages.push(Message::NoAddress {
                                 index,
                                 ip: ip(last),
                                 prefix,
@@ -525,7 +499,8 @@ mod properties {
                 }
                 Event::Stale(index, last) => {
                     if !self.links.contains_key(&index) {
-                        self.told.push(told_address(index, (ip(last), 24), true));
+                        self.messages
+                            .push(address_message(index, (ip(last), 24), true));
                     }
                 }
                 Event::Loss(_) => {}
@@ -548,12 +523,12 @@ mod properties {
                 addresses
                     .clone()
                     .into_iter()
-                    .map(move |(key, is_usable)| told_address(index, key, is_usable))
+                    .map(move |(key, is_usable)| address_message(index, key, is_usable))
             };
             self.links.iter().flat_map(of).collect()
         }
 
-        /// As the table should have it, but for the order of addresses.
+        /// Returns the expected interfaces. The order of addresses is not part of it.
         fn shown(&self) -> Shown {
             let one = |(index, (link, addresses)): (&u32, &(Link, Addresses))| {
                 (
@@ -590,38 +565,38 @@ mod properties {
         interfaces.iter().map(one).collect()
     }
 
-    /// A dump, links first, and what happens `meanwhile`.
+    /// Makes a dump, links first, during which the events `meanwhile` happen.
     fn dump(
         kernel: &mut Kernel,
         meanwhile: &[Event],
-        table: &mut Table,
-        interfaces: &mut BTreeMap<u32, Interface>,
+        table: &mut LinkTable,
+        interfaces: &mut Interfaces,
     ) {
-        table.begin();
+        table.begin_dump();
         let mut messages = kernel.links();
         for event in meanwhile {
             kernel.apply(event);
         }
-        messages.append(&mut kernel.told);
+        messages.append(&mut kernel.messages);
         messages.extend(kernel.addresses());
         for message in messages {
             table.apply(message, interfaces);
         }
-        table.end(interfaces);
+        table.end_dump(interfaces);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
         #[test]
-        fn the_table_is_the_kernel_s_in_the_end(
+        fn table_converges_to_the_kernels_state(
             history in prop::collection::vec(event(), 0..60),
-            // What happens between a dump's two halves.
+            // These events happen between the two halves of a dump.
             meanwhile in prop::collection::vec(event(), 0..4),
         ) {
-            let (mut kernel, mut table, mut interfaces) = (Kernel::default(), Table::new(VifNumbers::Index), BTreeMap::new());
+            let (mut kernel, mut table, mut interfaces) = (Kernel::default(), LinkTable::new(no_sysfs()), BTreeMap::new());
             let (mut to_lose, mut is_lost) = (0, false);
             let mut before = shown(&interfaces);
-            // One dump more than there are events: the last is for what was lost at the end.
+            // One more dump than events covers a loss at the end.
             for event in history.iter().map(Some).chain([None]) {
                 if let Some(event) = event {
                     kernel.apply(event);
@@ -629,7 +604,7 @@ mod properties {
                 if let Some(Event::Loss(count)) = event {
                     to_lose = *count;
                 }
-                for message in std::mem::take(&mut kernel.told) {
+                for message in std::mem::take(&mut kernel.messages) {
                     if to_lose > 0 {
                         (to_lose, is_lost) = (to_lose - 1, true);
                     } else {
@@ -639,18 +614,19 @@ mod properties {
                         before = now;
                     }
                 }
-                // As the socket does: it notices a loss when it has read all else, and asks for links, then addresses.
-                is_lost |= table.take_doubt();
+                // The socket notices a loss after all other messages, then requests links and
+                // addresses.
+                is_lost |= table.take_needs_dump();
                 if is_lost && (to_lose == 0 || event.is_none()) {
                     dump(&mut kernel, &meanwhile, &mut table, &mut interfaces);
-                    is_lost = table.take_doubt();
+                    is_lost = table.take_needs_dump();
                     before = shown(&interfaces);
                 }
                 if !is_lost {
                     prop_assert_eq!(shown(&interfaces), kernel.shown(), "after {:?}", event);
                 }
             }
-            // Once nothing happens any more, one dump is enough.
+            // Without further events one dump is enough.
             if is_lost {
                 dump(&mut kernel, &[], &mut table, &mut interfaces);
             }

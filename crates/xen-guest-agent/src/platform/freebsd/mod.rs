@@ -1,0 +1,125 @@
+//! FreeBSD. Only what is portable works so far.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::socket::LinkAddr;
+use rustix::event::PollFlags;
+use rustix::time::ClockId;
+
+use super::{DirWatch, LinkMonitor, Platform, interfaces, uname};
+use crate::guest::{Interfaces, Mac, Memory, Volume};
+use crate::root::Root;
+
+/// A FreeBSD system.
+#[derive(Debug)]
+pub struct System {
+    root: Root,
+}
+
+impl Platform for System {
+    type LinkMonitor = Unsupported;
+    type DirWatch = Unsupported;
+
+    const CLOCK: ClockId = ClockId::Monotonic;
+    const SYSLOG: Option<&'static str> = Some("/var/run/log");
+
+    fn new(root: Root) -> Self {
+        System { root }
+    }
+
+    fn root(&self) -> &Root {
+        &self.root
+    }
+
+    fn reopen_files(&mut self) {}
+
+    fn is_xen_guest(&self) -> bool {
+        false
+    }
+
+    fn process_name(&self, _process: u32) -> Option<String> {
+        None
+    }
+
+    fn find_process(&self, _name: &str) -> Option<u32> {
+        None
+    }
+
+    fn memory(&mut self) -> io::Result<Memory> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn host_name(&mut self) -> io::Result<Option<String>> {
+        Ok(uname::host_name())
+    }
+
+    fn host_name_event(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        None
+    }
+
+    fn has_balloon_driver(&self) -> bool {
+        false
+    }
+
+    fn volumes(&self) -> io::Result<Vec<Volume>> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn interfaces(&self) -> io::Result<Interfaces> {
+        interfaces::snapshot()
+    }
+
+    fn monitor_links(&self) -> io::Result<Unsupported> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn watch_dir(&self) -> io::Result<Unsupported> {
+        Err(ErrorKind::Unsupported.into())
+    }
+}
+
+/// A source of changes that does not exist yet. It has no values.
+#[derive(Debug)]
+pub enum Unsupported {}
+
+impl AsFd for Unsupported {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+}
+
+impl LinkMonitor for Unsupported {
+    const NAME: &'static str = "none";
+
+    fn on_readable(&mut self, _interfaces: &mut Interfaces) -> io::Result<bool> {
+        match *self {}
+    }
+
+    fn is_synced(&self) -> bool {
+        match *self {}
+    }
+
+    fn has_failed(&self) -> bool {
+        match *self {}
+    }
+
+    fn resync(&mut self) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+impl DirWatch for Unsupported {
+    fn renew(&mut self, _directory: &str, _parent: &str) {
+        match *self {}
+    }
+
+    fn is_reliable(&self) -> bool {
+        match *self {}
+    }
+}
+
+/// Returns a hardware address if it has six bytes.
+pub(super) fn hardware_address(link: &LinkAddr) -> Option<Mac> {
+    link.addr().map(Mac)
+}

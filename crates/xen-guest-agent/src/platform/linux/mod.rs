@@ -1,0 +1,119 @@
+//! Linux.
+
+mod block;
+mod dir_watch;
+mod host;
+mod link_table;
+mod memory;
+mod message;
+mod mounts;
+mod netlink;
+mod snapshot;
+mod sysfs;
+mod volumes;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use nix::sys::socket::LinkAddr;
+use rustix::event::PollFlags;
+use rustix::time::ClockId;
+
+use super::Platform;
+use crate::guest::{Interfaces, Mac, Memory, Volume};
+use crate::root::Root;
+use dir_watch::DirWatch;
+use host::HostName;
+use memory::Meminfo;
+use netlink::Netlink;
+use sysfs::Sysfs;
+
+/// A Linux system and the files that the agent keeps open in it.
+#[derive(Debug)]
+pub struct System {
+    root: Root,
+    meminfo: Option<Meminfo>,
+    host_name: Option<HostName>,
+}
+
+impl Platform for System {
+    type LinkMonitor = Netlink;
+    type DirWatch = DirWatch;
+
+    const CLOCK: ClockId = ClockId::Boottime;
+    const SYSLOG: Option<&'static str> = Some("/dev/log");
+
+    fn new(root: Root) -> Self {
+        System {
+            root,
+            meminfo: None,
+            host_name: None,
+        }
+    }
+
+    fn root(&self) -> &Root {
+        &self.root
+    }
+
+    fn reopen_files(&mut self) {
+        (self.meminfo, self.host_name) = (None, None);
+    }
+
+    fn is_xen_guest(&self) -> bool {
+        host::is_xen_guest(&self.root)
+    }
+
+    fn process_name(&self, process: u32) -> Option<String> {
+        host::process_name(&self.root, process)
+    }
+
+    fn find_process(&self, name: &str) -> Option<u32> {
+        host::find_process(&self.root, name)
+    }
+
+    fn memory(&mut self) -> io::Result<Memory> {
+        let meminfo = match &self.meminfo {
+            Some(meminfo) => meminfo,
+            None => self.meminfo.insert(Meminfo::open(&self.root)?),
+        };
+        meminfo.read()
+    }
+
+    fn host_name(&mut self) -> io::Result<Option<String>> {
+        let host_name = match &self.host_name {
+            Some(host_name) => host_name,
+            None => self.host_name.insert(HostName::open(&self.root)?),
+        };
+        host_name.read()
+    }
+
+    fn host_name_event(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        self.host_name.as_ref().map(HostName::event)
+    }
+
+    fn has_balloon_driver(&self) -> bool {
+        self.root
+            .exists("/sys/devices/system/xen_memory/xen_memory0")
+    }
+
+    fn volumes(&self) -> io::Result<Vec<Volume>> {
+        volumes::read(&self.root)
+    }
+
+    fn interfaces(&self) -> io::Result<Interfaces> {
+        snapshot::interfaces(&self.root)
+    }
+
+    fn monitor_links(&self) -> io::Result<Netlink> {
+        Netlink::open(Sysfs::new(self.root.clone()))
+    }
+
+    fn watch_dir(&self) -> io::Result<DirWatch> {
+        DirWatch::open(self.root.clone())
+    }
+}
+
+/// Returns a hardware address if it has six bytes. Infiniband's has twenty.
+pub(super) fn hardware_address(link: &LinkAddr) -> Option<Mac> {
+    link.addr().filter(|_| link.halen() == 6).map(Mac)
+}

@@ -1,0 +1,106 @@
+//! Volumes: block devices of the guest, their content, where it is mounted and how much space is
+//! free.
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::block::{self, Device};
+use super::mounts::{self, Mounted};
+use crate::guest::{MAX_VOLUMES, Volume};
+use crate::root::Root;
+use crate::text::escape_octal;
+
+/// File systems that report free space from memory. The agent does not ask a file system in user
+/// space, because a hanging `ntfs-3g` would block the agent, or one of a cluster, because it waits
+/// for other machines.
+pub(super) const NON_BLOCKING: [&str; 12] = [
+    "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "reiserfs",
+    "vfat", "xfs",
+];
+
+/// Returns the volumes of the disks in the order of their names, then the ones that are stacked on
+/// these. If there are too many, mounted ones come first.
+pub(super) fn read(root: &Root) -> io::Result<Vec<Volume>> {
+    let devices = block::list(root)?;
+    let mut mounted = mounts::find(root, &devices)?;
+    let mut found: Vec<_> = devices
+        .into_iter()
+        .map(|device| (mounted.remove(&device.number), device))
+        .collect();
+    if found.len() > MAX_VOLUMES {
+        found.sort_by_key(|(mounted, _)| mounted.is_none());
+        found.truncate(MAX_VOLUMES);
+    }
+    Ok(found
+        .into_iter()
+        .map(|(mounted, device)| volume(root, &device, mounted))
+        .collect())
+}
+
+fn volume(root: &Root, device: &Device, mounted: Option<Mounted>) -> Volume {
+    let content = device.content(root);
+    let name = match content.uuid {
+        Some(uuid) => format!("{}({uuid})", device.path),
+        None => device.path.clone(),
+    };
+    let is_lvm = content.kind.as_deref() == Some("LVM2_member");
+    let free = mounted
+        .as_ref()
+        .and_then(|mounted| free(root, device, mounted));
+    let (kind, point) = mounted
+        .map(|mounted| (mounted.kind, escape_octal(&mounted.point)))
+        .unzip();
+    Volume {
+        name,
+        size: device.size,
+        free,
+        // LVM's own commands and the Go agent use this name. Free space in it is known only to
+        // LVM's metadata.
+        file_system: if is_lvm {
+            Some("lvm2".to_owned())
+        } else {
+            kind.or(content.kind)
+        },
+        mount_point: if is_lvm {
+            Some("[LVM]".to_owned())
+        } else {
+            point
+        },
+        disk: device.disk.clone(),
+    }
+}
+
+/// Returns the free space of a mounted file system if it is the expected one and answers without
+/// waiting.
+fn free(root: &Root, device: &Device, mounted: &Mounted) -> Option<u64> {
+    if !mounted.has_free || !mounted.is_reachable || !NON_BLOCKING.contains(&mounted.kind.as_str())
+    {
+        return None;
+    }
+    // O_PATH does not open the directory, which an automounter would count as a use.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = File::from(
+        rustix::fs::open(
+            mounts::path(root, &mounted.point).ok()?,
+            flags,
+            Mode::empty(),
+        )
+        .ok()?,
+    );
+    // With another root the agent may not see all mounts of the system, but the directory below a
+    // mount instead.
+    let number = rustix::fs::fstat(&directory).ok()?.st_dev;
+    let is_there = match (rustix::fs::major(number), rustix::fs::minor(number)) {
+        // The number of a subvolume is found nowhere else. It is known only that it is not a block
+        // device's.
+        (major, _) if mounted.kind == "btrfs" => major == 0,
+        number => number == device.number,
+    };
+    let status = rustix::fs::fstatvfs(&directory).ok()?;
+    is_there.then(|| status.f_bavail.saturating_mul(status.f_frsize))
+}
+
+#[cfg(test)]
+mod tests;

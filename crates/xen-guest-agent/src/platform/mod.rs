@@ -1,0 +1,149 @@
+//! Everything that the agent needs from an operating system: memory, interfaces, names and events.
+//!
+//! [`System`] is the operating system that the agent was compiled for. Its folder implements
+//! [`Platform`]; only this file selects one, and no other module of the crate has a
+//! `#[cfg(target_os)]`. To add a system, write a folder with a `System` in it and add the folder to
+//! the list below.
+
+pub mod clock;
+mod interfaces;
+pub mod uname;
+
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "linux")]
+mod linux;
+
+#[cfg(target_os = "freebsd")]
+use freebsd as sys;
+#[cfg(target_os = "linux")]
+use linux as sys;
+
+#[cfg(not(any(target_os = "freebsd", target_os = "linux")))]
+compile_error!("no folder in src/platform implements this operating system");
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::PollFlags;
+use rustix::time::ClockId;
+
+use crate::guest::{Interfaces, Memory, Volume};
+use crate::root::Root;
+
+pub use sys::System;
+
+/// What an operating system provides. A system that lacks something returns
+/// [`io::ErrorKind::Unsupported`], `None` or `false`.
+pub trait Platform: Sized {
+    /// Source of link and address changes.
+    type LinkMonitor: LinkMonitor;
+    /// Source of changes in a directory.
+    type DirWatch: DirWatch;
+
+    /// Clock for all deadlines. It also counts the time in which the guest is suspended, if the
+    /// system has such a clock.
+    const CLOCK: ClockId;
+
+    /// Socket of the system's log daemon.
+    const SYSLOG: Option<&'static str>;
+
+    /// Returns the system whose files are below `root`.
+    fn new(root: Root) -> Self;
+
+    /// Returns the directory that system files are read under.
+    fn root(&self) -> &Root;
+
+    /// Closes all files, so that the next use opens them again. A long-running agent needs this
+    /// because another file may be at the same path by now.
+    fn reopen_files(&mut self);
+
+    /// Whether the kernel runs on Xen. If it does, a missing Xenstore device may still appear.
+    fn is_xen_guest(&self) -> bool;
+
+    /// Returns the name of a running process, as far as the system keeps it (Linux: 15 bytes).
+    fn process_name(&self, process: u32) -> Option<String>;
+
+    /// Returns a running process of that name.
+    fn find_process(&self, name: &str) -> Option<u32>;
+
+    /// Returns the size of memory and how much of it is available.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    fn memory(&mut self) -> io::Result<Memory>;
+
+    /// Returns the host name, or `None` while the system has not been given one.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    fn host_name(&mut self) -> io::Result<Option<String>>;
+
+    /// Returns a descriptor and the poll events that report a new host name. It is available once
+    /// [`host_name`](Self::host_name) has succeeded.
+    fn host_name_event(&self) -> Option<(BorrowedFd<'_>, PollFlags)>;
+
+    /// Whether a balloon driver follows the host's memory target.
+    fn has_balloon_driver(&self) -> bool;
+
+    /// Returns up to [`MAX_VOLUMES`](crate::guest::MAX_VOLUMES) volumes, mounted ones first if
+    /// there are more.
+    ///
+    /// # Errors
+    /// The system's, if block devices or mounts cannot be read.
+    fn volumes(&self) -> io::Result<Vec<Volume>>;
+
+    /// Returns a complete snapshot of the interfaces.
+    ///
+    /// # Errors
+    /// The system's.
+    fn interfaces(&self) -> io::Result<Interfaces>;
+
+    /// Starts to monitor links and addresses.
+    ///
+    /// # Errors
+    /// The system's, or `Unsupported`. Then [`interfaces`](Self::interfaces) must be polled.
+    fn monitor_links(&self) -> io::Result<Self::LinkMonitor>;
+
+    /// Returns a watch that does not watch a directory yet.
+    ///
+    /// # Errors
+    /// The system's, or `Unsupported`. Then directories must be polled.
+    fn watch_dir(&self) -> io::Result<Self::DirWatch>;
+}
+
+/// Reports changes of links and addresses. Its descriptor is readable when there are any.
+pub trait LinkMonitor: AsFd {
+    /// Name of the mechanism.
+    const NAME: &'static str;
+
+    /// Updates `interfaces` with what the kernel reported. Returns whether they changed.
+    ///
+    /// # Errors
+    /// The first error since the last complete report. `interfaces` may have changed before it.
+    fn on_readable(&mut self, interfaces: &mut Interfaces) -> io::Result<bool>;
+
+    /// Whether a complete report has arrived since the monitor was opened.
+    fn is_synced(&self) -> bool;
+
+    /// Whether an error kept the last report from being complete, so that [`resync`](Self::resync)
+    /// is worth a try.
+    fn has_failed(&self) -> bool;
+
+    /// Asks the kernel to report all links and addresses again.
+    ///
+    /// # Errors
+    /// The first error since the last complete report.
+    fn resync(&mut self) -> io::Result<()>;
+}
+
+/// Reports changes in a directory. Its descriptor is readable when there are any.
+pub trait DirWatch: AsFd {
+    /// Discards all events and watches the directory that is at the path now, and its parent.
+    ///
+    /// Call this before reading the directory, so that no change is missed.
+    fn renew(&mut self, directory: &str, parent: &str);
+
+    /// Whether every later change will be reported.
+    fn is_reliable(&self) -> bool;
+}
