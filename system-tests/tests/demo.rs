@@ -53,7 +53,8 @@ impl Demo {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
-    /// Waits for the end of the demo. Returns the rest of the output, and the log without its lines about the start.
+    /// Waits for the end of the demo. Returns the rest of the output, and the log without its lines
+    /// about the start.
     #[track_caller]
     fn wait(mut self) -> (String, String) {
         let status = eventually(|| self.process.try_wait().unwrap(), TIMEOUT);

@@ -439,3 +439,74 @@ fn show_all_interfaces_has_every_interface_except_loopback() {
     }
     assert!(!shown.contains("/name\": \"lo\""), "{shown}");
 }
+
+#[test]
+fn start_and_first_publication_are_logged() {
+    let testbed = Testbed::start("network.mode = \"off\"", agent());
+    let log = || fs::read_to_string(testbed.root.join("log")).unwrap();
+    eventually(|| log().ends_with(" nodes\n"), TIMEOUT);
+
+    let mut store = Store::new();
+    store.introduce_guest(DOMAIN, Toolstack::Libxl);
+    let server = Server::new(store).spawn().unwrap();
+    let mut client = Client::new(server.connect(0).unwrap().into());
+    let before = tree(&mut client, &format!("/local/domain/{DOMAIN}"));
+    let nodes = testbed.nodes();
+    let published = nodes
+        .iter()
+        .filter(|(path, value)| before.get(*path) != Some(value) && !value.is_empty())
+        .count();
+
+    let expected = [
+        format!(
+            "xen-guest-agent: info: version {}: Xenstore at {}, network off, schema std",
+            env!("CARGO_PKG_VERSION"),
+            testbed.root.join("socket").display()
+        ),
+        format!("xen-guest-agent: info: published {published} nodes"),
+    ];
+    assert_eq!(log().lines().collect::<Vec<_>>(), expected);
+    // A reload publishes again, but only the first publication of a process is logged.
+    let logged = testbed.reload(
+        "schema = \"rfc\"\nnetwork.mode = \"off\"",
+        "settings reloaded",
+    );
+    assert_eq!(logged, ["info: settings reloaded"]);
+    testbed.await_nodes(|nodes| nodes.contains_key("data/os/name"));
+    assert_eq!(log().matches("published ").count(), 1, "{}", log());
+}
+
+#[test]
+fn debug_log_has_connections_publications_and_resyncs() {
+    let testbed = Testbed::start("network.mode = \"off\"\nloglevel = \"debug\"", agent());
+    testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
+    for expected in [
+        "debug: connected to ",
+        "debug: publishing ",
+        "debug: resynchronising: ",
+    ] {
+        eventually(
+            || testbed.log().iter().any(|line| line.contains(expected)),
+            TIMEOUT,
+        );
+    }
+}
+
+#[test]
+fn unknown_module_in_the_log_level_is_warned_about() {
+    let root = FakeRoot::new();
+    for (level, expected) in [
+        (
+            "info,xenstroe=debug",
+            "xen-guest-agent: warning: loglevel: no module \"xenstroe\"; known: xenstore, xen_guest_agent, ",
+        ),
+        ("warn,xenstore=debug,xen_guest_agent::publish=trace", ""),
+    ] {
+        let (code, _, stderr) = run(agent()
+            .args(["config", "--loglevel", level, "--root"])
+            .arg(root.path()));
+        assert_eq!(code, Some(0));
+        assert!(stderr.starts_with(expected), "{stderr}");
+        assert_eq!(stderr.is_empty(), expected.is_empty(), "{stderr}");
+    }
+}

@@ -8,7 +8,8 @@ const NAME: &str = "demo0";
 pub(crate) struct Interface(());
 
 impl Interface {
-    /// Creates the interface with an address of a network for documentation (RFC 5737), and sets it up.
+    /// Creates the interface with an address of a network for documentation (RFC 5737), and sets it
+    /// up.
     pub(crate) fn create() -> Result<Self, String> {
         // Some kernels have no dummy interfaces, and veth pairs serve as well.
         ip(&format!("link add {NAME} type dummy"))

@@ -1,7 +1,8 @@
 //! Runs the guest agent on a machine without Xen, and prints the nodes that it publishes.
 //!
-//! The process has three threads: a Xenstore server, the agent as the client of a guest, and a client of domain 0 that
-//! watches the nodes of that guest. A change is printed when domain 0 reads it, and so after the server has accepted it.
+//! The process has three threads: a Xenstore server, the agent as the client of a guest, and a
+//! client of domain 0 that watches the nodes of that guest. A change is printed when domain 0 reads
+//! it, and so after the server has accepted it.
 
 mod interface;
 
@@ -73,7 +74,7 @@ fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {
     let server = server.spawn()?;
 
     let interface = has_interface.then(Interface::create).transpose();
-    println!("{}", introduction(&dom0_socket, &interface));
+    writeln!(io::stdout(), "{}", introduction(&dom0_socket, &interface))?;
 
     // The watch must exist before the agent starts, so that no change is missed.
     let home = format!("/local/domain/{GUEST}");
@@ -156,7 +157,8 @@ fn is_output_closed(error: &Box<dyn Error>) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Whether this process runs in a user namespace, where `sudo` in another terminal does not reach its network.
+/// Whether this process runs in a user namespace, where `sudo` in another terminal does not reach
+/// its network.
 fn is_in_user_namespace() -> bool {
     // The first user namespace maps all user IDs.
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.contains("4294967295"))

@@ -23,7 +23,8 @@ use crate::settings::{Endpoint, Settings, Sources};
 use crate::signals::Signals;
 use crate::status::Status;
 
-/// Time that the first publication waits for the initial network dump, which usually takes milliseconds.
+/// Time that the first publication waits for the initial network dump, which usually takes
+/// milliseconds.
 const INITIAL_NETWORK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts the log, or changes it, according to the settings.
@@ -31,7 +32,8 @@ pub fn start_log(settings: &Settings) {
     crate::logging::start(&settings.loglevel, settings.stderr);
 }
 
-/// Runs the agent of this guest until a signal stops it. On SIGHUP the agent reloads its settings from `sources`.
+/// Runs the agent of this guest until a signal stops it. On SIGHUP the agent reloads its settings
+/// from `sources`.
 ///
 /// # Errors
 /// Only errors that no retry can resolve.
@@ -154,7 +156,8 @@ impl Daemon {
         }
     }
 
-    /// Performs all work that is due, and returns the time of the next call if nothing happens before.
+    /// Performs all work that is due, and returns the time of the next call if nothing happens
+    /// before.
     fn tick(&mut self, now: Duration, date: SystemTime) -> Duration {
         if self.agent.wants_connection(now) {
             self.agent.connect(connect(&self.settings.xenstore), now);
@@ -235,7 +238,8 @@ impl Daemon {
         }
     }
 
-    /// Reads the settings again. Invalid settings change nothing but the log, where they are reported.
+    /// Reads the settings again. Invalid settings change nothing but the log, where they are
+    /// reported.
     fn reload(&mut self, sources: &Sources, now: Duration) {
         self.agent.retry_refused();
         let mut new = match sources.load() {
@@ -279,7 +283,8 @@ impl Daemon {
         self.settings = new;
     }
 
-    /// Waits until a descriptor is ready or the time is over. Returns the descriptors that are ready.
+    /// Waits until a descriptor is ready or the time is over. Returns the descriptors that are
+    /// ready.
     fn wait(
         &self,
         signals: &Signals,
@@ -338,7 +343,8 @@ enum Token {
     Source(Source),
 }
 
-/// Returns the connection, or the error if a retry may succeed: the device or the server may become available later.
+/// Returns the connection, or the error if a retry may succeed: the device or the server may become
+/// available later.
 fn check_retryable(
     connection: Result<Connection, Error>,
     platform: &System,

@@ -32,8 +32,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns the exit status: 3 if this is not a Xen guest, 4 if another agent is running, and 1 otherwise. Service managers
-    /// should not restart the agent after 3 or 4.
+    /// Returns the exit status: 3 if this is not a Xen guest, 4 if another agent is running, and 1
+    /// otherwise. Service managers should not restart the agent after 3 or 4.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::NotXen(_) => ExitCode::from(3),

@@ -41,8 +41,8 @@ impl Default for LogFilter {
 impl FromStr for LogFilter {
     type Err = log::ParseLevelError;
 
-    /// Accepts the syntax of `RUST_LOG` in `env_logger`, except for a module without a level, which may be a misspelt
-    /// level.
+    /// Accepts the syntax of `RUST_LOG` in `env_logger`, except for a module without a level, which
+    /// may be a misspelt level.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut filter = LogFilter::default();
         let parts = text.split(',').map(str::trim);
@@ -67,7 +67,8 @@ impl fmt::Display for LogFilter {
 }
 
 impl LogFilter {
-    /// Returns the module names that match no message, because neither this crate nor the library has such a module.
+    /// Returns the module names that match no message, because neither this crate nor the library
+    /// has such a module.
     fn unknown_modules(&self) -> impl Iterator<Item = &str> {
         let names = self.modules.iter().map(|(name, _)| name.as_str());
         names.filter(|name| !is_known(name))
@@ -168,7 +169,8 @@ pub fn start(filter: &LogFilter, to_stderr: bool) {
     }
 }
 
-/// Logs a fatal error. Also prints it on standard error unless the log goes there, so that a user at a terminal sees it.
+/// Logs a fatal error. Also prints it on standard error unless the log goes there, so that a user
+/// at a terminal sees it.
 pub fn fatal(error: &dyn Display) {
     log::error!("{error}");
     let is_printed = CURRENT.with(|output| output.is_stderr) == Some(true)

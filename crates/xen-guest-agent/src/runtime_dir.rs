@@ -24,7 +24,8 @@ pub fn path(root: &Root) -> Option<PathBuf> {
     run.map(|run| run.join("xen-guest-agent"))
 }
 
-/// Replaces a file in the directory. A reader finds either the old text or the new one. Every user may read the file.
+/// Replaces a file in the directory. A reader finds either the old text or the new one. Every user
+/// may read the file.
 ///
 /// # Errors
 /// The system's error, with the path.
@@ -63,7 +64,8 @@ fn create_parent(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Locks the directory until the returned file is closed. Returns `None` if another agent holds the lock.
+/// Locks the directory until the returned file is closed. Returns `None` if another agent holds the
+/// lock.
 ///
 /// # Errors
 /// The system's error, with the path.

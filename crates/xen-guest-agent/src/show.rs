@@ -25,8 +25,8 @@ pub enum Format {
     Json,
 }
 
-/// Prints the tree that the agent would publish. Addresses get the slots that they would have in an empty store. SR-IOV
-/// virtual functions are missing, because only Xenstore knows their numbers.
+/// Prints the tree that the agent would publish. Addresses get the slots that they would have in an
+/// empty store. SR-IOV virtual functions are missing, because only Xenstore knows their numbers.
 ///
 /// # Errors
 /// The network cannot be monitored, or standard output cannot be written to.

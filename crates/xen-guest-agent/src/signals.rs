@@ -24,7 +24,8 @@ impl Signals {
         Self::catch(&[SIGTERM, SIGINT], &[SIGHUP])
     }
 
-    /// Catches the signals of a program at a terminal. SIGHUP stops it, because it means that the terminal is closed.
+    /// Catches the signals of a program at a terminal. SIGHUP stops it, because it means that the
+    /// terminal is closed.
     ///
     /// # Errors
     /// The system's error.

@@ -1,4 +1,5 @@
-//! The status of the running agent: the file that the agent keeps, and the sub-command that prints it.
+//! The status of the running agent: the file that the agent keeps, and the sub-command that prints
+//! it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -58,8 +59,8 @@ impl State {
 pub struct Status {
     file: Option<PathBuf>,
     started: SystemTime,
-    /// The agent's event count and the state that were written last. A failed attempt counts, so that only the next change
-    /// causes a new one.
+    /// The agent's event count and the state that were written last. A failed attempt counts, so
+    /// that only the next change causes a new one.
     last_written: Option<(u64, State)>,
     is_stale: bool,
     has_failed: bool,
@@ -119,11 +120,14 @@ impl Status {
         if !self.is_stale && self.last_written == Some((agent.events(), state)) {
             return;
         }
+
         let resumes = agent.resumes();
         if resumes > 0 && self.resumed.is_none_or(|(known, _)| known != resumes) {
             self.resumed = Some((resumes, date));
         }
-        // Also ready without Xenstore, because the device may appear late in the boot and other services need not wait for it.
+
+        // Also ready without Xenstore, because the device may appear late in the boot and other
+        // services need not wait for it.
         let notified = match state {
             State::Starting => Ok(()),
             _ => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(state.words())]),
@@ -132,11 +136,13 @@ impl Status {
             Some(file) => runtime_dir::write(file, &self.text(state, agent, collectors, date)),
             None => Ok(()),
         };
+
         (self.last_written, self.is_stale) = (Some((agent.events(), state)), false);
         if let (Err(_), Some(file)) = (&written, &self.file) {
             // A missing file is better than a stale one.
             fs::remove_file(file).ok();
         }
+
         let had_failed = std::mem::replace(&mut self.has_failed, false);
         if let Err(error) = notified.and(written) {
             self.has_failed = true;
@@ -172,6 +178,7 @@ impl Status {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{key} = {value}");
         };
+
         put("state", &quote(state.words()));
         put("version", &quote(env!("CARGO_PKG_VERSION")));
         put("process", &std::process::id().to_string());
@@ -180,6 +187,7 @@ impl Status {
         if let Some((_, resumed)) = self.resumed {
             put("resumed", &quote(&date(resumed)));
         }
+
         put("schema", &quote(&name(&agent.schema_name())));
         put("network", &quote(collectors.network_source()));
         match (agent.connection(), agent.problem()) {
@@ -193,8 +201,10 @@ impl Status {
         put("refused", &list(agent.refused()));
         put("left-out", &list(agent.left_out()));
         put("pending", &list(agent.pending()));
+
         let _ = writeln!(text, "\n[nodes]");
-        // Without services, because those facts may be meant for the host alone and every user may read this file.
+        // Without services, because those facts may be meant for the host alone and every user may
+        // read this file.
         for (path, value) in agent
             .nodes()
             .filter(|(path, value)| !value.is_empty() && !path.starts_with("data/service/"))
@@ -220,13 +230,15 @@ fn date(time: SystemTime) -> String {
 
 /// Prints the status of the running agent.
 ///
-/// As the LSB defines for services, the exit status is 0 if the agent works and 3 if no agent is running. It is 1 if the
-/// agent has not published everything, or if its status file cannot be read.
+/// As the LSB defines for services, the exit status is 0 if the agent works and 3 if no agent is
+/// running. It is 1 if the agent has not published everything, or if its status file cannot be
+/// read.
 pub fn print(root: &Root) -> ExitCode {
     let Some(file) = runtime_dir::path(root).map(|directory| directory.join(FILE)) else {
         error!("there is no /run directory, in which an agent would keep its status");
         return ExitCode::FAILURE;
     };
+
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -238,6 +250,7 @@ pub fn print(root: &Root) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+
     if !is_running(&text) {
         error!(
             "no agent is running ({} is left over from an earlier one)",
@@ -249,6 +262,7 @@ pub fn print(root: &Root) -> ExitCode {
         error!("{failure}");
         return ExitCode::FAILURE;
     }
+
     let is_published =
         text.lines().next() == Some(&format!("state = {}", quote(State::Published.words())));
     if is_published {
