@@ -478,12 +478,11 @@ fn start_and_first_publication_are_logged() {
 
 #[test]
 fn debug_log_has_connections_publications_and_resyncs() {
-    let testbed = Testbed::start("network.mode = \"off\"\nloglevel = \"debug\"", agent());
+    let testbed = Testbed::start("network.mode = \"netlink\"\nloglevel = \"debug\"", agent());
     testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
     for expected in [
         "debug: connected to ",
-        "debug: publishing ",
-        "debug: resynchronising: ",
+        "debug: resynchronising the network: ",
     ] {
         eventually(
             || testbed.log().iter().any(|line| line.contains(expected)),

@@ -95,12 +95,13 @@ impl Daemon {
             None => None,
         };
 
-        let mut guest = Guest::default();
         let config = settings.collectors(options.all_interfaces);
         let runtime_dir = options.runtime_dir.as_deref();
         let now = clock::now();
+        let mut guest = Guest::default();
         let collectors = Collectors::open(platform, &config, runtime_dir, &mut guest, now)
             .map_err(Failure::system("monitor the network"))?;
+
         let schema = Schema::new(settings.schema, settings.filter.clone());
         let mut agent = Agent::new(guest, schema);
         agent.set_node_budget(settings.node_budget);
@@ -269,17 +270,19 @@ impl Daemon {
             volumes: _,
             services: _,
         } = new.clone();
+
         let config = new.collectors(self.all_interfaces);
         self.agent.update(|guest| {
             self.collectors.reconfigure(&config, guest, now);
             true
         });
+        // The collectors have started a new schedule, which is not staggered.
+        self.staggered_by = None;
+
         self.agent.set_node_budget(node_budget);
         self.agent.set_schema(schema, filter);
         self.agent.compare();
         self.status.refresh();
-        // The collectors have started a new schedule, which is not staggered.
-        self.staggered_by = None;
         self.settings = new;
     }
 

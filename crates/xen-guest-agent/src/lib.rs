@@ -23,7 +23,7 @@ pub mod signals;
 pub mod status;
 mod text;
 
-/// The modules above, which are the known targets of a log filter.
+/// Names of the modules above. They are the known targets of a log filter.
 const MODULES: &[&str] = &[
     "agent",
     "cli",

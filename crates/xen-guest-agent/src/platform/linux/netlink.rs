@@ -118,6 +118,7 @@ impl Netlink {
     }
 
     fn begin_dump(&mut self) -> Result<(), Errno> {
+        log::debug!("resynchronising the network: requesting a dump from rtnetlink");
         (self.needs_dump, self.dumps) = (false, self.dumps.saturating_add(1));
         self.table.begin_dump();
         self.request(RTM_GETLINK)
