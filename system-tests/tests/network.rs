@@ -801,7 +801,7 @@ fn fallback_to_polling_without_netlink() {
     testbed.await_network();
     let log = fallen_back.stop();
     assert!(
-        log.lines().count() == 1 && log.contains("looking at the network every 0.05 s instead"),
+        log.lines().count() == 1 && log.contains("polling the network every 0.05 s instead"),
         "{log}"
     );
 }

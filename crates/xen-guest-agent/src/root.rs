@@ -121,6 +121,7 @@ impl Root {
         // Parts of the path that remain to be resolved, the next one last.
         let mut remaining: Vec<OsString> = Vec::new();
         push(&mut remaining, &mut found, Path::new(path));
+
         let mut links = 0;
         while let Some(part) = remaining.pop() {
             if part == ".." {
@@ -144,6 +145,7 @@ impl Root {
                 Err(error) => return Err(error),
             }
         }
+
         let mut whole = self.0.clone();
         whole.extend(found);
         Ok(whole)

@@ -165,6 +165,7 @@ fn complete(root: &Root, version: Version, id: &str, like: &str) -> Version {
         members.contains(&id) || like.split_whitespace().any(|word| members.contains(&word))
     };
     let (red_hat, suse) = (family(&RED_HAT), family(&SUSE));
+
     // A file that is left from another release does not count.
     let fits = |own: &Version| own.minor.is_some() && own.major == version.major;
     let own = if id == "debian" || id == "raspbian" {
@@ -190,6 +191,7 @@ fn complete(root: &Root, version: Version, id: &str, like: &str) -> Version {
     } else {
         None
     };
+
     own.unwrap_or_else(|| {
         if red_hat || suse {
             version.or_zero()

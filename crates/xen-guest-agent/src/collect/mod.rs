@@ -33,7 +33,7 @@ const OS_RELEASE: &str = "/etc/os-release";
 /// another fingerprint.
 type Fingerprint = (u64, u64, u64, i64, i64);
 
-/// What to collect, and how often.
+/// Selection of facts to collect, and periods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Period of polls of memory, and of everything else that is not reported.
@@ -150,7 +150,7 @@ impl Collectors {
         }
         match Network::open(&self.platform, *network, *all_interfaces) {
             Ok(opened) => self.network = opened,
-            Err(error) => return error!("{error}; the network is collected as before"),
+            Err(error) => return error!("{error}; keeping the previous source of the network"),
         }
         if network.mode == network::Mode::Off {
             guest.interfaces.clear();

@@ -31,13 +31,13 @@ impl Default for Config {
 /// Kind of the network's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
-    /// By netlink, or from time to time where there is none
+    /// Kernel notifications, or polling where there are none
     Auto,
-    /// By the kernel's reports of each change, and not at all where there are none
+    /// Kernel notifications (on Linux: netlink)
     Netlink,
-    /// From time to time
+    /// Polling
     Poll,
-    /// Not at all
+    /// No network facts
     Off,
 }
 

@@ -6,16 +6,15 @@ use std::net::IpAddr;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
-use nix::sys::socket::SockaddrStorage;
+use nix::sys::socket::{LinkAddr, SockaddrStorage};
 
-use super::sys;
-use crate::guest::{Address, Interface, Interfaces};
+use crate::guest::{Address, Interface, Interfaces, Mac};
 
-/// Returns all interfaces but loopback.
+/// Returns all interfaces but loopback. `mac` converts a hardware address of six bytes.
 ///
 /// getifaddrs(3) does not report how interfaces are stacked, what kind of device they are, or the
 /// state of addresses. The caller completes these fields if the system has a source for them.
-pub(super) fn snapshot() -> io::Result<Interfaces> {
+pub(super) fn snapshot(mac: fn(&LinkAddr) -> Option<Mac>) -> io::Result<Interfaces> {
     let mut found: BTreeMap<String, (u32, Interface)> = BTreeMap::new();
     for entry in getifaddrs()? {
         if entry.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
@@ -51,7 +50,7 @@ pub(super) fn snapshot() -> io::Result<Interfaces> {
             .as_ref()
             .and_then(SockaddrStorage::as_link_addr);
         if let Some(link) = link {
-            interface.mac = sys::hardware_address(link);
+            interface.mac = mac(link);
         }
         interface.addresses.extend(address(&entry));
     }
@@ -87,7 +86,7 @@ mod tests {
 
     #[test]
     fn snapshot_of_this_machine_has_no_loopback() {
-        let interfaces = snapshot().unwrap();
+        let interfaces = snapshot(|_| None).unwrap();
         assert!(interfaces.values().all(|interface| interface.name != "lo"));
     }
 }

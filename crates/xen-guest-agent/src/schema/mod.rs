@@ -33,7 +33,7 @@ const BUILD_VERSION: &str = "1";
 /// Name of a schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Name {
-    /// What today's toolstacks read
+    /// Nodes that today's toolstacks read
     #[default]
     Std,
     /// One node for each fact, at paths that can be predicted

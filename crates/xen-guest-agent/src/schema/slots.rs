@@ -85,9 +85,11 @@ impl Slots {
                 address.is_secondary || address.is_temporary,
             )
         });
+
         let taken = self.0.entry((device, family)).or_default();
         let mut unplaced: BTreeSet<IpAddr> = wanted.iter().map(|address| address.ip).collect();
         taken.retain(|_, ip| unplaced.remove(ip));
+
         // Readers take index 0 for the main address. A link-local address appears seconds before
         // the others and would keep index 0 for good.
         let (mut lowest, mut lowest_transient) = (0, 1);

@@ -69,7 +69,7 @@ fn shown(tree: &Tree) -> String {
 }
 
 #[test]
-fn a_guest_whole() {
+fn std_renders_all_facts() {
     insta::assert_snapshot!(shown(&Schema::default().render(&guest())), @r"
     attr/PVAddons/BuildVersion = 1
     attr/PVAddons/Installed = 1
@@ -101,7 +101,7 @@ fn a_guest_whole() {
 }
 
 #[test]
-fn a_guest_whole_in_rfc() {
+fn rfc_renders_all_facts() {
     let mut schema = Schema::new(Name::Rfc, Filter::default());
     insta::assert_snapshot!(shown(&schema.render(&guest())), @r"
     attr/PVAddons/BuildVersion = 1
@@ -133,7 +133,7 @@ fn a_guest_whole_in_rfc() {
 }
 
 #[test]
-fn of_a_guest_of_which_nothing_is_known_there_are_no_empty_nodes() {
+fn unknown_facts_give_no_empty_nodes() {
     insta::assert_snapshot!(shown(&Schema::default().render(&Guest::default())), @r"
     attr/PVAddons/BuildVersion = 1
     attr/PVAddons/Installed = 1
@@ -147,7 +147,7 @@ fn of_a_guest_of_which_nothing_is_known_there_are_no_empty_nodes() {
 }
 
 #[test]
-fn what_is_down_or_not_usable_is_not_shown() {
+fn unusable_addresses_and_down_interfaces_are_not_published() {
     let mut guest = guest();
     let interface = guest.interfaces.get_mut(&2).unwrap();
     interface.addresses[0].is_usable = false;
@@ -158,7 +158,7 @@ fn what_is_down_or_not_usable_is_not_shown() {
 }
 
 #[test]
-fn what_is_too_long_is_cut_between_characters() {
+fn long_values_are_truncated_between_characters() {
     let mut guest = guest();
     guest.interfaces.get_mut(&2).unwrap().name = format!("x{}", "\u{e9}".repeat(1500));
     let nodes = Schema::default().render(&guest);
@@ -169,7 +169,7 @@ fn what_is_too_long_is_cut_between_characters() {
 }
 
 #[test]
-fn every_node_is_claimed_and_what_is_watched_comes_after_what_is_cached() {
+fn every_node_is_claimed_and_watched_nodes_follow_cached_ones() {
     let rank = LAYOUT.rank;
     for name in [Name::Std, Name::Rfc] {
         let tree = Schema::new(name, Filter::default()).render(&guest());
@@ -179,11 +179,11 @@ fn every_node_is_claimed_and_what_is_watched_comes_after_what_is_cached() {
                 "{path} is not claimed"
             );
             if name == Name::Std {
-                // The date is an announcement, and not looked at.
+                // The date is an announcement.
                 let is_cached = path.starts_with("data/") && path.as_str() != LAYOUT.date;
                 assert_eq!(rank(path).write_order < 2, is_cached, "{path}");
             }
-            // Nothing is written before what it stands below.
+            // No node is written before its parent.
             for above in tree.keys().filter(|above| path.is_at_or_below(above)) {
                 assert!(rank(above).write_order <= rank(path).write_order, "{path}");
             }
@@ -195,7 +195,7 @@ fn every_node_is_claimed_and_what_is_watched_comes_after_what_is_cached() {
 }
 
 #[test]
-fn only_cached_nodes_and_memory_come_before_the_announcement() {
+fn only_cached_nodes_and_memory_precede_the_announcement() {
     let nodes = Schema::default().render(&guest());
     for path in nodes
         .keys()
@@ -210,8 +210,7 @@ fn only_cached_nodes_and_memory_come_before_the_announcement() {
     }
 }
 
-/// What a network looks like: index, name, what it is, what it is a port of, what it sits on, its
-/// address.
+/// A link: index, name, device, master, parent and address.
 type Link<'a> = (u32, &'a str, Device, Option<u32>, Option<u32>, &'a str);
 
 fn network(links: &[Link]) -> Guest {
@@ -236,7 +235,7 @@ fn network(links: &[Link]) -> Guest {
     }
 }
 
-/// The addresses and where they are shown, without prefixes.
+/// Renders the addresses with their paths, without prefixes.
 fn addresses(schema: &mut Schema, guest: &Guest) -> Vec<String> {
     let nodes = schema.render_network(guest);
     let is_address = |path: &&Path| path.contains("/ipv") && !path.ends_with("/prefix");
@@ -248,10 +247,10 @@ fn addresses(schema: &mut Schema, guest: &Guest) -> Vec<String> {
 }
 
 #[test]
-fn addresses_are_shown_with_the_device_that_carries_them() {
+fn addresses_are_published_with_the_device_below() {
     use Device::{Physical, Vif, Virtual};
     let cases: [(&[Link], &[&str]); 8] = [
-        // A bridge over a VIF; the address of the VIF itself is nearer.
+        // This is a bridge over a VIF. The VIF's own address is nearer.
         (
             &[
                 (2, "eth0", Vif(0), Some(5), None, "10.0.0.9"),
@@ -259,7 +258,7 @@ fn addresses_are_shown_with_the_device_that_carries_them() {
             ],
             &["attr/vif/0/ipv4/0 10.0.0.9", "attr/vif/0/ipv4/1 10.0.0.1"],
         ),
-        // A bond over two.
+        // This is a bond over two VIFs.
         (
             &[
                 (2, "eth0", Vif(0), Some(5), None, ""),
@@ -268,7 +267,8 @@ fn addresses_are_shown_with_the_device_that_carries_them() {
             ],
             &["attr/vif/0/ipv4/0 10.0.0.1", "attr/vif/1/ipv4/0 10.0.0.1"],
         ),
-        // A VLAN on a bridge on a bond, and another on the VIF; the indices are in no order.
+        // There is a VLAN on a bridge on a bond, and another on the VIF. The indices are in no
+        // order.
         (
             &[
                 (2, "vlan9", Virtual, None, Some(3), "10.9.0.1"),
@@ -279,7 +279,8 @@ fn addresses_are_shown_with_the_device_that_carries_them() {
             ],
             &["attr/vif/0/ipv4/0 10.7.0.1", "attr/vif/0/ipv4/1 10.9.0.1"],
         ),
-        // A container's bridge and veth over no VIF, and a veth into a bridge that has one.
+        // A container's bridge and veth are over no VIF, and another veth is in a bridge that has
+        // one.
         (
             &[
                 (2, "eth0", Vif(0), Some(6), None, ""),
@@ -290,7 +291,7 @@ fn addresses_are_shown_with_the_device_that_carries_them() {
             ],
             &["attr/vif/0/ipv4/0 10.0.0.1"],
         ),
-        // A ring, which the kernel does not allow, and masters that are not there.
+        // The kernel allows no ring and no missing masters, but they must do no harm.
         (
             &[
                 (2, "a", Vif(0), Some(3), None, "10.0.0.1"),
@@ -308,7 +309,7 @@ fn addresses_are_shown_with_the_device_that_carries_them() {
             ],
             &["attr/vif/0/ipv4/0 10.0.0.1"],
         ),
-        // Two that the host cannot tell apart.
+        // The host cannot distinguish these two.
         (
             &[
                 (2, "eth0", Vif(0), None, None, "10.0.0.1"),
@@ -327,7 +328,7 @@ fn addresses_are_shown_with_the_device_that_carries_them() {
 }
 
 #[test]
-fn what_is_down_carries_nothing() {
+fn nothing_is_stacked_on_an_interface_that_is_down() {
     let links: [Link; 3] = [
         (2, "eth0", Device::Vif(0), Some(3), None, "10.0.0.1"),
         (3, "br0", Device::Virtual, None, None, "10.0.0.2"),
@@ -353,7 +354,7 @@ fn what_is_down_carries_nothing() {
 }
 
 #[test]
-fn virtual_functions_are_known_by_the_hardware_address_they_came_with() {
+fn virtual_functions_are_identified_by_permanent_hardware_address() {
     let (own, of_the_bond) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
     let mut guest = network(&[
         (2, "ens5", Device::Physical, Some(4), None, "10.0.0.1"),
@@ -371,7 +372,7 @@ fn virtual_functions_are_known_by_the_hardware_address_they_came_with() {
         "xenserver/attr/net-sriov-vf/7/ipv4/1 10.0.0.3",
     ];
     assert_eq!(addresses(&mut schema, &guest), expected);
-    // Nothing else is told of it: that is for VIFs.
+    // Only VIFs have other nodes.
     assert_eq!(schema.render_network(&guest).len(), 2);
     guest.virtual_functions = [(7, of_the_bond)].into();
     assert_eq!(
@@ -383,7 +384,7 @@ fn virtual_functions_are_known_by_the_hardware_address_they_came_with() {
 }
 
 #[test]
-fn what_is_left_out() {
+fn filter_excludes_interfaces_and_addresses() {
     let mut guest = network(&[
         (2, "eth0", Device::Vif(0), Some(4), None, "10.0.0.1"),
         (3, "eth1", Device::Vif(1), None, None, "2001:db8::1"),
@@ -434,13 +435,13 @@ fn what_is_left_out() {
             .collect();
         assert_eq!(ips, expected, "{filter:?}");
     }
-    // What is left out takes the device's name along.
+    // An excluded device has no name node either.
     let nodes = Schema::new(Name::Std, without("eth1", "::/0")).render_network(&guest);
     assert!(nodes.keys().all(|path| !path.starts_with("attr/vif/1")));
 }
 
 #[test]
-fn rfc_has_all_that_connects_to_the_outside() {
+fn rfc_renders_all_external_interfaces() {
     let guest = network(&[
         (2, "eth0", Device::Vif(0), Some(4), None, ""),
         (3, "ens5", Device::Physical, None, None, "2001:db8::1"),

@@ -91,6 +91,7 @@ impl Directory {
             .difference(&self.logged)
             .for_each(|fault| warn!("{fault}"));
         self.logged = faults;
+
         // A failed read does not mean that the services are gone.
         let Ok(facts) = facts else { return false };
 
@@ -132,6 +133,7 @@ impl Directory {
                     continue;
                 }
             };
+
             let (own, line_faults) = format::parse(&text);
             if let Some((line, fault)) = line_faults.first {
                 let others = match line_faults.others {
@@ -143,6 +145,7 @@ impl Directory {
             if own.is_empty() {
                 continue;
             }
+
             // xapi finds services by a prefix of their paths, so it would mix up these two.
             if let Some(other) = facts
                 .keys()
@@ -172,6 +175,7 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
             Err(error) => return Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
         };
+
         let mut names = BTreeSet::new();
         for entry in entries {
             let name = entry?.file_name();
@@ -189,6 +193,7 @@ impl Directory {
                     faults.insert(format!("{path}/{name}{EXTENSION}: {fault}"));
                 }
             }
+
             // More services than this have no room. The sorted order leaves out the same ones each
             // time.
             if names.len() > MAX_NODES {

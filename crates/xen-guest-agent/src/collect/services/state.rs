@@ -61,7 +61,8 @@ impl State {
         self.names = names;
         if let Err(error) = self.write() {
             warn!(
-                "save the names of published services: {error}; after a restart, nodes of removed services may stay in Xenstore"
+                "save the names of published services: {error}; after a restart, \
+                 nodes of removed services may stay in Xenstore"
             );
         }
     }

@@ -67,7 +67,7 @@ impl Platform for System {
     }
 
     fn interfaces(&self) -> io::Result<Interfaces> {
-        interfaces::snapshot()
+        interfaces::snapshot(mac)
     }
 
     fn monitor_links(&self) -> io::Result<Unsupported> {
@@ -120,6 +120,6 @@ impl DirWatch for Unsupported {
 }
 
 /// Returns a hardware address if it has six bytes.
-pub(super) fn hardware_address(link: &LinkAddr) -> Option<Mac> {
+fn mac(link: &LinkAddr) -> Option<Mac> {
     link.addr().map(Mac)
 }

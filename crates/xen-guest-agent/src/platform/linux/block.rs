@@ -55,6 +55,7 @@ pub(super) fn list(root: &Root) -> io::Result<Vec<Device>> {
         {
             continue;
         }
+
         let virtual_disk = virtual_disk(root, &disk);
         let mut parts = names(root, &disk)?;
         parts.retain(|part| {
@@ -66,6 +67,7 @@ pub(super) fn list(root: &Root) -> io::Result<Vec<Device>> {
                 ..device(root, path, name)?
             })
         };
+
         let list = if is_disk { &mut found } else { &mut stacked };
         if parts.is_empty() {
             list.extend(device(&disk, name));
@@ -175,6 +177,7 @@ fn virtual_disk_name(number: u32) -> Option<String> {
         (0, 22) => ("hd", (number >> 6 & 1) + 2, number & 0x3f),
         _ => return None,
     };
+
     // The letters count a to z, aa to zz, aaa and so on.
     let mut letters = Vec::new();
     let mut left = disk + 1;
@@ -183,6 +186,7 @@ fn virtual_disk_name(number: u32) -> Option<String> {
         letters.push(char::from(b'a' + u8::try_from(left % 26).ok()?));
         left /= 26;
     }
+
     let letters: String = letters.iter().rev().collect();
     Some(if partition == 0 {
         format!("{kind}{letters}")

@@ -38,6 +38,7 @@ impl platform::DirWatch for DirWatch {
         // An event has at most 272 bytes.
         let mut events = [0; 512];
         while rustix::io::read(&self.inotify, &mut events).is_ok_and(|len| len > 0) {}
+
         // The agent reads a file after its writer has closed it. Links are never closed, only
         // created.
         let changes =
@@ -54,10 +55,12 @@ impl platform::DirWatch for DirWatch {
                     flags,
                 )?)
             });
+
         let is_absent = directory
             .as_ref()
             .is_err_and(|error| error.kind() == ErrorKind::NotFound);
         self.is_reliable = directory.is_ok() || (is_absent && parent.is_ok());
+
         let new = [parent.ok(), directory.ok()];
         let old = std::mem::replace(&mut self.watches, new);
         for watch in old

@@ -57,6 +57,7 @@ impl LinkTable {
         let Some(seen) = self.seen.take() else {
             return false;
         };
+
         let is_seen = |index: u32, address: &Address| {
             seen.addresses
                 .contains(&(index, address.ip, address.prefix))
@@ -138,6 +139,7 @@ impl LinkTable {
             master,
             parent,
         } = link;
+
         let known = interfaces.get(&index).filter(|_| is_same);
         let device = match known {
             Some(known) if known.device != Device::Virtual && known.name == name => known.device,
@@ -160,6 +162,7 @@ impl LinkTable {
             parent,
             addresses: Vec::new(),
         };
+
         match interfaces.get_mut(&index) {
             Some(known) => {
                 let addresses = std::mem::take(&mut known.addresses);

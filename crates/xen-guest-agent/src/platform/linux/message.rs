@@ -106,6 +106,7 @@ fn parse_link(kind: u16, payload: &[u8]) -> Option<Message> {
     if kind == RTM_DELLINK || flags & IFF_LOOPBACK != 0 {
         return Some(Message::NoLink { index });
     }
+
     let mut link = Link {
         is_up: flags & IFF_UP != 0,
         ..Link::default()
@@ -127,6 +128,7 @@ fn parse_link(kind: u16, payload: &[u8]) -> Option<Message> {
             _ => {}
         }
     }
+
     link.parent = lower.filter(|_| is_stacked && !is_in_other_namespace);
     (!link.name.is_empty()).then_some(Message::Link { index, link })
 }
@@ -153,6 +155,7 @@ fn parse_address(kind: u16, payload: &[u8]) -> Option<Message> {
             _ => {}
         }
     }
+
     let ip = local.or(other)?;
     if kind == RTM_DELADDR {
         let has_peer = other.is_some_and(|other| other != ip);

@@ -15,12 +15,11 @@ mod volumes;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use nix::sys::socket::LinkAddr;
 use rustix::event::PollFlags;
 use rustix::time::ClockId;
 
 use super::Platform;
-use crate::guest::{Interfaces, Mac, Memory, Volume};
+use crate::guest::{Interfaces, Memory, Volume};
 use crate::root::Root;
 use dir_watch::DirWatch;
 use host::HostName;
@@ -111,9 +110,4 @@ impl Platform for System {
     fn watch_dir(&self) -> io::Result<DirWatch> {
         DirWatch::open(self.root.clone())
     }
-}
-
-/// Returns a hardware address if it has six bytes. Infiniband's has twenty.
-pub(super) fn hardware_address(link: &LinkAddr) -> Option<Mac> {
-    link.addr().filter(|_| link.halen() == 6).map(Mac)
 }

@@ -8,8 +8,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::block::{Device, Number, names};
-use super::volumes::NON_BLOCKING;
 use crate::root::Root;
+
+/// File systems that report free space from memory. The agent does not ask a file system in user
+/// space, because a hanging `ntfs-3g` would block the agent, or one of a cluster, because it waits
+/// for other machines.
+pub(super) const NON_BLOCKING: [&str; 12] = [
+    "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "reiserfs",
+    "vfat", "xfs",
+];
 
 /// File systems besides [`NON_BLOCKING`] that a path can cross without waiting.
 const LOCAL: [&str; 6] = ["devtmpfs", "erofs", "ramfs", "rootfs", "squashfs", "tmpfs"];
@@ -70,6 +77,7 @@ pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Numbe
             None => drop(best.insert(key, mount)),
         }
     })?;
+
     // A container host has thousands of mounts, so the file is read twice instead of kept.
     let mut near = Vec::new();
     each(root, |mount| {
@@ -80,6 +88,7 @@ pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Numbe
             near.push(mount);
         }
     })?;
+
     let mut found = BTreeMap::new();
     for (key, mount) in best {
         let numbers = match key {
@@ -189,6 +198,7 @@ fn is_reachable(wanted: &Mount, mounts: &[Mount]) -> bool {
     let (Some(mut here), None) = (roots.next(), roots.next()) else {
         return false;
     };
+
     let is_local = |mount: &Mount| {
         NON_BLOCKING.contains(&mount.kind.as_str()) || LOCAL.contains(&mount.kind.as_str())
     };

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use log::debug;
 use netlink_packet_core::NetlinkBuffer;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -105,6 +106,7 @@ impl Netlink {
     }
 
     fn on_overrun(&mut self) {
+        debug!("rtnetlink: messages were lost; requesting a new dump");
         (self.needs_dump, self.dump) = (true, None);
         self.table.abort_dump();
     }
@@ -241,11 +243,13 @@ impl Netlink {
 
         self.has_failed = false;
         if self.needs_dump {
+            debug!("rtnetlink: dump {} was interrupted", self.dumps);
             // Reported links and addresses are true, but others may exist, so none is removed.
             self.is_synced |= self.dumps >= MAX_INTERRUPTED_DUMPS;
             self.table.abort_dump();
             return false;
         }
+        debug!("rtnetlink: dump {} is complete", self.dumps);
         self.is_synced = true;
         self.table.end_dump(interfaces)
     }

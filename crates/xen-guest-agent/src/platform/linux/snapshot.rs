@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
+use nix::sys::socket::LinkAddr;
+
 use super::message::{IFA_F_TENTATIVE, address_with_flags};
 use super::sysfs::Sysfs;
-use crate::guest::{Device, Interfaces};
+use crate::guest::{Device, Interfaces, Mac};
 use crate::platform::interfaces;
 use crate::root::Root;
 
@@ -20,7 +22,7 @@ type Ipv6Flags = BTreeMap<(u32, Ipv6Addr), u32>;
 pub(super) fn interfaces(root: &Root) -> io::Result<Interfaces> {
     // The flags are read first so that an address without flags is a new one.
     let flags = ipv6_flags(root);
-    let mut interfaces = interfaces::snapshot()?;
+    let mut interfaces = interfaces::snapshot(mac)?;
     if let Some(flags) = flags {
         set_ipv6_flags(&mut interfaces, &flags);
     }
@@ -31,6 +33,11 @@ pub(super) fn interfaces(root: &Root) -> io::Result<Interfaces> {
     }
     stack(&mut interfaces, &sysfs);
     Ok(interfaces)
+}
+
+/// Returns a hardware address if it has six bytes. Infiniband's has twenty.
+fn mac(link: &LinkAddr) -> Option<Mac> {
+    link.addr().filter(|_| link.halen() == 6).map(Mac)
 }
 
 fn set_ipv6_flags(interfaces: &mut Interfaces, flags: &Ipv6Flags) {
@@ -111,6 +118,34 @@ mod tests {
             Some(expected.into())
         );
         assert_eq!(ipv6_flags(&Root::new("/nonexistent")), None);
+    }
+
+    #[test]
+    fn ipv6_flags_set_the_state_of_addresses() {
+        let ip = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+        let address = |text| address_with_flags(ip(text).into(), 64, 0);
+        let mut interfaces = Interfaces::new();
+        let interface = interfaces.entry(2).or_default();
+        interface.addresses = ["fd00::1", "fd00::2", "fd00::3"].map(address).to_vec();
+
+        // The second address is temporary and deprecated, and the third has no flags yet.
+        let flags = [((2, ip("fd00::1")), 0x80), ((2, ip("fd00::2")), 0x21)];
+        set_ipv6_flags(&mut interfaces, &flags.into());
+        let states = interfaces[&2].addresses.iter().map(|address| {
+            (
+                address.is_temporary,
+                address.is_deprecated,
+                address.is_usable,
+            )
+        });
+        assert_eq!(
+            states.collect::<Vec<_>>(),
+            [
+                (false, false, true),
+                (true, true, true),
+                (false, false, false)
+            ]
+        );
     }
 
     #[test]

@@ -7,18 +7,10 @@ use std::io;
 use rustix::fs::{Mode, OFlags};
 
 use super::block::{self, Device};
-use super::mounts::{self, Mounted};
+use super::mounts::{self, Mounted, NON_BLOCKING};
 use crate::guest::{MAX_VOLUMES, Volume};
 use crate::root::Root;
 use crate::text::escape_octal;
-
-/// File systems that report free space from memory. The agent does not ask a file system in user
-/// space, because a hanging `ntfs-3g` would block the agent, or one of a cluster, because it waits
-/// for other machines.
-pub(super) const NON_BLOCKING: [&str; 12] = [
-    "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "reiserfs",
-    "vfat", "xfs",
-];
 
 /// Returns the volumes of the disks in the order of their names, then the ones that are stacked on
 /// these. If there are too many, mounted ones come first.
@@ -29,6 +21,7 @@ pub(super) fn read(root: &Root) -> io::Result<Vec<Volume>> {
         .into_iter()
         .map(|device| (mounted.remove(&device.number), device))
         .collect();
+
     if found.len() > MAX_VOLUMES {
         found.sort_by_key(|(mounted, _)| mounted.is_none());
         found.truncate(MAX_VOLUMES);
@@ -79,6 +72,7 @@ fn free(root: &Root, device: &Device, mounted: &Mounted) -> Option<u64> {
     {
         return None;
     }
+
     // O_PATH does not open the directory, which an automounter would count as a use.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = File::from(
@@ -89,6 +83,7 @@ fn free(root: &Root, device: &Device, mounted: &Mounted) -> Option<u64> {
         )
         .ok()?,
     );
+
     // With another root the agent may not see all mounts of the system, but the directory below a
     // mount instead.
     let number = rustix::fs::fstat(&directory).ok()?.st_dev;
