@@ -106,7 +106,7 @@ impl Netlink {
     }
 
     fn on_overrun(&mut self) {
-        debug!("rtnetlink: messages were lost; requesting a new dump");
+        debug!("rtnetlink: messages were lost");
         (self.needs_dump, self.dump) = (true, None);
         self.table.abort_dump();
     }
@@ -120,7 +120,7 @@ impl Netlink {
     }
 
     fn begin_dump(&mut self) -> Result<(), Errno> {
-        log::debug!("resynchronising the network: requesting a dump from rtnetlink");
+        debug!("resynchronising the network: requesting a dump from rtnetlink");
         (self.needs_dump, self.dumps) = (false, self.dumps.saturating_add(1));
         self.table.begin_dump();
         self.request(RTM_GETLINK)
