@@ -9,11 +9,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::observe::eventually;
 
-/// Nothing but a machine that stands still takes this long.
+/// Generous timeout, which only a stalled machine exceeds.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether a line of the log is one of the two that every start writes: one with the version, and one when the first
-/// publication is complete.
+/// Whether a log line is one of the two of every start: the version, and the completion of the
+/// first publication.
 pub fn is_start_line(line: &str) -> bool {
     ["version ", "published "]
         .iter()

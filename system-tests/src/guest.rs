@@ -57,7 +57,7 @@ impl Guest {
         home(self.domid)
     }
 
-    /// The requests that clients of the socket have sent so far. The bridge's own are not among them.
+    /// Returns the requests that clients of the socket have sent so far, without the bridge's own.
     pub fn requests(&self) -> Requests {
         self.bridge.requests()
     }

@@ -11,7 +11,7 @@
 //! - [`build`]: the binary of a package of this workspace.
 //!
 //! If the machine lacks something, the test fails with a message that says what to install.
-//! Everything here belongs to one test and is removed when dropped, so that tests can run in parallel.
+//! Everything here belongs to one test and is removed when dropped, so tests can run in parallel.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -45,7 +45,7 @@ impl Terminal {
     pub fn run(self, mut command: Command) -> (ExitStatus, Vec<u8>) {
         command.stdout(self.stdio()).stderr(self.stdio());
         let mut child = command.spawn().unwrap();
-        // `command` holds descriptors of the program's side, and reading ends only when all are closed.
+        // `command` holds descriptors of the program's side. Reading ends only when all are closed.
         drop(command);
 
         let mut printed = Vec::new();

@@ -42,7 +42,7 @@ pub struct Xenstored {
     directory: TempDir,
 }
 
-/// Nothing but a machine that stands still takes this long.
+/// Generous timeout, which only a stalled machine exceeds.
 const START: Duration = Duration::from_secs(20);
 
 impl Xenstored {

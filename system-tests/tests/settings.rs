@@ -161,7 +161,7 @@ fn sighup_applies_valid_settings() {
         server
             .store_mut()
             .write(format!("/local/domain/{DOMAIN}/data/os_name"), "x")
-            .unwrap()
+            .unwrap();
     });
     eventually(
         || {

@@ -68,10 +68,10 @@ fn missing_xenstore_is_waited_for_only_in_a_xen_guest() {
         );
         root.write("sys/hypervisor/type", "xen\n");
         let agent = start();
-        let mut said = [0; 256];
-        let len = manager.recv(&mut said).unwrap();
+        let mut message = [0; 256];
+        let len = manager.recv(&mut message).unwrap();
         assert_eq!(
-            String::from_utf8_lossy(&said[..len]).trim(),
+            String::from_utf8_lossy(&message[..len]).trim(),
             "READY=1\nSTATUS=waiting for Xenstore"
         );
         fs::create_dir(root.join("run/xenstored")).unwrap();

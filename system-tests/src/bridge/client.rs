@@ -136,7 +136,7 @@ impl Client {
     }
 }
 
-/// Returns the transaction number in the reply to TRANSACTION_START.
+/// Returns the transaction number in the reply to `TRANSACTION_START`.
 pub(super) fn transaction_of(reply: &Message) -> u32 {
     let text = reply.payload.strip_suffix(b"\0").unwrap_or(&reply.payload);
     std::str::from_utf8(text)

@@ -118,13 +118,13 @@ impl Kernel {
 
     fn wait(&self) -> Ready {
         let takes_requests = !self.suspending && self.requests.len() < WAITING_MAX;
-        let mut room = PollFlags::empty();
-        room.set(PollFlags::OUT, self.ring.must_tell_again);
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::OUT, self.ring.must_notify_again);
         let mut fds = vec![
             PollFd::new(&self.orders, PollFlags::IN),
             PollFd::new(&self.ring.from_daemon, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
-            PollFd::new(&self.ring.to_daemon, room),
+            PollFd::new(&self.ring.to_daemon, flags),
         ];
         let fixed = fds.len();
         let mut ids = Vec::with_capacity(self.clients.len());
@@ -204,7 +204,7 @@ impl Kernel {
     /// Sends as many requests to the server as fit on the ring.
     fn send(&mut self) -> Result<(), DaemonGone> {
         self.ring.push(&mut self.requests);
-        self.ring.tell()
+        self.ring.notify()
     }
 
     fn hang_up(&mut self) {

@@ -34,9 +34,9 @@ pub(crate) struct Ring {
     response_consumed: u32,
     response_produced: u32,
     /// `request_produced` and `response_consumed` as last sent to the server.
-    told: (u32, u32),
+    last_sent: (u32, u32),
     /// Whether the server's FIFO was full, so that the event must be sent again.
-    pub(super) must_tell_again: bool,
+    pub(super) must_notify_again: bool,
 }
 
 /// The server has ended.
@@ -65,8 +65,8 @@ impl Ring {
             request_produced: 0,
             response_consumed: 0,
             response_produced: 0,
-            told: (0, 0),
-            must_tell_again: false,
+            last_sent: (0, 0),
+            must_notify_again: false,
         })
     }
 
@@ -96,8 +96,8 @@ impl Ring {
         let mut pushed = 0;
         while pushed < requests.len() {
             let offset = self.request_produced % RING;
-            let room = RING - self.request_produced.wrapping_sub(self.request_consumed);
-            let len = (room.min(RING - offset) as usize).min(requests.len() - pushed);
+            let space = RING - self.request_produced.wrapping_sub(self.request_consumed);
+            let len = (space.min(RING - offset) as usize).min(requests.len() - pushed);
             if len == 0 {
                 break;
             }
@@ -135,10 +135,10 @@ impl Ring {
     ///
     /// Free space alone is worth an event only if the server sees less than half of the ring free,
     /// because each event wakes it and the next request reports the space anyway.
-    pub(super) fn tell(&mut self) -> Result<(), DaemonGone> {
-        let (request_produced, response_consumed) = self.told;
-        let room_is_short = self.response_consumed.wrapping_sub(response_consumed) >= RING / 2;
-        if self.request_produced == request_produced && !room_is_short {
+    pub(super) fn notify(&mut self) -> Result<(), DaemonGone> {
+        let (request_produced, response_consumed) = self.last_sent;
+        let space_is_short = self.response_consumed.wrapping_sub(response_consumed) >= RING / 2;
+        if self.request_produced == request_produced && !space_is_short {
             return Ok(());
         }
         let mut event = Vec::with_capacity(16);
@@ -152,12 +152,12 @@ impl Ring {
         }
         match (&self.to_daemon).write(&event) {
             Ok(_) => {
-                self.told = (self.request_produced, self.response_consumed);
-                self.must_tell_again = false;
+                self.last_sent = (self.request_produced, self.response_consumed);
+                self.must_notify_again = false;
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.must_tell_again = true;
+                self.must_notify_again = true;
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(DaemonGone),

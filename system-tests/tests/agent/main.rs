@@ -1,4 +1,4 @@
-//! The agent as a process, with a real Xenstore server and a network namespace with real interfaces.
+//! The agent as a process, with a real Xenstore server and a network namespace.
 
 #![allow(
     clippy::unwrap_used,

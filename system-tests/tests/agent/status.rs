@@ -147,10 +147,10 @@ fn journal_lines_have_a_priority_prefix() {
         .status()
         .unwrap();
     assert_eq!(code.code(), Some(3));
-    let said = fs::read_to_string(root.join("log")).unwrap();
+    let logged = fs::read_to_string(root.join("log")).unwrap();
     assert!(
-        said.starts_with("<3>this is not a Xen guest") && said.lines().count() == 1,
-        "{said}"
+        logged.starts_with("<3>this is not a Xen guest") && logged.lines().count() == 1,
+        "{logged}"
     );
 }
 

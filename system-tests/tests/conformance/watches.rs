@@ -303,7 +303,7 @@ pub(crate) fn introduce_and_release_watches(testbed: &Testbed) {
     client.watch("@releaseDomain", "out").unwrap();
     events(&mut client);
     testbed.pass_by(9);
-    let told: Vec<_> = events(&mut client)
+    let tokens: Vec<_> = events(&mut client)
         .into_iter()
         .map(|(_, token)| token)
         .collect();
@@ -313,7 +313,7 @@ pub(crate) fn introduce_and_release_watches(testbed: &Testbed) {
     } else {
         &["in", "out"]
     };
-    assert_eq!(told, expected);
+    assert_eq!(tokens, expected);
 }
 
 pub(crate) fn watch_quota(testbed: &Testbed) {

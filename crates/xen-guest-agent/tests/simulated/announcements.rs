@@ -19,7 +19,7 @@ use crate::stale_nodes;
 use crate::xapi_reader::GuestMetrics;
 
 /// Nodes that xapi caches but does not watch.
-const COPIED: [&str; 7] = [
+const CACHED: [&str; 7] = [
     "data/os_distro",
     "data/os_name",
     "data/os_majorver",
@@ -55,7 +55,7 @@ impl Observed {
         let mut changes = 0;
         let requests = self.harness.take_requests();
         for (kind, path) in &requests {
-            let is_copied = COPIED.contains(&path.as_str());
+            let is_cached = CACHED.contains(&path.as_str());
             match *kind {
                 Kind::WRITE => {
                     for (end, _) in path.match_indices('/') {
@@ -77,14 +77,14 @@ impl Observed {
                 }),
                 _ => continue,
             }
-            if is_copied {
+            if is_cached {
                 self.is_unannounced = true;
                 changes += 1;
             }
         }
         assert!(
             !self.is_unannounced,
-            "{what}: nothing watched is written after a copied node changed: {requests:?}"
+            "{what}: no watched node is written after a cached node changed: {requests:?}"
         );
         changes
     }
@@ -201,7 +201,7 @@ fn every_change_is_announced() {
 fn restored_nodes_are_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
     observed.step("first publication", Harness::connect);
-    let changed = observed.step("somebody changed a node", |harness| {
+    let changed = observed.step("a foreign write", |harness| {
         harness.write("data/os_name", "x")
     });
     assert_eq!(changed, 1);
@@ -389,16 +389,16 @@ fn node_over_quota_is_announced_once_it_fits() {
     let mut observed = Observed::new(debian(), Name::Std);
     observed.step("first publication", Harness::connect);
     refuse(&mut observed.harness, "data/os_name");
-    observed.change("two facts, room for one", |guest| {
+    observed.change("two nodes changed, one over quota", |guest| {
         guest.distribution = Some(distribution("rocky-9"));
         guest.kernel = "5.14.0".to_owned();
     });
     // The write order is different while the quota is reached.
     let one_more = |guest: &mut Guest| guest.host_name = Some("short.example.org".to_owned());
-    assert_eq!(observed.change("a fact while room is short", one_more), 1);
+    assert_eq!(observed.change("a node changed over quota", one_more), 1);
     observed.harness.server.store_mut().faults.refuse.clear();
     assert_eq!(
-        observed.step("room again", |harness| harness.agent.compare()),
+        observed.step("quota freed", |harness| harness.agent.compare()),
         1
     );
     assert_eq!(
@@ -464,7 +464,7 @@ enum Step {
     Restart(Name),
     Loss(usize),
     Killed(usize, &'static str),
-    NoRoom(Option<&'static str>),
+    QuotaFull(Option<&'static str>),
     Time(u64),
 }
 
@@ -508,7 +508,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..20_usize).prop_map(Step::Loss),
         1 => (0..9_usize, host_name()).prop_map(|(served, name)| Step::Killed(served, name)),
         // An announcement over the quota follows when there is space.
-        1 => prop::option::of(some(&["data", "data/os_name", "attr/vif"])).prop_map(Step::NoRoom),
+        1 => prop::option::of(some(&["data", "data/os_name", "attr/vif"])).prop_map(Step::QuotaFull),
         1 => (0..700_u64).prop_map(Step::Time),
     ]
 }
@@ -516,7 +516,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn take(harness: &mut Harness, step: &Step) {
     match *step {
         Step::Removed(path) => harness.remove(path),
-        Step::Written(path) => harness.write(path, "somebody's"),
+        Step::Written(path) => harness.write(path, "foreign"),
         Step::Compare => harness.agent.compare(),
         Step::Resume => harness.server.store_mut().resume(DOMAIN),
         Step::Restart(schema) => harness.restart_with(schema),
@@ -531,8 +531,8 @@ fn take(harness: &mut Harness, step: &Step) {
             harness.server.store_mut().faults.drop_after = None;
             harness.restart_with(Name::Std);
         }
-        Step::NoRoom(Some(path)) => refuse(harness, path),
-        Step::NoRoom(None) => harness.server.store_mut().faults.refuse.clear(),
+        Step::QuotaFull(Some(path)) => refuse(harness, path),
+        Step::QuotaFull(None) => harness.server.store_mut().faults.refuse.clear(),
         Step::Time(seconds) => {
             harness.settle();
             harness.pass(Duration::from_secs(seconds));
@@ -584,7 +584,7 @@ proptest! {
             let what = format!("{step:?}");
             observed.step(&what, |harness| take(harness, &step));
         }
-        observed.step("all is well", |harness| {
+        observed.step("all faults ended", |harness| {
             harness.server.store_mut().faults = xenstore::embedded::Faults::default();
             harness.restart_with(Name::Std);
         });

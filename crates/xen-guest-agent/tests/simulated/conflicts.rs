@@ -108,7 +108,7 @@ fn conflict_is_rate_limited_and_logged_once() {
             longest = second;
         }
     }
-    assert!(longest > 3000, "it goes on, seldom: {longest}");
+    assert!(longest > 3000, "the conflict ended after {longest} s");
     let requests = harness.all_requests() - requests;
     assert!(requests < 2500, "{requests} requests in an hour");
     let lines = log::take();
@@ -364,7 +364,7 @@ fn conflict_over_hundreds_of_nodes_is_one_conflict() {
         // every two minutes.
         assert!(
             (8..=32 + 10 + 10).contains(&rounds),
-            "put right {rounds} times in twenty minutes"
+            "restored {rounds} times in twenty minutes"
         );
     }
 }

@@ -108,7 +108,7 @@ fn idle_hour_costs_six_comparisons() {
     assert_eq!(
         machine.harness.server.store().watches(DOMAIN),
         6,
-        "eight at most"
+        "number of watches"
     );
     let (writes, all) = (
         machine.harness.requests(Kind::WRITE),
@@ -280,7 +280,7 @@ fn most_nodes(harness: &mut Harness) -> usize {
             return most;
         }
     }
-    panic!("it takes too long");
+    panic!("publication did not complete");
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn node_limit_holds_while_addresses_move_to_another_vif() {
     let most = most_nodes(&mut harness);
     assert!(
         (others + 600..=others + 700).contains(&most),
-        "{most} nodes, {others} of them others'"
+        "{most} nodes, {others} of them foreign"
     );
     assert_eq!(
         harness.read("attr/vif/1/ipv4/299").as_deref(),
@@ -323,6 +323,6 @@ fn node_limit_holds_while_the_schema_changes() {
     let most = most_nodes(&mut harness);
     assert!(
         (others + 40..=others + 60).contains(&most),
-        "{most} nodes, {others} of them others'"
+        "{most} nodes, {others} of them foreign"
     );
 }

@@ -200,12 +200,12 @@ impl Plan {
         match self.rng.below(6) {
             0 | 1 => {
                 let node = self.rng.of(&NODES);
-                self.say(|| format!("somebody removes {node}"));
+                self.say(|| format!("a foreign client removes {node}"));
                 self.harness.remove(node);
             }
             2 | 3 => {
                 let node = self.rng.of(&NODES);
-                self.say(|| format!("somebody writes {node}"));
+                self.say(|| format!("a foreign client writes {node}"));
                 self.harness.write(node, "nonsense");
                 let path = format!("{}/{node}", self.harness.home());
                 // Nodes that belong to the toolstack keep their owner.
@@ -224,7 +224,7 @@ impl Plan {
             }
             4 => {
                 let node = self.rng.of(&FOREIGN);
-                self.say(|| format!("somebody writes {node} of their own"));
+                self.say(|| format!("a foreign client writes its own {node}"));
                 self.harness.write(node, "theirs");
                 self.foreign.insert(node);
             }
@@ -378,7 +378,7 @@ impl Plan {
         for _ in 0..steps {
             self.step();
         }
-        self.say(|| "the end begins".to_owned());
+        self.say(|| "the faults end".to_owned());
         let remaining = self.remain();
         // This time covers two comparisons and the delay of conflicts.
         self.harness.pass(Duration::from_secs(1300));
@@ -417,7 +417,7 @@ impl Plan {
             self.harness.store().faults.refuse = remaining.iter().map(refusal).collect();
             self.was_refused = true;
         }
-        self.say(|| format!("refused for ever: {remaining:?}"));
+        self.say(|| format!("still denied: {remaining:?}"));
         if self.toolstack == Toolstack::Libxl {
             remaining.extend(["control", "xenserver"]);
         }
@@ -479,7 +479,7 @@ fn random_fault_plans_end_in_the_expected_tree() {
         let ended = std::panic::catch_unwind(|| Plan::new(seed, false).run());
         if let Err(panic) = ended {
             eprintln!(
-                "play it again: SEED={seed} cargo test -p xen-guest-agent --test simulated faults -- --nocapture"
+                "repeat this plan: SEED={seed} cargo test -p xen-guest-agent --test simulated faults -- --nocapture"
             );
             std::panic::resume_unwind(panic);
         }

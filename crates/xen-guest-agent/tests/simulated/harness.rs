@@ -180,7 +180,7 @@ impl Harness {
                 return;
             }
         }
-        panic!("the agent talks and talks");
+        panic!("the exchange does not end");
     }
 
     /// Lets time pass, and performs all work that becomes due.
@@ -207,7 +207,7 @@ impl Harness {
             let deadline = self.agent.deadline();
             assert!(
                 deadline.is_none_or(|deadline| deadline > self.now),
-                "a deadline that never ends: {deadline:?}"
+                "the deadline has passed but stays: {deadline:?}"
             );
         }
         self.now = end;

@@ -28,21 +28,21 @@ const WAKE_UPS: usize = 200;
 enum Fault {
     Lost,
     Twice,
-    OfKind(u32),
+    WithKind(u32),
     WithId(u32),
-    Saying(Vec<u8>),
+    WithPayload(Vec<u8>),
     /// Truncated after this many bytes of payload, with a matching header.
-    Cut(usize),
+    Truncated(usize),
     /// With another length in its header.
-    OfLength(u32),
+    WithLength(u32),
     /// Replaced by an error with this name.
     Refused(Vec<u8>),
     /// Preceded by bytes that are no message.
-    After(Vec<u8>),
+    AfterGarbage(Vec<u8>),
     /// Preceded by an event.
     AfterEvent(Vec<u8>),
     /// Followed by a disconnect after this many bytes.
-    HangUp(usize),
+    Disconnect(usize),
 }
 
 /// Returns payloads that resemble names, values, events or numbers, and random ones.
@@ -79,15 +79,15 @@ fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         1 => Just(Fault::Lost),
         1 => Just(Fault::Twice),
-        1 => (0u32..30).prop_map(Fault::OfKind),
+        1 => (0u32..30).prop_map(Fault::WithKind),
         1 => prop_oneof![0u32..50, any::<u32>()].prop_map(Fault::WithId),
-        4 => payload().prop_map(Fault::Saying),
-        1 => (0usize..20).prop_map(Fault::Cut),
-        1 => prop_oneof![0u32..5000, any::<u32>()].prop_map(Fault::OfLength),
+        4 => payload().prop_map(Fault::WithPayload),
+        1 => (0usize..20).prop_map(Fault::Truncated),
+        1 => prop_oneof![0u32..5000, any::<u32>()].prop_map(Fault::WithLength),
         2 => prop_oneof![name.prop_map(|name| name.as_bytes().to_vec()), payload()].prop_map(Fault::Refused),
-        1 => prop::collection::vec(any::<u8>(), 1..60).prop_map(Fault::After),
+        1 => prop::collection::vec(any::<u8>(), 1..60).prop_map(Fault::AfterGarbage),
         2 => payload().prop_map(Fault::AfterEvent),
-        1 => (0usize..40).prop_map(Fault::HangUp),
+        1 => (0usize..40).prop_map(Fault::Disconnect),
     ]
 }
 
@@ -140,9 +140,9 @@ impl FaultyServer {
                 }
                 None => None,
             };
-            let ends = matches!(fault, Some(Fault::HangUp(_)));
+            let ends = matches!(fault, Some(Fault::Disconnect(_)));
             // The agent may have disconnected.
-            let _ = self.agent.write_all(&told(message, fault));
+            let _ = self.agent.write_all(&apply(message, fault));
             if ends {
                 self.agent.shutdown(Shutdown::Both).unwrap();
             }
@@ -151,20 +151,20 @@ impl FaultyServer {
 }
 
 /// Returns the bytes that replace `message`.
-fn told(mut message: Message, fault: Option<Fault>) -> Vec<u8> {
+fn apply(mut message: Message, fault: Option<Fault>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let (mut length, mut end) = (None, usize::MAX);
     match fault {
         None => {}
         Some(Fault::Lost) => return bytes,
         Some(Fault::Twice) => message.encode(&mut bytes).unwrap(),
-        Some(Fault::OfKind(kind)) => message.kind = Kind(kind),
+        Some(Fault::WithKind(kind)) => message.kind = Kind(kind),
         Some(Fault::WithId(id)) => message.request_id = id,
-        Some(Fault::Saying(payload)) => message.payload = payload,
-        Some(Fault::Cut(len)) => message.payload.truncate(len),
-        Some(Fault::OfLength(len)) => length = Some(len),
+        Some(Fault::WithPayload(payload)) => message.payload = payload,
+        Some(Fault::Truncated(len)) => message.payload.truncate(len),
+        Some(Fault::WithLength(len)) => length = Some(len),
         Some(Fault::Refused(name)) => (message.kind, message.payload) = (Kind::ERROR, name),
-        Some(Fault::After(other)) => bytes = other,
+        Some(Fault::AfterGarbage(other)) => bytes = other,
         Some(Fault::AfterEvent(payload)) => {
             let event = Message {
                 kind: Kind::WATCH_EVENT,
@@ -174,7 +174,7 @@ fn told(mut message: Message, fault: Option<Fault>) -> Vec<u8> {
             };
             event.encode(&mut bytes).unwrap();
         }
-        Some(Fault::HangUp(after)) => end = after,
+        Some(Fault::Disconnect(after)) => end = after,
     }
     let begin = bytes.len();
     message.encode(&mut bytes).unwrap();
@@ -208,7 +208,7 @@ fn lie_to(harness: &mut Harness, faults: &mut VecDeque<(usize, Fault)>, time: Du
     let mut faulty_server = FaultyServer::connect(harness);
     for wake_up in 0.. {
         for turn in 0.. {
-            assert!(turn < TURNS, "the agent talks and talks");
+            assert!(turn < TURNS, "the exchange does not end");
             harness
                 .agent
                 .advance(harness.now, SystemTime::UNIX_EPOCH + harness.now);

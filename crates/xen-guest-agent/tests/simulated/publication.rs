@@ -39,7 +39,7 @@ fn watched_nodes_are_restored_and_own_events_ignored() {
     assert_eq!(
         harness.requests(Kind::READ),
         reads,
-        "an echo was taken for somebody else"
+        "an own event caused a read"
     );
     for path in ["attr/vif", "data/os_name", "attr/PVAddons/MajorVersion"] {
         harness.remove(path);

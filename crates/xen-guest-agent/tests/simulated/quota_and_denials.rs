@@ -601,7 +601,7 @@ fn node_over_quota_is_published_at_the_next_comparison() {
     assert_eq!(
         harness.read("attr/vif/0/ipv4/0").as_deref(),
         None,
-        "what is refused is not left as it was"
+        "a stale value stayed"
     );
     harness.server.store_mut().faults.refuse.clear();
     harness.agent.compare();

@@ -23,7 +23,7 @@ fn exhaust(harness: &mut Harness) {
         harness.set_address(last);
         harness.settle();
     }
-    assert_eq!(last, 21, "twenty at once");
+    assert_eq!(last, 21, "more than twenty at once");
     assert_eq!(
         harness.read("attr/vif/0/ipv4/0").as_deref(),
         Some("10.0.1.20")
@@ -174,7 +174,7 @@ fn unresponsive_server_is_disconnected_after_a_minute() {
     assert_eq!(harness.agent.deadline(), Some(harness.now + minute));
     assert!(
         harness.agent.nodes().count() > 10,
-        "what is known is forgotten"
+        "the known state was forgotten"
     );
     harness.store().faults.hold_replies = false;
     harness.settle();

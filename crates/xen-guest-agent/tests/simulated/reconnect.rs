@@ -24,7 +24,7 @@ fn connection_lost_at_any_request_is_recovered() {
         assert_eq!(published, expected, "after {after} requests");
         assert!(
             harness.requests(Kind::WATCH) <= 2 * 6,
-            "eight watches at most, for each connection"
+            "more than eight watches per connection"
         );
     }
 }
@@ -51,7 +51,7 @@ fn late_reply_is_awaited_until_the_timeout() {
         assert_eq!(
             harness.requests(Kind::READ),
             reads,
-            "the own event was taken for another's"
+            "an own event was handled as a foreign one"
         );
         // A device has only this way to read.
         harness.store().faults.hold_replies = true;

@@ -55,7 +55,7 @@ fn interrupted_publication_is_completed_by_the_next_agent() {
             assert_eq!(
                 changes(&harness),
                 before,
-                "nothing changed, and something was written"
+                "a restart without changes wrote nodes"
             );
         }
     }

@@ -27,8 +27,8 @@ pub(crate) fn distribution(system: &str) -> Distribution {
     distribution::read(&root).unwrap_or_else(|| panic!("{system}: nothing"))
 }
 
-/// An interface that is up, by its index. Addresses are networks such as `10.0.0.1/24`, with ` secondary`, ` temporary` or ` unusable`
-/// behind one, and commas between them.
+/// Returns an interface that is up, with its index. `addresses` are networks such as `10.0.0.1/24`,
+/// separated by commas, each optionally followed by ` secondary`, ` temporary` or ` unusable`.
 pub(crate) fn interface(
     index: u32,
     name: &str,

@@ -159,7 +159,7 @@ fn services_removed_while_agent_was_stopped_are_withdrawn() {
     assert_eq!(
         services.harness.requests(Kind::WRITE),
         writes,
-        "what was right was written again"
+        "a correct node was written again"
     );
     services.write("web/state", "another's");
     services.restart();

@@ -37,7 +37,11 @@ fn virtual_functions_are_read_before_the_first_publication() {
             .as_deref(),
         Some("10.0.9.1")
     );
-    assert_eq!(harness.requests(Kind::RM), 0, "it was taken for stale");
+    assert_eq!(
+        harness.requests(Kind::RM),
+        0,
+        "a valid node was removed as stale"
+    );
     harness.server.store_mut().remove(FUNCTION).unwrap();
     harness.settle();
     assert_eq!(harness.read("xenserver/attr/net-sriov-vf/4/ipv4/3"), None);
