@@ -178,6 +178,29 @@ fn sighup_applies_valid_settings() {
 }
 
 #[test]
+fn log_filter_selects_messages_of_the_xenstore_library() {
+    let settings = "loglevel = \"warn,xenstore=debug\"\nnetwork.mode = \"off\"";
+    let testbed = Testbed::start(settings, agent());
+    testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
+    testbed
+        .server
+        .with(|server| server.store_mut().release(DOMAIN));
+
+    let socket = testbed.root.join("socket").display().to_string();
+    let connected = format!("xen-guest-agent: debug: connected to {socket}");
+    let disconnected = format!(
+        "xen-guest-agent: debug: disconnected from {socket}: \
+         the Xenstore server at {socket} closed the connection"
+    );
+    let log = eventually(
+        || Some(testbed.log()).filter(|log| log.contains(&disconnected)),
+        TIMEOUT,
+    );
+    assert_eq!(log[0], connected);
+    assert!(!log.iter().any(|line| line.contains("info:")), "{log:?}");
+}
+
+#[test]
 fn sighup_with_invalid_settings_keeps_the_old_ones() {
     let testbed = Testbed::start("network.mode = \"off\"\n", agent());
     let is_whole = |nodes: &BTreeMap<_, _>| {
