@@ -1,10 +1,10 @@
 //! Runs a client against a hostile server.
 //!
-//! Checks that the client does not panic, does not store more than it received, returns at most one reply to each request, does
-//! not block forever, and sends only requests.
+//! Checks that the client does not panic, does not store more than it received, returns at most one
+//! reply to each request, does not block forever, and sends only requests.
 //!
-//! Input: a byte that selects the client (`Connection` on a socket, `Connection` on a device, or `Client`), and then the steps
-//! of both sides.
+//! Input: a byte that selects the client (`Connection` on a socket, `Connection` on a device, or
+//! `Client`), and then the steps of both sides.
 
 #![no_main]
 
@@ -65,7 +65,8 @@ const PAYLOADS: [&[u8]; 12] = [
 fuzz_target!(|input: &[u8]| {
     let mut script = Script::new(input);
     let choice = script.byte() % 3;
-    // The blocking client receives one message at a time, as if the server replied to each request in turn.
+    // The blocking client receives one message at a time, as if the server replied to each request
+    // in turn.
     let kind = if choice == 2 {
         SocketType::SEQPACKET
     } else {
@@ -324,8 +325,8 @@ fn request(script: &mut Script<'_>) -> Result<Request, Error> {
     })
 }
 
-/// Runs the blocking client. The server sends everything before the first call and then closes its end, so that no call may
-/// block.
+/// Runs the blocking client. The server sends everything before the first call and then closes its
+/// end, so that no call may block.
 fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
     let mut last_id = 0;
     for _ in 0..script.byte() % 64 {

@@ -1,7 +1,7 @@
 //! Runs hostile clients of one domain against the embedded server.
 //!
-//! Checks that the server does not panic, that other clients are served immediately and lose no event, that nodes of other
-//! domains do not change, and that the quotas hold.
+//! Checks that the server does not panic, that other clients are served immediately and lose no
+//! event, that nodes of other domains do not change, and that the quotas hold.
 //!
 //! Input: the steps of the hostile clients.
 
@@ -306,7 +306,8 @@ impl Hostile {
         Burst::new(script).send(self, 0);
     }
 
-    /// Receives, and checks that all messages are ones that a server sends. Returns the number of bytes.
+    /// Receives, and checks that all messages are ones that a server sends. Returns the number of
+    /// bytes.
     fn receive(&mut self) -> usize {
         let mut buffer = [0; 16384];
         let mut received = 0;

@@ -1,4 +1,5 @@
-//! Checks that any split of a stream decodes to the same messages, and that parsing their payloads does not fail.
+//! Checks that any split of a stream decodes to the same messages, and that parsing their payloads
+//! does not fail.
 //!
 //! Input: eight sizes of pieces, which are used in turn, and then the stream.
 

@@ -43,8 +43,8 @@ pub(crate) enum Command {
     },
     /// Write values, all of them or none
     ///
-    /// A value can contain the escapes \n, \r, \t, \\, \xHH (hexadecimal) and \NNN (octal), with the same
-    /// meaning as in C.
+    /// A value can contain the escapes \n, \r, \t, \\, \xHH (hexadecimal) and \NNN (octal), with
+    /// the same meaning as in C.
     Write {
         /// Write the values unchanged, without interpreting backslashes
         #[arg(short = 'R', long)]
@@ -84,9 +84,9 @@ pub(crate) enum Command {
         permissions: bool,
         /// Print one JSON object that maps paths to values
         ///
-        /// A value is a string. A value that is not UTF-8 is an array of bytes, and one that cannot be read
-        /// is null. With --permissions, each entry is an object with the members "value" and "permissions",
-        /// which are null if they cannot be read.
+        /// A value is a string. A value that is not UTF-8 is an array of bytes, and one that cannot
+        /// be read is null. With --permissions, each entry is an object with the members "value"
+        /// and "permissions", which are null if they cannot be read.
         #[arg(long, conflicts_with = "flat")]
         json: bool,
         /// Node to start at [default: /, or the domain's home if / is not readable]
@@ -108,8 +108,8 @@ pub(crate) enum Command {
         recurse: bool,
         #[arg(value_name = "KEY")]
         key: String,
-        /// Access and domain, such as r5: n (none), r (read), w (write) or b (both), and the number of a
-        /// domain. The first mode names the owner and gives the access of all other domains
+        /// Access and domain, such as r5: n (none), r (read), w (write) or b (both), and the number
+        /// of a domain. The first mode names the owner and gives the access of all other domains
         #[arg(value_name = "MODE", required = true)]
         modes: Vec<String>,
     },

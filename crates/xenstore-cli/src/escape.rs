@@ -10,7 +10,8 @@ pub(crate) fn escape(value: &[u8]) -> String {
             b'\n' => text.push_str("\\n"),
             b'\r' => text.push_str("\\r"),
             b' '..=b'~' => text.push(char::from(byte)),
-            // Xen's tools print the first eight in octal and all others in hexadecimal, in all versions up to 4.17.
+            // Xen's tools print the first eight in octal and all others in hexadecimal, in all
+            // versions up to 4.17.
             0..=7 => text.extend(format!("\\{byte:03o}").chars()),
             _ => text.extend(format!("\\x{byte:02x}").chars()),
         }
@@ -20,7 +21,8 @@ pub(crate) fn escape(value: &[u8]) -> String {
 
 /// Returns the value of a text with escapes.
 ///
-/// As in Xen's tools, a backslash before any other character is dropped, and one at the end stands for a NUL.
+/// As in Xen's tools, a backslash before any other character is dropped, and one at the end stands
+/// for a NUL.
 pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -22,7 +22,8 @@ pub(crate) enum Failure {
 impl Failure {
     /// Returns the failure of a request.
     ///
-    /// `operation` names the operation and the path, in the words of Xen's tools, because scripts may search for them.
+    /// `operation` names the operation and the path, in the words of Xen's tools, because scripts
+    /// may search for them.
     pub(crate) fn of_request(operation: &str, error: &Error) -> Self {
         let reason = match error {
             error if error.is_fatal() => return Failure::Message(error.to_string()),
@@ -55,7 +56,8 @@ impl Failure {
             }
         };
 
-        // A C program dies from SIGPIPE here, which is what shells and scripts expect. Rust programs ignore the signal.
+        // A C program dies from SIGPIPE here, which is what shells and scripts expect. Rust
+        // programs ignore the signal.
         if printed.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
             let _ = signal_hook::low_level::emulate_default_handler(SIGPIPE);
         }

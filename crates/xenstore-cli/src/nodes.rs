@@ -76,7 +76,8 @@ pub(crate) fn exists(client: &mut Client, keys: &[String]) -> Result<(), Failure
     })
 }
 
-/// Returns the path of the parent. It is empty for the root and for children of the root or of the domain's home.
+/// Returns the path of the parent. It is empty for the root and for children of the root or of the
+/// domain's home.
 pub(crate) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }

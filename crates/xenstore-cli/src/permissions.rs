@@ -44,7 +44,8 @@ pub(crate) fn chmod(
     })
 }
 
-/// Sets the permissions of all nodes below `at`. If this fails, `at` is the path of the node that failed.
+/// Sets the permissions of all nodes below `at`. If this fails, `at` is the path of the node that
+/// failed.
 fn set_below(store: &mut dyn Store, at: &mut String, permissions: &[Permission]) -> Result<()> {
     let len = at.len();
     for name in store.list(at)? {

@@ -40,7 +40,8 @@ macro_rules! impl_store {
 impl_store!(Client);
 impl_store!(Transaction<'_>);
 
-/// Runs `body`, in a transaction if it sends several requests. A transaction may run `body` several times.
+/// Runs `body`, in a transaction if it sends several requests. A transaction may run `body` several
+/// times.
 pub(crate) fn in_transaction(
     client: &mut Client,
     has_several_requests: bool,

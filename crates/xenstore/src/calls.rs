@@ -1,7 +1,7 @@
 //! Calls that the blocking and the async client and their transactions have in common.
 //!
-//! The macros take `&mut self` for blocking calls and `&self` for async ones. A type that uses them needs the methods `call`,
-//! which returns the payload of the reply to a request, and `pipeline`.
+//! The macros take `&mut self` for blocking calls and `&self` for async ones. A type that uses them
+//! needs the methods `call`, which returns the payload of the reply to a request, and `pipeline`.
 
 use crate::error::{Error, Result};
 use crate::path::Path;
@@ -14,14 +14,15 @@ macro_rules! node_calls {
         /// Returns the value of the node at `path`.
         ///
         /// # Errors
-        /// `ENOENT` if the node does not exist, `EACCES` without read access. Every call can also fail with
-        /// [`Error::InvalidPath`](crate::Error::InvalidPath), and with the errors that close the connection
-        /// ([`Error::is_fatal`](crate::Error::is_fatal)).
+        /// `ENOENT` if the node does not exist, `EACCES` without read access. Every call can also
+        /// fail with [`Error::InvalidPath`](crate::Error::InvalidPath), and with the errors that
+        /// close the connection ([`Error::is_fatal`](crate::Error::is_fatal)).
         pub $($async)* fn read($($receiver)*, path: impl AsRef<str>) -> Result<Vec<u8>> {
             $me.call(Request::read(path)?)$($await)*
         }
 
-        /// Returns the value of the node at `path` as text. Bytes that are not valid UTF-8 become U+FFFD.
+        /// Returns the value of the node at `path` as text. Bytes that are not valid UTF-8 become
+        /// U+FFFD.
         ///
         /// # Errors
         /// Those of [`read`](Self::read).
@@ -30,11 +31,12 @@ macro_rules! node_calls {
             Ok(String::from_utf8(value).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
         }
 
-        /// Sets the value of the node at `path`. Creates the node and its parents if they are missing.
+        /// Sets the value of the node at `path`. Creates the node and its parents if they are
+        /// missing.
         ///
         /// # Errors
-        /// `EACCES` without write access, `ENOSPC` (C xenstored) or `EQUOTA` (oxenstored) if a quota is reached, `E2BIG` or
-        /// `ENOSPC` if the value is too long.
+        /// `EACCES` without write access, `ENOSPC` (C xenstored) or `EQUOTA` (oxenstored) if a
+        /// quota is reached, `E2BIG` or `ENOSPC` if the value is too long.
         pub $($async)* fn write($($receiver)*, path: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<()> {
             $me.call(Request::write(path, value)?)$($await)*.map(drop)
         }
@@ -60,23 +62,24 @@ macro_rules! node_calls {
         /// Returns the names of the children of `path`.
         ///
         /// # Errors
-        /// `ENOENT` if the node does not exist, `EACCES` without read access. `E2BIG` for more than 4096 bytes of names, if the
-        /// server or kernel does not support `DIRECTORY_PART` (oxenstored, FreeBSD).
-        /// [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 4 MiB of names, and if the list changed 1000
-        /// times while it was fetched.
+        /// `ENOENT` if the node does not exist, `EACCES` without read access. `E2BIG` for more than
+        /// 4096 bytes of names, if the server or kernel does not support `DIRECTORY_PART`
+        /// (oxenstored, FreeBSD). [`Error::InvalidReply`](crate::Error::InvalidReply) for more than
+        /// 4 MiB of names, and if the list changed 1000 times while it was fetched.
         pub $($async)* fn list($($receiver)*, path: impl AsRef<str>) -> Result<Vec<String>> {
             $me.call(Request::list(path)?)$($await)*.map(|names| calls::parse_names(&names))
         }
 
         /// Returns the paths and values of the node at `path` and of all nodes below it.
         ///
-        /// A node precedes its children, and siblings are sorted by name. Nodes without read access are omitted. Outside of a
-        /// transaction the tree may change during the call: nodes that are removed meanwhile are omitted, and nodes that are
-        /// created meanwhile may be missing.
+        /// A node precedes its children, and siblings are sorted by name. Nodes without read access
+        /// are omitted. Outside of a transaction the tree may change during the call: nodes that
+        /// are removed meanwhile are omitted, and nodes that are created meanwhile may be missing.
         ///
         /// # Errors
         /// Those of [`read`](Self::read) for `path` itself, and those of [`list`](Self::list).
-        /// [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 256 MiB of paths and values.
+        /// [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 256 MiB of paths and
+        /// values.
         pub $($async)* fn walk($($receiver)*, path: impl AsRef<str>) -> Result<Vec<(Path, Vec<u8>)>> {
             let mut walk = Walk::new(path)?;
             let mut nodes = Vec::new();
@@ -101,8 +104,8 @@ macro_rules! node_calls {
         /// Sets the permissions of the node at `path`. The first entry names the owner.
         ///
         /// # Errors
-        /// `ENOENT` if the node does not exist, `EACCES` if another domain owns it, `EPERM` if a domain other than domain 0
-        /// changes the owner.
+        /// `ENOENT` if the node does not exist, `EACCES` if another domain owns it, `EPERM` if a
+        /// domain other than domain 0 changes the owner.
         pub $($async)* fn set_permissions(
             $($receiver)*, path: impl AsRef<str>, permissions: &[Permission],
         ) -> Result<()> {
@@ -117,7 +120,8 @@ macro_rules! domain_calls {
         /// Returns the absolute path of a domain's home; see [`Request::domain_path`].
         ///
         /// # Errors
-        /// Those that close the connection, and [`Error::InvalidReply`](crate::Error::InvalidReply) if the reply is not a path.
+        /// Those that close the connection, and [`Error::InvalidReply`](crate::Error::InvalidReply)
+        /// if the reply is not a path.
         pub $($async)* fn domain_path($($receiver)*, domain: DomId) -> Result<Path> {
             calls::parse_path(&$me.call(Request::domain_path(domain))$($await)*?)
         }
@@ -133,7 +137,8 @@ macro_rules! domain_calls {
         /// Makes the server stop serving a domain; see [`Request::release`].
         ///
         /// # Errors
-        /// `EACCES` for guests, `ENOENT` for a domain that is not introduced, `EINVAL` for domain 0.
+        /// `EACCES` for guests, `ENOENT` for a domain that is not introduced, `EINVAL` for domain
+        /// 0.
         pub $($async)* fn release($($receiver)*, domain: DomId) -> Result<()> {
             $me.call(Request::release(domain))$($await)*.map(drop)
         }
@@ -149,7 +154,8 @@ macro_rules! domain_calls {
         /// Tells the server that a domain continues after a shutdown; see [`Request::resume`].
         ///
         /// # Errors
-        /// `EACCES` for guests, `ENOENT` for a domain that is not introduced, `EINVAL` for domain 0.
+        /// `EACCES` for guests, `ENOENT` for a domain that is not introduced, `EINVAL` for domain
+        /// 0.
         pub $($async)* fn resume($($receiver)*, domain: DomId) -> Result<()> {
             $me.call(Request::resume(domain))$($await)*.map(drop)
         }
@@ -173,8 +179,8 @@ macro_rules! domain_calls {
         /// Returns the features that the server offers to a domain; see [`Request::features`].
         ///
         /// # Errors
-        /// `EACCES` for a guest that asks about another domain, `ENOSYS` or `EINVAL` if the server does not support the
-        /// request.
+        /// `EACCES` for a guest that asks about another domain, `ENOSYS` or `EINVAL` if the server
+        /// does not support the request.
         pub $($async)* fn features($($receiver)*, domain: Option<DomId>) -> Result<u32> {
             calls::parse_number(&$me.call(Request::features(domain))$($await)*?)
         }
@@ -182,8 +188,8 @@ macro_rules! domain_calls {
         /// Sets the features that the server offers to a domain; see [`Request::set_features`].
         ///
         /// # Errors
-        /// `EACCES` for guests, `EBUSY` for an introduced domain, `EINVAL` for an unknown feature, and those of
-        /// [`features`](Self::features).
+        /// `EACCES` for guests, `EBUSY` for an introduced domain, `EINVAL` for an unknown feature,
+        /// and those of [`features`](Self::features).
         pub $($async)* fn set_features($($receiver)*, domain: DomId, features: u32) -> Result<()> {
             $me.call(Request::set_features(domain, features))$($await)*.map(drop)
         }

@@ -17,22 +17,25 @@ use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
 use crate::walk::{self, Walk};
 
-/// Maximum number of attempts of a transaction. After the last one the caller gets the conflict as an error.
+/// Maximum number of attempts of a transaction. After the last one the caller gets the conflict as
+/// an error.
 pub(crate) const TRANSACTION_ATTEMPTS: usize = 1000;
 
-/// Maximum size of the queued watch events in bytes. The limit is necessary because events arrive at the server's pace, and the
-/// caller cannot take them while another call blocks.
+/// Maximum size of the queued watch events in bytes. The limit is necessary because events arrive
+/// at the server's pace, and the caller cannot take them while another call blocks.
 pub(crate) const WATCH_EVENTS_MAX: usize = 16 << 20;
 
 /// A client whose calls block until the server replies.
 ///
 /// There is no time limit. If you need one, use [`Connection`] or the async client.
 ///
-/// Watch events that arrive during a call are queued for [`next_watch_event`](Self::next_watch_event). A client that sets
-/// watches but never reads their events is disconnected once 16 MiB of them are queued ([`Error::EventsNotTaken`]). The
+/// Watch events that arrive during a call are queued for
+/// [`next_watch_event`](Self::next_watch_event). A client that sets watches but never reads their
+/// events is disconnected once 16 MiB of them are queued ([`Error::EventsNotTaken`]). The
 /// descriptor ([`AsFd`]) is readable if there is data that the client has not received yet.
 ///
-/// If a call fails with a [fatal](Error::is_fatal) error, the connection is closed, and all later calls return that error.
+/// If a call fails with a [fatal](Error::is_fatal) error, the connection is closed, and all later
+/// calls return that error.
 #[derive(Debug)]
 pub struct Client {
     connection: Connection,
@@ -65,10 +68,12 @@ impl Client {
     node_calls!(self [&mut self] [] []);
     domain_calls!(self [&mut self] [] []);
 
-    /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below `path`.
+    /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below
+    /// `path`.
     ///
     /// # Errors
-    /// `EEXIST` if a watch with this path and token exists, `E2BIG` or [`Error::NotSent`] if the quota is reached.
+    /// `EEXIST` if a watch with this path and token exists, `E2BIG` or [`Error::NotSent`] if the
+    /// quota is reached.
     pub fn watch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
         self.call(Request::watch(path, token)?).map(drop)
     }
@@ -81,8 +86,8 @@ impl Client {
         self.call(Request::unwatch(path, token)?).map(drop)
     }
 
-    /// Ends all watches and transactions of this connection; see [`Request::reset_watches`]. Events from before may still be
-    /// returned.
+    /// Ends all watches and transactions of this connection; see [`Request::reset_watches`]. Events
+    /// from before may still be returned.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] on a device.
@@ -90,8 +95,8 @@ impl Client {
         self.call(Request::reset_watches()).map(drop)
     }
 
-    /// Returns the next watch event. Blocks for at most `timeout`, or without limit for `None`. Returns `None` after the
-    /// timeout.
+    /// Returns the next watch event. Blocks for at most `timeout`, or without limit for `None`.
+    /// Returns `None` after the timeout.
     ///
     /// # Errors
     /// Those that close the connection.
@@ -114,8 +119,8 @@ impl Client {
     /// On a socket, the requests are sent without waiting for the replies of earlier ones.
     ///
     /// # Errors
-    /// Those that close the connection, and [`Error::InvalidRequest`] for a request that is not allowed. In the latter case no
-    /// request is sent.
+    /// Those that close the connection, and [`Error::InvalidRequest`] for a request that is not
+    /// allowed. In the latter case no request is sent.
     pub fn pipeline(
         &mut self,
         requests: impl IntoIterator<Item = Request>,
@@ -142,17 +147,18 @@ impl Client {
         self.reply(id)?
     }
 
-    /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or not at all.
+    /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or
+    /// not at all.
     ///
-    /// The transaction is repeated after a conflict with another client, and if a suspend of the domain interrupted it. So
-    /// `body` may run several times. If `body` returns an error, the transaction is aborted.
+    /// The transaction is repeated after a conflict with another client, and if a suspend of the
+    /// domain interrupted it. So `body` may run several times. If `body` returns an error, the
+    /// transaction is aborted.
     ///
     /// ```no_run
     /// # fn main() -> xenstore::Result<()> {
     /// let mut client = xenstore::Client::open()?;
     /// client.transaction(|transaction| {
-    ///     let count = transaction.read("data/count").ok();
-    ///     let count = count.and_then(|value| String::from_utf8(value).ok()?.parse::<u32>().ok()).unwrap_or(0);
+    ///     let count = transaction.read_text("data/count")?.parse().unwrap_or(0);
     ///     transaction.write("data/count", (count + 1).to_string())
     /// })
     /// # }
@@ -172,7 +178,8 @@ impl Client {
                 return result;
             }
 
-            // In a transaction that a suspend has ended, every request fails. This request fails for no other reason.
+            // In a transaction that a suspend has ended, every request fails. This request fails
+            // for no other reason.
             let probe = if result.is_err() {
                 self.call(Request::domain_path(0).within(id)).err()
             } else {
@@ -286,9 +293,11 @@ impl Transaction<'_> {
     }
 }
 
-/// Whether a transaction must be repeated, because of a conflict or because the server no longer knows it.
+/// Whether a transaction must be repeated, because of a conflict or because the server no longer
+/// knows it.
 ///
-/// The latter happens after a suspend. C xenstored then replies ENOENT, oxenstored 4.17 EIO, and other versions EINVAL.
+/// The latter happens after a suspend. C xenstored then replies ENOENT, oxenstored 4.17 EIO, and
+/// other versions EINVAL.
 pub(crate) fn is_repeatable(error: &Error) -> bool {
     let repeatable = [
         ErrorCode::EAGAIN,

@@ -1,7 +1,7 @@
 //! Requests about domains and about the server.
 //!
-//! Unless the documentation of a function says otherwise, C xenstored and oxenstored support the request, only domain 0 may
-//! send it (others get `EACCES`), and the reply is `OK`.
+//! Unless the documentation of a function says otherwise, C xenstored and oxenstored support the
+//! request, only domain 0 may send it (others get `EACCES`), and the reply is `OK`.
 
 use crate::error::{Error, Result};
 use crate::permission::DomId;
@@ -18,11 +18,12 @@ impl Request {
 
     /// Introduces a new domain to the server.
     ///
-    /// The domain's Xenstore page is at guest frame `frame`, and `event_channel` is its event channel for Xenstore. Payload:
-    /// `domid|frame|channel|`.
+    /// The domain's Xenstore page is at guest frame `frame`, and `event_channel` is its event
+    /// channel for Xenstore. Payload: `domid|frame|channel|`.
     ///
-    /// If the domain is introduced already, C xenstored treats this as its resume. The errors are `EINVAL` for domain 0 and
-    /// for an invalid event channel, and the hypervisor's error if it cannot map the page or bind the channel.
+    /// If the domain is introduced already, C xenstored treats this as its resume. The errors are
+    /// `EINVAL` for domain 0 and for an invalid event channel, and the hypervisor's error if it
+    /// cannot map the page or bind the channel.
     pub fn introduce(domain: DomId, frame: u64, event_channel: u32) -> Self {
         numbers(
             Kind::INTRODUCE,
@@ -42,34 +43,37 @@ impl Request {
         numbers(Kind::IS_DOMAIN_INTRODUCED, &[domain.into()])
     }
 
-    /// Tells the server that a domain continues after a shutdown, so that `@releaseDomain` fires at its next shutdown.
-    /// Payload: `domid|`.
+    /// Tells the server that a domain continues after a shutdown, so that `@releaseDomain` fires at
+    /// its next shutdown. Payload: `domid|`.
     ///
     /// The errors are `ENOENT` for a domain that is not introduced, and `EINVAL` for domain 0.
     pub fn resume(domain: DomId) -> Self {
         numbers(Kind::RESUME, &[domain.into()])
     }
 
-    /// Gives `domain` all access rights of `target` in addition to its own. Payload: `domid|target|`.
+    /// Gives `domain` all access rights of `target` in addition to its own. Payload:
+    /// `domid|target|`.
     ///
-    /// A device model that runs in a domain of its own needs the rights of its guest. The error is `ENOENT` if one of the
-    /// domains is not introduced.
+    /// A device model that runs in a domain of its own needs the rights of its guest. The error is
+    /// `ENOENT` if one of the domains is not introduced.
     pub fn set_target(domain: DomId, target: DomId) -> Self {
         numbers(Kind::SET_TARGET, &[domain.into(), target.into()])
     }
 
-    /// Ends all watches and transactions of the connection. Every domain may send this. Payload: `|`.
+    /// Ends all watches and transactions of the connection. Every domain may send this. Payload:
+    /// `|`.
     ///
-    /// A connection over a device does not send this, because a guest has only one connection to the server, so that the
-    /// kernel's watches would end too.
+    /// A connection over a device does not send this, because a guest has only one connection to
+    /// the server, so that the kernel's watches would end too.
     pub fn reset_watches() -> Self {
         without_arguments(Kind::RESET_WATCHES)
     }
 
-    /// Sends a command to the server, such as `check`, `log on` or `memreport`. Payload: `command|parameter|...|`. Reply: text.
+    /// Sends a command to the server, such as `check`, `log on` or `memreport`. Payload:
+    /// `command|parameter|...|`. Reply: text.
     ///
-    /// Each server and version has its own commands, which the command `help` lists. The error is `EINVAL` for an unknown
-    /// command.
+    /// Each server and version has its own commands, which the command `help` lists. The error is
+    /// `EINVAL` for an unknown command.
     ///
     /// # Errors
     /// For a command or parameter that contains a NUL.
@@ -84,8 +88,8 @@ impl Request {
     ///
     /// Payload: `domid|` or `|`. Reply: a number in which each bit stands for a feature.
     ///
-    /// A guest may ask only about itself. Servers that do not support the request, such as C xenstored 4.17 and oxenstored,
-    /// reply `ENOSYS` or `EINVAL`.
+    /// A guest may ask only about itself. Servers that do not support the request, such as C
+    /// xenstored 4.17 and oxenstored, reply `ENOSYS` or `EINVAL`.
     pub fn features(domain: Option<DomId>) -> Self {
         match domain {
             Some(domain) => numbers(Kind::GET_FEATURE, &[domain.into()]),
@@ -93,25 +97,28 @@ impl Request {
         }
     }
 
-    /// Sets the features that the server offers to `domain`, before the domain is introduced. Payload: `domid|features|`.
+    /// Sets the features that the server offers to `domain`, before the domain is introduced.
+    /// Payload: `domid|features|`.
     ///
-    /// The errors are `EBUSY` if the domain is introduced already, and `EINVAL` for an unknown feature. The same servers as
-    /// for [`features`](Self::features) support this.
+    /// The errors are `EBUSY` if the domain is introduced already, and `EINVAL` for an unknown
+    /// feature. The same servers as for [`features`](Self::features) support this.
     pub fn set_features(domain: DomId, features: u32) -> Self {
         numbers(Kind::SET_FEATURE, &[domain.into(), features.into()])
     }
 
-    /// Asks for the names of the server's quotas. Payload: `|`. Reply: the names, separated by spaces.
+    /// Asks for the names of the server's quotas. Payload: `|`. Reply: the names, separated by
+    /// spaces.
     ///
     /// The same servers as for [`features`](Self::features) support this.
     pub fn quota_names() -> Self {
         without_arguments(Kind::GET_QUOTA)
     }
 
-    /// Asks for a quota of `domain`, or with `None` for the default of all domains. Payload: `domid|name|` or `name|`. Reply:
-    /// the number.
+    /// Asks for a quota of `domain`, or with `None` for the default of all domains. Payload:
+    /// `domid|name|` or `name|`. Reply: the number.
     ///
-    /// The error is `EINVAL` for an unknown quota. The same servers as for [`features`](Self::features) support this.
+    /// The error is `EINVAL` for an unknown quota. The same servers as for
+    /// [`features`](Self::features) support this.
     ///
     /// # Errors
     /// For a name that contains a NUL.
@@ -120,7 +127,8 @@ impl Request {
         strings(Kind::GET_QUOTA, domain.as_deref().into_iter().chain([name]))
     }
 
-    /// Sets the quota that [`quota`](Self::quota) asks for. Payload: `domid|name|value|` or `name|value|`.
+    /// Sets the quota that [`quota`](Self::quota) asks for. Payload: `domid|name|value|` or
+    /// `name|value|`.
     ///
     /// # Errors
     /// For a name that contains a NUL.
@@ -133,7 +141,8 @@ impl Request {
     }
 }
 
-/// Returns a request with an empty string as its payload, because oxenstored 4.17 does not reply to an empty payload.
+/// Returns a request with an empty string as its payload, because oxenstored 4.17 does not reply to
+/// an empty payload.
 fn without_arguments(kind: Kind) -> Request {
     Request {
         kind,

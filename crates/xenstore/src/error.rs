@@ -140,7 +140,8 @@ pub enum Error {
     /// The server violated the protocol. The connection is closed.
     #[error("the Xenstore server violated the protocol: {0}")]
     Protocol(String),
-    /// The program did not take its watch events, and the limit of queued events was reached. The connection is closed.
+    /// The program did not take its watch events, and the limit of queued events was reached. The
+    /// connection is closed.
     #[error("too many unread watch events: more than {most} bytes")]
     EventsNotTaken {
         /// Maximum size of the queued events in bytes.

@@ -11,9 +11,11 @@ pub struct RequestId(pub(crate) u32);
 /// Event of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchEvent {
-    /// Path of the changed node, which is at or below the watch's path, and relative if the watch's path was.
+    /// Path of the changed node, which is at or below the watch's path, and relative if the watch's
+    /// path was.
     ///
-    /// The event that follows the registration, and the one after a resume of the domain, have the watch's own path.
+    /// The event that follows the registration, and the one after a resume of the domain, have the
+    /// watch's own path.
     pub path: Path,
     /// Token that was given when the watch was set.
     pub token: String,

@@ -1,8 +1,8 @@
 //! A pure Rust client for Xenstore, and a Xenstore in memory for tests.
 //!
-//! Xenstore is the small hierarchical key-value store that a Xen host shares with its guests. Programs use this library in a
-//! guest or in dom0. [`Client`] has blocking calls. [`Connection`] is the non-blocking core, for programs with a poll(2)
-//! loop. No C library is needed.
+//! Xenstore is the small hierarchical key-value store that a Xen host shares with its guests.
+//! Programs use this library in a guest or in dom0. [`Client`] has blocking calls. [`Connection`]
+//! is the non-blocking core, for programs with a poll(2) loop. No C library is needed.
 //!
 //! ```
 //! # #[cfg(feature = "embedded")]
@@ -32,25 +32,28 @@
 //!
 //! No feature is enabled by default.
 //!
-//! - `embedded`: a store in memory with Xenstore's semantics, and a server for it, so that tests and demonstrations need no
-//!   Xen.
+//! - `embedded`: a store in memory with Xenstore's semantics, and a server for it, so that tests
+//!   and demonstrations need no Xen.
 //! - `faults`: lets a test inject faults into that store.
 //! - `tokio`: `AsyncClient`, whose calls are futures.
 //!
 //! # Errors
 //!
-//! Most errors concern a single request: a node does not exist, the domain may not write it, or a quota is reached.
-//! [`Error::code`] returns the server's error code, and the connection stays open. A [fatal](Error::is_fatal) error closes
-//! the connection: all pending requests and all later calls return that error. To continue, wait a moment, open a new
-//! connection, and set the watches again.
+//! Most errors concern a single request: a node does not exist, the domain may not write it, or a
+//! quota is reached. [`Error::code`] returns the server's error code, and the connection stays
+//! open. A [fatal](Error::is_fatal) error closes the connection: all pending requests and all later
+//! calls return that error. To continue, wait a moment, open a new connection, and set the watches
+//! again.
 //!
-//! A suspend or a migration of the guest does not close a connection to the kernel's device. The kernel sets the watches
-//! again, and each of them fires. Open transactions are lost, and [`Client::transaction`] repeats them.
+//! A suspend or a migration of the guest does not close a connection to the kernel's device. The
+//! kernel sets the watches again, and each of them fires. Open transactions are lost, and
+//! [`Client::transaction`] repeats them.
 //!
 //! # Logging
 //!
-//! The library logs through the crate [`log`](https://docs.rs/log) with the target `xenstore`. It logs the start and the end of
-//! each connection at `debug`, and each request, reply and watch event at `trace`. It never logs values.
+//! The library logs through the crate [`log`](https://docs.rs/log) with the target `xenstore`. It
+//! logs the start and the end of each connection at `debug`, and each request, reply and watch
+//! event at `trace`. It never logs values.
 //!
 //! # Transports
 //!
@@ -64,8 +67,8 @@
 //! | `RESET_WATCHES` | yes | not sent | not sent | not sent |
 //! | `AsyncClient` | yes | yes | untested | untested |
 //!
-//! The tests run against C xenstored and oxenstored of Xen 4.17. The columns for FreeBSD and NetBSD come from the sources of
-//! their kernels and are untested.
+//! The tests run against C xenstored and oxenstored of Xen 4.17. The columns for FreeBSD and NetBSD
+//! come from the sources of their kernels and are untested.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -4,8 +4,9 @@ use crate::error::{Error, Result};
 
 /// Maximum length of the names in bytes.
 ///
-/// C xenstored limits a guest's node with the names of its children to 2048 bytes. It does not limit domain 0, but a host has
-/// at most 32752 domains, and a UUID as a name for each of them takes 1.2 MB.
+/// C xenstored limits a guest's node with the names of its children to 2048 bytes. It does not
+/// limit domain 0, but a host has at most 32752 domains, and a UUID as a name for each of them
+/// takes 1.2 MB.
 const MAX_LEN: usize = 4 << 20;
 
 /// Maximum number of restarts because the list changed while it was fetched.
@@ -25,8 +26,8 @@ impl ListAssembler {
         self.names.len()
     }
 
-    /// Adds a part, which consists of the directory's generation and names. Returns all names after the last part, which
-    /// ends in an empty name.
+    /// Adds a part, which consists of the directory's generation and names. Returns all names after
+    /// the last part, which ends in an empty name.
     ///
     /// # Errors
     /// [`Error::InvalidReply`] for a malformed part, and for a list that does not end.
@@ -39,7 +40,8 @@ impl ListAssembler {
         let generation = part.get(..end).unwrap_or_default();
         let names = part.get(end + 1..).unwrap_or_default();
 
-        // A changed generation means that the directory changed, so that the list must be fetched again.
+        // A changed generation means that the directory changed, so that the list must be fetched
+        // again.
         if self.generation != generation && !self.names.is_empty() {
             self.names.clear();
             self.restarts += 1;

@@ -13,9 +13,10 @@ pub const RELATIVE_MAX: usize = 2048;
 
 /// A valid path of a node.
 ///
-/// A path consists of names separated by single slashes. Names contain only `A-Z a-z 0-9 - _ @`. A path that starts with a
-/// slash is absolute. Any other path is relative to the home of the connection's domain, `/local/domain/<domid>`. The
-/// special watch paths `@introduceDomain` and `@releaseDomain` are valid too.
+/// A path consists of names separated by single slashes. Names contain only `A-Z a-z 0-9 - _ @`. A
+/// path that starts with a slash is absolute. Any other path is relative to the home of the
+/// connection's domain, `/local/domain/<domid>`. The special watch paths `@introduceDomain` and
+/// `@releaseDomain` are valid too.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(String);
 
@@ -38,8 +39,8 @@ impl Path {
     /// Checks a path.
     ///
     /// # Errors
-    /// [`InvalidPath`] for a path that is empty, that is longer than [`ABSOLUTE_MAX`] or [`RELATIVE_MAX`], or that contains an
-    /// empty name or an invalid character.
+    /// [`InvalidPath`] for a path that is empty, that is longer than [`ABSOLUTE_MAX`] or
+    /// [`RELATIVE_MAX`], or that contains an empty name or an invalid character.
     pub fn new(path: impl Into<String>) -> Result<Self, InvalidPath> {
         let path = path.into();
         check(&path)?;

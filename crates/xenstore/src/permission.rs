@@ -32,13 +32,14 @@ impl Access {
 
 /// One entry of a node's permissions, written as `r5`.
 ///
-/// The first entry of a node names its owner, which always has full access, and gives the access of all domains that are
-/// not listed. Each further entry gives the access of one domain.
+/// The first entry of a node names its owner, which always has full access, and gives the access of
+/// all domains that are not listed. Each further entry gives the access of one domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Permission {
     /// The domain.
     pub domain: DomId,
-    /// The access of the domain, or in the first entry of a node the access of all domains that are not listed.
+    /// The access of the domain, or in the first entry of a node the access of all domains that are
+    /// not listed.
     pub access: Access,
 }
 

@@ -43,7 +43,8 @@ impl Request {
         Self::with_path(Kind::RM, path.as_ref(), b"")
     }
 
-    /// Lists the names of the children of `path`, even if they need several messages. [`wire::strings`] parses the reply.
+    /// Lists the names of the children of `path`, even if they need several messages.
+    /// [`wire::strings`] parses the reply.
     pub fn list(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
         Self::with_path(Kind::DIRECTORY, path.as_ref(), b"")
     }
@@ -66,7 +67,8 @@ impl Request {
         Self::with_path(Kind::SET_PERMS, path.as_ref(), list.as_bytes())
     }
 
-    /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below `path`.
+    /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below
+    /// `path`.
     ///
     /// # Errors
     /// For an invalid path, and for a token that contains a NUL.
@@ -84,11 +86,13 @@ impl Request {
 
     /// Creates a request of any kind, for kinds that have no function here.
     ///
-    /// The payload is sent unchanged. It must contain the necessary NULs, and its paths are not checked.
+    /// The payload is sent unchanged. It must contain the necessary NULs, and its paths are not
+    /// checked.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for the kinds that start or end a transaction, because a Linux kernel before 4.11 panics at
-    /// the end of an unknown one, and for the kinds that only a server sends.
+    /// [`Error::InvalidRequest`] for the kinds that start or end a transaction, because a Linux
+    /// kernel before 4.11 panics at the end of an unknown one, and for the kinds that only a server
+    /// sends.
     pub fn raw(kind: Kind, payload: impl Into<Vec<u8>>) -> Result<Self> {
         let reason = match kind {
             Kind::TRANSACTION_START | Kind::TRANSACTION_END => {

@@ -22,7 +22,8 @@ const DEVICES: [&str; 4] = [
     "/kern/xen/xenbus",  // NetBSD
 ];
 
-/// Time limit for connect(2). Linux would otherwise wait without limit for a server whose backlog is full.
+/// Time limit for connect(2). Linux would otherwise wait without limit for a server whose backlog
+/// is full.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open connection to a server, as a device or as a socket.
@@ -36,13 +37,15 @@ pub struct Transport {
 impl Transport {
     /// Opens the Xenstore of this system. Like libxenstore, it tries in this order:
     ///
-    /// 1. the socket or device that the environment variable `XENSTORED_PATH` names, and then nothing else;
-    /// 2. the socket of a server on this machine, in the directory that `XENSTORED_RUNDIR` names, or in `/run/xenstored` or
-    ///    `/var/run/xenstored`;
+    /// 1. the socket or device that the environment variable `XENSTORED_PATH` names, and then
+    ///    nothing else;
+    /// 2. the socket of a server on this machine, in the directory that `XENSTORED_RUNDIR` names,
+    ///    or in `/run/xenstored` or `/var/run/xenstored`;
     /// 3. the kernel's device.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if none of them exists, [`Error::Io`] if one exists but cannot be opened.
+    /// [`Error::NotFound`] if none of them exists, [`Error::Io`] if one exists but cannot be
+    /// opened.
     pub fn open() -> Result<Self> {
         if let Some(path) = std::env::var_os("XENSTORED_PATH") {
             return Self::open_path(Path::new(&path));
@@ -74,7 +77,8 @@ impl Transport {
         }
     }
 
-    /// Connects to a server on this machine, in the directory that `XENSTORED_RUNDIR` names or in the default ones.
+    /// Connects to a server on this machine, in the directory that `XENSTORED_RUNDIR` names or in
+    /// the default ones.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no socket, [`Error::Io`] if connecting fails.
@@ -116,8 +120,8 @@ impl Transport {
 
     /// Connects to the socket at `path`.
     ///
-    /// If the server's backlog is full (two connections with C xenstored), this blocks for up to 5 seconds, or until a signal
-    /// arrives. On the BSDs, connect(2) fails immediately in that case.
+    /// If the server's backlog is full (two connections with C xenstored), this blocks for up to 5
+    /// seconds, or until a signal arrives. On the BSDs, connect(2) fails immediately in that case.
     ///
     /// # Errors
     /// [`Error::Io`], of kind `TimedOut` after those 5 seconds.
@@ -186,9 +190,9 @@ impl Transport {
 
     /// Whether a request may be sent while another has no reply yet.
     ///
-    /// A device does not allow that. Linux since 4.11 queues a pointer to a buffer of the open file, which the next write(2)
-    /// overwrites: the server receives the old header with the new payload, and usually replies OK. FreeBSD has room for
-    /// only one reply.
+    /// A device does not allow that. Linux since 4.11 queues a pointer to a buffer of the open
+    /// file, which the next write(2) overwrites: the server receives the old header with the new
+    /// payload, and usually replies OK. FreeBSD has room for only one reply.
     pub(crate) fn is_pipelined(&self) -> bool {
         !self.is_device
     }
@@ -215,7 +219,8 @@ impl Transport {
         })
     }
 
-    /// Receives without blocking, except on a FreeBSD device, which ignores `O_NONBLOCK`. Call poll(2) first there.
+    /// Receives without blocking, except on a FreeBSD device, which ignores `O_NONBLOCK`. Call
+    /// poll(2) first there.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
         rustix::io::retry_on_intr(|| {
             if self.is_device {

@@ -6,12 +6,12 @@ use crate::path::Path;
 use crate::permission::Permission;
 use crate::request::Request;
 
-/// Number of nodes per round. Large enough to make round-trip times irrelevant, and small enough not to delay other clients of
-/// the server.
+/// Number of nodes per round. Large enough to make round-trip times irrelevant, and small enough
+/// not to delay other clients of the server.
 const NODES_PER_ROUND: usize = 64;
 
-/// Maximum size of all paths and values in bytes. It is several times what the quotas of a thousand guests allow, and ends the
-/// walk if a faulty server invents nodes without end.
+/// Maximum size of all paths and values in bytes. It is several times what the quotas of a thousand
+/// guests allow, and ends the walk if a faulty server invents nodes without end.
 const MAX_SIZE: usize = 256 << 20;
 
 /// A node that a [`Walk`] has visited.
@@ -31,13 +31,14 @@ pub struct Node {
 
 /// A traversal of a tree. A node precedes its children, and siblings are in the server's order.
 ///
-/// A walk sends nothing itself. [`requests`](Self::requests) returns the next requests to send, and [`take`](Self::take)
-/// takes their replies and returns the next nodes. So it works with every client, inside and outside of transactions, and
-/// the caller can process each node immediately or stop. To read all values at once, use
-/// [`Client::walk`](crate::Client::walk).
+/// A walk sends nothing itself. [`requests`](Self::requests) returns the next requests to send, and
+/// [`take`](Self::take) takes their replies and returns the next nodes. So it works with every
+/// client, inside and outside of transactions, and the caller can process each node immediately or
+/// stop. To read all values at once, use [`Client::walk`](crate::Client::walk).
 ///
-/// The tree may change during the walk: nodes that are removed meanwhile are omitted, and nodes that are created meanwhile
-/// may be missing. Missing access to a node is reported in its [`Node`] and does not end the walk.
+/// The tree may change during the walk: nodes that are removed meanwhile are omitted, and nodes
+/// that are created meanwhile may be missing. Missing access to a node is reported in its [`Node`]
+/// and does not end the walk.
 ///
 /// ```no_run
 /// # fn main() -> xenstore::Result<()> {
@@ -121,13 +122,14 @@ impl Walk {
         Ok(requests)
     }
 
-    /// Takes the replies to the last [`requests`](Self::requests), in their order, and returns the next nodes.
+    /// Takes the replies to the last [`requests`](Self::requests), in their order, and returns the
+    /// next nodes.
     ///
     /// Returns no nodes if a node before them was not requested yet.
     ///
     /// # Errors
-    /// [`Error::InvalidPath`] for a name that makes an invalid path, such as one that is too long. [`Error::InvalidReply`] for
-    /// more than 256 MiB of paths and values.
+    /// [`Error::InvalidPath`] for a name that makes an invalid path, such as one that is too long.
+    /// [`Error::InvalidReply`] for more than 256 MiB of paths and values.
     pub fn take(&mut self, replies: Vec<Result<Vec<u8>>>) -> Result<Vec<Node>> {
         let mut replies = replies.into_iter();
         let mut reply = || {

@@ -1,12 +1,14 @@
 //! Encoding and decoding of messages, without any I/O.
 //!
-//! A message consists of a header and a payload of at most [`PAYLOAD_MAX`] bytes. The header has four 32-bit words in the
-//! byte order of the machine: type, request id, transaction id, and length of the payload. Xen describes the format in
-//! `docs/misc/xenstore.txt` and `xen/include/public/io/xs_wire.h`.
+//! A message consists of a header and a payload of at most [`PAYLOAD_MAX`] bytes. The header has
+//! four 32-bit words in the byte order of the machine: type, request id, transaction id, and length
+//! of the payload. Xen describes the format in `docs/misc/xenstore.txt` and
+//! `xen/include/public/io/xs_wire.h`.
 
 use std::fmt;
 
-/// Maximum length of a payload in bytes (`XENSTORE_PAYLOAD_MAX`). A server closes the connection of a client that exceeds it.
+/// Maximum length of a payload in bytes (`XENSTORE_PAYLOAD_MAX`). A server closes the connection of
+/// a client that exceeds it.
 pub const PAYLOAD_MAX: usize = 4096;
 
 /// Length of a message's header in bytes.
@@ -160,8 +162,8 @@ impl Decoder {
     /// Returns the next message, or `None` until it is complete.
     ///
     /// # Errors
-    /// [`TooLong`] if a header announces a payload that is too long. The rest of the stream cannot be decoded, so that all
-    /// further calls return the same error.
+    /// [`TooLong`] if a header announces a payload that is too long. The rest of the stream cannot
+    /// be decoded, so that all further calls return the same error.
     pub fn next_message(&mut self) -> Result<Option<Message>, TooLong> {
         let unread = self.received.get(self.taken..).unwrap_or_default();
         let Some((header, rest)) = unread.split_first_chunk::<HEADER_LEN>() else {

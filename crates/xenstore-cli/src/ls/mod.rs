@@ -97,7 +97,8 @@ fn below(
     }
 }
 
-/// Returns the root like Xen's tools, or the domain's home like xe-guest-utilities if the root is not readable.
+/// Returns the root like Xen's tools, or the domain's home like xe-guest-utilities if the root is
+/// not readable.
 fn default_path(client: &mut Client) -> Result<String, Failure> {
     match client.list("/") {
         Err(Error::Refused {

@@ -29,7 +29,8 @@ impl Text {
     /// Creates the format. `columns` is the width of the terminal if there is one.
     pub(crate) fn new(flat: bool, columns: Option<usize>, colours: bool) -> Self {
         let without_terminal = if flat { None } else { Some(WIDTH) };
-        // A terminal of unknown size, such as a serial line, reports 0. Xen's tools then cut nothing off.
+        // A terminal of unknown size, such as a serial line, reports 0. Xen's tools then cut
+        // nothing off.
         let width = columns.map_or(without_terminal, |columns| columns.checked_sub(2));
         Text {
             flat,
@@ -39,7 +40,8 @@ impl Text {
     }
 
     pub(crate) fn print(&self, node: &Node, out: &mut dyn Write) -> io::Result<()> {
-        // In Xen's tools the length of a path does not count, not even if the line is cut at the terminal's edge.
+        // In Xen's tools the length of a path does not count, not even if the line is cut at the
+        // terminal's edge.
         let (name, mut column) = if self.flat {
             (node.path.as_str(), 0)
         } else {
@@ -54,7 +56,8 @@ impl Text {
             return out.write_all(b":\n\n");
         };
         let text = escape(value);
-        // As in Xen's tools, the length of the value counts, even if its text with escapes is longer.
+        // As in Xen's tools, the length of the value counts, even if its text with escapes is
+        // longer.
         let is_cut = self
             .width
             .is_some_and(|width| width < column + value.len() + RESERVED);
@@ -77,7 +80,8 @@ impl Text {
         out.write_all(b"\n")
     }
 
-    /// Returns the part of `text` that fits from `column` on. If nothing fits, returns all of it, like Xen's tools.
+    /// Returns the part of `text` that fits from `column` on. If nothing fits, returns all of it,
+    /// like Xen's tools.
     fn cut<'t>(&self, text: &'t str, column: usize) -> &'t str {
         let room = self
             .width

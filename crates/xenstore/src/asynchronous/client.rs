@@ -54,7 +54,8 @@ pub(super) struct Shared {
     pub(super) closed_by: OnceLock<Error>,
 }
 
-/// Channel for a reply. Sending to it has no effect if the future that waits for the reply was dropped.
+/// Channel for a reply. Sending to it has no effect if the future that waits for the reply was
+/// dropped.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// Calls a function with the number of a new transaction. Dropping it ends the wait for the number.
@@ -62,7 +63,8 @@ pub(super) type OnBegun = Box<dyn FnOnce(Result<TransactionId>) + Send>;
 
 /// A client's message to the driver.
 pub(super) enum Command {
-    /// Sends all of these requests, or none if one is not allowed. In that case the first one gets the error.
+    /// Sends all of these requests, or none if one is not allowed. In that case the first one gets
+    /// the error.
     Requests(Vec<(Request, Reply<Vec<u8>>)>),
     Begin(OnBegun),
     Watch {
@@ -86,8 +88,8 @@ impl AsyncClient {
     /// On a socket, the requests are sent without waiting for the replies of earlier ones.
     ///
     /// # Errors
-    /// Those that close the connection, and [`Error::InvalidRequest`] for a request that is not allowed. In the latter case no
-    /// request is sent.
+    /// Those that close the connection, and [`Error::InvalidRequest`] for a request that is not
+    /// allowed. In the latter case no request is sent.
     pub async fn pipeline(
         &self,
         requests: impl IntoIterator<Item = Request>,
@@ -117,8 +119,9 @@ impl AsyncClient {
     /// Sends a request and returns the payload of its reply.
     ///
     /// # Errors
-    /// The error in the reply, and those that close the connection. [`Error::InvalidRequest`] for a request that is not
-    /// allowed, which includes requests about watches; use [`watch`](Self::watch) for these.
+    /// The error in the reply, and those that close the connection. [`Error::InvalidRequest`] for a
+    /// request that is not allowed, which includes requests about watches; use
+    /// [`watch`](Self::watch) for these.
     pub async fn call(&self, request: Request) -> Result<Vec<u8>> {
         check(&request)?;
         self.reply(self.send(request)).await?
@@ -126,7 +129,8 @@ impl AsyncClient {
 
     /// Sends a message to the driver.
     ///
-    /// If the driver has ended, the message and with it the channel for the reply is dropped, which ends the wait.
+    /// If the driver has ended, the message and with it the channel for the reply is dropped, which
+    /// ends the wait.
     pub(super) fn command(&self, command: Command) {
         let _ = self.commands.send(command);
     }

@@ -22,7 +22,8 @@ use crate::transport::Transport;
 impl AsyncClient {
     /// Opens the Xenstore of this system.
     ///
-    /// See [`Transport::open`] for the places where it looks, and [`Transport::connect`] for how long it may block.
+    /// See [`Transport::open`] for the places where it looks, and [`Transport::connect`] for how
+    /// long it may block.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none, [`Error::Io`] if opening it fails.
@@ -74,8 +75,8 @@ impl Driver {
         commands: mpsc::UnboundedReceiver<Command>,
         shared: Arc<Shared>,
     ) -> Result<Self> {
-        // The replacement in tokio 1.54 is unsafe. It requires that the descriptor stays open and the same, which
-        // `Registered` ensures.
+        // The replacement in tokio 1.54 is unsafe. It requires that the descriptor stays open and
+        // the same, which `Registered` ensures.
         #[allow(
             deprecated,
             reason = "the replacement is unsafe, and not in tokio before 1.54"
@@ -97,7 +98,8 @@ impl Driver {
 
     async fn run(mut self) {
         let end = poll_fn(|context| self.poll(context)).await;
-        // Delivers the events from before the end. An error here is ignored, because `end` came first.
+        // Delivers the events from before the end. An error here is ignored, because `end` came
+        // first.
         let _ = self.deliver();
         if let Err(error) = end {
             // This cannot fail, because only this function sets the error.
@@ -106,7 +108,8 @@ impl Driver {
         // Dropping the driver now drops all reply channels, and their receivers read the error.
     }
 
-    /// Performs all work that is possible now. Ready when all clients are dropped or the connection is closed.
+    /// Performs all work that is possible now. Ready when all clients are dropped or the connection
+    /// is closed.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         while let Poll::Ready(command) = self.commands.poll_recv(context) {
             match command {
@@ -152,7 +155,8 @@ impl Driver {
                 events,
                 reply,
             } => {
-                // The stream is registered first, because the first event may arrive before the reply.
+                // The stream is registered first, because the first event may arrive before the
+                // reply.
                 self.watches.insert(token.clone(), events);
                 self.submit(request, Waiting::Watch { token, reply });
             }
@@ -269,8 +273,8 @@ impl Driver {
 struct Registered(Connection);
 
 impl Registered {
-    /// Receives once, and returns whether anything had arrived. Calls poll(2) first, because read(2) blocks on a FreeBSD
-    /// device.
+    /// Receives once, and returns whether anything had arrived. Calls poll(2) first, because
+    /// read(2) blocks on a FreeBSD device.
     fn receive(&mut self) -> Result<bool> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         let now = Timespec {

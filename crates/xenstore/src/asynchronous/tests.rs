@@ -1,4 +1,5 @@
-//! Tests of the async client. The conformance suite tests its behaviour in common with the blocking client.
+//! Tests of the async client. The conformance suite tests its behaviour in common with the blocking
+//! client.
 
 #![allow(
     clippy::unwrap_used,

@@ -14,10 +14,12 @@ use crate::request::{Request, TransactionId};
 use crate::walk::{self, Walk};
 
 impl AsyncClient {
-    /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or not at all.
+    /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or
+    /// not at all.
     ///
-    /// The transaction is repeated after a conflict with another client, and if a suspend of the domain interrupted it. So
-    /// `body` may run several times. If `body` returns an error, or if the future is dropped, the transaction is aborted.
+    /// The transaction is repeated after a conflict with another client, and if a suspend of the
+    /// domain interrupted it. So `body` may run several times. If `body` returns an error, or if
+    /// the future is dropped, the transaction is aborted.
     ///
     /// ```no_run
     /// # async fn count(client: xenstore::AsyncClient) -> xenstore::Result<()> {
@@ -112,7 +114,8 @@ impl AsyncTransaction {
     }
 
     async fn end(mut self, commit: bool) -> Result<()> {
-        // There is no await between this and sending the request, so that the end is sent exactly once.
+        // There is no await between this and sending the request, so that the end is sent exactly
+        // once.
         self.is_open = false;
         let replied = self.client.send(Request::transaction_end(self.id, commit));
         self.client.reply(replied).await?.map(drop)

@@ -13,13 +13,14 @@ use crate::path::Path;
 use crate::request::Request;
 
 impl AsyncClient {
-    /// Sets a watch: an event is sent now, and after each change of a node at or below `path`. Dropping the stream ends the
-    /// watch.
+    /// Sets a watch: an event is sent now, and after each change of a node at or below `path`.
+    /// Dropping the stream ends the watch.
     ///
     /// The client chooses a unique token for each watch.
     ///
     /// # Errors
-    /// `E2BIG` (C xenstored), `EQUOTA` (oxenstored) or [`Error::NotSent`](crate::Error::NotSent) if the quota is reached.
+    /// `E2BIG` (C xenstored), `EQUOTA` (oxenstored) or [`Error::NotSent`](crate::Error::NotSent) if
+    /// the quota is reached.
     pub async fn watch(&self, path: impl AsRef<str>) -> Result<WatchStream> {
         let token = self
             .shared
@@ -29,7 +30,8 @@ impl AsyncClient {
         let request = Request::watch(&path, &token)?;
         let path = Path::new(path.as_ref())?;
 
-        // The stream exists before the request is sent, so that dropping this future ends the watch.
+        // The stream exists before the request is sent, so that dropping this future ends the
+        // watch.
         let (events, received) = mpsc::unbounded_channel();
         let stream = WatchStream {
             client: self.clone(),
@@ -52,8 +54,8 @@ impl AsyncClient {
 
 /// The events of one watch. Dropping the stream ends the watch.
 ///
-/// The stream queues events until they are read. More than 16 MiB of queued events in all streams of a connection close the
-/// connection ([`Error::EventsNotTaken`](crate::Error::EventsNotTaken)).
+/// The stream queues events until they are read. More than 16 MiB of queued events in all streams
+/// of a connection close the connection ([`Error::EventsNotTaken`](crate::Error::EventsNotTaken)).
 #[derive(Debug)]
 pub struct WatchStream {
     client: AsyncClient,
@@ -76,7 +78,8 @@ impl WatchStream {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// Polls for the [`next`](Self::next) event, for handwritten futures and implementations of `Stream`.
+    /// Polls for the [`next`](Self::next) event, for handwritten futures and implementations of
+    /// `Stream`.
     ///
     /// # Errors
     /// Those of [`next`](Self::next).

@@ -21,16 +21,18 @@ use crate::wire::{self, Decoder, Kind};
 
 /// A connection to a server for programs that have a poll(2) loop. No call blocks.
 ///
-/// [`submit`](Self::submit) queues a request, [`flush`](Self::flush) sends the queue, [`on_readable`](Self::on_readable)
-/// receives, and [`next_event`](Self::next_event) returns the received replies and watch events. Call `on_readable` when
-/// poll(2) reports the descriptor readable. Call `flush` when it is writable and [`wants_write`](Self::wants_write) is
-/// true.
+/// [`submit`](Self::submit) queues a request, [`flush`](Self::flush) sends the queue,
+/// [`on_readable`](Self::on_readable) receives, and [`next_event`](Self::next_event) returns the
+/// received replies and watch events. Call `on_readable` when poll(2) reports the descriptor
+/// readable. Call `flush` when it is writable and [`wants_write`](Self::wants_write) is true.
 ///
-/// If one of these calls fails with a [fatal](Error::is_fatal) error, the connection is closed: all pending requests and
-/// all later calls return that error. `next_event` still returns the events received before.
+/// If one of these calls fails with a [fatal](Error::is_fatal) error, the connection is closed: all
+/// pending requests and all later calls return that error. `next_event` still returns the events
+/// received before.
 ///
-/// A connection holds the requests that are not sent yet and the events that are not taken yet. One call of `on_readable`
-/// receives at most 4112 bytes. If you take all events after each call, no more than these are ever held.
+/// A connection holds the requests that are not sent yet and the events that are not taken yet. One
+/// call of `on_readable` receives at most 4112 bytes. If you take all events after each call, no
+/// more than these are ever held.
 #[derive(Debug)]
 pub struct Connection {
     transport: Transport,
@@ -76,9 +78,10 @@ impl Connection {
     /// # Errors
     /// [`Error::InvalidRequest`] for a request that is not allowed:
     ///
-    /// - with a payload longer than [`Transport::payload_max`], because the server would close the connection, and a guest
-    ///   cannot open another;
-    /// - in a transaction that was not started on this connection, because a Linux kernel before 4.11 panics at its end;
+    /// - with a payload longer than [`Transport::payload_max`], because the server would close the
+    ///   connection, and a guest cannot open another;
+    /// - in a transaction that was not started on this connection, because a Linux kernel before
+    ///   4.11 panics at its end;
     /// - `RESET_WATCHES` on a device, because it would also end the kernel's own watches.
     ///
     /// The error that closed the connection, if it is closed.
@@ -159,7 +162,8 @@ impl Connection {
 
     /// Encodes a request into the output. Returns false and answers the request if it is too long.
     ///
-    /// Only the request for a part of a list can be too long, if the original request was raw and its payload no path.
+    /// Only the request for a part of a list can be too long, if the original request was raw and
+    /// its payload no path.
     fn encode(&mut self, pending: &Pending) -> bool {
         let encoded = pending.encode(&mut self.output);
         match encoded {
@@ -185,7 +189,8 @@ impl Connection {
 
     /// Sends to a device, one request at a time.
     ///
-    /// A device requires each message in one write(2), and Linux drops a second message in the same call.
+    /// A device requires each message in one write(2), and Linux drops a second message in the same
+    /// call.
     fn send_one(&mut self) -> Result<()> {
         while self.in_flight.is_empty() {
             let Some(pending) = self.queue.pop_front() else {
@@ -209,8 +214,8 @@ impl Connection {
                 ) => {
                     return Err(self.transport.failed("write to", error));
                 }
-                // Other errors concern this request only: EINVAL or E2BIG for too many watches on Linux, and
-                // EINVAL for an unknown type of request on FreeBSD.
+                // Other errors concern this request only: EINVAL or E2BIG for too many watches on
+                // Linux, and EINVAL for an unknown type of request on FreeBSD.
                 Err(error) => {
                     let error = Error::NotSent {
                         operation: pending.request.kind,
@@ -237,8 +242,8 @@ impl Connection {
     /// Receives once, and then sends the requests that had to wait for a reply.
     ///
     /// # Errors
-    /// The error that closed the connection ([`Error::is_fatal`]). [`next_event`](Self::next_event) still returns the events
-    /// received before.
+    /// The error that closed the connection ([`Error::is_fatal`]). [`next_event`](Self::next_event)
+    /// still returns the events received before.
     pub fn on_readable(&mut self) -> Result<()> {
         self.check_open()?;
         self.receive().map_err(|error| self.close(error))

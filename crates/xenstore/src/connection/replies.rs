@@ -11,7 +11,8 @@ use crate::wire::{self, Kind, Message};
 impl Connection {
     pub(super) fn on_message(&mut self, message: Message) -> Result<()> {
         if message.kind == Kind::WATCH_EVENT {
-            // The ids in the header are ignored, because older Linux kernels do not initialise them.
+            // The ids in the header are ignored, because older Linux kernels do not initialise
+            // them.
             let event = WatchEvent::parse(&message.payload)?;
             log::trace!(
                 target: TARGET,
@@ -66,7 +67,8 @@ impl Connection {
         let mut code = ErrorCode::from_name(&String::from_utf8_lossy(name));
 
         if pending.is_partial() {
-            // A server without DIRECTORY_PART, such as oxenstored, cannot return the rest of the list.
+            // A server without DIRECTORY_PART, such as oxenstored, cannot return the rest of the
+            // list.
             if code == ErrorCode::ENOSYS {
                 code = ErrorCode::E2BIG;
             }

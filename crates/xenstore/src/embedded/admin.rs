@@ -17,8 +17,8 @@ impl Default for Store {
 impl Store {
     /// Returns a store with the nodes that xenstored and `xen-init-dom0` create when a host starts.
     ///
-    /// These are `/tool/xenstored`, and the name and number of domain 0 in `/local/domain/0`. Domain 0 owns them, and no
-    /// other domain may read them (`n0`).
+    /// These are `/tool/xenstored`, and the name and number of domain 0 in `/local/domain/0`.
+    /// Domain 0 owns them, and no other domain may read them (`n0`).
     pub fn new() -> Self {
         let mut store = Store::without_nodes();
         for path in ["/", INTRODUCE_DOMAIN, RELEASE_DOMAIN] {
@@ -39,7 +39,8 @@ impl Store {
         self.node(path.as_ref()).map(|node| &*node.value)
     }
 
-    /// Returns the names of a node's children in the order of their creation, or `None` if the node does not exist.
+    /// Returns the names of a node's children in the order of their creation, or `None` if the node
+    /// does not exist.
     pub fn list(&self, path: impl AsRef<str>) -> Option<impl Iterator<Item = &str>> {
         self.node(path.as_ref())
             .map(|node| node.children.iter().map(|name| &**name))
@@ -50,14 +51,16 @@ impl Store {
         self.node(path.as_ref()).map(|node| &*node.permissions)
     }
 
-    /// Returns the paths and values of a node and all nodes below it, sorted by path. `path` must be absolute.
+    /// Returns the paths and values of a node and all nodes below it, sorted by path. `path` must
+    /// be absolute.
     pub fn walk<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.tree
             .at_and_below(path)
             .map(|(path, node)| (path, &*node.value))
     }
 
-    /// Sets a node's value. Creates the node and missing parents with the permissions of the nearest existing parent.
+    /// Sets a node's value. Creates the node and missing parents with the permissions of the
+    /// nearest existing parent.
     ///
     /// # Errors
     /// `EINVAL` for an invalid or special path.
@@ -67,7 +70,8 @@ impl Store {
         })
     }
 
-    /// Removes a node and all nodes below it. Succeeds if the node is missing but its parent exists.
+    /// Removes a node and all nodes below it. Succeeds if the node is missing but its parent
+    /// exists.
     ///
     /// # Errors
     /// `EINVAL` for an invalid or special path and for the root, `ENOENT` if the parent is missing.

@@ -73,8 +73,8 @@ pub(super) fn domain(text: &[u8]) -> Result<DomId> {
     number(text)?.try_into().map_err(|_| ErrorCode::EINVAL)
 }
 
-/// Returns the number at the start of `text`, or 0 if it starts with no digit. Returns `None` for a negative number and
-/// for one that is too large.
+/// Returns the number at the start of `text`, or 0 if it starts with no digit. Returns `None` for a
+/// negative number and for one that is too large.
 pub(super) fn leading_number(text: &[u8]) -> Option<usize> {
     if text.starts_with(b"-") {
         return None;

@@ -70,7 +70,8 @@ impl Caller {
 
     /// Makes the commit of the caller's transaction fail.
     ///
-    /// C xenstored has already changed part of the transaction when it finds a node too large, and cannot undo that.
+    /// C xenstored has already changed part of the transaction when it finds a node too large, and
+    /// cannot undo that.
     pub(super) fn fail_transaction(&mut self) {
         if let Some(transaction) = &mut self.transaction {
             transaction.has_failed = true;

@@ -13,11 +13,12 @@ use crate::wire::Decoder;
 /// Bytes read from one client before the next client's turn.
 const READ_SIZE: usize = 16 * 1024;
 
-/// Bytes of queued output at which the server stops serving a client's requests until the client reads.
+/// Bytes of queued output at which the server stops serving a client's requests until the client
+/// reads.
 pub(super) const OUTPUT_HIGH_WATER: usize = 64 * 1024;
 
-/// Bytes of queued output at which the server disconnects a client. Only events of other clients' changes can exceed
-/// [`OUTPUT_HIGH_WATER`] this far.
+/// Bytes of queued output at which the server disconnects a client. Only events of other clients'
+/// changes can exceed [`OUTPUT_HIGH_WATER`] this far.
 const OUTPUT_MAX: usize = 1024 * 1024;
 
 #[derive(Debug)]
@@ -46,7 +47,8 @@ impl Client {
     /// Returns the poll(2) entry for this client, given the bytes that the store has queued for it.
     pub(super) fn poll_fd(&self, queued: Option<usize>) -> PollFd<'_> {
         let mut events = PollFlags::empty();
-        // Deferred requests are served once the socket is writable, because only then can their replies be sent.
+        // Deferred requests are served once the socket is writable, because only then can their
+        // replies be sent.
         if queued.is_some() || !self.output.is_empty() || self.has_requests {
             events |= PollFlags::OUT;
         }
@@ -106,7 +108,8 @@ impl Client {
         }
 
         loop {
-            // The rest stays in the store, which drops new events that equal one still queued there.
+            // The rest stays in the store, which drops new events that equal one still queued
+            // there.
             while self.output.len() < READ_SIZE {
                 let Some(message) = store.next_output(id) else {
                     break;

@@ -11,8 +11,8 @@ use crate::wire::Kind;
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
-/// Features that `GET_FEATURE` offers: those of C xenstored before 4.22. The only bit stands for error reports in the page
-/// that the server shares with a guest.
+/// Features that `GET_FEATURE` offers: those of C xenstored before 4.22. The only bit stands for
+/// error reports in the page that the server shares with a guest.
 const FEATURES: u32 = 2;
 
 /// Number that stands for the requesting domain itself (`DOMID_SELF`).
@@ -41,7 +41,8 @@ impl Store {
                         if number != 0 && leading_number(port).is_some_and(|port| port > 0) => {}
                     _ => return Err(ErrorCode::EINVAL),
                 }
-                // Introducing a known domain again means that it was resumed, and its kernel sets its watches again.
+                // Introducing a known domain again means that it was resumed, and its kernel sets
+                // its watches again.
                 if self.is_introduced(number) {
                     self.resume(number);
                 } else {
@@ -54,7 +55,8 @@ impl Store {
                 self.release(domain);
                 Ok(ok())
             }
-            // This affects only whether a server knows that a domain has shut down, which this server never does.
+            // This affects only whether a server knows that a domain has shut down, which this
+            // server never does.
             Kind::RESUME => self.guest(arguments.only()?).map(|_| ok()),
             Kind::SET_TARGET => {
                 let (of, rest) = arguments.first_and_rest()?;

@@ -31,8 +31,9 @@ impl Store {
 
     /// Releases a domain that no longer exists. Domain 0 cannot be released.
     ///
-    /// Closes the domain's connections, removes the nodes that it owns with all nodes below them, removes it from all
-    /// permissions, and fires `@releaseDomain`. Its home and other nodes that domain 0 owns remain.
+    /// Closes the domain's connections, removes the nodes that it owns with all nodes below them,
+    /// removes it from all permissions, and fires `@releaseDomain`. Its home and other nodes that
+    /// domain 0 owns remain.
     pub fn release(&mut self, domain: DomId) {
         if domain == 0 {
             return;
@@ -60,16 +61,17 @@ impl Store {
 
     /// Does what a guest sees after a suspend and resume.
     ///
-    /// The guest's transactions are lost, and each of its watches fires once, because its kernel has set them again. The
-    /// tree stays as it is; a toolstack makes a new one.
+    /// The guest's transactions are lost, and each of its watches fires once, because its kernel
+    /// has set them again. The tree stays as it is; a toolstack makes a new one.
     pub fn resume(&mut self, domain: DomId) {
         self.migrate(domain, domain);
     }
 
     /// Does what a guest sees after a migration or a restore, when it continues as a new domain.
     ///
-    /// This is a [`resume`](Self::resume) after which the guest's connections belong to `to`, so that relative paths start
-    /// from that domain's home. Introduces `to`. The domain `from` and both trees stay as they are.
+    /// This is a [`resume`](Self::resume) after which the guest's connections belong to `to`, so
+    /// that relative paths start from that domain's home. Introduces `to`. The domain `from` and
+    /// both trees stay as they are.
     pub fn migrate(&mut self, from: DomId, to: DomId) {
         self.introduce(to);
         let connections = self.connections.values_mut();
@@ -78,7 +80,8 @@ impl Store {
         }
     }
 
-    /// Removes the nodes that a domain owns and all nodes below them. Gives the root and the special nodes to domain 0.
+    /// Removes the nodes that a domain owns and all nodes below them. Gives the root and the
+    /// special nodes to domain 0.
     pub(super) fn remove_owned(&mut self, domain: DomId) {
         for path in ["/", INTRODUCE_DOMAIN, RELEASE_DOMAIN] {
             let node = self.tree.get(path);

@@ -10,10 +10,12 @@ use crate::permission::{DomId, Permission};
 use crate::wire::{Kind, Message, PAYLOAD_MAX};
 
 impl Store {
-    /// Sends the events of a change of `path` to all watches at or above it, or with `exact` only to those of that very path.
+    /// Sends the events of a change of `path` to all watches at or above it, or with `exact` only
+    /// to those of that very path.
     ///
-    /// A domain receives an event if it may read the node or its parent, or if the permissions `before` the change let it
-    /// read the node. For a removal that a transaction commits, `before` is all that remains to decide by.
+    /// A domain receives an event if it may read the node or its parent, or if the permissions
+    /// `before` the change let it read the node. For a removal that a transaction commits, `before`
+    /// is all that remains to decide by.
     pub(super) fn fire(&mut self, path: &str, exact: bool, before: Option<&[Permission]>) {
         #[cfg(feature = "faults")]
         if self.faults.drop_events {
@@ -96,7 +98,8 @@ impl Connection {
         payload.extend_from_slice(&watch.token);
         payload.push(0);
 
-        // Like C xenstored, this drops an event that equals one still queued, unless it is a special one.
+        // Like C xenstored, this drops an event that equals one still queued, unless it is a
+        // special one.
         let is_queued =
             |message: &Message| message.kind == Kind::WATCH_EVENT && message.payload == payload;
         if payload.len() > PAYLOAD_MAX

@@ -5,7 +5,8 @@ use crate::path::Path;
 use crate::permission::DomId;
 use crate::wire::{Kind, Message, strings};
 
-/// Faults of a [`Store`](super::Store). By default there are none; each field may be set and cleared at any time.
+/// Faults of a [`Store`](super::Store). By default there are none; each field may be set and
+/// cleared at any time.
 #[derive(Clone, Debug, Default)]
 #[allow(
     clippy::struct_excessive_bools,
@@ -16,14 +17,16 @@ pub struct Faults {
     pub refuse: Vec<Refusal>,
     /// Number of coming commits that fail with a conflict (`EAGAIN`).
     pub conflicts: usize,
-    /// A domain, and the number of its requests that are still served. The next one makes the server drop the connection
-    /// without a reply, and clears the fault.
+    /// A domain, and the number of its requests that are still served. The next one makes the
+    /// server drop the connection without a reply, and clears the fault.
     pub drop_after: Option<(DomId, usize)>,
     /// Whether the node quota of every domain but domain 0 counts as full.
     pub nodes_full: bool,
-    /// Whether replies are held back. Requests are served and events are sent; the replies follow once this is cleared.
+    /// Whether replies are held back. Requests are served and events are sent; the replies follow
+    /// once this is cleared.
     pub hold_replies: bool,
-    /// Whether changes fire no watches, as if xenstored dropped each event because an equal one is still queued.
+    /// Whether changes fire no watches, as if xenstored dropped each event because an equal one is
+    /// still queued.
     pub drop_events: bool,
     /// Whether replies to `WATCH` and `UNWATCH` have request id 0, like those from a Linux kernel.
     pub watch_replies_without_id: bool,
@@ -36,8 +39,8 @@ pub struct Refusal {
     pub domain: DomId,
     /// The kind of request, or `None` for every kind.
     pub kind: Option<Kind>,
-    /// The node; requests about nodes below it are refused too. It matches requests that use the same form, relative or
-    /// absolute.
+    /// The node; requests about nodes below it are refused too. It matches requests that use the
+    /// same form, relative or absolute.
     pub path: Path,
     /// The error code of the reply.
     pub code: ErrorCode,

@@ -14,7 +14,8 @@ pub enum Toolstack {
 }
 
 impl Toolstack {
-    /// Returns the nodes that the toolstack creates for a new guest to own, relative to the guest's home.
+    /// Returns the nodes that the toolstack creates for a new guest to own, relative to the guest's
+    /// home.
     ///
     /// All other nodes in the home belong to domain 0, and the guest may only read them.
     pub fn guest_owned_nodes(self) -> &'static [&'static str] {
@@ -25,8 +26,8 @@ impl Toolstack {
     }
 }
 
-/// Source: xapi-project/xen-api, `ocaml/xenopsd/xc/domain.ml`, function `make`, the directories created with `rwperm`.
-/// Releases before 2023 do not create `device/9pfs`.
+/// Source: xapi-project/xen-api, `ocaml/xenopsd/xc/domain.ml`, function `make`, the directories
+/// created with `rwperm`. Releases before 2023 do not create `device/9pfs`.
 const XAPI_OWNED: [&str; 15] = [
     "device",
     "device/vbd",
@@ -45,9 +46,9 @@ const XAPI_OWNED: [&str; 15] = [
     "rrd",
 ];
 
-/// Source: xen-project/xen, `tools/libs/light/libxl_create.c`, function `libxl__domain_make`, the nodes created with
-/// `rwperm` for every guest. An HVM guest also owns `control/feature-s3`, `control/feature-s4` and
-/// `hvmloader/generation-id-address`.
+/// Source: xen-project/xen, `tools/libs/light/libxl_create.c`, function `libxl__domain_make`, the
+/// nodes created with `rwperm` for every guest. An HVM guest also owns `control/feature-s3`,
+/// `control/feature-s4` and `hvmloader/generation-id-address`.
 const LIBXL_OWNED: [&str; 11] = [
     "control/shutdown",
     "control/feature-poweroff",
@@ -63,10 +64,11 @@ const LIBXL_OWNED: [&str; 11] = [
 ];
 
 impl Store {
-    /// Creates the tree of a new guest as its toolstack does, and introduces the domain. Replaces an existing tree.
+    /// Creates the tree of a new guest as its toolstack does, and introduces the domain. Replaces
+    /// an existing tree.
     ///
-    /// The guest has the name `guest-<domain>`, 1 GiB of memory and no devices. Under xapi it also gets a
-    /// `unique-domain-id` that no domain of this store had before.
+    /// The guest has the name `guest-<domain>`, 1 GiB of memory and no devices. Under xapi it also
+    /// gets a `unique-domain-id` that no domain of this store had before.
     pub fn introduce_guest(&mut self, domain: DomId, toolstack: Toolstack) {
         let uuid = format!("00000000-0000-4000-8000-{domain:012x}");
         let (home, vm) = (home(domain), format!("/vm/{uuid}"));
@@ -122,7 +124,8 @@ impl Store {
         self.introduce(domain);
     }
 
-    /// Destroys a guest as toolstacks do: removes its home and its `/vm` entry, and releases the domain.
+    /// Destroys a guest as toolstacks do: removes its home and its `/vm` entry, and releases the
+    /// domain.
     pub fn destroy_guest(&mut self, domain: DomId) {
         let home = home(domain);
         let vm = self

@@ -12,11 +12,13 @@ pub struct LoggedRequest {
     pub domain: DomId,
     /// Its type.
     pub kind: Kind,
-    /// The first string of the payload, which in most requests is the path, relative or absolute as it was sent.
+    /// The first string of the payload, which in most requests is the path, relative or absolute as
+    /// it was sent.
     pub path: String,
 }
 
-/// Stands for all kinds that the protocol does not have, so that a client cannot make the counts grow without limit.
+/// Stands for all kinds that the protocol does not have, so that a client cannot make the counts
+/// grow without limit.
 const UNKNOWN: Kind = Kind(u32::MAX);
 
 fn counted_as(kind: Kind) -> Kind {

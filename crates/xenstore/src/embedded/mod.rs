@@ -1,9 +1,10 @@
 //! A Xenstore in memory, for tests and demonstrations without Xen.
 //!
-//! [`Store`] holds the data: nodes, permissions, quotas, watches, transactions and domains. It does no I/O. [`Server`]
-//! serves a store on Unix sockets, either in a poll(2) loop of the caller or, with [`Server::spawn`], in a thread. Clients
-//! speak the wire protocol. Each socket belongs to a domain, and its clients act as that domain. So tests see what a guest
-//! sees: its permissions, its relative paths, its quotas, and a migration from the inside.
+//! [`Store`] holds the data: nodes, permissions, quotas, watches, transactions and domains. It does
+//! no I/O. [`Server`] serves a store on Unix sockets, either in a poll(2) loop of the caller or,
+//! with [`Server::spawn`], in a thread. Clients speak the wire protocol. Each socket belongs to a
+//! domain, and its clients act as that domain. So tests see what a guest sees: its permissions, its
+//! relative paths, its quotas, and a migration from the inside.
 //!
 //! ```
 //! use xenstore::Client;
@@ -26,15 +27,16 @@
 //! # }
 //! ```
 //!
-//! The store behaves like the C xenstored of Xen 4.17, including the order of events and the choice of error codes.
-//! Requests that are newer than 4.17 (features and quotas of a domain) follow the current protocol document. Differences:
+//! The store behaves like the C xenstored of Xen 4.17, including the order of events and the choice
+//! of error codes. Requests that are newer than 4.17 (features and quotas of a domain) follow the
+//! current protocol document. Differences:
 //!
-//! - There is no hypervisor to ask. Every domain number is valid as an owner or in permissions, and a domain ends only
-//!   when it is released.
-//! - A domain may have many connections, which share its quotas. They stand for the processes in the guest, whose kernel
-//!   has the one real connection.
-//! - Nothing depends on time: writes are not rate-limited, and no event is dropped because it waited too long. There are
-//!   no quotas of memory or of outstanding requests.
+//! - There is no hypervisor to ask. Every domain number is valid as an owner or in permissions, and
+//!   a domain ends only when it is released.
+//! - A domain may have many connections, which share its quotas. They stand for the processes in
+//!   the guest, whose kernel has the one real connection.
+//! - Nothing depends on time: writes are not rate-limited, and no event is dropped because it
+//!   waited too long. There are no quotas of memory or of outstanding requests.
 //! - A malformed number is `EINVAL`, while older servers read it as 0.
 
 mod admin;

@@ -23,8 +23,8 @@ impl Store {
 
     /// Checks that a node exists and that the caller has the required access to it.
     ///
-    /// Otherwise the error is `ENOENT` or `EACCES`. A caller without the same access to the nearest existing parent always
-    /// gets `EACCES`, so that it cannot find out whether the node exists.
+    /// Otherwise the error is `ENOENT` or `EACCES`. A caller without the same access to the nearest
+    /// existing parent always gets `EACCES`, so that it cannot find out whether the node exists.
     fn check(&mut self, caller: &mut Caller, path: &str, required: RequiredAccess) -> Result<()> {
         let code = match self.node_permissions(caller, path)? {
             Some(permissions) if caller.has(required, &permissions) => return Ok(()),
@@ -116,7 +116,8 @@ impl Store {
 
         let paths = self.view(caller).subtree(path)?;
         for removed in &paths {
-            // This precedes the removal, because the permissions of node and parent decide who is notified.
+            // This precedes the removal, because the permissions of node and parent decide who is
+            // notified.
             self.notify(caller, removed, removed != path, None);
         }
 
@@ -164,7 +165,8 @@ impl Store {
             transaction.has_created_nodes = true;
         }
 
-        // `missing` holds the nodes to create from the bottom up, and `above` the nearest existing parent.
+        // `missing` holds the nodes to create from the bottom up, and `above` the nearest existing
+        // parent.
         let mut missing = vec![path];
         let mut above = parent(path);
         let inherited = loop {
@@ -192,7 +194,8 @@ impl Store {
         view.modify(above, |node| node.children.extend(below))
     }
 
-    /// Checks that the caller's quotas allow the nodes of `missing`, which are sorted from the bottom up.
+    /// Checks that the caller's quotas allow the nodes of `missing`, which are sorted from the
+    /// bottom up.
     fn check_new(
         &mut self,
         caller: &mut Caller,
@@ -268,7 +271,8 @@ impl Store {
     }
 }
 
-/// Returns the permissions of a node that the caller creates: the parent's, with the caller as the owner.
+/// Returns the permissions of a node that the caller creates: the parent's, with the caller as the
+/// owner.
 fn new_permissions(caller: &Caller, inherited: Arc<[Permission]>) -> Arc<[Permission]> {
     if caller.is_privileged() || tree::owner(&inherited) == caller.domain {
         return inherited;

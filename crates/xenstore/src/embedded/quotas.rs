@@ -9,20 +9,25 @@ pub struct Quotas {
     pub nodes: usize,
     /// Size of a node in bytes. Reaching it is `ENOSPC`.
     ///
-    /// As in C xenstored, each node counts 24 bytes, each permission 8, and each child the length of its name and one
-    /// byte more. Of the default 2048 bytes, a node with one permission and no children has 2015 for its value.
+    /// As in C xenstored, each node counts 24 bytes, each permission 8, and each child the length
+    /// of its name and one byte more. Of the default 2048 bytes, a node with one permission and no
+    /// children has 2015 for its value.
     pub node_size: usize,
     /// Number of watches. As in C xenstored, one more can be set; further ones are `E2BIG`.
     pub watches: usize,
-    /// Number of open transactions. As in C xenstored, one more can be opened; further ones are `ENOSPC`.
+    /// Number of open transactions. As in C xenstored, one more can be opened; further ones are
+    /// `ENOSPC`.
     pub transactions: usize,
-    /// Number of nodes that one transaction reads or changes. Further ones are `ENOSPC`, and the commit then fails.
+    /// Number of nodes that one transaction reads or changes. Further ones are `ENOSPC`, and the
+    /// commit then fails.
     pub transaction_nodes: usize,
     /// Number of permissions of one node, including the owner's. More are `ENOSPC`.
     pub permissions: usize,
-    /// Length of a path in bytes, without a leading `/local/domain/<n>/`. A longer path is `EINVAL`.
+    /// Length of a path in bytes, without a leading `/local/domain/<n>/`. A longer path is
+    /// `EINVAL`.
     pub path: usize,
-    /// Error that reports that [`nodes`](Self::nodes) is reached: `ENOSPC` as in C xenstored, or `EQUOTA` as in oxenstored.
+    /// Error that reports that [`nodes`](Self::nodes) is reached: `ENOSPC` as in C xenstored, or
+    /// `EQUOTA` as in oxenstored.
     pub nodes_full: ErrorCode,
 }
 

@@ -123,7 +123,8 @@ impl Store {
             Kind::DIRECTORY_PART => {
                 let [path, offset] = arguments.all()?;
                 let path = self.canonical(caller.domain, path, false)?;
-                // C xenstored casts the result of atoi(3), so that a negative offset is beyond the end of any list.
+                // C xenstored casts the result of atoi(3), so that a negative offset is beyond the
+                // end of any list.
                 let offset = leading_number(offset).unwrap_or(usize::MAX);
                 self.get(caller, &path, |node| node.directory_part(offset))
             }

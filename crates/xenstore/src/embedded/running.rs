@@ -20,9 +20,9 @@ pub struct Running {
 
 /// The server and its locks.
 ///
-/// The thread holds the lock of the server while it waits in poll(2), and releases it when it is woken. Without the
-/// turnstile it could take the lock again before the caller that woke it. Every thread therefore locks the turnstile
-/// first, and keeps it locked until it has the server.
+/// The thread holds the lock of the server while it waits in poll(2), and releases it when it is
+/// woken. Without the turnstile it could take the lock again before the caller that woke it. Every
+/// thread therefore locks the turnstile first, and keeps it locked until it has the server.
 #[derive(Debug)]
 struct Shared {
     turnstile: Mutex<()>,
@@ -55,7 +55,8 @@ impl Server {
 }
 
 impl Running {
-    /// Calls `act` with the server while it serves no request, and then sends the events that `act` caused.
+    /// Calls `act` with the server while it serves no request, and then sends the events that `act`
+    /// caused.
     pub fn with<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
         let mut server = self.shared.lock(|| {
             // A full socket is no problem, because the thread is then about to wake up anyway.
@@ -92,7 +93,8 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         before_waiting();
-        // A test that panics while it holds the lock must not make other users of the server panic too.
+        // A test that panics while it holds the lock must not make other users of the server panic
+        // too.
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         drop(turn);
         server

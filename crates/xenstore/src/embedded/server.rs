@@ -20,10 +20,12 @@ const CLIENTS_MAX: usize = 512;
 
 /// Serves a [`Store`] to clients on Unix sockets.
 ///
-/// A server has no thread and never blocks. Callers with a poll(2) loop wait for [`poll_fds`](Self::poll_fds) and then call
-/// [`process`](Self::process). [`run`](Self::run) is such a loop, and [`spawn`](Self::spawn) runs one in a thread.
+/// A server has no thread and never blocks. Callers with a poll(2) loop wait for
+/// [`poll_fds`](Self::poll_fds) and then call [`process`](Self::process). [`run`](Self::run) is
+/// such a loop, and [`spawn`](Self::spawn) runs one in a thread.
 ///
-/// The server disconnects clients that violate the protocol, and clients that leave more than 1 MiB of events unread.
+/// The server disconnects clients that violate the protocol, and clients that leave more than 1 MiB
+/// of events unread.
 #[derive(Debug)]
 pub struct Server {
     store: Store,
@@ -53,7 +55,8 @@ impl Server {
         &self.store
     }
 
-    /// Returns the store for changes. Call [`process`](Self::process) afterwards, so that clients receive the events.
+    /// Returns the store for changes. Call [`process`](Self::process) afterwards, so that clients
+    /// receive the events.
     pub fn store_mut(&mut self) -> &mut Store {
         &mut self.store
     }
@@ -63,8 +66,8 @@ impl Server {
     /// Replaces a socket that a server left behind. Dropping the server removes the socket.
     ///
     /// # Errors
-    /// The operating system's; [`io::ErrorKind::AddrInUse`] if another server listens there, or if `path` is another kind
-    /// of file.
+    /// The operating system's; [`io::ErrorKind::AddrInUse`] if another server listens there, or if
+    /// `path` is another kind of file.
     pub fn listen(&mut self, path: impl AsRef<Path>, domain: DomId) -> io::Result<()> {
         let path = path.as_ref();
         let socket = match UnixListener::bind(path) {
@@ -85,7 +88,8 @@ impl Server {
         Ok(())
     }
 
-    /// Connects a client that acts as `domain`, without a socket file. Returns the client's end, in blocking mode.
+    /// Connects a client that acts as `domain`, without a socket file. Returns the client's end, in
+    /// blocking mode.
     ///
     /// # Errors
     /// The operating system's.
@@ -109,7 +113,8 @@ impl Server {
         self.clients.len()
     }
 
-    /// Returns the descriptors and events to wait for with poll(2) before the next call of [`process`](Self::process).
+    /// Returns the descriptors and events to wait for with poll(2) before the next call of
+    /// [`process`](Self::process).
     pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let accepts = self.clients.len() < CLIENTS_MAX;
         let listeners = self.listeners.iter().filter(move |_| accepts);
@@ -121,11 +126,13 @@ impl Server {
         listeners.chain(clients)
     }
 
-    /// Accepts clients, reads and serves requests, and writes replies and events, as far as possible without waiting.
+    /// Accepts clients, reads and serves requests, and writes replies and events, as far as
+    /// possible without waiting.
     pub fn process(&mut self) {
         self.accept();
 
-        // All clients are served before any is written to, because a request can cause events for other clients.
+        // All clients are served before any is written to, because a request can cause events for
+        // other clients.
         let Server { store, clients, .. } = self;
         for step in [Client::serve, Client::flush] {
             clients.retain(|id, client| {
@@ -141,7 +148,7 @@ impl Server {
     /// Serves clients until `stop` is readable or its other end is closed.
     ///
     /// # Errors
-    /// That of poll(2).
+    /// The error of poll(2).
     pub fn run(&mut self, stop: impl AsFd) -> io::Result<()> {
         while !self.turn(stop.as_fd())? {}
         Ok(())
@@ -173,7 +180,8 @@ impl Server {
             }
         }
         for (socket, domain) in accepted {
-            // A socket that cannot be made non-blocking is closed, because it could block the server.
+            // A socket that cannot be made non-blocking is closed, because it could block the
+            // server.
             let _ = self.add(socket, domain);
         }
     }

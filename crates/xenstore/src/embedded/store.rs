@@ -17,10 +17,11 @@ use crate::wire::{Kind, Message};
 
 /// A Xenstore in memory.
 ///
-/// There are two ways to use it. Requests of the wire protocol go through [`connect`](Self::connect),
-/// [`handle`](Self::handle) and [`take_output`](Self::take_output), which is what [`Server`](super::Server) calls;
-/// permissions and quotas apply to them. The methods named after operations (`write`, `remove` and so on) act as domain 0
-/// without a connection. Both ways fire watches.
+/// There are two ways to use it. Requests of the wire protocol go through
+/// [`connect`](Self::connect), [`handle`](Self::handle) and [`take_output`](Self::take_output),
+/// which is what [`Server`](super::Server) calls; permissions and quotas apply to them. The methods
+/// named after operations (`write`, `remove` and so on) act as domain 0 without a connection. Both
+/// ways fire watches.
 #[derive(Debug)]
 pub struct Store {
     /// Limits for every domain but domain 0, unless `SET_QUOTA` sets others for a domain.
@@ -66,7 +67,8 @@ impl Store {
         self.connections.remove(&connection);
     }
 
-    /// Whether the connection is open. It ends by [`disconnect`](Self::disconnect), or when its domain is released.
+    /// Whether the connection is open. It ends by [`disconnect`](Self::disconnect), or when its
+    /// domain is released.
     pub fn is_connected(&self, connection: ConnectionId) -> bool {
         self.connections.contains_key(&connection)
     }
@@ -127,12 +129,14 @@ impl Store {
         self.log.count(domain)
     }
 
-    /// Returns the number of requests of one kind that were answered to a domain. All unknown kinds are counted together.
+    /// Returns the number of requests of one kind that were answered to a domain. All unknown kinds
+    /// are counted together.
     pub fn requests_of_kind(&self, domain: DomId, kind: Kind) -> usize {
         self.log.count_of_kind(domain, kind)
     }
 
-    /// Sets whether requests are kept for [`take_requests`](Self::take_requests). By default they are not.
+    /// Sets whether requests are kept for [`take_requests`](Self::take_requests). By default they
+    /// are not.
     pub fn keep_requests(&mut self, keep: bool) {
         self.log.keep_requests(keep);
     }
@@ -162,7 +166,8 @@ impl Store {
             .unwrap_or(&self.quotas)
     }
 
-    /// Returns the absolute form of a path that a domain sent. Accepts the special paths if `special` is true.
+    /// Returns the absolute form of a path that a domain sent. Accepts the special paths if
+    /// `special` is true.
     pub(super) fn canonical(
         &self,
         domain: DomId,
@@ -187,7 +192,8 @@ impl Store {
     }
 }
 
-/// Returns the part of a path that the quota of path lengths counts, which excludes a leading `/local/domain/<n>/`.
+/// Returns the part of a path that the quota of path lengths counts, which excludes a leading
+/// `/local/domain/<n>/`.
 fn local_part(path: &str) -> &str {
     let local = path
         .strip_prefix("/local/domain/")

@@ -1,8 +1,9 @@
 //! Transactions with the semantics of C xenstored.
 //!
-//! Starting a transaction copies nothing. The transaction remembers each node, present or missing, as it was at the first
-//! access, and keeps its own changes. The commit succeeds only if none of these nodes changed outside in the meantime. So
-//! values that a transaction reads at different times may be inconsistent, but such a transaction cannot be committed.
+//! Starting a transaction copies nothing. The transaction remembers each node, present or missing,
+//! as it was at the first access, and keeps its own changes. The commit succeeds only if none of
+//! these nodes changed outside in the meantime. So values that a transaction reads at different
+//! times may be inconsistent, but such a transaction cannot be committed.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,8 +13,8 @@ use super::tree::{self, Node, Tree};
 use crate::error::ErrorCode;
 use crate::permission::{DomId, Permission};
 
-/// C xenstored's error if a transaction saw a node and its parent at different times, so that they do not match. Such a
-/// transaction cannot be committed.
+/// C xenstored's error if a transaction saw a node and its parent at different times, so that they
+/// do not match. Such a transaction cannot be committed.
 pub(super) const INCONSISTENT: ErrorCode = ErrorCode::EIO;
 
 /// An open transaction.
@@ -70,7 +71,8 @@ impl Transaction {
         }
     }
 
-    /// Queues an event for the commit. Once one is for all watches at or above the path, it stays so.
+    /// Queues an event for the commit. Once one is for all watches at or above the path, it stays
+    /// so.
     pub(super) fn queue_event(&mut self, path: &str, exact: bool) {
         if let Some(accessed) = self.accessed.get_mut(path) {
             accessed.event = Some(exact && accessed.event.unwrap_or(true));
@@ -131,7 +133,8 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Returns a node, or `None` if it does not exist. Fails if the transaction has accessed too many nodes.
+    /// Returns a node, or `None` if it does not exist. Fails if the transaction has accessed too
+    /// many nodes.
     pub(super) fn node(&mut self, path: &str) -> Result<Option<&Node>, ErrorCode> {
         Ok(match &mut self.transaction {
             None => self.tree.get(path).map(|node| &**node),
@@ -197,9 +200,11 @@ impl View<'_> {
         Ok(())
     }
 
-    /// Returns the paths of a node and all nodes below it, children before their parent, as C xenstored removes them.
+    /// Returns the paths of a node and all nodes below it, children before their parent, as C
+    /// xenstored removes them.
     ///
-    /// It accesses the nodes from the top down, which determines the order of the transaction's events.
+    /// It accesses the nodes from the top down, which determines the order of the transaction's
+    /// events.
     pub(super) fn subtree(&mut self, top: &str) -> Result<Vec<String>, ErrorCode> {
         let mut paths = Vec::new();
         let mut open = vec![(top.to_owned(), false)];

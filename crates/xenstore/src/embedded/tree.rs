@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::permission::{Access, DomId, Permission};
 use crate::wire::PAYLOAD_MAX;
 
-/// Bytes that C xenstored counts for a node itself, without value, permissions and names of children.
+/// Bytes that C xenstored counts for a node itself, without value, permissions and names of
+/// children.
 const NODE_HEADER: usize = 24;
 
 /// Bytes that C xenstored counts for one permission.

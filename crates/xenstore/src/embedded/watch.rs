@@ -22,7 +22,8 @@ impl Watch {
         &*self.path == path && &*self.token == token
     }
 
-    /// Whether a change of `changed` fires this watch. With `exact`, only a watch of that very path fires.
+    /// Whether a change of `changed` fires this watch. With `exact`, only a watch of that very path
+    /// fires.
     pub(super) fn matches(&self, changed: &str, exact: bool) -> bool {
         match changed.strip_prefix(&*self.path) {
             Some("") => true,

@@ -134,7 +134,8 @@ fn malformed_payloads_are_rejected() {
 
 #[test]
 fn access_by_permissions() {
-    // Each case: permissions of a node; whether domain 5 may read it, write it, and change its permissions.
+    // Each case: permissions of a node; whether domain 5 may read it, write it, and change its
+    // permissions.
     for (entries, read, write, own) in [
         ("n0", false, false, false),
         ("r0", true, false, false),

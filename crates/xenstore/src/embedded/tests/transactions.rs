@@ -233,7 +233,8 @@ fn changes_are_visible_after_the_commit() {
 #[test]
 fn conflict_if_an_accessed_node_changed() {
     use Kind as K;
-    // Each case: requests in the transaction; requests of domain 0 meanwhile; whether they conflict.
+    // Each case: requests in the transaction; requests of domain 0 meanwhile; whether they
+    // conflict.
     for (inside, outside, conflict) in [
         (vec![(K::READ, "data/a\0")], (K::WRITE, "data/a\0x"), true),
         (vec![(K::READ, "data/a\0")], (K::WRITE, "data/b\0x"), false),
