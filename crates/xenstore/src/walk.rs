@@ -63,7 +63,7 @@ pub struct Walk {
     /// Remaining steps, the next one last.
     ahead: Vec<Step>,
     /// Steps of the last requests, the next one first.
-    asked: Vec<Step>,
+    requested: Vec<Step>,
     permissions: bool,
     /// Size of all paths and values so far, in bytes.
     size: usize,
@@ -86,7 +86,7 @@ impl Walk {
         let path = Path::new(root.as_ref())?;
         Ok(Walk {
             ahead: vec![Step::Unknown { path, depth: 0 }],
-            asked: Vec::new(),
+            requested: Vec::new(),
             permissions: false,
             size: 0,
         })
@@ -108,6 +108,7 @@ impl Walk {
     pub fn requests(&mut self) -> Result<Vec<Request>> {
         let mut requests = Vec::new();
         let mut nodes = 0;
+
         while nodes < NODES_PER_ROUND {
             let Some(step) = self.ahead.pop() else { break };
             if let Step::Unknown { path, .. } = &step {
@@ -117,7 +118,7 @@ impl Walk {
                 }
                 nodes += 1;
             }
-            self.asked.push(step);
+            self.requested.push(step);
         }
         Ok(requests)
     }
@@ -137,8 +138,9 @@ impl Walk {
                 .next()
                 .unwrap_or_else(|| Err(Error::Protocol("missing reply".to_owned())))
         };
+
         let mut steps = Vec::new();
-        for step in std::mem::take(&mut self.asked) {
+        for step in std::mem::take(&mut self.requested) {
             let Step::Unknown { path, depth } = step else {
                 steps.push(step);
                 continue;
@@ -148,15 +150,18 @@ impl Walk {
             let permissions = self
                 .permissions
                 .then(|| reply().and_then(|text| calls::parse_permissions(&text)));
+
             // A missing node is omitted, except the root, whose error is reported.
             if depth > 0 && (is_missing(&value) || is_missing(&children)) {
                 continue;
             }
+
             let below = children
                 .iter()
                 .flatten()
                 .map(|name| path.join(name))
                 .collect::<Result<Vec<_>, _>>()?;
+
             self.size += value.as_ref().map_or(0, Vec::len);
             self.size += below
                 .iter()
@@ -167,6 +172,7 @@ impl Walk {
                     "tree of more than {MAX_SIZE} bytes (at {path})"
                 )));
             }
+
             steps.push(Step::Found(Node {
                 path,
                 depth,
@@ -180,6 +186,7 @@ impl Walk {
             }));
         }
         self.ahead.extend(steps.into_iter().rev());
+
         let mut found = Vec::new();
         loop {
             match self.ahead.pop() {

@@ -102,6 +102,7 @@ impl Driver {
         // first.
         let _ = self.deliver();
         if let Err(error) = end {
+            let error = self.connection.get_mut().0.close(error);
             // This cannot fail, because only this function sets the error.
             let _ = self.shared.closed_by.set(error);
         }
@@ -117,9 +118,11 @@ impl Driver {
                 None => return Poll::Ready(Ok(())),
             }
         }
+
         self.connection.get_mut().0.flush()?;
         // Requests that are not allowed have their replies already.
         self.deliver()?;
+
         if let Poll::Ready(error) = self.poll_receive(context) {
             return Poll::Ready(Err(error));
         }
@@ -283,6 +286,7 @@ impl Registered {
         };
         let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&now)))
             .map_err(|error| self.0.transport().failed("wait for", error))?;
+
         if ready > 0 {
             self.0.on_readable()?;
         }

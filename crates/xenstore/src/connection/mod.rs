@@ -31,8 +31,8 @@ use crate::wire::{self, Decoder, Kind};
 /// received before.
 ///
 /// A connection holds the requests that are not sent yet and the events that are not taken yet. One
-/// call of `on_readable` receives at most 4112 bytes. If you take all events after each call, no
-/// more than these are ever held.
+/// call of `on_readable` receives at most 4112 bytes. If you take all events after each call, a
+/// server cannot make the connection hold more than that.
 #[derive(Debug)]
 pub struct Connection {
     transport: Transport,

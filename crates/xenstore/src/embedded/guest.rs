@@ -27,7 +27,7 @@ impl Toolstack {
 }
 
 /// Source: xapi-project/xen-api, `ocaml/xenopsd/xc/domain.ml`, function `make`, the directories
-/// created with `rwperm`. Releases before 2023 do not create `device/9pfs`.
+/// created with `rwperm`.
 const XAPI_OWNED: [&str; 15] = [
     "device",
     "device/vbd",
