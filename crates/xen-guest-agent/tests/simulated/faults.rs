@@ -77,7 +77,7 @@ const REFUSED: [&str; 12] = [
 struct Rng(u64);
 
 impl Rng {
-    fn throw(&mut self) -> u64 {
+    fn random(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -85,7 +85,7 @@ impl Rng {
     }
 
     fn below(&mut self, limit: u32) -> u32 {
-        u32::try_from(self.throw() % u64::from(limit)).unwrap()
+        u32::try_from(self.random() % u64::from(limit)).unwrap()
     }
 
     fn one_in(&mut self, chances: u32) -> bool {
@@ -93,7 +93,7 @@ impl Rng {
     }
 
     fn of<T: Clone>(&mut self, choices: &[T]) -> T {
-        choices[usize::try_from(self.throw()).unwrap() % choices.len()].clone()
+        choices[usize::try_from(self.random()).unwrap() % choices.len()].clone()
     }
 }
 
@@ -103,13 +103,13 @@ struct Plan {
     toolstack: Toolstack,
     functions: BTreeMap<u32, Mac>,
     foreign: BTreeSet<&'static str>,
-    is_loud: bool,
+    is_verbose: bool,
     /// Whether a write was denied that is retried only on demand.
     was_refused: bool,
 }
 
 impl Plan {
-    fn new(seed: u64, is_loud: bool) -> Self {
+    fn new(seed: u64, is_verbose: bool) -> Self {
         let mut rng = Rng(seed);
         let toolstack = rng.of(&[Toolstack::Xapi, Toolstack::Libxl]);
         let mut guest = guest();
@@ -132,7 +132,7 @@ impl Plan {
             toolstack,
             functions,
             foreign,
-            is_loud,
+            is_verbose,
             was_refused: false,
         };
         // Guests of libxl may not write this node.
@@ -140,8 +140,8 @@ impl Plan {
         plan
     }
 
-    fn say(&self, what: impl FnOnce() -> String) {
-        if self.is_loud {
+    fn trace(&self, what: impl FnOnce() -> String) {
+        if self.is_verbose {
             eprintln!("{:>10.3} {}", self.harness.now.as_secs_f64(), what());
         }
     }
@@ -192,7 +192,7 @@ impl Plan {
                 });
             }
         }
-        self.say(|| format!("the guest changes ({choice}, {index})"));
+        self.trace(|| format!("the guest changes ({choice}, {index})"));
     }
 
     /// Changes nodes as another client or the toolstack.
@@ -200,12 +200,12 @@ impl Plan {
         match self.rng.below(6) {
             0 | 1 => {
                 let node = self.rng.of(&NODES);
-                self.say(|| format!("a foreign client removes {node}"));
+                self.trace(|| format!("a foreign client removes {node}"));
                 self.harness.remove(node);
             }
             2 | 3 => {
                 let node = self.rng.of(&NODES);
-                self.say(|| format!("a foreign client writes {node}"));
+                self.trace(|| format!("a foreign client writes {node}"));
                 self.harness.write(node, "nonsense");
                 let path = format!("{}/{node}", self.harness.home());
                 // Nodes that belong to the toolstack keep their owner.
@@ -224,14 +224,14 @@ impl Plan {
             }
             4 => {
                 let node = self.rng.of(&FOREIGN);
-                self.say(|| format!("a foreign client writes its own {node}"));
+                self.trace(|| format!("a foreign client writes its own {node}"));
                 self.harness.write(node, "theirs");
                 self.foreign.insert(node);
             }
             _ => {
                 let id = self.rng.below(2);
                 let mac = self.rng.of(&[None, Some(mac(0)), Some(mac(1))]);
-                self.say(|| format!("virtual function {id} is {mac:?}"));
+                self.trace(|| format!("virtual function {id} is {mac:?}"));
                 match mac {
                     Some(mac) => self.functions.insert(id, mac),
                     None => self.functions.remove(&id),
@@ -241,7 +241,7 @@ impl Plan {
         }
     }
 
-    /// Restores the owners of toolstack nodes.
+    /// Whether the toolstack created the node, so that it keeps its owner.
     fn is_the_toolstacks(&self, path: &str) -> bool {
         let node = &path[self.harness.home().len() + 1..];
         !node.contains('/') || node == "xenserver/attr"
@@ -278,7 +278,7 @@ impl Plan {
                 let code = ErrorCode::from_name(self.rng.of(&names));
                 let path = self.rng.of(&REFUSED);
                 self.was_refused |= matches!(code, ErrorCode::EACCES | ErrorCode::EPERM);
-                self.say(|| format!("{kind:?} {path} is {code}"));
+                self.trace(|| format!("{kind:?} {path} is {code}"));
                 let path = Path::new(path).unwrap();
                 self.harness.store().faults.refuse.push(Refusal {
                     domain,
@@ -288,27 +288,27 @@ impl Plan {
                 });
             }
             2 | 3 => {
-                self.say(|| "nothing is refused".to_owned());
+                self.trace(|| "nothing is refused".to_owned());
                 self.harness.store().faults.refuse.clear();
             }
             4 => {
                 let is_full = !self.harness.store().faults.nodes_full;
-                self.say(|| format!("quota full: {is_full}"));
+                self.trace(|| format!("quota full: {is_full}"));
                 self.harness.store().faults.nodes_full = is_full;
             }
             5 => {
                 let nodes = self.rng.of(&[20, 40, 60, 1000]);
-                self.say(|| format!("quota {nodes}"));
+                self.trace(|| format!("quota {nodes}"));
                 self.harness.store().quotas.nodes = nodes;
             }
             6 => {
                 let after = usize::try_from(self.rng.below(80)).unwrap();
-                self.say(|| format!("the connection is lost after {after} requests"));
+                self.trace(|| format!("the connection is lost after {after} requests"));
                 self.harness.store().faults.drop_after = Some((domain, after));
             }
             _ => {
                 let hold = !self.harness.store().faults.hold_replies;
-                self.say(|| format!("replies are held: {hold}"));
+                self.trace(|| format!("replies are held: {hold}"));
                 self.harness.store().faults.hold_replies = hold;
             }
         }
@@ -321,7 +321,7 @@ impl Plan {
             self.rng
                 .of(&[self.harness.domain, self.harness.domain % 60_000 + 1]),
         );
-        self.say(|| format!("domain {from} becomes {to}"));
+        self.trace(|| format!("domain {from} becomes {to}"));
         self.harness.store().introduce_guest(to, self.toolstack);
         self.harness.domain = to;
         self.write_functions();
@@ -345,7 +345,7 @@ impl Plan {
             10..=13 => self.disturb(),
             14 if self.rng.one_in(3) => self.move_domain(),
             15 if self.rng.one_in(3) => {
-                self.say(|| "the agent is restarted".to_owned());
+                self.trace(|| "the agent is restarted".to_owned());
                 self.harness.restart();
             }
             _ => {}
@@ -361,11 +361,11 @@ impl Plan {
                 .advance(now, std::time::SystemTime::UNIX_EPOCH + now),
             4 => self.harness.settle(),
             5 | 6 => {
-                let time = Duration::from_millis(self.rng.throw() % 3000);
+                let time = Duration::from_millis(self.rng.random() % 3000);
                 self.harness.pass(time);
             }
             _ => {
-                let time = Duration::from_millis(self.rng.throw() % 300_000);
+                let time = Duration::from_millis(self.rng.random() % 300_000);
                 self.harness.pass(time);
             }
         }
@@ -378,7 +378,7 @@ impl Plan {
         for _ in 0..steps {
             self.step();
         }
-        self.say(|| "the faults end".to_owned());
+        self.trace(|| "the faults end".to_owned());
         let remaining = self.remain();
         // This time covers two comparisons and the delay of conflicts.
         self.harness.pass(Duration::from_secs(1300));
@@ -417,7 +417,7 @@ impl Plan {
             self.harness.store().faults.refuse = remaining.iter().map(refusal).collect();
             self.was_refused = true;
         }
-        self.say(|| format!("still denied: {remaining:?}"));
+        self.trace(|| format!("still denied: {remaining:?}"));
         if self.toolstack == Toolstack::Libxl {
             remaining.extend(["control", "xenserver"]);
         }
