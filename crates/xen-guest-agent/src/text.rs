@@ -56,22 +56,6 @@ pub(crate) fn escape_control(text: &str) -> String {
     escaped
 }
 
-/// Returns the bytes as printable ASCII. The backslash and every other byte become `\ooo`, as in
-/// `/proc/self/mountinfo`.
-pub(crate) fn escape_octal(bytes: &[u8]) -> String {
-    let mut escaped = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'\\' | ..b' ' | 0x7f.. => {
-                escaped.push('\\');
-                escaped.extend([6, 3, 0].map(|shift| char::from(b'0' + (byte >> shift & 7))));
-            }
-            _ => escaped.push(char::from(*byte)),
-        }
-    }
-    escaped
-}
-
 /// Returns the text as a node can hold it: control characters are removed, each run of non-ASCII
 /// characters becomes one `?`, the length is limited to 255 bytes, and surrounding blanks are
 /// trimmed.
@@ -153,18 +137,6 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_escaped_in_octal() {
-        for (bytes, expected) in [
-            (&b"/mnt/a~"[..], "/mnt/a~"),
-            (b"a\\b", "a\\134b"),
-            (b"a\nb\x7f\xff", "a\\012b\\177\\377"),
-            (b"a b", "a b"),
-        ] {
-            assert_eq!(escape_octal(bytes), expected);
-        }
-    }
-
-    #[test]
     fn ascii_text_replaces_foreign_characters() {
         for (text, expected) in [
             ("plain (text) 1.0", "plain (text) 1.0"),
@@ -197,13 +169,6 @@ mod tests {
             let parsed = DeValue::parse(&quoted).unwrap();
             prop_assert_eq!(parsed.get_ref().as_str(), Some(text.as_str()));
             prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text);
-        }
-
-        #[test]
-        fn octal_escapes_are_printable_and_unambiguous(one: Vec<u8>, other: Vec<u8>) {
-            let text = escape_octal(&one);
-            prop_assert!(text.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{text}");
-            prop_assert_eq!(text == escape_octal(&other), one == other);
         }
     }
 }

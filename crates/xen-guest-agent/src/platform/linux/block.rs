@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 
 use crate::root::Root;
-use crate::text::escape_octal;
 
 /// Unit of `size` in sysfs in bytes, whatever the sector size of the disk is. The Go agent uses the
 /// disk's sectors, which gives eight times the size for sectors of 4 KiB.
@@ -160,6 +159,22 @@ impl Device {
     }
 }
 
+/// Returns the bytes as printable ASCII. The backslash and every other byte become `\ooo`, as in
+/// `/proc/self/mountinfo`.
+pub(super) fn escape_octal(bytes: &[u8]) -> String {
+    let mut escaped = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'\\' | ..b' ' | 0x7f.. => {
+                escaped.push('\\');
+                escaped.extend([6, 3, 0].map(|shift| char::from(b'0' + (byte >> shift & 7))));
+            }
+            _ => escaped.push(char::from(*byte)),
+        }
+    }
+    escaped
+}
+
 /// Returns the toolstack's name of a paravirtual disk. Drivers may use another name: `hda` is
 /// `xvda` in a Linux guest.
 fn virtual_disk(root: &Root, disk: &str) -> Option<String> {
@@ -197,6 +212,8 @@ fn virtual_disk_name(number: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -218,6 +235,27 @@ mod tests {
             (u32::MAX, None),
         ] {
             assert_eq!(virtual_disk_name(number).as_deref(), name, "{number}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_escaped_in_octal() {
+        for (bytes, expected) in [
+            (&b"/mnt/a~"[..], "/mnt/a~"),
+            (b"a\\b", "a\\134b"),
+            (b"a\nb\x7f\xff", "a\\012b\\177\\377"),
+            (b"a b", "a b"),
+        ] {
+            assert_eq!(escape_octal(bytes), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn octal_escapes_are_printable_and_unambiguous(one: Vec<u8>, other: Vec<u8>) {
+            let text = escape_octal(&one);
+            prop_assert!(text.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{text}");
+            prop_assert_eq!(text == escape_octal(&other), one == other);
         }
     }
 }

@@ -6,11 +6,10 @@ use std::io;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::block::{self, Device};
+use super::block::{self, Device, escape_octal};
 use super::mounts::{self, Mounted, NON_BLOCKING};
 use crate::guest::{MAX_VOLUMES, Volume};
 use crate::root::Root;
-use crate::text::escape_octal;
 
 /// Returns the volumes of the disks in the order of their names, then the ones that are stacked on
 /// these. If there are too many, mounted ones come first.
