@@ -1,11 +1,11 @@
-//! Generated files: man pages and shell completions, below `dist/usr/share`.
+//! Generated files in `dist/`: man pages, shell completions and the configuration file.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{completions, man};
+use crate::{completions, config, man};
 
 /// Directories in `dist/` that contain only generated files.
 const DIRECTORIES: [&str; 4] = [
@@ -26,9 +26,7 @@ pub(crate) fn dist() -> PathBuf {
 /// Writes all generated files to `dist` and removes those that are no longer generated.
 pub(crate) fn write(dist: &Path) -> Result<(), String> {
     let files = files();
-    let present = present(dist)?;
-
-    for path in present.keys().filter(|path| !files.contains_key(*path)) {
+    for path in unexpected(dist, &files)? {
         let path = dist.join(path);
         fs::remove_file(&path).map_err(failed("remove", &path))?;
     }
@@ -45,17 +43,17 @@ pub(crate) fn write(dist: &Path) -> Result<(), String> {
 
 /// Compares the files in `dist` with those that [`write`] would write.
 pub(crate) fn check(dist: &Path) -> Result<(), String> {
-    let (files, present) = (files(), present(dist)?);
+    let files = files();
     let mut differences = Vec::new();
 
     for (path, contents) in &files {
-        match present.get(path) {
-            Some(found) if found == contents => {}
-            Some(_) => differences.push(format!("outdated: dist/{}", path.display())),
-            None => differences.push(format!("missing: dist/{}", path.display())),
+        match fs::read(dist.join(path)) {
+            Ok(found) if found == *contents => {}
+            Ok(_) => differences.push(format!("outdated: dist/{}", path.display())),
+            Err(error) => differences.push(failed("read", path)(error)),
         }
     }
-    for path in present.keys().filter(|path| !files.contains_key(*path)) {
+    for path in unexpected(dist, &files)? {
         differences.push(format!("no longer generated: dist/{}", path.display()));
     }
 
@@ -69,12 +67,13 @@ pub(crate) fn check(dist: &Path) -> Result<(), String> {
 fn files() -> Files {
     let mut files = man::pages();
     files.extend(completions::scripts());
+    files.extend(config::file());
     files
 }
 
-/// Returns the files in the generated directories of `dist`.
-fn present(dist: &Path) -> Result<Files, String> {
-    let mut files = Files::new();
+/// Returns other files than `files` in the generated directories of `dist`.
+fn unexpected(dist: &Path, files: &Files) -> Result<Vec<PathBuf>, String> {
+    let mut unexpected = Vec::new();
     let mut directories: Vec<PathBuf> = DIRECTORIES.map(|path| dist.join(path)).into();
     while let Some(directory) = directories.pop() {
         let entries = match fs::read_dir(&directory) {
@@ -86,12 +85,13 @@ fn present(dist: &Path) -> Result<Files, String> {
             if path.is_dir() {
                 directories.push(path);
             } else if let Ok(relative) = path.strip_prefix(dist) {
-                let contents = fs::read(&path).map_err(failed("read", &path))?;
-                files.insert(relative.to_owned(), contents);
+                if !files.contains_key(relative) {
+                    unexpected.push(relative.to_owned());
+                }
             }
         }
     }
-    Ok(files)
+    Ok(unexpected)
 }
 
 fn failed(action: &str, path: &Path) -> impl Fn(io::Error) -> String {
@@ -118,7 +118,7 @@ mod tests {
         fs::write(man.join("man8/xen-guest-agent.8"), "old").unwrap();
         fs::remove_file(man.join("man1/xenstore.1")).unwrap();
         fs::write(man.join("man1/other.1"), "").unwrap();
-        let expected = "missing: dist/usr/share/man/man1/xenstore.1\n\
+        let expected = "cannot read usr/share/man/man1/xenstore.1: No such file or directory (os error 2)\n\
             outdated: dist/usr/share/man/man8/xen-guest-agent.8\n\
             no longer generated: dist/usr/share/man/man1/other.1\n\
             run: cargo xtask generate";

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod completions;
+mod config;
 mod generate;
 mod man;
 
@@ -10,7 +11,7 @@ const USAGE: &str = "\
 Usage: cargo xtask TASK
 
 Tasks:
-  generate          write the man pages and shell completions to dist/
+  generate          write man pages, shell completions and config.toml to dist/
   generate --check  fail if files in dist/ differ from what `generate` would write";
 
 fn main() -> ExitCode {

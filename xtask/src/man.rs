@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Arg, Command};
-use xen_guest_agent::settings::{SETTINGS, Settings};
+use xen_guest_agent::settings::{SETTINGS, Setting, Settings};
 
 use crate::generate::Files;
 
@@ -200,12 +200,23 @@ fn settings() -> String {
             text,
             ".TP\n{} ({}, default {})\n{}",
             bold(setting.name()),
-            escape(setting.toml_type()),
+            escape(&setting.toml_type().to_string()),
             bold(&setting.to_toml(&defaults)),
-            prose(&setting.help(), "IP"),
+            prose(&setting_help(setting), "IP"),
         );
     }
     text
+}
+
+fn setting_help(setting: &Setting) -> String {
+    let mut help = format!("{} Allowed: {}.", setting.description(), setting.allowed());
+    if let Some(variable) = setting.environment {
+        help += &format!(" Environment variable: {variable}.");
+    }
+    if setting.needs_restart {
+        help += " A change takes effect after a restart.";
+    }
+    help
 }
 
 /// Returns an option as the list of options shows it, with all names and its value.

@@ -1,9 +1,11 @@
-//! The command line: an option for each setting, and what to do.
+//! Command line: an option for each setting, and the commands.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, ValueParser};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 
 use crate::settings::{DIRECTORY, SETTINGS, Setting, Settings, Sources};
 use crate::show::Format;
@@ -12,115 +14,183 @@ const CONFIG: &str = "config";
 const FORMAT: &str = "format";
 const ALL_INTERFACES: &str = "all-interfaces";
 
-/// What stands below the help of the command itself.
-const MORE: &str = "\
-Lists take commas between their values, or the option more than once; they replace those of the files. Switches \
-take their value behind an equals sign: --stderr=false.
+/// End of the long help.
+const DETAILS: &str = "\
+Separate list values with commas or repeat the option. A list on the command line replaces the \
+one from the files. Options override the environment, which overrides the files.
 
-SIGHUP has all settings read again; SIGTERM and SIGINT end the agent.
+Files:
+  /etc/xen-guest-agent/config.toml    settings
+  /etc/xen-guest-agent/conf.d/*.toml  more settings, read after config.toml
+  /etc/xen-guest-agent/services.d/    facts of the administrator's own
+  /run/xen-guest-agent/status         state of the running agent
 
-Exit status: 0 when it was asked to end, 1 when Xenstore or the system do not let it work, 2 when options or settings \
-are wrong, 3 when this is not a Xen guest (in one, Xenstore is waited for), 4 when another agent is running.";
+Signals: SIGHUP rereads the settings. SIGTERM and SIGINT end the agent.
 
-/// What stands below the help of `status`.
-const STATUS: &str = "Exit status: 0 when all is published that the host allows, 1 when it is not, 3 when no agent is running.";
+Exit status:
+  0  SIGTERM or SIGINT ended the agent
+  1  Xenstore or the system reported an error
+  2  an option or a setting is invalid
+  3  this is not a Xen guest (inside one, the agent waits for Xenstore)
+  4  another agent is running
 
-/// What the command line says.
+See also: man 8 xen-guest-agent, man 5 xen-guest-agent";
+
+/// End of the help of `status`.
+const STATUS: &str = "\
+Exit status:
+  0  everything that the host permits has been published
+  1  some of it has not been published yet, or the status cannot be read
+  3  no agent is running";
+
+/// Parsed command line.
 #[derive(Debug)]
 pub struct Cli {
-    /// What to do.
+    /// Command.
     pub action: Action,
-    /// Where settings are.
+    /// Sources of settings.
     pub sources: Sources,
 }
 
-/// What to do.
+/// Command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Be the agent.
+    /// Run the agent.
     Run,
-    /// Show the settings.
+    /// Print the settings.
     Config,
-    /// Show what would be published.
+    /// Print what would be published.
     Show {
-        /// How to print it.
+        /// Output format.
         format: Format,
-        /// Whether every interface but loopback counts as a VIF.
+        /// Whether every interface except loopback counts as a VIF.
         all_interfaces: bool,
     },
-    /// Show what the running agent says of itself.
+    /// Print the state of the running agent.
     Status,
 }
 
 impl Cli {
-    /// Reads the command line of this process; ends it where that is wrong, or asks for help.
+    /// Parses the command line of this process. Exits if it is invalid or asks for help.
     pub fn parse() -> Self {
-        Cli::from_matches(&command().get_matches())
+        let mut command = command();
+        let arguments = join_switch_values(&command, std::env::args_os());
+        let parsed = command
+            .try_get_matches_from_mut(arguments)
+            .and_then(|matches| Cli::from_matches(&mut command, &matches));
+        parsed.unwrap_or_else(|error| error.exit())
     }
 
-    fn from_matches(matches: &ArgMatches) -> Self {
-        // Options may stand before and behind the name of a sub-command, which may have not all of them.
-        let (action, behind) = match matches.subcommand() {
-            Some(("show", behind)) => {
-                let is_json = behind
-                    .get_one::<String>(FORMAT)
-                    .is_some_and(|format| format == "json");
-                let show = Action::Show {
-                    format: if is_json { Format::Json } else { Format::Tree },
-                    all_interfaces: behind.get_flag(ALL_INTERFACES),
-                };
-                (show, behind)
+    fn from_matches(command: &mut Command, matches: &ArgMatches) -> Result<Self, clap::Error> {
+        // Options may stand before and after the name of a sub-command.
+        let (action, after) = match matches.subcommand() {
+            Some(("show", after)) => {
+                let format = after.get_one::<String>(FORMAT);
+                let is_json = format.is_some_and(|format| format == "json");
+                let format = if is_json { Format::Json } else { Format::Tree };
+                let all_interfaces = after.get_flag(ALL_INTERFACES);
+                (
+                    Action::Show {
+                        format,
+                        all_interfaces,
+                    },
+                    after,
+                )
             }
-            Some(("status", behind)) => (Action::Status, behind),
-            Some((_, behind)) => (Action::Config, behind),
+            Some(("status", after)) => (Action::Status, after),
+            Some((_, after)) => (Action::Config, after),
             None => (Action::Run, matches),
         };
-        let words = |setting: &'static Setting| {
-            let words = [behind, matches]
-                .into_iter()
-                .find_map(|matches| matches.try_get_many::<String>(setting.key).ok()?)?;
-            Some((
-                setting,
-                words
-                    .filter(|word| !setting.is_list() || !word.is_empty())
-                    .cloned()
-                    .collect(),
-            ))
-        };
-        let file = [behind, matches]
+
+        let mut command_line = Vec::new();
+        for setting in &SETTINGS {
+            let after = after.try_get_many::<String>(setting.key);
+            let before = matches.get_many::<String>(setting.key);
+            if let (Err(_), Some(_), Some(name)) = (&after, &before, matches.subcommand_name()) {
+                let message = format!("--{} has no effect on {name}", setting.option());
+                return Err(command.error(ErrorKind::ArgumentConflict, message));
+            }
+            if let Some(words) = after.ok().flatten().or(before) {
+                // An empty list value clears the list.
+                let words = words.filter(|word| !setting.is_list() || !word.is_empty());
+                command_line.push((setting, words.cloned().collect()));
+            }
+        }
+
+        let file = [after, matches]
             .into_iter()
             .find_map(|matches| matches.try_get_one::<PathBuf>(CONFIG).ok()?);
-        Cli {
+        Ok(Cli {
             action,
             sources: Sources {
                 file: file.cloned(),
-                command_line: SETTINGS.iter().filter_map(words).collect(),
+                command_line,
             },
-        }
+        })
     }
 }
 
-/// The definition of the command line.
+/// Joins the option of a boolean setting with a value in the next argument, so that
+/// `--stderr false` works like `--stderr=false`, while `--stderr show` still runs `show`.
+fn join_switch_values(
+    command: &Command,
+    arguments: impl Iterator<Item = OsString>,
+) -> Vec<OsString> {
+    let switches: Vec<OsString> = SETTINGS
+        .iter()
+        .filter(|setting| setting.is_switch())
+        .flat_map(|setting| {
+            let short = setting.short.map(|short| format!("-{short}"));
+            [Some(format!("--{}", setting.option())), short]
+        })
+        .flatten()
+        .map(OsString::from)
+        .collect();
+    let is_value = |argument: &OsStr| {
+        let argument = argument.to_string_lossy();
+        !argument.starts_with('-')
+            && argument != "help"
+            && command.find_subcommand(&*argument).is_none()
+    };
+
+    let mut joined: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        match joined.last_mut() {
+            Some(last) if switches.contains(last) && is_value(&argument) => {
+                last.push("=");
+                last.push(argument);
+            }
+            _ => joined.push(argument),
+        }
+    }
+    joined
+}
+
+/// Returns the definition of the command line.
 pub fn command() -> Command {
     let command = Command::new(env!("CARGO_PKG_NAME"))
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Tells the Xen host about this guest: system, addresses, memory")
-        .after_help(MORE);
-    // The options of a sub-command are made only when it is called: as `global` ones they cost the daemon 12 KiB.
-    with_options(command)
+        .about("Reports facts about a Xen guest to its host")
+        .after_help("Run xen-guest-agent --help for all options and details.")
+        .after_long_help(DETAILS);
+    // The options of sub-commands are deferred, because global ones cost the daemon 12 KiB.
+    with_options(command, |_| true)
         .subcommand(
             Command::new("config")
-                .about("Print the settings as TOML, each with where it comes from")
-                .defer(with_options),
+                .about("Print the effective settings and their origins, as TOML")
+                .defer(|config| with_options(config, |_| true)),
         )
         .subcommand(
             Command::new("show")
-                .about("Print what the agent would publish here now, without Xenstore")
-                .defer(|show| with_options(show.arg(format()).arg(all_interfaces()))),
+                .about("Print what the agent would publish on this machine, without Xenstore")
+                .defer(|show| {
+                    let show = show.arg(format()).arg(all_interfaces());
+                    with_options(show, |setting| setting.affects_show)
+                }),
         )
         .subcommand(
             Command::new("status")
-                .about("Print what the running agent has published, and how")
+                .about("Print the state of the running agent")
                 .after_help(STATUS)
                 .defer(|status| {
                     let root = SETTINGS.iter().filter(|setting| setting.key == "root");
@@ -134,8 +204,8 @@ fn format() -> Arg {
         .long("format")
         .value_name("FORMAT")
         .default_value("tree")
-        .value_parser(PossibleValuesParser::new(["tree", "json"]))
-        .help("How to print it")
+        .value_parser(["tree", "json"])
+        .help("Output format")
 }
 
 fn all_interfaces() -> Arg {
@@ -145,43 +215,41 @@ fn all_interfaces() -> Arg {
         .help("Treat every network interface except loopback as a VIF, to try this without Xen")
 }
 
-fn with_options(command: Command) -> Command {
+/// Adds the options of settings that `is_wanted` selects, and `--config`.
+fn with_options(command: Command, is_wanted: fn(&Setting) -> bool) -> Command {
     let defaults = Settings::default();
-    let config =
-        Arg::new(CONFIG).long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).help(format!(
-            "Read this file of settings instead of {DIRECTORY}/config.toml and {DIRECTORY}/conf.d/*.toml"
+    let config = Arg::new(CONFIG)
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
+        .help(format!(
+            "Read settings from this file instead of {DIRECTORY}"
         ));
+    let settings = SETTINGS.iter().filter(|setting| is_wanted(setting));
     command
-        .args(SETTINGS.iter().map(|setting| argument(setting, &defaults)))
+        .args(settings.map(|setting| argument(setting, &defaults)))
         .arg(config)
 }
 
 fn argument(setting: &'static Setting, defaults: &Settings) -> Arg {
-    let note = |name, value: &str| {
-        if value.is_empty() {
-            String::new()
-        } else {
-            format!(" [{name}: {value}]")
-        }
-    };
-    let default = note("default", &setting.words(defaults));
-    let environment = note("environment", setting.environment.unwrap_or_default());
-    let argument = Arg::new(setting.key)
+    let mut argument = Arg::new(setting.key)
         .long(setting.option())
         .value_name(setting.placeholder)
-        .value_parser(ValueParser::string())
-        .help(format!(
-            "{}: {}{default}{environment}",
-            setting.doc,
-            setting.allowed_word()
-        ));
-    let argument = setting.short.into_iter().fold(argument, Arg::short);
-    let choices = setting.choices();
-    if !choices.is_empty() {
-        // For completion; help has them already.
-        return argument
-            .value_parser(PossibleValuesParser::new(choices))
-            .hide_possible_values(true);
+        .value_parser(AnyText(setting))
+        .hide_possible_values(true)
+        .hide_short_help(!setting.table().is_empty())
+        .value_hint(if setting.is_directory() {
+            ValueHint::DirPath
+        } else {
+            ValueHint::Other
+        })
+        // A negative number is out of range, which only the settings can tell.
+        .allow_negative_numbers(true)
+        .help(setting.summary)
+        .long_help(long_help(setting, defaults));
+    if let Some(short) = setting.short {
+        argument = argument.short(short);
     }
     if setting.is_switch() {
         argument
@@ -195,19 +263,63 @@ fn argument(setting: &'static Setting, defaults: &Settings) -> Arg {
     }
 }
 
+fn long_help(setting: &Setting, defaults: &Settings) -> String {
+    let mut help = format!(
+        "{} Allowed: {}.",
+        setting.description(),
+        setting.allowed_word()
+    );
+    let default = setting.words(defaults);
+    if !default.is_empty() {
+        help += &format!(" [default: {default}]");
+    }
+    if let Some(variable) = setting.environment {
+        help += &format!(" [environment: {variable}]");
+    }
+    help
+}
+
+/// Parser that accepts any text, so that invalid values give the same messages as those in files.
+/// Completion offers the words of the setting.
+#[derive(Clone, Copy)]
+struct AnyText(&'static Setting);
+
+impl TypedValueParser for AnyText {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let words = self.0.completions();
+        if words.is_empty() {
+            return None;
+        }
+        Some(Box::new(words.into_iter().map(PossibleValue::new)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What the arguments set, as `key=value` with bars between the values of a list.
+    /// Returns the action and the settings as `key=value`, with bars between the values of a list.
     fn parsed(arguments: &str) -> Result<(Action, String), String> {
         let arguments = ["xen-guest-agent"]
             .into_iter()
             .chain(arguments.split_whitespace());
-        let matches = command()
-            .try_get_matches_from(arguments)
+        let mut command = command();
+        let arguments = join_switch_values(&command, arguments.map(OsString::from));
+        let cli = command
+            .try_get_matches_from_mut(arguments)
+            .and_then(|matches| Cli::from_matches(&mut command, &matches))
             .map_err(|error| error.to_string())?;
-        let cli = Cli::from_matches(&matches);
         let file = cli
             .sources
             .file
@@ -219,29 +331,49 @@ mod tests {
     }
 
     #[test]
-    fn the_definitions_are_sound() {
+    fn definitions_are_consistent() {
         command().debug_assert();
+        let mut built = command();
+        built.build();
+        for subcommand in built.get_subcommands() {
+            subcommand.clone().debug_assert();
+        }
     }
 
     #[test]
     fn options() {
-        let tree = Action::Show {
-            format: Format::Tree,
-            all_interfaces: false,
+        let show = |format, all_interfaces| Action::Show {
+            format,
+            all_interfaces,
         };
+        let tree = show(Format::Tree, false);
         for (arguments, action, words) in [
             ("", Action::Run, ""),
             ("-s -l debug", Action::Run, "stderr=true loglevel=debug"),
+            ("-sl debug", Action::Run, "stderr=true loglevel=debug"),
             (
                 "--stderr=false --loglevel=off",
                 Action::Run,
                 "stderr=false loglevel=off",
             ),
+            ("-s false", Action::Run, "stderr=false"),
             (
                 "--network-stacked-links=false",
                 Action::Run,
                 "network.stacked-links=false",
             ),
+            (
+                "--network-stacked-links false",
+                Action::Run,
+                "network.stacked-links=false",
+            ),
+            (
+                "--network-stacked-links no",
+                Action::Run,
+                "network.stacked-links=no",
+            ),
+            ("--memory-period -1", Action::Run, "memory.period=-1"),
+            ("--stderr config", Action::Config, "stderr=true"),
             ("--config x --root /y", Action::Run, "file=x root=/y"),
             (
                 "--root /a --schema std show --root /b",
@@ -254,25 +386,12 @@ mod tests {
                 "file=x schema=rfc",
             ),
             ("show", tree, ""),
-            (
-                "show --all-interfaces",
-                Action::Show {
-                    format: Format::Tree,
-                    all_interfaces: true,
-                },
-                "",
-            ),
-            (
-                "--schema rfc status --root /x",
-                Action::Status,
-                "schema=rfc root=/x",
-            ),
+            ("show --all-interfaces", show(Format::Tree, true), ""),
+            ("--root /y status", Action::Status, "root=/y"),
+            ("status --root /x", Action::Status, "root=/x"),
             (
                 "--root /y show --format json",
-                Action::Show {
-                    format: Format::Json,
-                    all_interfaces: false,
-                },
+                show(Format::Json, false),
                 "root=/y",
             ),
             (
@@ -300,19 +419,73 @@ mod tests {
     }
 
     #[test]
-    fn names_are_known_for_completion() {
-        for (option, names) in [
-            ("--schema", "std, rfc"),
-            ("--network-mode", "auto, netlink, poll, off"),
+    fn options_without_effect_on_a_sub_command_are_refused() {
+        for (arguments, expected) in [
+            (
+                "show --memory-period 5",
+                "unexpected argument '--memory-period'",
+            ),
+            ("show --stderr", "unexpected argument '--stderr'"),
+            (
+                "show --node-budget 50",
+                "unexpected argument '--node-budget'",
+            ),
+            ("status --schema rfc", "unexpected argument '--schema'"),
+            ("status --config x", "unexpected argument '--config'"),
+            ("--schema rfc status", "--schema has no effect on status"),
+            ("-s show", "--stderr has no effect on show"),
         ] {
-            let said = parsed(&format!("{option}=x")).unwrap_err();
-            assert!(said.contains(names), "{said}");
+            let message = parsed(arguments).unwrap_err();
+            assert!(message.contains(expected), "{arguments}: {message}");
         }
     }
 
     #[test]
-    fn a_misspelt_option_is_told_the_right_one() {
-        let said = parsed("--shcema rfc").unwrap_err();
-        assert!(said.contains("--schema"), "{said}");
+    fn completion_knows_the_words_of_settings() {
+        let mut built = command();
+        built.build();
+        for (option, words) in [
+            ("schema", "std rfc"),
+            ("network.mode", "auto netlink poll off"),
+            ("xenstore", "auto device socket socket=/"),
+            ("loglevel", "off error warn info debug trace"),
+            ("volumes.enabled", "true false"),
+            ("memory.period", ""),
+        ] {
+            let argument = built.get_arguments().find(|arg| arg.get_id() == option);
+            let values = argument.unwrap().get_possible_values();
+            let offered: Vec<_> = values.iter().map(PossibleValue::get_name).collect();
+            assert_eq!(offered.join(" "), words, "{option}");
+        }
+    }
+
+    #[test]
+    fn short_help_is_short_and_long_help_has_details() {
+        let short = command().render_help().to_string();
+        let long = command().render_long_help().to_string();
+        assert!(short.lines().count() <= 24, "{short}");
+        assert!(!short.contains("Allowed:"), "{short}");
+        for text in ["Allowed:", "SIGHUP", "/etc/xen-guest-agent/config.toml"] {
+            assert!(long.contains(text), "{text} is not in {long}");
+        }
+    }
+
+    #[test]
+    fn help_wraps_at_the_width_of_the_terminal() {
+        for width in [60, 80, 100] {
+            let mut command = command().term_width(width);
+            command.build();
+            let long = command.render_long_help().to_string();
+            for line in long.lines() {
+                let len = line.chars().count();
+                assert!(len <= width, "{len} > {width}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn misspelt_options_get_a_suggestion() {
+        let message = parsed("--shcema rfc").unwrap_err();
+        assert!(message.contains("--schema"), "{message}");
     }
 }

@@ -245,7 +245,12 @@ impl Daemon {
         self.agent.retry_refused();
         let mut new = match sources.load() {
             Ok(loaded) => loaded.settings,
-            Err(error) => return error!("keeping the old settings: {error}"),
+            Err(error) => {
+                for message in error.messages() {
+                    error!("keeping the old settings: {message}");
+                }
+                return;
+            }
         };
         for pending in new.keep_until_restart(&self.settings) {
             warn!("{pending} takes effect after a restart");

@@ -35,7 +35,10 @@ fn main() -> ExitCode {
         } => load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format, all_interfaces)),
         Action::Status => {
             log_to_stderr(&Settings::default());
-            return status::print(&Root::new(sources.root()));
+            match sources.root() {
+                Ok(root) => return status::print(&Root::new(root)),
+                Err(error) => Err(error),
+            }
         }
     };
 
@@ -47,7 +50,9 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             // To standard error only, because invalid settings leave open where to log.
-            eprintln!("{}: {error}", env!("CARGO_PKG_NAME"));
+            for message in error.messages() {
+                eprintln!("error: {message}");
+            }
             ExitCode::from(2)
         }
     }

@@ -1,44 +1,51 @@
-//! What there is to set: files, the command line and its help all follow this table.
+//! Table of all settings. Files, options, help, man pages and the installed file follow it.
 
-use super::value::{Form, Value, to_toml};
-use super::{Origin, Settings, Wrong};
+use super::Settings;
+use super::value::{TomlType, Value, to_toml};
 
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// Where it stands in a file: its name, behind that of its table and a dot if it is in one.
+    /// Name in a file, with its table and a dot before it if it is in one.
     pub key: &'static str,
-    /// The short form of its option.
+    /// Short form of its option.
     pub short: Option<char>,
-    /// The variable of the environment that gives it too.
+    /// Environment variable with the same meaning.
     pub environment: Option<&'static str>,
-    /// What stands for its value in help.
+    /// Placeholder for its value in help.
     pub placeholder: &'static str,
-    /// What it does.
-    pub doc: &'static str,
-    /// Whether only a restart gives it effect.
+    /// Meaning in one line, without a period.
+    pub summary: &'static str,
+    /// More about its meaning, in full sentences. May be empty.
+    pub details: &'static str,
+    /// Whether a change takes effect only after a restart.
     pub needs_restart: bool,
+    /// Whether it has an effect on `show`.
+    pub affects_show: bool,
     pub(super) field: fn(&mut Settings) -> &mut dyn Value,
 }
 
-/// What most settings are.
+/// Setting with the properties that most settings share.
 const PLAIN: Setting = Setting {
     key: "",
     short: None,
     environment: None,
     placeholder: "",
-    doc: "",
+    summary: "",
+    details: "",
     needs_restart: false,
+    affects_show: true,
     field: |settings| &mut settings.stderr,
 };
 
-/// All of them: first those that are in no table.
+/// All settings. Those outside of any table come first, as TOML requires.
 pub static SETTINGS: [Setting; 15] = [
     Setting {
         key: "stderr",
         short: Some('s'),
         placeholder: "BOOL",
-        doc: "Log to standard error instead of the journal or syslog",
+        summary: "Log to standard error instead of the journal or syslog",
+        affects_show: false,
         field: |settings| &mut settings.stderr,
         ..PLAIN
     },
@@ -47,7 +54,9 @@ pub static SETTINGS: [Setting; 15] = [
         short: Some('l'),
         environment: Some("RUST_LOG"),
         placeholder: "LEVEL",
-        doc: "How much to log",
+        summary: "Least severe messages to log",
+        details: "MODULE=LEVEL sets another level for a module: warn,xenstore=debug logs warnings, \
+            and also what the Xenstore library does.",
         field: |settings| &mut settings.loglevel,
         ..PLAIN
     },
@@ -55,22 +64,30 @@ pub static SETTINGS: [Setting; 15] = [
         key: "schema",
         environment: Some("XENSTORE_SCHEMA"),
         placeholder: "SCHEMA",
-        doc: "Which nodes to publish",
+        summary: "Layout of the published nodes",
+        details: "std is the layout that existing toolstacks read. \
+            rfc is a proposal that gives each fact a node of its own.",
         field: |settings| &mut settings.schema,
         ..PLAIN
     },
     Setting {
         key: "xenstore",
         placeholder: "WHERE",
-        doc: "Where Xenstore is",
+        summary: "How to reach Xenstore",
+        details: "auto uses the path in XENSTORED_PATH, or else the socket of xenstored, or else \
+            the kernel's device.",
         needs_restart: true,
+        affects_show: false,
         field: |settings| &mut settings.xenstore,
         ..PLAIN
     },
     Setting {
         key: "root",
         placeholder: "DIR",
-        doc: "Read the files in /etc, /usr/lib, /proc and /sys from below this",
+        summary: "Directory to prepend to the paths of system files",
+        details: "For example /host in a container that shares the network and UTS namespaces of \
+            its host. It applies to files in /etc, /usr/lib, /proc, /sys and /run, but not to the \
+            agent's own settings.",
         needs_restart: true,
         field: |settings| &mut settings.root,
         ..PLAIN
@@ -78,63 +95,74 @@ pub static SETTINGS: [Setting; 15] = [
     Setting {
         key: "node-budget",
         placeholder: "NODES",
-        doc: "Nodes to make at most, those above others included; what is worth least is left out",
+        summary: "Maximum number of nodes to create, parent nodes included",
+        details: "A guest may usually own 1000 nodes. \
+            Beyond this limit, the least important nodes are not published.",
+        affects_show: false,
         field: |settings| &mut settings.node_budget,
         ..PLAIN
     },
     Setting {
         key: "memory.period",
         placeholder: "SECONDS",
-        doc: "Seconds between two looks at memory, and at what else nothing reports",
+        summary: "Time between checks of memory and other values without kernel events",
+        details: "Everything is checked every ten minutes in any case.",
+        affects_show: false,
         field: |settings| &mut settings.memory_period,
         ..PLAIN
     },
     Setting {
         key: "network.mode",
         placeholder: "MODE",
-        doc: "How to look at the network: by what the kernel reports, from time to time, or by whichever works",
+        summary: "How to detect changes of the network",
+        details: "netlink listens to the kernel's events, and poll checks periodically. \
+            auto uses netlink if it works, and poll otherwise. \
+            off publishes no network interfaces.",
         field: |settings| &mut settings.network.mode,
         ..PLAIN
     },
     Setting {
         key: "network.poll-period",
         placeholder: "SECONDS",
-        doc: "Seconds between two looks at the network, where changes are not reported",
+        summary: "Time between checks of the network if it is polled",
+        affects_show: false,
         field: |settings| &mut settings.network.period,
         ..PLAIN
     },
     Setting {
         key: "network.stacked-links",
         placeholder: "BOOL",
-        doc: "Whether to show the addresses of bridges, bonds, VLANs and so on with the device that carries them",
+        summary: "Publish the addresses of bridges, bonds and VLANs",
+        details: "They appear with the network device that carries their traffic.",
         field: |settings| &mut settings.filter.stacked,
         ..PLAIN
     },
     Setting {
         key: "network.temporary-addresses",
         placeholder: "BOOL",
-        doc: "Whether to show temporary IPv6 addresses",
+        summary: "Publish temporary IPv6 addresses",
         field: |settings| &mut settings.filter.temporary,
         ..PLAIN
     },
     Setting {
         key: "network.leave-out-interfaces",
         placeholder: "PATTERN",
-        doc: "Interfaces to show nothing of",
+        summary: "Network interfaces to ignore",
         field: |settings| &mut settings.filter.without_interfaces,
         ..PLAIN
     },
     Setting {
         key: "network.leave-out-addresses",
         placeholder: "NETWORK",
-        doc: "Addresses not to show",
+        summary: "Addresses to ignore",
+        details: "Host bits of a network are ignored.",
         field: |settings| &mut settings.filter.without_addresses,
         ..PLAIN
     },
     Setting {
         key: "volumes.enabled",
         placeholder: "BOOL",
-        doc: "Whether to publish block devices and file systems",
+        summary: "Publish block devices and file systems",
         needs_restart: true,
         field: |settings| &mut settings.volumes,
         ..PLAIN
@@ -142,7 +170,7 @@ pub static SETTINGS: [Setting; 15] = [
     Setting {
         key: "services.directory",
         placeholder: "DIR",
-        doc: "Where the administrator's own facts are",
+        summary: "Directory with files of the administrator's own facts",
         needs_restart: true,
         field: |settings| &mut settings.services,
         ..PLAIN
@@ -150,116 +178,112 @@ pub static SETTINGS: [Setting; 15] = [
 ];
 
 impl Setting {
-    /// The table that it is in, or nothing.
+    /// Returns the table that it is in, or an empty string.
     pub fn table(&self) -> &'static str {
         self.key.split_once('.').map_or("", |(table, _)| table)
     }
 
-    /// Its name in its table.
+    /// Returns its name in its table.
     pub fn name(&self) -> &'static str {
         self.key.split_once('.').map_or(self.key, |(_, name)| name)
     }
 
-    /// Its option on the command line, without the dashes before it.
+    /// Returns its option, without the leading dashes.
     pub fn option(&self) -> String {
         self.key.replace('.', "-")
     }
 
-    /// Returns the name of its TOML type.
-    pub fn toml_type(&self) -> &'static str {
-        match self.form() {
-            Form::Switch => "boolean",
-            Form::Number => "number",
-            Form::Text | Form::Words => "string",
-            Form::List => "list of strings",
-        }
+    /// Returns its meaning in full sentences, without its allowed values.
+    pub fn description(&self) -> String {
+        format!("{}. {}", self.summary, self.details)
+            .trim_end()
+            .to_owned()
     }
 
-    /// Returns its description in full sentences.
-    pub fn help(&self) -> String {
-        let mut help = format!("{}. Allowed: {}.", self.doc, self.allowed());
-        if self.needs_restart {
-            help += " A change takes effect after a restart.";
-        }
-        help
-    }
-
-    /// What it can be in a file.
+    /// Returns a description of its values in a file.
     pub fn allowed(&self) -> String {
         (self.field)(&mut Settings::default()).allowed()
     }
 
-    /// What it can be on the command line; of a list, what each value can be.
+    /// Returns a description of its values on the command line. For a list, describes one element.
     pub fn allowed_word(&self) -> String {
         (self.field)(&mut Settings::default()).allowed_word()
     }
 
-    /// The names that it can be, or nothing where those are not all.
-    pub fn choices(&self) -> Vec<String> {
-        (self.field)(&mut Settings::default()).choices()
+    /// Returns the words that completion offers for its value.
+    pub fn completions(&self) -> Vec<String> {
+        (self.field)(&mut Settings::default()).completions()
     }
 
-    /// Whether it is switched on or off, so that its option needs no value.
+    /// Returns the type of its values in a file.
+    pub fn toml_type(&self) -> TomlType {
+        (self.field)(&mut Settings::default()).toml_type()
+    }
+
+    /// Whether its option works without a value.
     pub fn is_switch(&self) -> bool {
-        self.form() == Form::Switch
+        self.toml_type() == TomlType::Boolean
     }
 
     /// Whether it has any number of values.
     pub fn is_list(&self) -> bool {
-        self.form() == Form::List
+        self.toml_type() == TomlType::Array
     }
 
-    /// What is wrong where one of the values of a list is.
-    pub(super) fn has_wrong(&self, origin: &Origin, found: &str) -> Wrong {
-        Wrong::new(&format!(
-            "{origin}: {} has {found}; allowed: {}",
-            self.key,
-            self.allowed_word()
-        ))
+    /// Whether its value is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.placeholder == "DIR"
     }
 
-    fn form(&self) -> Form {
-        (self.field)(&mut Settings::default()).form()
+    /// Whether these words are a valid value.
+    pub(super) fn accepts(&self, words: &[String]) -> bool {
+        (self.field)(&mut Settings::default()).set(words).is_some()
     }
 
-    /// Its value in these settings, as the command line takes it.
+    /// Returns its value in `settings`, as the command line takes it.
     pub fn words(&self, settings: &Settings) -> String {
         (self.field)(&mut settings.clone()).words().join(",")
     }
 
-    /// Gives it the value in `to` that it has in `from`.
+    /// Copies its value.
     pub(super) fn copy(&self, from: &Settings, to: &mut Settings) {
         let words = (self.field)(&mut from.clone()).words();
-        // What a value says of itself it takes again.
+        // A value accepts the words that it returned itself.
         let _ = (self.field)(to).set(&words);
     }
 
-    /// Its value in these settings, as files have it.
+    /// Returns its value in `settings`, as files contain it.
     pub fn to_toml(&self, settings: &Settings) -> String {
         to_toml((self.field)(&mut settings.clone()))
     }
 }
 
-/// The setting or table whose name is most like `key`, which is none; nothing where none is much like it.
+/// Returns the setting or table with the most similar name, if there is a similar one.
 pub(super) fn nearest(key: &str) -> Option<String> {
     let name = |key: &'static str| key.rsplit('.').next().unwrap_or_default();
     let key_name = key.rsplit('.').next().unwrap_or_default();
     let key_table = key.split('.').next().unwrap_or_default();
-    // What stands in another table than it should is near.
+
+    // The name alone counts as well, because the key may be in the wrong table.
     let settings = SETTINGS.iter().flat_map(|setting| {
-        let near = |known, given| (known, given, setting.key.to_owned());
-        [near(setting.key, key), near(name(setting.key), key_name)]
+        let candidate = |known, given| (known, given, setting.key.to_owned());
+        [
+            candidate(setting.key, key),
+            candidate(name(setting.key), key_name),
+        ]
     });
     let tables = SETTINGS
         .iter()
         .map(Setting::table)
         .filter(|table| !table.is_empty() && *table != key_table);
     let tables = tables.map(|table| (table, key_table, format!("the table {table}")));
+
     settings
         .chain(tables)
-        // A third of it may be wrong. Nobody means one of these by what is far longer, and to compare that takes time.
+        // The comparison is quadratic, and a name that is far longer is not a misspelling.
         .filter(|(known, given, _)| given.len() <= 2 * known.len())
         .map(|(known, given, shown)| (strsim::osa_distance(known, given), known.len(), shown))
+        // A third of the characters may be wrong.
         .filter(|(distance, len, _)| 3 * distance <= *len)
         .min_by_key(|(distance, _, _)| *distance)
         .map(|(_, _, shown)| shown)

@@ -4,36 +4,47 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::definitions::nearest;
-use super::value::Form;
-use super::{Given, Origin, SETTINGS, Wrong, cannot_read};
+use super::error::{Origin, SettingsError, in_file};
+use super::sources::RawValue;
+use super::value::TomlType;
+use super::{SETTINGS, Setting, syntax};
 use crate::root::Root;
-use crate::text::truncate;
+use crate::text::{escape_control, truncate};
 
-/// The most bytes that a file has.
+/// Maximum size of a file in bytes, because a device or a wrong file may have no end.
 const SIZE_MAX: usize = 1024 * 1024;
 
-/// The files of a directory in the order in which they are read: `config.toml` first, then `conf.d/*.toml` by name. None
-/// has to be there. Names that begin with a dot are left out: editors keep their own files under such.
-pub(super) fn in_directory(directory: &Path) -> Result<Vec<PathBuf>, Wrong> {
+/// Values and mistakes of a file, each with its line.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) values: Vec<(usize, RawValue)>,
+    pub(super) mistakes: Vec<(usize, String)>,
+}
+
+/// Returns the files of a directory in reading order: `config.toml` first, then `conf.d/*.toml` by
+/// name. Names that begin with a dot are ignored, because editors use them for their own files.
+pub(super) fn in_directory(directory: &Path) -> Result<Vec<PathBuf>, SettingsError> {
     let main = directory.join("config.toml");
     let mut files = Vec::new();
-    if is_there(&main)? {
+    if exists("settings file", &main)? {
         files.push(main);
     }
+
     let fragments = directory.join("conf.d");
     let list = || {
         fs::read_dir(&fragments)?
             .map(|entry| Ok(entry?.file_name()))
             .collect::<io::Result<BTreeSet<_>>>()
     };
-    let names = if is_there(&fragments)? {
-        list().map_err(|error| cannot_read(&fragments, &error))?
+    let names = if exists("directory", &fragments)? {
+        list().map_err(|error| SettingsError::cannot_read("directory", &fragments, &error))?
     } else {
         BTreeSet::new()
     };
@@ -41,119 +52,161 @@ pub(super) fn in_directory(directory: &Path) -> Result<Vec<PathBuf>, Wrong> {
         let name = name.to_string_lossy();
         name.ends_with(".toml") && !name.starts_with('.')
     };
-    files.extend(
-        names
-            .iter()
-            .filter(is_fragment)
-            .map(|name| fragments.join(name)),
-    );
+    let paths = names
+        .iter()
+        .filter(is_fragment)
+        .map(|name| fragments.join(name));
+    files.extend(paths);
     Ok(files)
 }
 
-/// Whether anything stands there, be it a link to nothing: that was meant to be read.
-fn is_there(path: &Path) -> Result<bool, Wrong> {
+/// Whether the path exists, even as a dangling link: somebody wanted that file to be read.
+fn exists(what: &str, path: &Path) -> Result<bool, SettingsError> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(cannot_read(path, &error)),
+        Err(error) => Err(SettingsError::cannot_read(what, path, &error)),
     }
 }
 
-/// What a file sets, in the order of its lines. It is a regular file, and small: the agent waits for no writer to a FIFO,
-/// and has no memory for what has no end.
-pub(super) fn read(path: &Path) -> Result<Vec<Given>, Wrong> {
-    let absolute = std::path::absolute(path).map_err(|error| cannot_read(path, &error))?;
-    let Some(name) = absolute.to_str() else {
-        return Err(Wrong::new(&format!(
-            "{}: the path is not UTF-8",
-            path.display()
-        )));
+/// Reads a file. It must be a regular one, so that the agent never waits for the writer of a FIFO.
+pub(super) fn read(path: &Path) -> Result<Contents, SettingsError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        SettingsError::cannot_read("settings file", path, &error.to_string())
     };
-    // Its errors name the file.
-    let bytes = Root::default()
-        .read(name, SIZE_MAX)
-        .map_err(|error| Wrong::new(&error.to_string()))?;
+    let absolute = std::path::absolute(path).map_err(|error| failed(&error))?;
+    let name = absolute
+        .to_str()
+        .ok_or_else(|| failed(&"the path is not UTF-8"))?;
+    let bytes = Root::default().read(name, SIZE_MAX).map_err(|error| {
+        // The error names the file, which this message does already.
+        let reason = error.to_string();
+        failed(&reason.strip_prefix(&format!("{name}: ")).unwrap_or(&reason))
+    })?;
+
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let start = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        Wrong::new(&format!("{}: not UTF-8", line_after(path, start)))
+        let message = format!("{}: not UTF-8", in_file(path, line_after(start)));
+        SettingsError::new(vec![message])
     })?;
-    parse(path, text)
+    Ok(parse(path, text))
 }
 
-/// The line that is behind `start` in a file.
-fn line_after(path: &Path, start: &[u8]) -> Origin {
-    Origin::File(path.to_owned(), start.split(|byte| *byte == b'\n').count())
+/// Returns the number of the line in which a text ends.
+fn line_after(text: &[u8]) -> usize {
+    text.split(|byte| *byte == b'\n').count()
 }
 
-/// The same of its text; `path` is for messages.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, Wrong> {
-    let origin =
-        |offset: usize| line_after(path, text.as_bytes().get(..offset).unwrap_or_default());
-    let table = DeTable::parse(text).map_err(|error| {
+/// Parses the text of a file. The parser recovers from syntax errors, so that all mistakes of a
+/// file are found at once.
+pub(super) fn parse(path: &Path, text: &str) -> Contents {
+    let line = |offset: usize| line_after(text.as_bytes().get(..offset).unwrap_or_default());
+    let mut contents = Contents::default();
+    let mut unquoted = Vec::new();
+    // Keys after a broken table header would count as keys of another table.
+    let mut end = text.len();
+
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
         let span = error.span().unwrap_or(text.len()..text.len());
-        let (origin, message) = (origin(span.start), error.message());
-        let key = if message == "duplicate key" {
-            text.get(span).unwrap_or_default()
-        } else {
-            ""
-        };
-        Wrong::new(format!("{origin}: {message} {}", truncate(key)).trim_end())
-    })?;
+        if error.message().starts_with(syntax::UNQUOTED) {
+            unquoted.push(span);
+            continue;
+        }
+        if error.message().contains(syntax::BROKEN_HEADER) {
+            end = end.min(span.start);
+        }
+        let line = line(span.start);
+        // After the first error of a line the parser has lost its place.
+        if contents.mistakes.iter().all(|(other, _)| *other != line) {
+            let reason = syntax::explain(error.message(), text.get(span).unwrap_or_default());
+            let message = format!("{}: {reason}", in_file(path, line));
+            contents.mistakes.push((line, message));
+        }
+    }
+
     let mut leaves = Vec::new();
     flatten("", table.get_ref(), &mut leaves);
+    leaves.retain(|leaf| leaf.offset < end);
     leaves.sort_by_key(|leaf| leaf.offset);
-    let mut given = Vec::new();
-    for Leaf { key, offset, value } in leaves {
-        let origin = origin(offset);
-        let found = found(text, value);
-        if SETTINGS.iter().any(|setting| setting.table() == key) {
-            return Err(Wrong::new(&format!(
-                "{origin}: {key} is {found}; allowed: a table"
-            )));
+    for leaf in leaves {
+        let line = line(leaf.offset);
+        if contents.mistakes.iter().any(|(other, _)| *other == line) {
+            continue;
         }
-        let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            let nearest = nearest(&key)
-                .map_or_else(String::new, |nearest| format!("; the nearest is {nearest}"));
-            return Err(Wrong::new(&format!(
-                "{origin}: there is no setting {}{nearest}",
-                truncate(&key)
-            )));
-        };
-        let elements = if setting.is_list() {
-            value.get_ref().as_array()
-        } else {
-            None
-        };
-        if let Some(element) = elements
-            .into_iter()
-            .flatten()
-            .find(|element| !element.get_ref().is_str())
-        {
-            return Err(setting.has_wrong(&origin, &self::found(text, element)));
+        let origin = Origin::File(path.to_owned(), line);
+        let is_unquoted = unquoted.iter().any(|span| leaf.contains(span));
+        match leaf.into_value(text, origin, is_unquoted) {
+            Ok(value) => contents.values.push((line, value)),
+            Err(message) => contents.mistakes.push((line, escape_control(&message))),
         }
-        let (form, words) =
-            words(value.get_ref()).map_or((None, Vec::new()), |(form, words)| (Some(form), words));
-        given.push(Given {
-            setting,
-            origin,
-            form,
-            words,
-            found,
-        });
     }
-    Ok(given)
+    contents
 }
 
-/// A key with its value.
+/// Key with its value.
 struct Leaf<'a> {
-    /// With the tables that it is in before it.
+    /// Key, with the names of its tables before it.
     key: String,
-    /// Where the key stands.
+    /// Position of the key in bytes.
     offset: usize,
     value: &'a Spanned<DeValue<'a>>,
 }
 
-/// All keys with values, through all tables. A table is a value where a setting should stand, or nothing is in it.
+impl Leaf<'_> {
+    fn contains(&self, span: &Range<usize>) -> bool {
+        let value = self.value.span();
+        value.start <= span.start && span.end <= value.end
+    }
+
+    /// Returns the value of the setting that the key names, or a message about what is wrong.
+    fn into_value(self, text: &str, origin: Origin, is_unquoted: bool) -> Result<RawValue, String> {
+        let Leaf { key, value, .. } = self;
+        let spelling = spelling(text, value);
+        if SETTINGS.iter().any(|setting| setting.table() == key) {
+            return Err(format!(
+                "{origin}: {key}: invalid value {spelling}; expected a table"
+            ));
+        }
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
+            let nearest = nearest(&key).map(|nearest| format!("; did you mean {nearest}?"));
+            return Err(format!(
+                "{origin}: there is no setting {}{}",
+                truncate(&key),
+                nearest.unwrap_or_default()
+            ));
+        };
+
+        let words = words(setting, value.get_ref());
+        if is_unquoted && spelling.is_empty() {
+            return Err(format!("{origin}: {key}: the value is missing"));
+        }
+        if is_unquoted {
+            let is_valid = words.as_ref().is_some_and(|words| setting.accepts(words));
+            return Err(if is_valid {
+                format!("{origin}: {key}: missing quotes around {spelling}")
+            } else {
+                origin.invalid(setting, &spelling, &setting.allowed())
+            });
+        }
+        if let (true, Some(values)) = (setting.is_list(), value.get_ref().as_array()) {
+            let mut values = values.iter();
+            if let Some(other) = values.find(|value| !value.get_ref().is_str()) {
+                let found = self::spelling(text, other);
+                return Err(origin.invalid(setting, &found, &setting.allowed_word()));
+            }
+        }
+        Ok(RawValue {
+            setting,
+            origin,
+            words,
+            spelling,
+        })
+    }
+}
+
+/// Collects all keys with values from all tables. A table counts as a value if it has the name of
+/// a setting, or if it is unknown and empty.
 fn flatten<'a>(table: &str, entries: &'a DeTable<'a>, leaves: &mut Vec<Leaf<'a>>) {
     for (name, value) in entries {
         let key = if table.is_empty() {
@@ -176,28 +229,27 @@ fn flatten<'a>(table: &str, entries: &'a DeTable<'a>, leaves: &mut Vec<Leaf<'a>>
     }
 }
 
-/// How TOML writes a value, and the words of it; none for a value that no setting has.
-fn words(value: &DeValue<'_>) -> Option<(Form, Vec<String>)> {
-    match value {
-        DeValue::Boolean(is_on) => Some((Form::Switch, vec![is_on.to_string()])),
+/// Returns the words of a value, or `None` if its TOML type is not the setting's.
+fn words(setting: &Setting, value: &DeValue<'_>) -> Option<Vec<String>> {
+    let (toml_type, words) = match value {
+        DeValue::Boolean(is_on) => (TomlType::Boolean, vec![is_on.to_string()]),
         DeValue::Integer(number) if number.radix() == 10 => {
-            Some((Form::Number, vec![number.as_str().to_owned()]))
+            (TomlType::Number, vec![number.as_str().to_owned()])
         }
-        DeValue::Float(number) => Some((Form::Number, vec![number.as_str().to_owned()])),
-        DeValue::String(text) => Some((Form::Text, vec![text.to_string()])),
+        DeValue::Float(number) => (TomlType::Number, vec![number.as_str().to_owned()]),
+        DeValue::String(text) => (TomlType::String, vec![text.to_string()]),
         DeValue::Array(values) => {
-            let words = values
-                .iter()
-                .map(|value| value.get_ref().as_str().map(str::to_owned))
-                .collect::<Option<_>>();
-            words.map(|words| (Form::List, words))
+            let words = values.iter().map(|value| value.get_ref().as_str());
+            let words = words.map(|word| word.map(str::to_owned));
+            (TomlType::Array, words.collect::<Option<_>>()?)
         }
-        DeValue::Integer(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
-    }
+        DeValue::Integer(_) | DeValue::Datetime(_) | DeValue::Table(_) => return None,
+    };
+    (toml_type == setting.toml_type()).then_some(words)
 }
 
-/// A value as it stands in the file, as far as it fits into a line.
-fn found(text: &str, value: &Spanned<DeValue<'_>>) -> String {
+/// Returns a value as it is spelled in the file, shortened for a message.
+fn spelling(text: &str, value: &Spanned<DeValue<'_>>) -> String {
     if value.get_ref().is_table() {
         return "a table".to_owned();
     }

@@ -1,4 +1,5 @@
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
@@ -8,7 +9,11 @@ use rustix::fs::{CWD, FileType, Mode};
 
 use super::*;
 
-/// What `text` sets, where it is the only file and all else is as it is by default.
+fn find(key: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.key == key).unwrap()
+}
+
+/// Loads the settings with `text` as the only file. Messages name the file without its directory.
 fn load(text: &str) -> Result<Loaded, String> {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.toml");
@@ -22,13 +27,13 @@ fn load(text: &str) -> Result<Loaded, String> {
 }
 
 #[test]
-fn later_sources_go_before_earlier_ones() {
+fn later_sources_override_earlier_ones() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     fs::create_dir(directory.path().join("conf.d")).unwrap();
     write(
         "config.toml",
-        "root = \"/1\"\nxenstore = \"device\"\nschema = \"rfc\"\nloglevel = \"off\"\nstderr = true",
+        "root = \"/etc\"\nxenstore = \"device\"\nschema = \"rfc\"\nloglevel = \"off\"\nstderr = true",
     );
     write(
         "conf.d/20-b.toml",
@@ -36,12 +41,11 @@ fn later_sources_go_before_earlier_ones() {
     );
     write(
         "conf.d/10-a.toml",
-        "xenstore = \"socket=/a\"\nroot = \"/a\"\n[network]\nleave-out-interfaces = [\"a\"]\n",
+        "xenstore = \"socket=/a\"\nroot = \"/usr\"\n[network]\nleave-out-interfaces = [\"a\"]\n",
     );
     write("conf.d/.30-c.toml", "wrong");
     write("conf.d/30-c.toml~", "wrong");
     let files = file::in_directory(directory.path()).unwrap();
-    let find = |key: &str| SETTINGS.iter().find(|setting| setting.key == key).unwrap();
     let sources = Sources {
         file: None,
         command_line: vec![(find("loglevel"), vec!["debug".to_owned()])],
@@ -60,7 +64,7 @@ fn later_sources_go_before_earlier_ones() {
     loglevel = "debug"  # command line
     schema = "std"  # environment XENSTORE_SCHEMA
     xenstore = "socket"  # /conf.d/20-b.toml:1
-    root = "/a"  # /conf.d/10-a.toml:2
+    root = "/usr"  # /conf.d/10-a.toml:2
     node-budget = 700  # default
 
     [memory]
@@ -80,7 +84,7 @@ fn later_sources_go_before_earlier_ones() {
     [services]
     directory = "/etc/xen-guest-agent/services.d"  # default
     "#);
-    // A variable that is set to nothing is not set.
+    // An empty variable counts as unset.
     let loaded = sources
         .load_from(&files, |_| Some(OsString::new()))
         .unwrap();
@@ -88,7 +92,7 @@ fn later_sources_go_before_earlier_ones() {
 }
 
 #[test]
-fn without_files_all_is_as_by_default() {
+fn defaults_apply_without_files() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(file::in_directory(directory.path()), Ok(Vec::new()));
     let loaded = Sources::default().load_from(&[], |_| None).unwrap();
@@ -96,7 +100,7 @@ fn without_files_all_is_as_by_default() {
         (loaded.settings, loaded.origins),
         (Settings::default(), BTreeMap::new())
     );
-    // A file that was asked for must be there.
+    // A file from --config must exist.
     let missing = directory.path().join("x");
     let wrong = Sources {
         file: Some(missing.clone()),
@@ -108,83 +112,87 @@ fn without_files_all_is_as_by_default() {
     assert_eq!(
         wrong,
         format!(
-            "{}: No such file or directory (os error 2)",
+            "cannot read the settings file {}: No such file or directory (os error 2)",
             missing.display()
         )
     );
 }
 
 #[test]
-fn what_is_wrong_is_said_in_one_line() {
-    let names = "names and patterns, as docker*";
-    let seconds = "a number from 0.01 to 86400";
+fn each_mistake_is_one_line() {
+    let name = "a name or pattern such as docker*";
+    let seconds = "a number of seconds from 0.01 to 86400";
+    let directory = "the absolute path of a directory";
     let cases = [
-        ("shcema = \"rfc\"", "1: there is no setting shcema; the nearest is schema".to_owned()),
-        ("poll_period = 4", "1: there is no setting poll_period; the nearest is network.poll-period".to_owned()),
-        ("\n\n[netwrk]\nmode = \"off\"", "4: there is no setting netwrk.mode; the nearest is network.mode".to_owned()),
-        ("[network.mode]\nx = 1", "1: network.mode is a table; allowed: auto, netlink, poll or off".to_owned()),
-        ("root.x = 1", "1: root is a table; allowed: the absolute path of a directory".to_owned()),
-        ("[memroy]", "1: there is no setting memroy; the nearest is the table memory".to_owned()),
-        ("[memroy]\nx = 1", "2: there is no setting memroy.x; the nearest is the table memory".to_owned()),
-        ("network.shcema = 1", "1: there is no setting network.shcema; the nearest is schema".to_owned()),
+        ("shcema = \"rfc\"", "1: there is no setting shcema; did you mean schema?".to_owned()),
+        ("poll_period = 4", "1: there is no setting poll_period; did you mean network.poll-period?".to_owned()),
+        ("\n\n[netwrk]\nmode = \"off\"", "4: there is no setting netwrk.mode; did you mean network.mode?".to_owned()),
+        ("[network.mode]\nx = 1", "1: network.mode: invalid value a table; expected auto, netlink, poll or off".to_owned()),
+        ("root.x = 1", format!("1: root: invalid value a table; expected {directory}")),
+        ("[memroy]", "1: there is no setting memroy; did you mean the table memory?".to_owned()),
+        ("[memroy]\nx = 1", "2: there is no setting memroy.x; did you mean the table memory?".to_owned()),
+        ("network.shcema = 1", "1: there is no setting network.shcema; did you mean schema?".to_owned()),
         ("rust = 1", "1: there is no setting rust".to_owned()),
         ("colour = 1", "1: there is no setting colour".to_owned()),
         ("\"a\\nb\" = 1", "1: there is no setting a...".to_owned()),
-        ("network = 5", "1: network is 5; allowed: a table".to_owned()),
-        ("# x\nschema = \"foo\"", "2: schema is \"foo\"; allowed: std or rfc".to_owned()),
-        ("schema = [\n\"std\" ]", "1: schema is [...; allowed: std or rfc".to_owned()),
-        ("stderr = \"true\"", "1: stderr is \"true\"; allowed: true or false".to_owned()),
-        ("stderr = 1", "1: stderr is 1; allowed: true or false".to_owned()),
-        ("root = \"\"", "1: root is \"\"; allowed: the absolute path of a directory".to_owned()),
+        ("network = 5", "1: network: invalid value 5; expected a table".to_owned()),
+        ("# x\nschema = \"foo\"", "2: schema: invalid value \"foo\"; expected std or rfc".to_owned()),
+        ("schema = [\n\"std\" ]", "1: schema: invalid value [...; expected std or rfc".to_owned()),
+        ("stderr = \"true\"", "1: stderr: invalid value \"true\"; expected true or false".to_owned()),
+        ("stderr = 1", "1: stderr: invalid value 1; expected true or false".to_owned()),
+        ("root = \"\"", format!("1: root: invalid value \"\"; expected {directory}")),
+        (
+            "root = \"/no/such/directory\"",
+            "1: root: invalid value \"/no/such/directory\"; expected the path of an existing directory".to_owned(),
+        ),
         (
             "xenstore = \"socket=\"",
-            "1: xenstore is \"socket=\"; allowed: auto, device, socket or socket=PATH"
+            "1: xenstore: invalid value \"socket=\"; expected auto, device, socket or socket=/PATH"
                 .to_owned(),
         ),
         (
             "loglevel = \"inof\"",
-            "1: loglevel is \"inof\"; allowed: off, error, warn, info, debug or trace; for some modules another, as in \
+            "1: loglevel: invalid value \"inof\"; expected off, error, warn, info, debug or trace, or a list such as \
              warn,xenstore=debug"
                 .to_owned(),
         ),
-        ("memory.period = \"60\"", format!("1: memory.period is \"60\"; allowed: {seconds}")),
-        ("[memory]\nperiod = 0", format!("2: memory.period is 0; allowed: {seconds}")),
-        ("[memory]\nperiod = -5", format!("2: memory.period is -5; allowed: {seconds}")),
-        ("[memory]\nperiod = 1e9", format!("2: memory.period is 1e9; allowed: {seconds}")),
-        ("[memory]\nperiod = nan", format!("2: memory.period is nan; allowed: {seconds}")),
-        ("[memory]\nperiod = 0x10", format!("2: memory.period is 0x10; allowed: {seconds}")),
-        ("[memory]\nperiod = 2026-01-01", format!("2: memory.period is 2026-01-01; allowed: {seconds}")),
-        ("root = \"x\"", "1: root is \"x\"; allowed: the absolute path of a directory".to_owned()),
+        ("memory.period = \"60\"", format!("1: memory.period: invalid value \"60\"; expected {seconds}")),
+        ("[memory]\nperiod = 0", format!("2: memory.period: invalid value 0; expected {seconds}")),
+        ("[memory]\nperiod = -5", format!("2: memory.period: invalid value -5; expected {seconds}")),
+        ("[memory]\nperiod = 1e9", format!("2: memory.period: invalid value 1e9; expected {seconds}")),
+        ("[memory]\nperiod = nan", format!("2: memory.period: invalid value nan; expected {seconds}")),
+        ("[memory]\nperiod = 0x10", format!("2: memory.period: invalid value 0x10; expected {seconds}")),
+        ("[memory]\nperiod = 2026-01-01", format!("2: memory.period: invalid value 2026-01-01; expected {seconds}")),
+        ("root = \"x\"", format!("1: root: invalid value \"x\"; expected {directory}")),
         (
             "services.directory = \"/\\u0000\"",
-            "1: services.directory is \"/\\u0000\"; allowed: the absolute path of a directory".to_owned(),
+            format!("1: services.directory: invalid value \"/\\u0000\"; expected {directory}"),
         ),
-        ("network.leave-out-interfaces = [\"a\", 1]", format!("1: network.leave-out-interfaces has 1; allowed: {names}")),
+        (
+            "network.leave-out-interfaces = [\"a\", 1]",
+            format!("1: network.leave-out-interfaces: invalid value 1; expected {name}"),
+        ),
         (
             "network.leave-out-interfaces = [\"a\",\n\"[\"]",
-            format!("1: network.leave-out-interfaces has \"[\"; allowed: {names}"),
+            format!("1: network.leave-out-interfaces: invalid value \"[\"; expected {name}"),
         ),
         (
             "network.leave-out-interfaces = \"a\"",
-            "1: network.leave-out-interfaces is \"a\"; allowed: a list of names and patterns, as [\"docker*\"]".to_owned(),
+            "1: network.leave-out-interfaces: invalid value \"a\"; expected a list of names or patterns such as [\"docker*\"]"
+                .to_owned(),
         ),
         (
             "network.leave-out-addresses = \"10.0.0.0/8\"",
-            "1: network.leave-out-addresses is \"10.0.0.0/8\"; allowed: a list of addresses and networks, as \
+            "1: network.leave-out-addresses: invalid value \"10.0.0.0/8\"; expected a list of addresses or networks such as \
              [\"169.254.0.0/16\"]"
                 .to_owned(),
         ),
         (
             "network.leave-out-addresses = [\"::1\", \"10.0.0.0/33\"]",
-            "1: network.leave-out-addresses has \"10.0.0.0/33\"; allowed: addresses and networks, as 169.254.0.0/16"
+            "1: network.leave-out-addresses: invalid value \"10.0.0.0/33\"; expected an address or network such as \
+             169.254.0.0/16"
                 .to_owned(),
         ),
-        // The first line that is wrong, whatever the order of the keys.
-        ("b = 1\na = 2\n", "1: there is no setting b".to_owned()),
-        // The words for these are the TOML parser's.
-        ("schema = = 1", "1: extra `=`, expected nothing".to_owned()),
-        ("\nschema = \"std", "2: invalid basic string, expected `\"`".to_owned()),
-        ("stderr = true\nstderr = true", "2: duplicate key stderr".to_owned()),
     ];
     for (text, expected) in cases {
         assert_eq!(
@@ -194,25 +202,102 @@ fn what_is_wrong_is_said_in_one_line() {
         );
     }
     let long = load(&format!("schema = \"{}\"", "x".repeat(500))).unwrap_err();
-    assert_eq!(
-        long,
-        format!(
-            "config.toml:1: schema is \"{}...; allowed: std or rfc",
-            "x".repeat(59)
-        )
+    let expected = format!(
+        "config.toml:1: schema: invalid value \"{}...; expected std or rfc",
+        "x".repeat(59)
     );
+    assert_eq!(long, expected);
     let long = load(&format!("{} = 1", "schema".repeat(100_000))).unwrap_err();
-    assert_eq!(
-        long,
-        format!(
-            "config.toml:1: there is no setting {}...",
-            "schema".repeat(10)
-        )
+    let expected = format!(
+        "config.toml:1: there is no setting {}...",
+        "schema".repeat(10)
     );
+    assert_eq!(long, expected);
 }
 
 #[test]
-fn what_cannot_be_a_file_of_settings() {
+fn syntax_errors_are_explained_in_plain_words() {
+    for (text, expected) in [
+        ("schema = rfc", "1: schema: missing quotes around rfc"),
+        (
+            "schema = xyz",
+            "1: schema: invalid value xyz; expected std or rfc",
+        ),
+        (
+            "stderr = yes",
+            "1: stderr: invalid value yes; expected true or false",
+        ),
+        ("root = /", "1: root: missing quotes around /"),
+        (
+            "[network]\nleave-out-interfaces = docker*",
+            "2: network.leave-out-interfaces: invalid value docker*; expected a list of names or patterns such as [\"docker*\"]",
+        ),
+        ("schema = \"rfc", "1: the closing quote is missing"),
+        (
+            "\nschema = \"std\nstderr = true",
+            "2: the closing quote is missing",
+        ),
+        ("schema = 'rfc", "1: the closing quote is missing"),
+        ("schema = = 1", "1: there is one equals sign too many"),
+        ("schema =", "1: schema: the value is missing"),
+        ("schema", "1: expected key = value"),
+        ("stderr = true\nstderr = true", "2: stderr is set twice"),
+        ("[memory\nperiod = 5", "1: the closing bracket ] is missing"),
+        (
+            "network.leave-out-interfaces = [\"a\"",
+            "1: the closing bracket ] is missing",
+        ),
+        (
+            "network.leave-out-interfaces = [\"a\" \"b\"]",
+            "1: a comma is missing",
+        ),
+    ] {
+        assert_eq!(
+            load(text).unwrap_err(),
+            format!("config.toml:{expected}"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_in_the_order_of_their_lines() {
+    let error =
+        load("b = 1\nstderr = 1\nschema = rfc\na = 2\nroot = \"x\n\n[memory]\nperiod = 0\n")
+            .unwrap_err();
+    let expected = "config.toml:1: there is no setting b
+config.toml:2: stderr: invalid value 1; expected true or false
+config.toml:3: schema: missing quotes around rfc
+config.toml:4: there is no setting a
+config.toml:5: the closing quote is missing
+config.toml:8: memory.period: invalid value 0; expected a number of seconds from 0.01 to 86400";
+    assert_eq!(error, expected);
+
+    let directory = tempfile::tempdir().unwrap();
+    let [first, second] = ["b.toml", "a.toml"].map(|name| directory.path().join(name));
+    fs::write(&first, "x = 1").unwrap();
+    let sources = Sources {
+        file: None,
+        command_line: vec![(find("schema"), vec!["x".to_owned()])],
+    };
+    let environment = |name: &str| (name == "XENSTORE_SCHEMA").then(|| "y".into());
+    let error = sources
+        .load_from(&[first.clone(), second.clone()], environment)
+        .unwrap_err();
+    let expected = [
+        format!("{}:1: there is no setting x", first.display()),
+        format!(
+            "cannot read the settings file {}: No such file or directory (os error 2)",
+            second.display()
+        ),
+        "environment XENSTORE_SCHEMA: invalid value \"y\"; expected std or rfc".to_owned(),
+        "--schema: invalid value \"x\"; expected std or rfc".to_owned(),
+    ];
+    assert_eq!(error.messages(), expected);
+}
+
+#[test]
+fn unreadable_files_are_errors() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -223,24 +308,35 @@ fn what_cannot_be_a_file_of_settings() {
         .unwrap();
     fs::write(at("latin-1"), b"# a\n# \xe4\n").unwrap();
     fs::write(at("line\nbreak"), "x = 1").unwrap();
+    let at_directory = directory.path().display();
     for (name, expected) in [
-        ("fifo", "fifo: not a regular file"),
-        ("endless", "endless: not a regular file"),
-        ("huge", "huge: larger than 1048576 bytes"),
-        ("latin-1", "latin-1:2: not UTF-8"),
-        ("line\nbreak", "line\\u{a}break:1: there is no setting x"),
+        (
+            "fifo",
+            "cannot read the settings file DIR/fifo: not a regular file",
+        ),
+        (
+            "endless",
+            "cannot read the settings file DIR/endless: not a regular file",
+        ),
+        (
+            "huge",
+            "cannot read the settings file DIR/huge: larger than 1048576 bytes",
+        ),
+        ("latin-1", "DIR/latin-1:2: not UTF-8"),
+        (
+            "line\nbreak",
+            "DIR/line\\u{a}break:1: there is no setting x",
+        ),
         (
             "missing\n",
-            "missing\\u{a}: No such file or directory (os error 2)",
+            "cannot read the settings file DIR/missing\\u{a}: No such file or directory (os error 2)",
         ),
     ] {
-        let wrong = Sources::default()
-            .load_from(&[at(name)], |_| None)
-            .unwrap_err()
-            .to_string();
-        assert_eq!(wrong, format!("{}/{expected}", directory.path().display()));
+        let error = Sources::default().load_from(&[at(name)], |_| None);
+        let expected = expected.replace("DIR", &at_directory.to_string());
+        assert_eq!(error.unwrap_err().to_string(), expected);
     }
-    // Where a value comes from is a comment, which ends with the line.
+    // The origin of a value is a comment, which ends with the line.
     fs::write(at("line\nbreak"), "stderr = true").unwrap();
     let shown = Sources::default()
         .load_from(&[at("line\nbreak")], |_| None)
@@ -254,7 +350,7 @@ fn what_cannot_be_a_file_of_settings() {
 }
 
 #[test]
-fn a_link_to_nothing_was_meant_to_be_read() {
+fn dangling_links_are_errors() {
     for name in ["config.toml", "conf.d/a.toml", "conf.d"] {
         let directory = tempfile::tempdir().unwrap();
         let link = directory.path().join(name);
@@ -263,22 +359,27 @@ fn a_link_to_nothing_was_meant_to_be_read() {
         let wrong = file::in_directory(directory.path())
             .and_then(|files| Sources::default().load_from(&files, |_| None));
         let wrong = wrong.unwrap_err().to_string();
-        assert_eq!(
-            wrong,
-            format!("{}: No such file or directory (os error 2)", link.display())
-        );
+        let what = if name == "conf.d" {
+            "directory"
+        } else {
+            "settings file"
+        };
+        let link = link.display();
+        let expected =
+            format!("cannot read the {what} {link}: No such file or directory (os error 2)");
+        assert_eq!(wrong, expected);
     }
 }
 
 #[test]
-fn what_needs_a_restart_stays_until_then() {
+fn settings_that_need_a_restart_keep_their_value() {
     let old = Settings::default();
-    let text = "xenstore = \"device\"\nroot = \"/x\"\nschema = \"rfc\"\nvolumes.enabled = true\nservices.directory = \"/y\"";
+    let text = "xenstore = \"device\"\nroot = \"/proc\"\nschema = \"rfc\"\nvolumes.enabled = true\nservices.directory = \"/y\"";
     let new = load(text).unwrap().settings;
     let mut kept = new.clone();
     let expected = [
         "xenstore = \"device\"",
-        "root = \"/x\"",
+        "root = \"/proc\"",
         "volumes.enabled = true",
         "services.directory = \"/y\"",
     ];
@@ -290,36 +391,69 @@ fn what_needs_a_restart_stays_until_then() {
             ..old.clone()
         }
     );
-    // Still so at the next reading; gone back, there is nothing to say.
+    // The same holds for the next reload. After a change back nothing is pending.
     assert_eq!(new.clone().keep_until_restart(&kept), expected);
     assert_eq!(old.clone().keep_until_restart(&kept), [""; 0]);
 }
 
 #[test]
-fn where_the_wrong_value_is_not_in_a_file() {
-    let schema = SETTINGS
-        .iter()
-        .find(|setting| setting.key == "schema")
-        .unwrap();
-    let sources = Sources {
-        file: None,
-        command_line: vec![(schema, vec!["a\nb".to_owned()])],
+fn errors_name_the_setting_as_the_user_wrote_it() {
+    let given = |key: &str, word: &str| {
+        let sources = Sources {
+            file: None,
+            command_line: vec![(find(key), vec![word.to_owned()])],
+        };
+        sources.load_from(&[], |_| None).unwrap_err().to_string()
     };
-    let wrong = sources.load_from(&[], |_| None).unwrap_err();
-    assert_eq!(
-        wrong.to_string(),
-        "command line: schema is \"a\\u000ab\"; allowed: std or rfc"
-    );
-    let wrong =
+    for (key, word, expected) in [
+        (
+            "schema",
+            "a\nb",
+            "--schema: invalid value \"a\\u000ab\"; expected std or rfc",
+        ),
+        (
+            "memory.period",
+            "-1",
+            "--memory-period: invalid value \"-1\"; expected a number of seconds from 0.01 to 86400",
+        ),
+        (
+            "stderr",
+            "no",
+            "--stderr: invalid value \"no\"; expected true or false",
+        ),
+        (
+            "root",
+            "/nonexistent",
+            "--root: invalid value \"/nonexistent\"; expected the path of an existing directory",
+        ),
+    ] {
+        assert_eq!(given(key, word), expected);
+    }
+    let error =
         Sources::default().load_from(&[], |name| (name == "XENSTORE_SCHEMA").then(|| "x".into()));
     assert_eq!(
-        wrong.unwrap_err().to_string(),
-        "environment XENSTORE_SCHEMA: schema is \"x\"; allowed: std or rfc"
+        error.unwrap_err().to_string(),
+        "environment XENSTORE_SCHEMA: invalid value \"x\"; expected std or rfc"
     );
 }
 
 #[test]
-fn what_the_environment_has_wrong() {
+fn root_is_checked_without_reading_files() {
+    let sources = |word: &str| Sources {
+        file: Some("/nonexistent.toml".into()),
+        command_line: vec![(find("root"), vec![word.to_owned()])],
+    };
+    assert_eq!(sources("/proc").root(), Ok("/proc".into()));
+    assert_eq!(Sources::default().root(), Ok("/".into()));
+    let error = sources("relative").root().unwrap_err();
+    assert_eq!(
+        error.messages(),
+        ["--root: invalid value \"relative\"; expected the absolute path of a directory"]
+    );
+}
+
+#[test]
+fn invalid_rust_log_is_ignored_with_a_warning() {
     let load = |name: &'static str, value: &[u8]| {
         let value = OsStr::from_bytes(value).to_owned();
         let loaded =
@@ -332,7 +466,7 @@ fn what_the_environment_has_wrong() {
             Err(format!("environment {name}: not UTF-8"))
         );
     }
-    // env_logger takes these.
+    // env_logger accepts these.
     for value in ["xenstore", "info/x"] {
         let loaded = load("RUST_LOG", value.as_bytes()).unwrap();
         assert_eq!(
@@ -341,7 +475,7 @@ fn what_the_environment_has_wrong() {
         );
         let warning = loaded.warning.unwrap();
         let start = format!(
-            "RUST_LOG is not used: environment RUST_LOG: loglevel is \"{value}\"; allowed: off, "
+            "ignoring RUST_LOG: environment RUST_LOG: invalid value \"{value}\"; expected off, "
         );
         assert!(warning.starts_with(&start), "{warning}");
     }
@@ -349,15 +483,19 @@ fn what_the_environment_has_wrong() {
 }
 
 #[test]
-fn what_is_shown_can_be_read_again() {
-    let text = "stderr = true\nloglevel = \"debug,a=off\"\nschema = \"rfc\"\nxenstore = \"socket=/a b\"\nroot = '/\"\\'\n\
+fn printed_settings_can_be_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("\"\\");
+    fs::create_dir(&root).unwrap();
+    let root = root.display();
+    let text = "stderr = true\nloglevel = \"debug,a=off\"\nschema = \"rfc\"\nxenstore = \"socket=/a b\"\nroot = 'ROOT'\n\
         node-budget = 100\n\
         [memory]\nperiod = 0.25\n[network]\nmode = \"poll\"\npoll-period = 7\nstacked-links = false\n\
         temporary-addresses = false\nleave-out-interfaces = [\"a*\", \"b\"]\n\
         leave-out-addresses = [\"10.0.0.1\", \"fe80::/10\"]\n\
         [volumes]\nenabled = true\n[services]\ndirectory = \"/srv/facts\"\n";
-    let loaded = load(text).unwrap();
-    assert_eq!(loaded.origins.len(), SETTINGS.len(), "each is set here");
+    let loaded = load(&text.replace("ROOT", &root.to_string())).unwrap();
+    assert_eq!(loaded.origins.len(), SETTINGS.len(), "the text sets all");
     let default = Settings::default();
     for setting in &SETTINGS {
         assert_ne!(
@@ -372,66 +510,26 @@ fn what_is_shown_can_be_read_again() {
     assert_eq!(loaded.settings.memory_period, Duration::from_millis(250));
 }
 
-/// The file that is installed: each setting, as it is by default, with all that there is to say of it.
-fn example() -> String {
-    let mut text = "\
-# Settings of xen-guest-agent: each is here, in a comment, as it is by default.
-#
-# Files conf.d/*.toml beside this one override it, each also those whose names come before; the environment overrides
-# files, and the command line everything. `xen-guest-agent config` prints what holds, and from where it is.
-# After a change, send the agent SIGHUP.
-"
-    .to_owned();
-    let mut table = "";
-    for setting in &SETTINGS {
-        if setting.table() != table {
-            table = setting.table();
-            writeln!(text, "\n[{table}]").unwrap();
-        }
-        writeln!(
-            text,
-            "\n# {}.\n# Allowed: {}.",
-            setting.doc,
-            setting.allowed()
-        )
-        .unwrap();
-        if let Some(variable) = setting.environment {
-            writeln!(text, "# In the environment: {variable}.").unwrap();
-        }
-        if setting.needs_restart {
-            writeln!(text, "# A change takes effect after a restart.").unwrap();
-        }
-        writeln!(
-            text,
-            "#{} = {}",
-            setting.name(),
-            setting.to_toml(&Settings::default())
-        )
-        .unwrap();
-    }
-    text
-}
-
 #[test]
-fn example_and_readme_have_all_settings_as_they_are() {
+fn installed_file_and_readme_have_all_settings_and_their_defaults() {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../dist/etc/xen-guest-agent/config.toml"
     );
-    let text = fs::read_to_string(path).unwrap_or_default();
-    assert_eq!(text, example(), "{path} should be:\n{}", example());
-    assert!(text.lines().all(|line| line.len() <= 120));
+    let text = fs::read_to_string(path).unwrap();
     let readme =
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
     for setting in &SETTINGS {
-        let row = format!(
-            "| `{}` | `{}` |",
-            setting.key,
-            setting.to_toml(&Settings::default())
-        );
+        let default = setting.to_toml(&Settings::default());
+        let row = format!("| `{}` | `{default}` |", setting.key);
         assert!(readme.contains(&row), "README.md has no {row}");
+        let line = format!("\n#{} = {default}\n", setting.name());
+        assert!(
+            text.contains(&line),
+            "{path} has no {line}; run: cargo xtask generate"
+        );
     }
-    // It sets nothing; with the comments taken off, each setting to its default.
+    // The file sets nothing. Without the comment signs it sets everything to the default.
     assert_eq!(load(&text).unwrap().origins, BTreeMap::new());
     let is_setting = |line: &str| {
         line.strip_prefix('#')
@@ -448,7 +546,7 @@ fn example_and_readme_have_all_settings_as_they_are() {
 }
 
 #[test]
-fn places() {
+fn endpoints() {
     let cases = [
         ("auto", Some(Endpoint::Auto)),
         ("device", Some(Endpoint::Device)),
@@ -458,13 +556,14 @@ fn places() {
             Some(Endpoint::Socket(Some("/run/x".into()))),
         ),
         ("socket=", None),
+        ("socket=relative", None),
         ("embedded", None),
         ("Xen", None),
     ];
-    for (text, place) in cases {
-        assert_eq!(text.parse().ok(), place, "{text}");
+    for (text, endpoint) in cases {
+        assert_eq!(text.parse().ok(), endpoint, "{text}");
         assert!(
-            place.is_none_or(|place| place.to_string() == text),
+            endpoint.is_none_or(|endpoint| endpoint.to_string() == text),
             "{text}"
         );
     }
@@ -472,9 +571,9 @@ fn places() {
 
 proptest! {
     #[test]
-    fn no_file_is_too_odd(text in "([a-z.\\[\\]=\"'\n#0-9{} -]|schema|network|root|\\PC){0,40}") {
-        if let Err(wrong) = load(&text) {
-            prop_assert!(wrong.starts_with("config.toml:") && wrong.lines().count() == 1, "{}", wrong);
+    fn arbitrary_files_give_one_line_errors_or_settings(text in "([a-z.\\[\\]=\"'\n#0-9{} -]|schema|network|root|\\PC){0,40}") {
+        if let Err(error) = load(&text) {
+            prop_assert!(error.lines().all(|line| line.starts_with("config.toml:")), "{}", error);
         }
     }
 }

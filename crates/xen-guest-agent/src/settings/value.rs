@@ -1,6 +1,6 @@
-//! What settings can be: each kind of value is read from words and written as TOML.
+//! Types of values: how each is parsed from words and written as TOML.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -17,91 +17,104 @@ use crate::logging::LogFilter;
 use crate::schema;
 use crate::text::quote;
 
-/// Looking takes some time itself, and a day is as good as never.
+/// Periods in seconds. A check takes some milliseconds itself, and a day is practically never.
 const PERIODS: RangeInclusive<f64> = 0.01..=86_400.0;
 
-/// How TOML writes a value.
+/// Node budgets. With fewer nodes nothing useful is published, and no store has more.
+const NODE_BUDGETS: RangeInclusive<usize> = 50..=1_000_000;
+
+/// Type of a value in TOML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum TomlType {
     /// A boolean.
-    Switch,
+    Boolean,
     /// An integer or a float.
     Number,
     /// A string.
-    Text,
+    String,
     /// An array of strings.
-    List,
-    /// It is not from TOML: any of these, as words.
-    Words,
+    Array,
 }
 
-/// The value of a setting.
-pub(crate) trait Value {
-    /// How TOML writes it.
-    fn form(&self) -> Form;
+impl Display for TomlType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TomlType::Boolean => "boolean",
+            TomlType::Number => "number",
+            TomlType::String => "string",
+            TomlType::Array => "array of strings",
+        })
+    }
+}
 
-    /// What it can be in a file, for messages.
+/// Value of a setting.
+pub(crate) trait Value {
+    /// Returns its type in TOML.
+    fn toml_type(&self) -> TomlType;
+
+    /// Describes its values in a file, for messages.
     fn allowed(&self) -> String;
 
-    /// What one word of it can be, for help and messages.
+    /// Describes one word of it, for help and messages.
     fn allowed_word(&self) -> String {
         self.allowed()
     }
 
-    /// The names that it can be, where there are few.
-    fn choices(&self) -> Vec<String> {
+    /// Returns the words that completion offers.
+    fn completions(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Takes another value, if it can be that.
+    /// Takes another value. Returns `None` if the words are not a valid one.
     fn set(&mut self, words: &[String]) -> Option<()>;
 
-    /// What [`set`](Self::set) would take.
+    /// Returns words that [`set`](Self::set) accepts.
     fn words(&self) -> Vec<String>;
 }
 
-/// A value as TOML.
+/// Returns a value as TOML.
 pub(super) fn to_toml(value: &dyn Value) -> String {
     let words = value.words();
-    match value.form() {
-        Form::Switch | Form::Number => words.concat(),
-        Form::Text | Form::Words => quote(&words.concat()),
-        Form::List => format!(
-            "[{}]",
-            words
-                .iter()
-                .map(|word| quote(word))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+    match value.toml_type() {
+        TomlType::Boolean | TomlType::Number => words.concat(),
+        TomlType::String => quote(&words.concat()),
+        TomlType::Array => {
+            let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
+            format!("[{}]", words.join(", "))
+        }
     }
 }
 
-/// The one word that there must be.
-fn one(words: &[String]) -> Option<&str> {
+/// Returns the word of a value that is not a list.
+fn single(words: &[String]) -> Option<&str> {
     match words {
         [word] => Some(word),
         _ => None,
     }
 }
 
-/// A value that is one word, and says itself how that is read and written.
-trait Word: FromStr + Display {
-    const FORM: Form;
+/// Value of one word that parses and prints itself.
+trait Scalar: FromStr + Display {
+    const TOML_TYPE: TomlType;
     const ALLOWED: &str;
+    const COMPLETIONS: &[&str];
 }
 
-impl<T: Word> Value for T {
-    fn form(&self) -> Form {
-        Self::FORM
+impl<T: Scalar> Value for T {
+    fn toml_type(&self) -> TomlType {
+        Self::TOML_TYPE
     }
 
     fn allowed(&self) -> String {
         Self::ALLOWED.to_owned()
     }
 
+    fn completions(&self) -> Vec<String> {
+        Self::COMPLETIONS.iter().map(ToString::to_string).collect()
+    }
+
     fn set(&mut self, words: &[String]) -> Option<()> {
-        *self = one(words)?.parse().ok()?;
+        *self = single(words)?.parse().ok()?;
         Some(())
     }
 
@@ -110,35 +123,38 @@ impl<T: Word> Value for T {
     }
 }
 
-impl Word for bool {
-    const FORM: Form = Form::Switch;
+impl Scalar for bool {
+    const TOML_TYPE: TomlType = TomlType::Boolean;
     const ALLOWED: &str = "true or false";
+    const COMPLETIONS: &[&str] = &["true", "false"];
 }
 
-impl Word for Endpoint {
-    const FORM: Form = Form::Text;
-    const ALLOWED: &str = "auto, device, socket or socket=PATH";
+impl Scalar for Endpoint {
+    const TOML_TYPE: TomlType = TomlType::String;
+    const ALLOWED: &str = "auto, device, socket or socket=/PATH";
+    const COMPLETIONS: &[&str] = &["auto", "device", "socket", "socket=/"];
 }
 
-impl Word for LogFilter {
-    const FORM: Form = Form::Text;
-    const ALLOWED: &str = "off, error, warn, info, debug or trace; for some modules another, as in warn,xenstore=debug";
+impl Scalar for LogFilter {
+    const TOML_TYPE: TomlType = TomlType::String;
+    const ALLOWED: &str =
+        "off, error, warn, info, debug or trace, or a list such as warn,xenstore=debug";
+    const COMPLETIONS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 }
 
 impl Value for Duration {
-    fn form(&self) -> Form {
-        Form::Number
+    fn toml_type(&self) -> TomlType {
+        TomlType::Number
     }
 
     fn allowed(&self) -> String {
-        format!("a number from {} to {}", PERIODS.start(), PERIODS.end())
+        let (min, max) = (PERIODS.start(), PERIODS.end());
+        format!("a number of seconds from {min} to {max}")
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        let seconds = one(words)?
-            .parse()
-            .ok()
-            .filter(|seconds| PERIODS.contains(seconds))?;
+        let seconds = single(words)?.parse().ok();
+        let seconds = seconds.filter(|seconds| PERIODS.contains(seconds))?;
         *self = Duration::try_from_secs_f64(seconds).ok()?;
         Some(())
     }
@@ -148,23 +164,19 @@ impl Value for Duration {
     }
 }
 
-/// Fewer than the first say nothing of a guest, and no store has more than the last.
-const NODES: RangeInclusive<usize> = 50..=1_000_000;
-
 impl Value for usize {
-    fn form(&self) -> Form {
-        Form::Number
+    fn toml_type(&self) -> TomlType {
+        TomlType::Number
     }
 
     fn allowed(&self) -> String {
-        format!("an integer from {} to {}", NODES.start(), NODES.end())
+        let (min, max) = (NODE_BUDGETS.start(), NODE_BUDGETS.end());
+        format!("an integer from {min} to {max}")
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        *self = one(words)?
-            .parse()
-            .ok()
-            .filter(|nodes| NODES.contains(nodes))?;
+        let nodes = single(words)?.parse().ok();
+        *self = nodes.filter(|nodes| NODE_BUDGETS.contains(nodes))?;
         Some(())
     }
 
@@ -174,8 +186,8 @@ impl Value for usize {
 }
 
 impl Value for PathBuf {
-    fn form(&self) -> Form {
-        Form::Text
+    fn toml_type(&self) -> TomlType {
+        TomlType::String
     }
 
     fn allowed(&self) -> String {
@@ -183,10 +195,9 @@ impl Value for PathBuf {
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        // A daemon's working directory is nobody's, and no path has a NUL.
-        *self = one(words)
-            .filter(|path| path.starts_with('/') && !path.contains('\0'))?
-            .into();
+        // The working directory of a daemon means nothing, and no path contains a NUL.
+        let path = single(words).filter(|path| path.starts_with('/') && !path.contains('\0'))?;
+        *self = path.into();
         Some(())
     }
 
@@ -195,25 +206,27 @@ impl Value for PathBuf {
     }
 }
 
-/// Values that are one of a few names.
+/// Implements `Value` for types with a fixed set of names.
 macro_rules! choices {
-    ($($kind:ty),*) => {$(
-        impl Value for $kind {
-            fn form(&self) -> Form {
-                Form::Text
+    ($($choice:ty),*) => {$(
+        impl Value for $choice {
+            fn toml_type(&self) -> TomlType {
+                TomlType::String
             }
 
             fn allowed(&self) -> String {
-                let names = self.choices();
-                names.split_last().map_or_else(String::new, |(last, others)| format!("{} or {last}", others.join(", ")))
+                let names = self.completions();
+                names.split_last().map_or_else(String::new, |(last, others)| {
+                    format!("{} or {last}", others.join(", "))
+                })
             }
 
-            fn choices(&self) -> Vec<String> {
+            fn completions(&self) -> Vec<String> {
                 Self::value_variants().iter().map(name).collect()
             }
 
             fn set(&mut self, words: &[String]) -> Option<()> {
-                *self = ValueEnum::from_str(one(words)?, false).ok()?;
+                *self = ValueEnum::from_str(single(words)?, false).ok()?;
                 Some(())
             }
 
@@ -226,7 +239,7 @@ macro_rules! choices {
 
 choices!(schema::Name, network::Mode);
 
-/// The name by which a choice is set.
+/// Returns the name of a choice.
 pub(crate) fn name(choice: &impl ValueEnum) -> String {
     choice
         .to_possible_value()
@@ -235,24 +248,21 @@ pub(crate) fn name(choice: &impl ValueEnum) -> String {
 }
 
 impl Value for Vec<Pattern> {
-    fn form(&self) -> Form {
-        Form::List
+    fn toml_type(&self) -> TomlType {
+        TomlType::Array
     }
 
     fn allowed(&self) -> String {
-        "a list of names and patterns, as [\"docker*\"]".to_owned()
+        "a list of names or patterns such as [\"docker*\"]".to_owned()
     }
 
     fn allowed_word(&self) -> String {
-        "names and patterns, as docker*".to_owned()
+        "a name or pattern such as docker*".to_owned()
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        *self = words
-            .iter()
-            .map(|word| Pattern::new(word))
-            .collect::<Result<_, _>>()
-            .ok()?;
+        let patterns = words.iter().map(|word| Pattern::new(word));
+        *self = patterns.collect::<Result<_, _>>().ok()?;
         Some(())
     }
 
@@ -262,22 +272,22 @@ impl Value for Vec<Pattern> {
 }
 
 impl Value for Vec<IpNet> {
-    fn form(&self) -> Form {
-        Form::List
+    fn toml_type(&self) -> TomlType {
+        TomlType::Array
     }
 
     fn allowed(&self) -> String {
-        "a list of addresses and networks, as [\"169.254.0.0/16\"]".to_owned()
+        "a list of addresses or networks such as [\"169.254.0.0/16\"]".to_owned()
     }
 
     fn allowed_word(&self) -> String {
-        "addresses and networks, as 169.254.0.0/16".to_owned()
+        "an address or network such as 169.254.0.0/16".to_owned()
     }
 
     fn set(&mut self, words: &[String]) -> Option<()> {
-        let network = |word: &String| {
-            word.parse()
-                .or_else(|_| word.parse::<IpAddr>().map(IpNet::from))
+        let network = |word: &String| match word.parse::<IpNet>() {
+            Ok(network) => Ok(network.trunc()),
+            Err(_) => word.parse::<IpAddr>().map(IpNet::from),
         };
         *self = words.iter().map(network).collect::<Result<_, _>>().ok()?;
         Some(())

@@ -24,80 +24,107 @@ function __fish_xen_guest_agent_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s s -l stderr -d 'Log to standard error instead of the journal or syslog: true or false [default: false]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s l -l loglevel -d 'How much to log: off, error, warn, info, debug or trace; for some modules another, as in warn,xenstore=debug [default: info] [environment: RUST_LOG]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l schema -d 'Which nodes to publish: std or rfc [default: std] [environment: XENSTORE_SCHEMA]' -r -f -a "std\t''
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s s -l stderr -d 'Log to standard error instead of the journal or syslog' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s l -l loglevel -d 'Least severe messages to log' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l schema -d 'Layout of the published nodes' -r -f -a "std\t''
 rfc\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l xenstore -d 'Where Xenstore is: auto, device, socket or socket=PATH [default: auto]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l root -d 'Read the files in /etc, /usr/lib, /proc and /sys from below this: the absolute path of a directory [default: /]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l node-budget -d 'Nodes to make at most, those above others included; what is worth least is left out: an integer from 50 to 1000000 [default: 700]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l memory-period -d 'Seconds between two looks at memory, and at what else nothing reports: a number from 0.01 to 86400 [default: 60]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-mode -d 'How to look at the network: by what the kernel reports, from time to time, or by whichever works: auto, netlink, poll or off [default: auto]' -r -f -a "auto\t''
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l xenstore -d 'How to reach Xenstore' -r -f -a "auto\t''
+device\t''
+socket\t''
+socket=/\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l node-budget -d 'Maximum number of nodes to create, parent nodes included' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l memory-period -d 'Time between checks of memory and other values without kernel events' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-mode -d 'How to detect changes of the network' -r -f -a "auto\t''
 netlink\t''
 poll\t''
 off\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-poll-period -d 'Seconds between two looks at the network, where changes are not reported: a number from 0.01 to 86400 [default: 60]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-stacked-links -d 'Whether to show the addresses of bridges, bonds, VLANs and so on with the device that carries them: true or false [default: true]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-temporary-addresses -d 'Whether to show temporary IPv6 addresses: true or false [default: true]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-leave-out-interfaces -d 'Interfaces to show nothing of: names and patterns, as docker*' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-leave-out-addresses -d 'Addresses not to show: addresses and networks, as 169.254.0.0/16' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l volumes-enabled -d 'Whether to publish block devices and file systems: true or false [default: false]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l services-directory -d 'Where the administrator\'s own facts are: the absolute path of a directory [default: /etc/xen-guest-agent/services.d]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l config -d 'Read this file of settings instead of /etc/xen-guest-agent/config.toml and /etc/xen-guest-agent/conf.d/*.toml' -r -F
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s h -l help -d 'Print help'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-poll-period -d 'Time between checks of the network if it is polled' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-stacked-links -d 'Publish the addresses of bridges, bonds and VLANs' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-temporary-addresses -d 'Publish temporary IPv6 addresses' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-leave-out-interfaces -d 'Network interfaces to ignore' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-leave-out-addresses -d 'Addresses to ignore' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l volumes-enabled -d 'Publish block devices and file systems' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l services-directory -d 'Directory with files of the administrator\'s own facts' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l config -d 'Read settings from this file instead of /etc/xen-guest-agent' -r -F
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s V -l version -d 'Print version'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "config" -d 'Print the settings as TOML, each with where it comes from'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "show" -d 'Print what the agent would publish here now, without Xenstore'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "status" -d 'Print what the running agent has published, and how'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "config" -d 'Print the effective settings and their origins, as TOML'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "show" -d 'Print what the agent would publish on this machine, without Xenstore'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "status" -d 'Print the state of the running agent'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -s s -l stderr -d 'Log to standard error instead of the journal or syslog: true or false [default: false]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -s l -l loglevel -d 'How much to log: off, error, warn, info, debug or trace; for some modules another, as in warn,xenstore=debug [default: info] [environment: RUST_LOG]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l schema -d 'Which nodes to publish: std or rfc [default: std] [environment: XENSTORE_SCHEMA]' -r -f -a "std\t''
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -s s -l stderr -d 'Log to standard error instead of the journal or syslog' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -s l -l loglevel -d 'Least severe messages to log' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l schema -d 'Layout of the published nodes' -r -f -a "std\t''
 rfc\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l xenstore -d 'Where Xenstore is: auto, device, socket or socket=PATH [default: auto]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l root -d 'Read the files in /etc, /usr/lib, /proc and /sys from below this: the absolute path of a directory [default: /]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l node-budget -d 'Nodes to make at most, those above others included; what is worth least is left out: an integer from 50 to 1000000 [default: 700]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l memory-period -d 'Seconds between two looks at memory, and at what else nothing reports: a number from 0.01 to 86400 [default: 60]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-mode -d 'How to look at the network: by what the kernel reports, from time to time, or by whichever works: auto, netlink, poll or off [default: auto]' -r -f -a "auto\t''
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l xenstore -d 'How to reach Xenstore' -r -f -a "auto\t''
+device\t''
+socket\t''
+socket=/\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l node-budget -d 'Maximum number of nodes to create, parent nodes included' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l memory-period -d 'Time between checks of memory and other values without kernel events' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-mode -d 'How to detect changes of the network' -r -f -a "auto\t''
 netlink\t''
 poll\t''
 off\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-poll-period -d 'Seconds between two looks at the network, where changes are not reported: a number from 0.01 to 86400 [default: 60]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-stacked-links -d 'Whether to show the addresses of bridges, bonds, VLANs and so on with the device that carries them: true or false [default: true]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-temporary-addresses -d 'Whether to show temporary IPv6 addresses: true or false [default: true]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-leave-out-interfaces -d 'Interfaces to show nothing of: names and patterns, as docker*' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-leave-out-addresses -d 'Addresses not to show: addresses and networks, as 169.254.0.0/16' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l volumes-enabled -d 'Whether to publish block devices and file systems: true or false [default: false]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l services-directory -d 'Where the administrator\'s own facts are: the absolute path of a directory [default: /etc/xen-guest-agent/services.d]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l config -d 'Read this file of settings instead of /etc/xen-guest-agent/config.toml and /etc/xen-guest-agent/conf.d/*.toml' -r -F
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -s h -l help -d 'Print help'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l format -d 'How to print it' -r -f -a "tree\t''
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-poll-period -d 'Time between checks of the network if it is polled' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-stacked-links -d 'Publish the addresses of bridges, bonds and VLANs' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-temporary-addresses -d 'Publish temporary IPv6 addresses' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-leave-out-interfaces -d 'Network interfaces to ignore' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-leave-out-addresses -d 'Addresses to ignore' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l volumes-enabled -d 'Publish block devices and file systems' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l services-directory -d 'Directory with files of the administrator\'s own facts' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l config -d 'Read settings from this file instead of /etc/xen-guest-agent' -r -F
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l format -d 'Output format' -r -f -a "tree\t''
 json\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -s s -l stderr -d 'Log to standard error instead of the journal or syslog: true or false [default: false]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -s l -l loglevel -d 'How much to log: off, error, warn, info, debug or trace; for some modules another, as in warn,xenstore=debug [default: info] [environment: RUST_LOG]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l schema -d 'Which nodes to publish: std or rfc [default: std] [environment: XENSTORE_SCHEMA]' -r -f -a "std\t''
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -s l -l loglevel -d 'Least severe messages to log' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l schema -d 'Layout of the published nodes' -r -f -a "std\t''
 rfc\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l xenstore -d 'Where Xenstore is: auto, device, socket or socket=PATH [default: auto]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l root -d 'Read the files in /etc, /usr/lib, /proc and /sys from below this: the absolute path of a directory [default: /]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l node-budget -d 'Nodes to make at most, those above others included; what is worth least is left out: an integer from 50 to 1000000 [default: 700]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l memory-period -d 'Seconds between two looks at memory, and at what else nothing reports: a number from 0.01 to 86400 [default: 60]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-mode -d 'How to look at the network: by what the kernel reports, from time to time, or by whichever works: auto, netlink, poll or off [default: auto]' -r -f -a "auto\t''
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-mode -d 'How to detect changes of the network' -r -f -a "auto\t''
 netlink\t''
 poll\t''
 off\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-poll-period -d 'Seconds between two looks at the network, where changes are not reported: a number from 0.01 to 86400 [default: 60]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-stacked-links -d 'Whether to show the addresses of bridges, bonds, VLANs and so on with the device that carries them: true or false [default: true]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-temporary-addresses -d 'Whether to show temporary IPv6 addresses: true or false [default: true]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-leave-out-interfaces -d 'Interfaces to show nothing of: names and patterns, as docker*' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-leave-out-addresses -d 'Addresses not to show: addresses and networks, as 169.254.0.0/16' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l volumes-enabled -d 'Whether to publish block devices and file systems: true or false [default: false]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l services-directory -d 'Where the administrator\'s own facts are: the absolute path of a directory [default: /etc/xen-guest-agent/services.d]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l config -d 'Read this file of settings instead of /etc/xen-guest-agent/config.toml and /etc/xen-guest-agent/conf.d/*.toml' -r -F
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-stacked-links -d 'Publish the addresses of bridges, bonds and VLANs' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-temporary-addresses -d 'Publish temporary IPv6 addresses' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-leave-out-interfaces -d 'Network interfaces to ignore' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-leave-out-addresses -d 'Addresses to ignore' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l volumes-enabled -d 'Publish block devices and file systems' -r -f -a "true\t''
+false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l services-directory -d 'Directory with files of the administrator\'s own facts' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l config -d 'Read settings from this file instead of /etc/xen-guest-agent' -r -F
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l all-interfaces -d 'Treat every network interface except loopback as a VIF, to try this without Xen'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -s h -l help -d 'Print help'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand status" -l root -d 'Read the files in /etc, /usr/lib, /proc and /sys from below this: the absolute path of a directory [default: /]' -r
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand status" -s h -l help -d 'Print help'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "config" -d 'Print the settings as TOML, each with where it comes from'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "show" -d 'Print what the agent would publish here now, without Xenstore'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "status" -d 'Print what the running agent has published, and how'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand status" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "config" -d 'Print the effective settings and their origins, as TOML'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "show" -d 'Print what the agent would publish on this machine, without Xenstore'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "status" -d 'Print the state of the running agent'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
