@@ -216,7 +216,9 @@ fn sighup_with_invalid_settings_keeps_the_old_ones() {
     );
     assert_eq!(
         logged,
-        ["error: keeping the old settings: FILE:3: schema is \"x\"; allowed: std or rfc"]
+        [
+            "error: keeping the old settings: FILE:3: schema: invalid value \"x\"; expected std or rfc"
+        ]
     );
     assert_eq!(testbed.nodes(), before);
     // The invalid file did not change the log level either.
@@ -269,13 +271,13 @@ fn sighup_warns_about_settings_that_need_a_restart() {
     testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
     // The command line sets `xenstore`, and overrides the file.
     let logged = testbed.reload(
-        "root = \"/x\"\nxenstore = \"auto\"\nnetwork.mode = \"off\"\nschema = \"rfc\"",
+        "root = \"/proc\"\nxenstore = \"auto\"\nnetwork.mode = \"off\"\nschema = \"rfc\"",
         "settings reloaded",
     );
     assert_eq!(
         logged,
         [
-            "warning: root = \"/x\" takes effect after a restart",
+            "warning: root = \"/proc\" takes effect after a restart",
             "info: settings reloaded"
         ]
     );
@@ -283,7 +285,10 @@ fn sighup_warns_about_settings_that_need_a_restart() {
     // Each reload repeats the warning.
     assert_eq!(
         testbed
-            .reload("root = \"/x\"\nnetwork.mode = \"off\"", "settings reloaded")
+            .reload(
+                "root = \"/proc\"\nnetwork.mode = \"off\"",
+                "settings reloaded"
+            )
             .len(),
         2
     );
@@ -424,17 +429,54 @@ fn config_prints_origins_and_errors() {
     for action in [&["config"][..], &["show"], &[]] {
         let (code, stdout, stderr) = run(agent().args(action).arg("--config").arg(&file));
         let expected = format!(
-            "{}:2: there is no setting memory.peroid; the nearest is memory.period\n",
+            "{}:2: there is no setting memory.peroid; did you mean memory.period?\n",
             file.display()
         );
         assert_eq!(
             (code, stdout, stderr),
-            (
-                Some(2),
-                String::new(),
-                format!("xen-guest-agent: {expected}")
-            )
+            (Some(2), String::new(), format!("error: {expected}"))
         );
+    }
+}
+
+#[test]
+fn invalid_settings_are_all_reported_and_give_exit_status_2() {
+    let root = FakeRoot::new();
+    root.write("config.toml", "schema = rfc\n[memory]\nperiod = 0\n");
+    let file = root.join("config.toml");
+    let (code, stdout, stderr) = run(agent()
+        .env("XENSTORE_SCHEMA", "x")
+        .args([
+            "--memory-period",
+            "-1",
+            "--root",
+            "/nonexistent",
+            "--config",
+        ])
+        .arg(&file));
+    let file = file.display();
+    let expected = format!(
+        "error: {file}:1: schema: missing quotes around rfc\n\
+         error: {file}:3: memory.period: invalid value 0; expected a number of seconds from 0.01 to 86400\n\
+         error: environment XENSTORE_SCHEMA: invalid value \"x\"; expected std or rfc\n\
+         error: --memory-period: invalid value \"-1\"; expected a number of seconds from 0.01 to 86400\n\
+         error: --root: invalid value \"/nonexistent\"; expected the path of an existing directory\n"
+    );
+    assert_eq!((code, stdout, stderr), (Some(2), String::new(), expected));
+
+    let (code, _, stderr) = run(agent().args(["status", "--root", "relative"]));
+    let expected =
+        "error: --root: invalid value \"relative\"; expected the absolute path of a directory\n";
+    assert_eq!((code, stderr.as_str()), (Some(2), expected));
+}
+
+#[test]
+fn help_wraps_at_the_given_width() {
+    for width in [60, 80] {
+        let (code, stdout, _) = run(agent().arg("--help").env("COLUMNS", width.to_string()));
+        assert_eq!(code, Some(0));
+        let longest = stdout.lines().map(|line| line.chars().count()).max();
+        assert!(longest.is_some_and(|longest| longest <= width && longest > width - 10));
     }
 }
 

@@ -123,14 +123,18 @@ mod tests {
             zpty -w shell 'compadd() {
                 local -a offered
                 builtin compadd -O offered "$@"
-                (( $#offered )) && print -rl -- "<"${^offered}">"
+                (( $#offered )) && print -l -- "\x3c"${^offered}"\x3e"
                 builtin compadd "$@"
             }'
             zpty -w shell 'print ready''!'
             zpty -m -r shell output '*ready!*'
             zpty -n -w shell "$2"$'\t'
-            sleep 1
-            while zpty -r -t shell output; do print -rn -- $output; done
+            for attempt in {1..100}; do
+                sleep 0.2
+                while zpty -r -t shell output; do all+=$output; done
+                [[ $all == *'<'* ]] && (( ++enough > 2 )) && break
+            done
+            print -r -- $all
             zpty -d shell
         "#;
         let directory = dist().join("usr/share/zsh/site-functions");

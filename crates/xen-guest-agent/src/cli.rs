@@ -1,6 +1,7 @@
 //! Command line: an option for each setting, and the commands.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
@@ -270,11 +271,12 @@ fn long_help(setting: &Setting, defaults: &Settings) -> String {
         setting.allowed_word()
     );
     let default = setting.words(defaults);
+    // Writing to a string cannot fail.
     if !default.is_empty() {
-        help += &format!(" [default: {default}]");
+        let _ = write!(help, " [default: {default}]");
     }
     if let Some(variable) = setting.environment {
-        help += &format!(" [environment: {variable}]");
+        let _ = write!(help, " [environment: {variable}]");
     }
     help
 }
