@@ -36,6 +36,7 @@ pub fn build(package: &'static str, profile: Profile) -> PathBuf {
     if let Some(target) = std::env::var_os(PREBUILT) {
         return Path::new(&target).join(profile.directory()).join(package);
     }
+
     // The lock is held while Cargo works, so that other tests wait for the binary. After a failed
     // build each of them tries again.
     let mut built = BUILT.lock().unwrap_or_else(|poisoned| {
@@ -101,6 +102,7 @@ fn cargo(arguments: &[&str]) -> PathBuf {
         "cargo {} failed: see above",
         arguments.join(" ")
     );
+
     // Extracting one field by hand avoids parsing all of Cargo's JSON messages.
     let messages = String::from_utf8(output.stdout).expect("Cargo's messages are text");
     let field = "\"executable\":\"";

@@ -86,6 +86,7 @@ impl FakeRoot {
         let device = format!("sys/devices/vif-{id}");
         self.write(&format!("{device}/devtype"), "vif\n");
         self.write(&format!("{device}/nodename"), &format!("device/vif/{id}\n"));
+
         // As in sysfs, the device has its own directory, so that a renamed interface is another
         // link to it.
         let interface = self.path().join("sys/class/net").join(name);

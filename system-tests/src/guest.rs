@@ -29,6 +29,7 @@ impl Guest {
             Dom0::new(UnixStream::connect(store.socket()).expect("connect to the server"));
         let ring = build(&mut dom0, &directory, domid, toolstack);
         let socket = directory.join(format!("{domid}.socket"));
+
         // An earlier domain may have had the same number.
         fs::remove_file(&socket).ok();
         let bridge = Bridge::start(ring, &socket);
@@ -93,6 +94,7 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.bridge.stop();
+
         // The server may have ended before.
         self.dom0.release(self.domid).ok();
         self.dom0.remove(&home(self.domid)).ok();

@@ -45,11 +45,13 @@ impl Terminal {
     pub fn run(self, mut command: Command) -> (ExitStatus, Vec<u8>) {
         command.stdout(self.stdio()).stderr(self.stdio());
         let mut child = command.spawn().unwrap();
+
         // `command` holds descriptors of the program's side. Reading ends only when all are closed.
         drop(command);
 
         let mut printed = Vec::new();
         let ended = File::from(self.controller).read_to_end(&mut printed);
+
         // Linux reports EIO once nobody has the program's side open any more.
         let is_closed = |code| code == Some(Errno::IO.raw_os_error());
         assert!(

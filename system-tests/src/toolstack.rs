@@ -32,6 +32,7 @@ impl Toolstack {
         let own = format!("n{domid}\0");
         dom0.write(&home, "");
         dom0.set_permissions(&home, &readable);
+
         // Nodes that domain 0 creates below inherit these permissions.
         dom0.write(&format!("{home}/domid"), &domid.to_string());
         let guest_owned = match self {
@@ -51,6 +52,7 @@ impl Toolstack {
         }
         let vif = format!("{home}/device/vif/0");
         dom0.write(&vif, "");
+
         // The backend in domain 0 must be able to read the frontend's nodes.
         dom0.set_permissions(&vif, &format!("n{domid}\0r0\0"));
         let backend = format!("/local/domain/0/backend/vif/{domid}/0");

@@ -41,6 +41,7 @@ fn descriptors(agent: &Agent) -> usize {
 fn lost_connection_is_reestablished(daemon: Daemon) {
     let mut testbed = testbed(daemon);
     let agent = testbed.start();
+
     // A request may have been processed although its reply was lost, which is announced on the next
     // connection.
     let undated = |mut nodes: BTreeMap<String, String>| {
@@ -62,6 +63,7 @@ fn lost_connection_is_reestablished(daemon: Daemon) {
             .ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
         let begin = Instant::now();
         testbed.await_network();
+
         // The agent reconnects one second after the loss.
         assert!(
             begin.elapsed() < Duration::from_secs(3),
@@ -72,6 +74,7 @@ fn lost_connection_is_reestablished(daemon: Daemon) {
             .network
             .ip(&format!("addr del 10.0.0.{last}/24 dev lan"));
         testbed.await_nodes(|nodes| undated(nodes.clone()) == before);
+
         // An earlier loss would count as the same one.
         eventually(|| count("connected to Xenstore") == losses, TIMEOUT);
     }
@@ -91,6 +94,7 @@ fn lost_connection_is_reestablished(daemon: Daemon) {
 
 fn restarted_xenstored_gets_all_nodes(daemon: Daemon) {
     let mut testbed = testbed(daemon);
+
     // The agent runs as domain 0, because a guest's connection does not survive its server.
     let mut command = testbed
         .network
@@ -110,6 +114,7 @@ fn restarted_xenstored_gets_all_nodes(daemon: Daemon) {
         nodes.retain(|path, _| path != "data/updated" && path != "data/meminfo_free");
         nodes
     };
+
     // The link-local address is published last.
     let before = eventually(
         || Some(published(&testbed)).filter(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix")),

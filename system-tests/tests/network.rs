@@ -153,6 +153,7 @@ fn drops(testbed: &Testbed, agent: &Agent) -> u64 {
         String::from_utf8(output.stdout).unwrap(),
         agent.id().to_string(),
     );
+
     // Columns: address in memory, protocol, port (the PID for the first socket of a process), ...,
     // drops, inode.
     let sockets = table
@@ -192,6 +193,7 @@ fn links_renamed_moved_to_another_namespace_and_recreated(collector: Collector) 
         let nodes = testbed.await_network();
         assert_eq!(address(&nodes, "attr/vif/1/ipv4/0"), Some("10.0.2.1"));
     }
+
     // Another link gets the same index.
     testbed
         .network
@@ -214,6 +216,7 @@ fn links_renamed_moved_to_another_namespace_and_recreated(collector: Collector) 
 fn link_becomes_a_vif_when_it_is_renamed(collector: Collector) {
     let mut testbed = testbed(collector);
     let _agent = testbed.start();
+
     // The VIF number is known only under the final name, as with udev.
     testbed.network.add_interface("eth0");
     testbed.network.ip("addr add 10.0.0.1/24 dev eth0");
@@ -331,6 +334,7 @@ fn tentative_and_duplicate_addresses_are_not_published(collector: Collector) {
             .success()
     );
     let _agent = testbed.start();
+
     // The peer already has this address, so duplicate address detection fails.
     testbed
         .network
@@ -341,6 +345,7 @@ fn tentative_and_duplicate_addresses_are_not_published(collector: Collector) {
     loop {
         let tentative = testbed.network.ip("-6 addr show dev wan tentative");
         let nodes = testbed.nodes();
+
         // An address that is still tentative now was not usable when the nodes were read.
         let is_tentative = testbed
             .network
@@ -443,6 +448,7 @@ fn changes_of_master_and_macvlan_are_followed(collector: Collector) {
     testbed.await_network();
     testbed.network.ip("link del br0");
     testbed.await_network();
+
     // A macvlan belongs to its link for its whole life.
     testbed
         .network
@@ -479,6 +485,7 @@ fn container_interfaces_are_not_published(collector: Collector) {
         "{nodes:#?}"
     );
     assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+
     // The peer of a VIF's namesake in a container has the same index as a link here.
     container.ip("link set inside up");
     testbed.network.ip("addr add 172.20.0.1/16 dev inside2");
@@ -540,6 +547,7 @@ fn sriov_virtual_functions(collector: Collector) {
         !requests.contains_key("WRITE") && !requests.contains_key("RM"),
         "{requests:?}"
     );
+
     // The toolstack removes the virtual function, and adds it again in two steps.
     testbed
         .dom0
@@ -737,6 +745,7 @@ fn flapping_address_is_rate_limited() {
         assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.2"));
     });
     assert!(flaps >= 10_000, "only {flaps} changes");
+
     // A new address takes two writes.
     let publications = requests["WRITE"] / 2 + requests.get("RM").unwrap_or(&0);
     assert!(
@@ -780,6 +789,7 @@ fn fallback_to_polling_without_netlink() {
     let agent = |testbed: &Testbed, mode: &str| {
         let whole = testbed.command(Profile::Debug);
         let mut command = testbed.network.command(&without_netlink);
+
         // The arguments before the agent's path enter the namespace.
         let is_agent = |argument: &&OsStr| argument.to_string_lossy().ends_with("xen-guest-agent");
         command.args(whole.get_args().skip_while(|argument| !is_agent(argument)));

@@ -26,6 +26,7 @@ fn node_quota_keeps_essential_nodes_and_publishes_the_rest_later(daemon: Daemon)
             .ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
     }
     let mut others = Client::new(Transport::connect(testbed.guest.socket()).unwrap());
+
     // C xenstored allows about 530 nodes below one parent.
     let mut names = (0..2000).map(|number| format!("vm-data/{}/{number}", number / 200));
     let mut filled: Vec<_> = names
@@ -54,6 +55,7 @@ fn node_quota_keeps_essential_nodes_and_publishes_the_rest_later(daemon: Daemon)
         !nodes.contains_key("attr/vif/0/ipv4/8/prefix"),
         "all nodes fitted the quota"
     );
+
     // Freed quota is used at the next comparison, or on SIGHUP.
     for name in filled {
         others.remove(name).unwrap();

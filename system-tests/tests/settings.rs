@@ -156,6 +156,7 @@ fn sighup_applies_valid_settings() {
     assert!(
         nodes.contains_key("data/meminfo_free") && nodes.contains_key("attr/PVAddons/MajorVersion")
     );
+
     // This message shows that the new log level is in effect.
     testbed.server.with(|server| {
         server
@@ -221,6 +222,7 @@ fn sighup_with_invalid_settings_keeps_the_old_ones() {
         ]
     );
     assert_eq!(testbed.nodes(), before);
+
     // The invalid file did not change the log level either.
     let logged = testbed.reload("network.mode = \"off\"", "settings reloaded");
     assert_eq!(logged, ["info: settings reloaded"]);
@@ -269,6 +271,7 @@ fn sighup_retries_denied_writes() {
 fn sighup_warns_about_settings_that_need_a_restart() {
     let testbed = Testbed::start("network.mode = \"off\"\n", agent());
     testbed.await_nodes(|nodes| nodes.contains_key("data/os_name"));
+
     // The command line sets `xenstore`, and overrides the file.
     let logged = testbed.reload(
         "root = \"/proc\"\nxenstore = \"auto\"\nnetwork.mode = \"off\"\nschema = \"rfc\"",
@@ -282,6 +285,7 @@ fn sighup_warns_about_settings_that_need_a_restart() {
         ]
     );
     let nodes = testbed.await_nodes(|nodes| nodes.contains_key("data/os/name"));
+
     // Each reload repeats the warning.
     assert_eq!(
         testbed
@@ -356,6 +360,7 @@ fn show_prints_the_published_nodes() {
         "",
         network.command(build("xen-guest-agent", Profile::Debug)),
     );
+
     // The link-local address is published last.
     let published = testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
     for mode in ["netlink", "poll"] {
@@ -489,6 +494,7 @@ fn show_all_interfaces_has_every_interface_except_loopback() {
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let interfaces = fs::read_dir("/sys/class/net").unwrap();
     let names = interfaces.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+
     // Without a hardware address, a tunnel of another process has no nodes either.
     let expected: Vec<_> = names
         .filter(|name| {
@@ -531,6 +537,7 @@ fn start_and_first_publication_are_logged() {
         format!("xen-guest-agent: info: published {published} nodes"),
     ];
     assert_eq!(log().lines().collect::<Vec<_>>(), expected);
+
     // A reload publishes again, but only the first publication of a process is logged.
     let logged = testbed.reload(
         "schema = \"rfc\"\nnetwork.mode = \"off\"",

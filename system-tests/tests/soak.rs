@@ -87,6 +87,7 @@ impl Soak {
         );
         let mut command = testbed.command(Profile::Release);
         command.args(["--memory-period", "5"]);
+
         // The per-thread cache of glibc grows slowly and would hide a leak.
         command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
         let agent = Agent::spawn(command, &testbed.root.join("log"));
@@ -205,6 +206,7 @@ impl Soak {
     /// Returns the private memory in KiB and the number of open descriptors.
     fn figures(&self) -> (u64, usize) {
         let rollup = self.agent.proc("smaps_rollup");
+
         // `Private_Dirty` also counts pages of a binary that is not on disk yet.
         let mut own = rollup
             .lines()

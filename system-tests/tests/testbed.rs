@@ -115,6 +115,7 @@ fn clients_of_a_domain_share_its_connection(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let guest = store.guest(5, Toolstack::Xapi);
     let (mut one, mut other) = (connect(guest.socket()), connect(guest.socket()));
+
     // Two clients use the same path and token, and each has its own watch.
     one.watch("data/x", "token").unwrap();
     other.watch("data/x", "token").unwrap();
@@ -133,6 +134,7 @@ fn clients_of_a_domain_share_its_connection(daemon: Daemon) {
 fn disconnect_ends_watches_and_transactions(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let guest = store.guest(5, Toolstack::Xapi);
+
     // A domain may have 10 transactions and 100 watches, so each round needs those of the round
     // before.
     for _ in 0..5 {
@@ -194,6 +196,7 @@ fn resume_recreates_the_tree_and_registers_watches_again(daemon: Daemon) {
     assert_eq!(one.next_watch_event(Some(SETTLE_TIME)).unwrap(), None);
     assert_ne!(one.read("unique-domain-id").unwrap(), id);
     assert_eq!(code(one.read("data/x")), ErrorCode::ENOENT);
+
     // The watches still work.
     one.write("data/x", "again").unwrap();
     expect_event(&mut one, "2");
@@ -290,6 +293,7 @@ fn requests_are_counted(daemon: Daemon) {
     client.write("data/x", "1").unwrap();
     client.write("data/x", "2").unwrap();
     client.watch("data/x", "token").unwrap();
+
     // The bridge's own requests at a resume are not the client's.
     guest.resume();
     let requests = guest.requests();

@@ -132,6 +132,7 @@ impl Kernel {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, takes_requests);
             flags.set(PollFlags::OUT, !client.unsent.is_empty());
+
             // With empty flags, poll would still report a disconnected client again and again.
             if !flags.is_empty() {
                 ids.push(*id);
@@ -197,6 +198,7 @@ impl Kernel {
             }
         }
         self.done(order);
+
         // Send the queued watches now, because no other event may trigger it.
         self.send().is_ok()
     }

@@ -130,6 +130,7 @@ impl Bridge {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
+
             // A second panic in a failing test would abort it and hide the first.
             assert!(
                 ended.is_ok() || thread::panicking(),

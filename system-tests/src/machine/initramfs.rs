@@ -44,6 +44,7 @@ impl Initramfs {
         self.files += 1;
         let size = u32::try_from(content.len()).expect("less than 4 GiB");
         let name_size = u32::try_from(path.len() + 1).expect("a short path");
+
         // Inode, mode, owner, group, links, time, size, four device numbers, length of the name,
         // checksum.
         let fields = [self.files, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];

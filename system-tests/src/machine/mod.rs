@@ -111,6 +111,7 @@ impl Machine {
             "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\n",
         );
         guest.copy("bin/xen-guest-agent", &build_static("xen-guest-agent"));
+
         // Domain 0 sees this directory under the same path.
         let files = tempfile::tempdir().expect("make a temporary directory");
         fs::write(files.path().join("kernel"), &kernel).expect("write the guest's kernel");

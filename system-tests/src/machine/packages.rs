@@ -33,6 +33,7 @@ impl Packages {
             let work = tempfile::tempdir_in(&cache).expect("make a directory in the cache");
             let new = work.path().join("root");
             unpack(&download(work.path()), &new);
+
             // Another process may have been faster.
             fs::rename(&new, &root)
                 .or_else(|error| if root.exists() { Ok(()) } else { Err(error) })

@@ -47,6 +47,7 @@ pub(crate) fn run(packages: &Packages, boot: &Boot) -> Report {
         "QEMU_MODULE_DIR",
         packages.path("usr/lib/x86_64-linux-gnu/qemu"),
     );
+
     // RDRAND avoids waiting for seconds until the kernel has enough entropy.
     command.args([
         "-accel",

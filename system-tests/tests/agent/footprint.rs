@@ -14,6 +14,7 @@ use crate::testbed;
 #[ignore = "needs root and xenstored"]
 fn private_memory_is_bounded() {
     let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
+
     // Like a service manager, start the agent without `--root` and with a small environment.
     let mut command = testbed.network.command("unshare");
     command
@@ -45,6 +46,7 @@ fn private_memory_is_bounded() {
         "threads"
     );
     let rollup = agent.proc("smaps_rollup");
+
     // `Private_Dirty` also counts pages of a binary that is not on disk yet.
     let own = rollup.lines().find_map(|line| {
         line.strip_prefix("Anonymous:")?
@@ -90,6 +92,7 @@ fn idle_agent_makes_few_system_calls() {
             .sum()
     };
     let before = (untraced.guest.requests().total(), switches());
+
     // Tracing adds context switches, so system calls and context switches are counted on two
     // agents.
     let trace = traced.root.join("trace");
@@ -107,6 +110,7 @@ fn idle_agent_makes_few_system_calls() {
     strace.wait().unwrap();
     let calls = fs::read_to_string(trace).unwrap();
     let count = calls.lines().count();
+
     // The first line is the interrupted wait. The lower bound shows that a wake-up was measured at
     // all.
     assert!((4..=12).contains(&count), "{count} system calls:\n{calls}");

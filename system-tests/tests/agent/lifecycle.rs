@@ -19,6 +19,7 @@ on_both_daemons! {
 fn restart_writes_nothing_and_keeps_slots(daemon: Daemon) {
     let mut testbed = testbed(daemon, Toolstack::Xapi);
     let agent = testbed.start();
+
     // Slot 1 is free after this. The address in slot 2 keeps its slot.
     testbed.network.ip("addr add 10.8.0.1/16 dev lan");
     testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/2/prefix"));
@@ -69,6 +70,7 @@ fn resume_republishes_within_a_second(daemon: Daemon) {
         }
         let log = agent.stop();
         assert_eq!(log.matches("the domain was resumed").count(), 3, "{log}");
+
         // The write that libxl denies is logged once.
         assert_eq!(
             log.lines().count(),
@@ -97,6 +99,7 @@ fn termination_signals_exit_with_0_and_keep_nodes(daemon: Daemon) {
         assert_eq!(agent.wait().code(), Some(0));
         assert_eq!(testbed.nodes(), before);
     }
+
     // The signal may come at any time. Before the handlers are installed it kills the process.
     for delay in 0..20 {
         let mut agent = testbed.start_as(Profile::Debug);

@@ -41,6 +41,7 @@ fn address_added_and_removed(daemon: Daemon) {
     });
     assert_eq!(removed, [("RM", 1)].into());
     testbed.network.ip("addr del 10.0.0.2/24 dev lan");
+
     // Together with a primary address the kernel removes the secondary addresses of its network.
     testbed.await_network();
 }
@@ -91,6 +92,7 @@ fn irrelevant_network_change_causes_no_request(daemon: Daemon) {
 fn netlink_overrun_is_recovered(daemon: Daemon) {
     let mut testbed = testbed(daemon, Toolstack::Xapi);
     let agent = testbed.start();
+
     // These changes overflow the socket's buffer, and are mostly undone when the agent reads again.
     agent.signal(Signal::STOP);
     let changes = |verb: &str| -> String {
@@ -124,6 +126,7 @@ impl Drop for KilledOnDrop {
 fn constant_network_changes_do_not_delay_publication(daemon: Daemon) {
     let mut testbed = testbed(daemon, Toolstack::Xapi);
     testbed.network.add_interface("other");
+
     // The dump needs several messages, so that a change interrupts it. None of the addresses is
     // published.
     let many = (0..24).flat_map(|high| {

@@ -62,6 +62,7 @@ fn all_nodes_are_published_in_a_xapi_guest(daemon: Daemon) {
         let value = &nodes[&format!("attr/PVAddons/{version}")];
         assert!(value.parse::<u32>().is_ok(), "{version} is {value}");
     }
+
     // Format of `date` in the C locale without the time zone: Mon Jan  2 15:04:05 2006.
     let words: Vec<_> = nodes["data/updated"].split_whitespace().collect();
     assert!(
@@ -229,6 +230,7 @@ fn service_file_is_published_and_withdrawn_after_restart(daemon: Daemon) {
 #[ignore = "needs root and xenstored"]
 fn host_name_change_is_published_immediately() {
     let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
+
     // The machine's own files, but a name of its own.
     let mut command = testbed.network.command("unshare");
     command.args([

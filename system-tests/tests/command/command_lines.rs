@@ -161,6 +161,7 @@ fn compare_messages(theirs: &Output, ours: &Output, line: &str) {
         assert!(ours.contains("Usage:"), "{line}: {ours:?}");
     } else if !ours.contains("Usage:") {
         let start = theirs.lines().last().unwrap_or_default();
+
         // The library rejects invalid paths, where libxenstore leaves this to the server.
         let start = start
             .strip_suffix(": Invalid argument")
@@ -185,6 +186,7 @@ pub(crate) fn command_lines_in_a_guest_have_identical_results(daemon: Daemon) {
             "xenstore-rm",
             &["/local/domain/5/unique-domain-id"],
         );
+
         // A node that the guest may not read.
         Tools::Xens.prints(
             store.socket(),

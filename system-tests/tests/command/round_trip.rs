@@ -16,6 +16,7 @@ pub(crate) fn written_values_are_read_by_the_other_tool(daemon: Daemon) {
         for round in 0..40 {
             let value = rng.value();
             client.write("/x/source", &value).unwrap();
+
             // The escaped output of one tool is valid input for the other.
             let mut printed = writer.prints(socket, "xenstore-read", &["/x/source"]);
             assert_eq!(printed.pop(), Some(b'\n'));
@@ -45,6 +46,7 @@ pub(crate) fn written_values_are_read_by_the_other_tool(daemon: Daemon) {
                 raw,
                 "{writer:?}, round {round}"
             );
+
             // Both tools interpret the same escape sequences.
             let arguments = ["--".into(), "/x/odd".into(), OsString::from_vec(raw)];
             let both = [writer, reader].map(|of| {
@@ -79,6 +81,7 @@ pub(crate) fn removal_and_chmod_are_seen_by_the_other_tool(daemon: Daemon) {
         let tree = "/r/a = \"\"   (r0,b0)\n/r/a/b = \"\"   (r0,b0)\n/r/a/b/c = \"1\"   (r0,b0)\n\
                     /r/a/e = \"2\"   (r0,b0)\n/r/d = \"\"   (n0)\n";
         let printed = other.prints(socket, "xenstore-ls", &["-fp", "/r"]);
+
         // The server determines the order.
         let sorted = |text: &[u8]| {
             let mut lines: Vec<_> = String::from_utf8_lossy(text)

@@ -87,6 +87,7 @@ fn ls_uses_colours_on_a_terminal_unless_no_color_is_set() {
 #[test]
 fn ls_cuts_lines_at_the_width_of_the_terminal() {
     let store = EmbeddedStore::start();
+
     // The ellipsis of Xen's tools is one column longer than the space that they reserve for it.
     for (columns, longest_allowed) in [(40, 39), (100, 99), (300, 299)] {
         let printed = run_on_terminal(store.command(&["ls", "/a"]), columns);

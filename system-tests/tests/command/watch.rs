@@ -19,6 +19,7 @@ fn start(of: Tools, store: &Xenstored, number: usize) -> (Child, Lines<BufReader
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+
     // Changes before the watches are set would be missed.
     for path in PATHS {
         assert_eq!(lines.next().unwrap().unwrap(), path);
@@ -28,6 +29,7 @@ fn start(of: Tools, store: &Xenstored, number: usize) -> (Child, Lines<BufReader
 
 pub(crate) fn watch_output_is_identical(daemon: Daemon) {
     let store = Xenstored::start(daemon);
+
     // The last line belongs to the event that reaches the count.
     let expected = [
         "/w/a",
@@ -62,6 +64,7 @@ pub(crate) fn watch_output_is_identical(daemon: Daemon) {
         lines
     });
     assert_eq!(printed[1], printed[0]);
+
     // The server determines the order of events of one change.
     let sorted = |mut lines: Vec<String>| {
         lines.sort();

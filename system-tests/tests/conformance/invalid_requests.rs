@@ -48,6 +48,7 @@ pub(crate) fn invalid_paths_are_not_sent(testbed: &Testbed) {
 
 pub(crate) fn oversized_payload_is_not_sent(testbed: &Testbed) {
     let mut client = testbed.client();
+
     // The path and its NUL count as payload.
     let fits = PAYLOAD_MAX - "data/x\0".len();
     let too_long = client.write("data/x", vec![b'v'; fits + 1]);
@@ -56,6 +57,7 @@ pub(crate) fn oversized_payload_is_not_sent(testbed: &Testbed) {
         "{too_long:?}"
     );
     assert_eq!(events(&mut client), []);
+
     // Most servers refuse even the longest payload that the protocol allows.
     let longest = client.write("data/x", vec![b'v'; fits]);
     if testbed.is_guest() || testbed.is_oxenstored() {

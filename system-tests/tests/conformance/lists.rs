@@ -12,6 +12,7 @@ pub(crate) fn list_returns_children(testbed: &Testbed) {
         client.write(path, "").unwrap();
     }
     let mut names = client.list("data/x").unwrap();
+
     // No server guarantees an order.
     names.sort();
     assert_eq!(names, ["a", "b", "c"]);

@@ -149,6 +149,7 @@ pub(crate) fn events_are_sent_at_commit(testbed: &Testbed) {
     let mut paths = event_paths(&mut watcher);
     paths.sort();
     assert_eq!(paths, ["data/x", "data/y"]);
+
     // An aborted transaction causes no events.
     let abandoned: Result<()> = client.transaction(|transaction| {
         transaction.write("data/x", "2")?;
@@ -219,6 +220,7 @@ pub(crate) fn transaction_quota(testbed: &Testbed) {
     let mut clients: Vec<_> = (0..15).map(|_| testbed.client()).collect();
     let (count, refused) = nest(&mut clients);
     let refused = refused.as_ref().map(ErrorCode::name);
+
     // The quota is 10. Both servers allow one more.
     let expected = if testbed.is_guest() {
         (11, Some(testbed.either("ENOSPC", "EQUOTA")))

@@ -66,6 +66,7 @@ pub(crate) fn value_size_quota(testbed: &Testbed) {
             }
         }
     }
+
     // C xenstored limits the whole node, except for domain 0. oxenstored limits only the value, for
     // every domain.
     let expected = match (testbed.is_oxenstored(), testbed.is_guest()) {
@@ -74,6 +75,7 @@ pub(crate) fn value_size_quota(testbed: &Testbed) {
         (false, false) => (2100, None),
     };
     assert_eq!((longest, refused), expected);
+
     // The refused write has changed nothing.
     assert_eq!(client.read("data/x").unwrap().len(), longest);
 }
@@ -112,6 +114,7 @@ pub(crate) fn remove_deletes_the_subtree(testbed: &Testbed) {
         assert_eq!(refusal(client.read(path)), "ENOENT", "{path}");
     }
     assert_eq!(client.read("data/ab").unwrap(), b"value");
+
     // A new node of the same name has no children.
     client.write("data/a", "again").unwrap();
     assert!(client.list("data/a").unwrap().is_empty());
@@ -154,6 +157,7 @@ pub(crate) fn relative_paths_start_at_the_domain_home(testbed: &Testbed) {
 
 pub(crate) fn domain_path_of_any_domain(testbed: &Testbed) {
     let mut client = testbed.client();
+
     // The domain need not exist.
     for domain in [0, GUEST, 77] {
         assert_eq!(
@@ -181,6 +185,7 @@ pub(crate) fn path_length_limit(testbed: &Testbed) {
     let path = |len: usize| format!("data/{}", "p".repeat(len - "data/".len()));
     client.write(path(900), "value").unwrap();
     assert_eq!(client.read(path(900)).unwrap(), b"value");
+
     // oxenstored limits absolute paths to 1024 bytes here. C xenstored allows the protocol's 2048
     // bytes of a relative path.
     let too_long = path(1030);
@@ -212,6 +217,7 @@ pub(crate) fn node_quota(testbed: &Testbed) {
         testbed.either("ENOSPC", "EQUOTA")
     );
     assert!((900..1000).contains(&written), "{written}");
+
     // Existing nodes can still be written, and a removed node frees quota.
     client.write("data/0/0", "value").unwrap();
     client.remove("data/0/0").unwrap();

@@ -47,6 +47,7 @@ pub(crate) fn watch_fires_on_removal(testbed: &Testbed) {
     event_paths(&mut client);
     client.remove("data/a/b/c").unwrap();
     assert_eq!(event_paths(&mut client), ["data/a/b/c"]);
+
     // If a parent is removed, the event has the path of the watch itself.
     client.remove("data/a").unwrap();
     assert_eq!(event_paths(&mut client), ["data/a/b"]);
@@ -115,6 +116,7 @@ pub(crate) fn watch_fires_on_changes_by_other_clients(testbed: &Testbed) {
         .write(format!("{}/data/x/y", testbed.home()), "domain 0")
         .unwrap();
     assert_eq!(event_paths(&mut client), ["data/x/y"]);
+
     // A waiting client is woken.
     let mut other = testbed.client();
     let writer = std::thread::spawn(move || other.write("data/x", "later"));
@@ -157,6 +159,7 @@ pub(crate) fn two_watches_on_one_node_both_fire(testbed: &Testbed) {
     client.write("data/x", "").unwrap();
     let mut fired = events(&mut client);
     fired.sort();
+
     // The event has the path of the changed node, not of the watch.
     assert_eq!(
         fired,
@@ -170,6 +173,7 @@ pub(crate) fn duplicate_events(testbed: &Testbed) {
     client.watch("data", "same").unwrap();
     events(&mut client);
     client.write("data/x", "").unwrap();
+
     // C xenstored queues no duplicate of a pending event.
     assert_eq!(
         event_paths(&mut client),
@@ -181,6 +185,7 @@ pub(crate) fn duplicate_watch_is_eexist(testbed: &Testbed) {
     let mut client = testbed.client();
     client.watch("data/x", "token").unwrap();
     assert_eq!(refusal(client.watch("data/x", "token")), "EEXIST");
+
     // Another client may set the same watch.
     testbed.client().watch("data/x", "token").unwrap();
     events(&mut client);
@@ -196,6 +201,7 @@ pub(crate) fn unwatch_stops_events(testbed: &Testbed) {
     events(&mut client);
     client.write("data/x", "").unwrap();
     assert_eq!(events(&mut client), [("data/x".into(), "other".into())]);
+
     // The watch may be set again, and fires immediately.
     client.watch("data/x", "one").unwrap();
     assert_eq!(events(&mut client), [("data/x".into(), "one".into())]);
@@ -240,6 +246,7 @@ pub(crate) fn events_keep_their_order_behind_replies(testbed: &Testbed) {
     client.watch("data", "").unwrap();
     event_paths(&mut client);
     let path = |n: usize| format!("data/{n}");
+
     // The events arrive while the client waits for replies.
     let requests = (0..50).flat_map(|n| {
         [
@@ -288,6 +295,7 @@ pub(crate) fn guest_gets_no_event_for_an_unreadable_node(testbed: &Testbed) {
     event_paths(&mut client);
     dom0.write(&below, "changed").unwrap();
     dom0.write(&hidden, "changed").unwrap();
+
     // The guest may list `data`, so it may know about `data/hidden` but not about its children.
     let expected = if testbed.is_guest() {
         vec![hidden]
@@ -328,6 +336,7 @@ pub(crate) fn watch_quota(testbed: &Testbed) {
             break None;
         }
     };
+
     // The quotas are 128 and 100. Both servers allow one more.
     let expected = if testbed.is_guest() {
         testbed.either((129, Some("E2BIG")), (101, Some("EQUOTA")))

@@ -40,6 +40,7 @@ fn show(nodes: &Nodes) -> String {
 fn all_nodes_are_published() {
     with_guest(|domain| {
         let nodes = domain.nodes();
+
         // The guest has the same kernel as domain 0.
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut expected: Nodes = [
@@ -144,6 +145,7 @@ fn restore_republishes_within_three_seconds() {
         let took = begin.elapsed();
         println!("after the restore, {}:\n{}", domain.home(), show(&after));
         println!("fully published {} ms after the restore", took.as_millis());
+
         // The log shows that the watches triggered the publication.
         assert_eq!(
             domain.log().matches("the domain was resumed").count(),
@@ -212,6 +214,7 @@ fn disk_hotplug_and_memory_ballooning() {
         xl(&["mem-set", &name, "160"]);
         xl(&["block-detach", &name, "xvdb"]);
         domain.run("while test -b /dev/xvdb; do sleep 0.1; done");
+
         // The agent polls memory once a minute.
         let total = "data/meminfo_total";
         let after = domain.await_nodes_for(Duration::from_secs(90), |nodes| {

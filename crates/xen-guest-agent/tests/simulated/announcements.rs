@@ -345,6 +345,7 @@ fn failed_announcement_is_repeated() {
         });
         pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (true, true, true));
+
         // A failed announcement alone causes no further writes.
         harness.agent.update(|_| true);
         pass_five_seconds(&mut harness);
@@ -393,6 +394,7 @@ fn node_over_quota_is_announced_once_it_fits() {
         guest.distribution = Some(distribution("rocky-9"));
         guest.kernel = "5.14.0".to_owned();
     });
+
     // The write order is different while the quota is reached.
     let one_more = |guest: &mut Guest| guest.host_name = Some("short.example.org".to_owned());
     assert_eq!(observed.change("a node changed over quota", one_more), 1);
@@ -590,6 +592,7 @@ proptest! {
         });
         let mut fresh = Harness::with_schema(observed.harness.agent.guest().clone(), Name::Std);
         fresh.connect();
+
         // An address may have another slot, because slots depend on the past.
         let read = |harness: &Harness| {
             let mut read = GuestMetrics::read(&harness.tree());

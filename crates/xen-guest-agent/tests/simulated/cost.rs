@@ -123,6 +123,7 @@ fn idle_hour_costs_six_comparisons() {
     let all = machine.harness.all_requests() - all;
     println!("{all} requests in an idle hour");
     assert!(all <= 6 * 20, "{all} requests in an idle hour");
+
     // The first comparison after a publication covers all nodes.
     machine.harness.set_address(9);
     machine.harness.settle();
@@ -140,6 +141,7 @@ fn long_suspend_causes_one_comparison() {
     let requests = machine.harness.all_requests();
     machine.pass(DEFAULT_PERIOD * 10);
     let one_comparison = machine.harness.all_requests() - requests;
+
     // The agent learns about this month only when it wakes up.
     machine.harness.now += Duration::from_secs(30 * 86400);
     machine.harness.write("data/host_name_dns", "theirs");
@@ -149,6 +151,7 @@ fn long_suspend_causes_one_comparison() {
         machine.harness.read("data/host_name_dns").as_deref(),
         Some("web1")
     );
+
     // The name, the date before and after it, and the announcement.
     let requests = machine.harness.all_requests() - requests;
     assert!(
@@ -243,6 +246,7 @@ fn flapping_host_name_is_rate_limited() {
         machine.pass(Duration::from_millis(100));
     }
     let writes = machine.harness.requests(Kind::WRITE) - writes;
+
     // An empty date, the name, the date, and the announcement.
     assert!(
         writes <= 4 * (20 + 5 * 360 + 1) + 2 * 7 && writes > 4 * 1000,

@@ -126,6 +126,7 @@ fn appendix() -> BTreeMap<String, Rules> {
 /// The rules that the agent follows for a node.
 fn rules(path: &xenstore::Path) -> Rules {
     let rank = (LAYOUT.rank)(path);
+
     // The agent owns only the services that it published itself, so no claim covers them.
     let (removes_stale, upkeep) = match LAYOUT.claims.iter().find(|claim| claim.owns(path)) {
         Some(claim) => (claim.removes_stale, claim.upkeep),
@@ -201,6 +202,7 @@ impl Row {
             (1..=max).contains(&value.len())
                 && value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
         };
+
         // The last part of such a path repeats the value.
         let fits_path =
             !self.pattern.ends_with("<address>") || path.ends_with(&value.replace(['.', ':'], "_"));

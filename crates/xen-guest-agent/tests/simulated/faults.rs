@@ -135,6 +135,7 @@ impl Plan {
             is_verbose,
             was_refused: false,
         };
+
         // Guests of libxl may not write this node.
         plan.was_refused |= toolstack == Toolstack::Libxl;
         plan
@@ -208,6 +209,7 @@ impl Plan {
                 self.trace(|| format!("a foreign client writes {node}"));
                 self.harness.write(node, "nonsense");
                 let path = format!("{}/{node}", self.harness.home());
+
                 // Nodes that belong to the toolstack keep their owner.
                 let owner = xenstore::Permission {
                     domain: self.harness.domain,
@@ -380,6 +382,7 @@ impl Plan {
         }
         self.trace(|| "the faults end".to_owned());
         let remaining = self.remain();
+
         // This time covers two comparisons and the delay of conflicts.
         self.harness.pass(Duration::from_secs(1300));
         self.check(&remaining);

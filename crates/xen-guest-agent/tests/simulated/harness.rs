@@ -235,6 +235,7 @@ impl Harness {
     /// Removes a node as domain 0.
     pub(crate) fn remove(&mut self, path: &str) {
         let path = format!("{}/{path}", self.home());
+
         // The node may be missing.
         let _ = self.store().remove(path);
     }

@@ -141,6 +141,7 @@ impl FaultyServer {
                 None => None,
             };
             let ends = matches!(fault, Some(Fault::Disconnect(_)));
+
             // The agent may have disconnected.
             let _ = self.agent.write_all(&apply(message, fault));
             if ends {
@@ -246,6 +247,7 @@ proptest! {
         harness.store().write(format!("{FUNCTION}/mac"), "02:00:00:00:00:09").unwrap();
         harness.write("attr/vif/0/ipv4/3", "10.0.0.2");
         lie_to(&mut harness, &mut faults.into(), Duration::from_secs(300));
+
         // The faults are over. Nodes that seemed denied are retried on demand.
         harness.pass(Duration::from_secs(120));
         harness.agent.retry_refused();

@@ -59,6 +59,7 @@ fn watched_nodes_are_restored_and_own_events_ignored() {
 #[test]
 fn comparison_restores_unwatched_nodes_and_rewrites_memory() {
     let mut harness = Harness::new(Toolstack::Xapi);
+
     // The first comparison includes watched nodes, because all nodes were just written.
     harness.agent.compare();
     harness.settle();
@@ -212,6 +213,7 @@ fn volume_added_or_removed_keeps_other_slots() {
     let written = changes(&mut harness, vec![volume("b", 20), volume("c", 3)]);
     assert_eq!(written.len(), 1, "{written:?}");
     assert_eq!(harness.read("data/volumes/1/free").as_deref(), Some("20"));
+
     // A new agent finds everything in its slot.
     let guest = harness.agent.guest().clone();
     harness.agent = Agent::new(guest, Schema::default());

@@ -54,6 +54,7 @@ fn resume_is_not_rate_limited() {
         Some("10.0.1.21")
     );
     assert_eq!(harness.read("data/os_uname").as_deref(), Some("6.1.0"));
+
     // Later changes are limited.
     harness.set_address(50);
     harness.settle();
@@ -70,6 +71,7 @@ fn first_publication_and_resume_use_no_rate_limit_tokens() {
     harness.store().resume(DOMAIN);
     harness.server.process();
     harness.settle();
+
     // Although all nodes are correct, the domain is another one and is announced.
     assert_eq!(
         harness.read("data/updated").as_deref(),
@@ -77,6 +79,7 @@ fn first_publication_and_resume_use_no_rate_limit_tokens() {
     );
     exhaust(&mut harness);
     harness.pass(Duration::from_secs(1));
+
     // A publication that finds all nodes correct is not counted either.
     harness.restart();
     exhaust(&mut harness);
@@ -93,6 +96,7 @@ fn reads_caused_by_foreign_writes_are_rate_limited() {
     assert_eq!(harness.requests(Kind::READ), reads);
     harness.pass(Duration::from_secs(1));
     assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
+
     // A read counts even if nothing has to be written.
     harness.agent.update(|guest| {
         guest.memory = None;
@@ -137,6 +141,7 @@ fn missing_own_event_causes_resync_after_2_s() {
     let looked = harness.requests(Kind::READ);
     assert!(looked > reads);
     assert_eq!(harness.agent.deadline(), None);
+
     // The agent no longer waits for the event.
     harness.remove("attr/vif/0/ipv4/0");
     harness.server.process();
@@ -157,6 +162,7 @@ fn unresponsive_server_is_disconnected_after_a_minute() {
     harness.settle();
     assert_eq!(harness.agent.deadline(), Some(harness.now + minute));
     harness.pass(minute / 2);
+
     // An event also shows that the server is alive.
     harness.write("attr/vif/0/name", "theirs");
     harness.settle();
@@ -168,6 +174,7 @@ fn unresponsive_server_is_disconnected_after_a_minute() {
     harness.now += MOMENT;
     harness.agent.advance(harness.now, date);
     assert!(harness.agent.connection().is_none());
+
     // The next connection has a minute, too.
     harness.now = harness.agent.deadline().unwrap();
     harness.connect();
@@ -304,6 +311,7 @@ fn rate_limit_publishes_the_final_state() {
         harness.read("attr/vif/0/ipv4/0").as_deref(),
         Some("10.0.1.250")
     );
+
     // A changed address in its slot takes one write, because its prefix stays.
     let publications = harness.requests(Kind::WRITE) - writes;
     assert!(

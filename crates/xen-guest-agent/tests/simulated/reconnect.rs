@@ -53,6 +53,7 @@ fn late_reply_is_awaited_until_the_timeout() {
             reads,
             "an own event was handled as a foreign one"
         );
+
         // A device has only this way to read.
         harness.store().faults.hold_replies = true;
         harness.set_address(8);

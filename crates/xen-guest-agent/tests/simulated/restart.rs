@@ -77,6 +77,7 @@ fn unknown_network_keeps_published_addresses() {
     harness.agent.set_network_known(false);
     let (writes, removals) = (harness.requests(Kind::WRITE), harness.requests(Kind::RM));
     harness.connect();
+
     // One half of the network is known, and something else changes.
     harness.agent.update(|guest| {
         guest.interfaces.extend(interfaces.clone());
@@ -122,6 +123,7 @@ fn unknown_network_keeps_published_addresses() {
         "{:?}",
         harness.published()
     );
+
     // The kernel version and two host names, each with the date before and after it and a watched
     // node.
     assert_eq!(
@@ -131,6 +133,7 @@ fn unknown_network_keeps_published_addresses() {
         ),
         (3 * 4, 0)
     );
+
     // Without any network, no address stays.
     harness.agent.update(|guest| {
         guest.interfaces.clear();

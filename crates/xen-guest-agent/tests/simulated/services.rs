@@ -116,6 +116,7 @@ fn services_are_published_and_removed_and_foreign_ones_kept() {
     services.set("web.conf", Some("port = 81\n"));
     let requests = services.harness.server.store().requests(DOMAIN);
     services.read();
+
     // One write and one removal.
     assert_eq!(
         services.harness.server.store().requests(DOMAIN) - requests,
@@ -132,6 +133,7 @@ fn services_are_published_and_removed_and_foreign_ones_kept() {
     services.set("web.conf", None);
     services.read();
     assert_eq!(services.there(), ["their", "their/state"]);
+
     // The service belongs to another program now.
     services.write("web/port", "82");
     services.harness.agent.update(|_| true);
@@ -175,6 +177,7 @@ fn withdrawn_services_are_remembered_until_removed() {
     services.set("web.conf", Some("state = up\n"));
     services.read();
     services.set("web.conf", None);
+
     // The agent ends before it can publish.
     let directory = &mut services.directory;
     services.harness.agent.update(|guest| {
@@ -202,6 +205,7 @@ fn services_are_republished_after_resume() {
     services.harness.server.process();
     services.settle();
     assert_eq!(services.there(), ["web", "web/state"]);
+
     // Removed services are restored at the next comparison.
     services.harness.remove("data/service");
     services.harness.agent.compare();

@@ -198,6 +198,7 @@ fn check(what: &str, schema: Name, harness: &Harness, fresh: &Harness) {
         without_indices(fresh.tree()),
     );
     let differing: Vec<_> = found.symmetric_difference(&expected).collect();
+
     // Dates and memory figures stay until there are new ones, which a guest may lack.
     let stays = |node: &&&String| {
         let is_date = schema == Name::Rfc && node.starts_with("data/updated = ");

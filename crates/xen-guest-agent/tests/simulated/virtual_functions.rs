@@ -45,6 +45,7 @@ fn virtual_functions_are_read_before_the_first_publication() {
     harness.server.store_mut().remove(FUNCTION).unwrap();
     harness.settle();
     assert_eq!(harness.read("xenserver/attr/net-sriov-vf/4/ipv4/3"), None);
+
     // The node changes again while it is read.
     for last in [8, 9] {
         harness
