@@ -173,12 +173,15 @@ pub fn start(filter: &LogFilter, to_stderr: bool) {
 /// at a terminal sees it.
 pub fn fatal(error: &dyn Display) {
     log::error!("{error}");
-    let is_printed = CURRENT.with(|output| output.is_stderr) == Some(true)
-        && log::log_enabled!(log::Level::Error);
-    if !is_printed {
+    if !is_stderr() || !log::log_enabled!(log::Level::Error) {
         // Standard error may be closed. The log has the error then.
         let _ = writeln!(io::stderr(), "{NAME}: {}: {error}", name(Level::Error));
     }
+}
+
+/// Whether the log goes to standard error, directly or as the journal.
+pub fn is_stderr() -> bool {
+    CURRENT.with(|output| output.is_stderr).unwrap_or_default()
 }
 
 /// Whether standard error is connected to the journal, see `JOURNAL_STREAM` in systemd.exec(5).

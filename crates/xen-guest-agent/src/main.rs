@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use xen_guest_agent::cli::{Action, Cli};
+use xen_guest_agent::logging::LogFilter;
 use xen_guest_agent::root::Root;
-use xen_guest_agent::settings::Settings;
+use xen_guest_agent::settings::{Settings, SettingsError};
 use xen_guest_agent::signals::Signals;
 use xen_guest_agent::{daemon, logging, show, status};
 
@@ -49,11 +50,24 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
         Err(error) => {
-            // To standard error only, because invalid settings leave open where to log.
+            if action == Action::Run {
+                // To the default destination, because invalid settings leave open where to log.
+                logging::start(&LogFilter::default(), false);
+                log_unless_printed(&error);
+            }
             for message in error.messages() {
                 eprintln!("error: {message}");
             }
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Logs the error unless the log goes to standard error, where it is printed anyway.
+fn log_unless_printed(error: &SettingsError) {
+    if !logging::is_stderr() {
+        for message in error.messages() {
+            log::error!("{message}");
         }
     }
 }

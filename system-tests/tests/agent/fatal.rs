@@ -94,3 +94,23 @@ fn fatal_error_is_printed_although_the_log_is_off() {
     syslog.set_nonblocking(true).unwrap();
     assert!(syslog.recv(&mut [0; 16]).is_err());
 }
+
+#[test]
+#[ignore = "needs root"]
+fn invalid_settings_are_logged_to_syslog_and_printed_on_the_terminal() {
+    let root = no_guest();
+    let syslog = UnixDatagram::bind(root.join("log")).unwrap();
+    syslog.set_read_timeout(Some(TIMEOUT)).unwrap();
+
+    let (status, printed) = Terminal::new(500).run(agent(&root, "--schema std --node-budget many"));
+    let printed = String::from_utf8(printed).unwrap();
+    assert_eq!(status.code(), Some(2), "{printed}");
+    assert_eq!(printed.matches("\"many\"").count(), 1, "{printed}");
+    let mut datagram = [0; 1024];
+    let len = syslog.recv(&mut datagram).unwrap();
+    let logged = String::from_utf8_lossy(&datagram[..len]);
+    assert!(
+        logged.starts_with("<27>xen-guest-agent[") && logged.contains("\"many\""),
+        "{logged}"
+    );
+}
