@@ -1,7 +1,8 @@
-//! The guest agent's parts; the daemon is made of them.
+//! Library of the guest agent.
 //!
-//! One way through the house: [`collect`] fills a [`guest::Guest`], a [`schema`] renders it to a tree, [`publish`] makes
-//! Xenstore equal the tree, and [`agent`] decides when. `docs/architecture.md` has the picture and the reasons.
+//! [`platform`] knows the operating system, [`collect`] fills a [`guest::Guest`], a [`schema`]
+//! renders it to a tree, [`publish`] makes Xenstore equal the tree, [`agent`] decides what to do
+//! next, and [`daemon`] is the event loop. `docs/architecture.md` explains the design.
 
 pub mod agent;
 pub mod cli;
