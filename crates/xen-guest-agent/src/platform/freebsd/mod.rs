@@ -47,7 +47,7 @@ impl Platform for System {
     }
 
     fn memory(&mut self) -> io::Result<Memory> {
-        Err(ErrorKind::Unsupported.into())
+        Err(unsupported("memory"))
     }
 
     fn host_name(&mut self) -> io::Result<Option<String>> {
@@ -63,7 +63,7 @@ impl Platform for System {
     }
 
     fn volumes(&self) -> io::Result<Vec<Volume>> {
-        Err(ErrorKind::Unsupported.into())
+        Err(unsupported("volumes"))
     }
 
     fn interfaces(&self) -> io::Result<Interfaces> {
@@ -71,11 +71,11 @@ impl Platform for System {
     }
 
     fn monitor_links(&self) -> io::Result<Unsupported> {
-        Err(ErrorKind::Unsupported.into())
+        Err(unsupported("link monitor"))
     }
 
     fn watch_dir(&self) -> io::Result<Unsupported> {
-        Err(ErrorKind::Unsupported.into())
+        Err(unsupported("directory watches"))
     }
 }
 
@@ -117,6 +117,11 @@ impl DirWatch for Unsupported {
     fn is_reliable(&self) -> bool {
         match *self {}
     }
+}
+
+fn unsupported(operation: &str) -> io::Error {
+    let message = format!("{operation}: not supported on FreeBSD yet");
+    io::Error::new(ErrorKind::Unsupported, message)
 }
 
 /// Returns a hardware address if it has six bytes.
