@@ -120,12 +120,7 @@ mod tests {
             zmodload zsh/zpty
             zpty -b shell zsh --no-rcs --interactive
             zpty -w shell "fpath=($1 \$fpath) TERM=dumb PS1=; autoload -U compinit; compinit -u -D"
-            zpty -w shell 'compadd() {
-                local -a offered
-                builtin compadd -O offered "$@"
-                (( $#offered )) && print -l -- "\x3c"${^offered}"\x3e"
-                builtin compadd "$@"
-            }'
+            zpty -w shell "source $3"
             zpty -w shell 'print ready''!'
             zpty -m -r shell output '*ready!*'
             zpty -n -w shell "$2"$'\t'
@@ -137,25 +132,38 @@ mod tests {
             print -r -- $all
             zpty -d shell
         "#;
+        // In a file, because the shell would echo its text among the matches.
+        let wrapper = r#"compadd() {
+            local -a offered
+            builtin compadd -O offered "$@"
+            (( $#offered )) && print -rl -- "<"${^offered}">"
+            builtin compadd "$@"
+        }"#;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), wrapper).unwrap();
+
         let directory = dist().join("usr/share/zsh/site-functions");
         let mut command = Command::new("zsh");
         command
             .args(["--no-rcs", "-c", script, "zsh"])
             .arg(directory);
-        let output = run(command.arg(line));
+        let output = run(command.arg(line).arg(file.path()));
         let marked = output.split('<').skip(1);
         let words = marked.filter_map(|text| Some(text.split_once('>')?.0));
         words.collect::<Vec<_>>().join(" ")
     }
 
     /// Command lines, and the words that complete the last one.
-    const CASES: [(&str, &str); 12] = [
+    const CASES: [(&str, &str); 15] = [
         ("xen-guest-agent sh", "show"),
         ("xen-guest-agent --sch", "--schema"),
         ("xen-guest-agent show --f", "--format"),
         ("xen-guest-agent show --format ", "tree json"),
         ("xen-guest-agent --schema ", "std rfc"),
         ("xen-guest-agent config --network-mode p", "poll"),
+        ("xen-guest-agent --xenstore ", "auto device socket socket=/"),
+        ("xen-guest-agent -l ", "off error warn info debug trace"),
+        ("xen-guest-agent show --a", "--all-interfaces"),
         ("xen-guest-agent status --r", "--root"),
         ("xenstore r", "read rm"),
         ("xenstore rm --t", "--tidy"),

@@ -292,7 +292,8 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escape(text).replace('"', "\\(dq"))
 }
 
-/// Returns the text so that troff prints it as it is. `\-` is the ASCII hyphen, which can be copied.
+/// Returns the text with the characters escaped that troff would interpret. `\-` prints an ASCII
+/// hyphen, so that readers can copy options.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-")
 }

@@ -74,12 +74,16 @@ pub enum Action {
 impl Cli {
     /// Parses the command line of this process. Exits if it is invalid or asks for help.
     pub fn parse() -> Self {
-        let mut command = command();
+        // The help texts would cost the daemon 12 KiB, so they are left out until they are needed.
+        Self::try_parse(definition(false))
+            .or_else(|_| Self::try_parse(command()))
+            .unwrap_or_else(|error| error.exit())
+    }
+
+    fn try_parse(mut command: Command) -> Result<Self, clap::Error> {
         let arguments = join_switch_values(&command, std::env::args_os());
-        let parsed = command
-            .try_get_matches_from_mut(arguments)
-            .and_then(|matches| Cli::from_matches(&mut command, &matches));
-        parsed.unwrap_or_else(|error| error.exit())
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Cli::from_matches(&mut command, &matches)
     }
 
     fn from_matches(command: &mut Command, matches: &ArgMatches) -> Result<Self, clap::Error> {
@@ -169,24 +173,32 @@ fn join_switch_values(
 
 /// Returns the definition of the command line.
 pub fn command() -> Command {
-    let command = Command::new(env!("CARGO_PKG_NAME"))
-        .version(env!("CARGO_PKG_VERSION"))
+    definition(true)
         .about("Reports facts about a Xen guest to its host")
         .after_help("Run xen-guest-agent --help for all options and details.")
-        .after_long_help(DETAILS);
+        .after_long_help(DETAILS)
+}
+
+/// Returns the definition, with or without the help of the agent's own options.
+fn definition(has_help: bool) -> Command {
+    let command = Command::new(env!("CARGO_PKG_NAME")).version(env!("CARGO_PKG_VERSION"));
+    let mut command = with_options(command, |_| true);
+    if has_help {
+        command = command.mut_args(with_help);
+    }
     // The options of sub-commands are deferred, because global ones cost the daemon 12 KiB.
-    with_options(command, |_| true)
+    command
         .subcommand(
             Command::new("config")
                 .about("Print the effective settings and their origins, as TOML")
-                .defer(|config| with_options(config, |_| true)),
+                .defer(|config| with_options(config, |_| true).mut_args(with_help)),
         )
         .subcommand(
             Command::new("show")
                 .about("Print what the agent would publish on this machine, without Xenstore")
                 .defer(|show| {
                     let show = show.arg(format()).arg(all_interfaces());
-                    with_options(show, |setting| setting.affects_show)
+                    with_options(show, |setting| setting.affects_show).mut_args(with_help)
                 }),
         )
         .subcommand(
@@ -195,7 +207,7 @@ pub fn command() -> Command {
                 .after_help(STATUS)
                 .defer(|status| {
                     let root = SETTINGS.iter().filter(|setting| setting.key == "root");
-                    status.args(root.map(|root| argument(root, &Settings::default())))
+                    status.args(root.map(|root| with_help(argument(root))))
                 }),
         )
 }
@@ -218,22 +230,32 @@ fn all_interfaces() -> Arg {
 
 /// Adds the options of settings that `is_wanted` selects, and `--config`.
 fn with_options(command: Command, is_wanted: fn(&Setting) -> bool) -> Command {
-    let defaults = Settings::default();
     let config = Arg::new(CONFIG)
         .long("config")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .value_hint(ValueHint::FilePath)
-        .help(format!(
-            "Read settings from this file instead of {DIRECTORY}"
-        ));
+        .value_hint(ValueHint::FilePath);
     let settings = SETTINGS.iter().filter(|setting| is_wanted(setting));
-    command
-        .args(settings.map(|setting| argument(setting, &defaults)))
-        .arg(config)
+    command.args(settings.map(argument)).arg(config)
 }
 
-fn argument(setting: &'static Setting, defaults: &Settings) -> Arg {
+/// Adds its help to an option of [`with_options`].
+fn with_help(argument: Arg) -> Arg {
+    if argument.get_id() == CONFIG {
+        return argument.help(format!(
+            "Read settings from this file instead of {DIRECTORY}"
+        ));
+    }
+    let mut settings = SETTINGS.iter();
+    match settings.find(|setting| argument.get_id() == setting.key) {
+        Some(setting) => argument
+            .help(setting.summary)
+            .long_help(long_help(setting, &Settings::default())),
+        None => argument,
+    }
+}
+
+fn argument(setting: &'static Setting) -> Arg {
     let mut argument = Arg::new(setting.key)
         .long(setting.option())
         .value_name(setting.placeholder)
@@ -246,9 +268,7 @@ fn argument(setting: &'static Setting, defaults: &Settings) -> Arg {
             ValueHint::Other
         })
         // A negative number is out of range, which only the settings can tell.
-        .allow_negative_numbers(true)
-        .help(setting.summary)
-        .long_help(long_help(setting, defaults));
+        .allow_negative_numbers(true);
     if let Some(short) = setting.short {
         argument = argument.short(short);
     }

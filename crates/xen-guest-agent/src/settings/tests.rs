@@ -19,8 +19,8 @@ fn load(text: &str) -> Result<Loaded, String> {
     let file = directory.path().join("config.toml");
     fs::write(&file, text).unwrap();
     let loaded = Sources::default().load_from(&[file], |_| None);
-    loaded.map_err(|wrong| {
-        wrong
+    loaded.map_err(|error| {
+        error
             .to_string()
             .replace(&format!("{}/", directory.path().display()), "")
     })
@@ -102,7 +102,7 @@ fn defaults_apply_without_files() {
     );
     // A file from --config must exist.
     let missing = directory.path().join("x");
-    let wrong = Sources {
+    let error = Sources {
         file: Some(missing.clone()),
         ..Sources::default()
     }
@@ -110,7 +110,7 @@ fn defaults_apply_without_files() {
     .unwrap_err()
     .to_string();
     assert_eq!(
-        wrong,
+        error,
         format!(
             "cannot read the settings file {}: No such file or directory (os error 2)",
             missing.display()
@@ -356,9 +356,9 @@ fn dangling_links_are_errors() {
         let link = directory.path().join(name);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink("nowhere", &link).unwrap();
-        let wrong = file::in_directory(directory.path())
+        let error = file::in_directory(directory.path())
             .and_then(|files| Sources::default().load_from(&files, |_| None));
-        let wrong = wrong.unwrap_err().to_string();
+        let error = error.unwrap_err().to_string();
         let what = if name == "conf.d" {
             "directory"
         } else {
@@ -367,7 +367,7 @@ fn dangling_links_are_errors() {
         let link = link.display();
         let expected =
             format!("cannot read the {what} {link}: No such file or directory (os error 2)");
-        assert_eq!(wrong, expected);
+        assert_eq!(error, expected);
     }
 }
 
@@ -398,7 +398,7 @@ fn settings_that_need_a_restart_keep_their_value() {
 
 #[test]
 fn errors_name_the_setting_as_the_user_wrote_it() {
-    let given = |key: &str, word: &str| {
+    let error = |key: &str, word: &str| {
         let sources = Sources {
             file: None,
             command_line: vec![(find(key), vec![word.to_owned()])],
@@ -427,7 +427,7 @@ fn errors_name_the_setting_as_the_user_wrote_it() {
             "--root: invalid value \"/nonexistent\"; expected the path of an existing directory",
         ),
     ] {
-        assert_eq!(given(key, word), expected);
+        assert_eq!(error(key, word), expected);
     }
     let error =
         Sources::default().load_from(&[], |name| (name == "XENSTORE_SCHEMA").then(|| "x".into()));
@@ -458,7 +458,7 @@ fn invalid_rust_log_is_ignored_with_a_warning() {
         let value = OsStr::from_bytes(value).to_owned();
         let loaded =
             Sources::default().load_from(&[], |asked| (asked == name).then(|| value.clone()));
-        loaded.map_err(|wrong| wrong.to_string())
+        loaded.map_err(|error| error.to_string())
     };
     for name in ["RUST_LOG", "XENSTORE_SCHEMA"] {
         assert_eq!(
@@ -543,6 +543,14 @@ fn installed_file_and_readme_have_all_settings_and_their_defaults() {
         (loaded.settings, loaded.origins.len()),
         (Settings::default(), SETTINGS.len())
     );
+}
+
+#[test]
+fn host_bits_of_networks_are_cleared() {
+    let loaded = load("network.leave-out-addresses = [\"10.0.0.1/8\", \"192.0.2.1\"]").unwrap();
+    let expected = "[\"10.0.0.0/8\", \"192.0.2.1/32\"]";
+    let setting = find("network.leave-out-addresses");
+    assert_eq!(setting.to_toml(&loaded.settings), expected);
 }
 
 #[test]
