@@ -2,8 +2,7 @@
 set -e
 export PATH=/usr/lib/xen-4.17/bin:$PATH
 mount -t xenfs xenfs /proc/xen
-mkdir -p /dev/pts /run/lock /run/xen /run/xenstored /var/lib/xen /var/log/xen/console
-mount -t devpts devpts /dev/pts
+mkdir -p /run/lock /run/xen /run/xenstored /var/lib/xen /var/log/xen/console
 ip link add xenbr0 type bridge
 ip link set xenbr0 up
 $XENSTORED

@@ -17,6 +17,8 @@ busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper
 busybox mount -t proc proc /root/proc
 busybox mount -t sysfs sysfs /root/sys
 busybox mount -t devtmpfs devtmpfs /root/dev
+busybox mkdir /root/dev/pts
+busybox mount -t devpts -o ptmxmode=666 devpts /root/dev/pts
 # Without /dev/fd, Xen's hotplug scripts would wait for their locks forever.
 busybox ln -s /proc/self/fd /root/dev/fd
 busybox ln -s fd/0 /root/dev/stdin

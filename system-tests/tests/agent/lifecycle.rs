@@ -5,7 +5,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use system_tests::{Daemon, Profile, SETTLE_TIME, Toolstack, on_both_daemons};
+use system_tests::{Daemon, Profile, SETTLE_TIME, TIMEOUT, Toolstack, eventually, on_both_daemons};
+use xenstore::wire::Kind;
 
 use crate::testbed;
 
@@ -28,7 +29,10 @@ fn restart_writes_nothing_and_keeps_slots(daemon: Daemon) {
     agent.stop();
     let mut second = None;
     let requests = testbed.requests_during(|testbed| {
+        let watches = testbed.guest.requests().of(Kind::WATCH);
         second = Some(testbed.start_as(Profile::Debug));
+        let has_started = || testbed.guest.requests().of(Kind::WATCH) > watches;
+        eventually(has_started, TIMEOUT);
         sleep(SETTLE_TIME);
     });
     assert!(
