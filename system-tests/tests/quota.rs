@@ -66,10 +66,10 @@ fn node_quota_keeps_essential_nodes_and_publishes_the_rest_later(daemon: Daemon)
     let log = agent.stop();
     let lines: Vec<_> = log
         .lines()
-        .filter(|line| line.contains("left out"))
+        .filter(|line| line.contains("not publishing"))
         .collect();
     assert!(
-        lines.len() == 1 && lines[0].contains("until there is room"),
+        lines.len() == 1 && lines[0].contains("node quota reached"),
         "{log}"
     );
 }

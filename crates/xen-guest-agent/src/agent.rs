@@ -7,7 +7,7 @@ use xenstore::{Connection, Error, Path};
 
 use crate::domain::Domain;
 use crate::guest::Guest;
-use crate::publish::{Change, Progress, Publisher};
+use crate::publish::{Change, Desired, Effect, Publisher};
 use crate::rate_limit::Limiter;
 use crate::schema::layout::LAYOUT;
 use crate::schema::topology::Filter;
@@ -28,6 +28,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// The agent's state. All times are since the guest's boot.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any combination is possible"
+)]
 pub struct Agent {
     guest: Guest,
     schema: Schema,
@@ -92,11 +96,11 @@ impl Agent {
         match connection {
             Ok(connection) => {
                 let connection = self.connection.insert(connection);
-                self.publisher.own(Schema::owned(&self.guest));
+                let owned = Schema::owned(&self.guest);
                 let begun = self
                     .domain
                     .connect(connection)
-                    .and_then(|()| self.publisher.connect(connection));
+                    .and_then(|()| self.publisher.connect(owned, connection));
                 if let Err(error) = begun {
                     self.on_loss(&error, now);
                 }
@@ -174,23 +178,34 @@ impl Agent {
 
     /// What is in Xenstore of what the agent owns, as far as it is text.
     pub fn nodes(&self) -> impl Iterator<Item = (&Path, &str)> {
-        self.publisher.known()
+        self.publisher.actual()
     }
 
-    /// What may not be written or removed.
-    pub fn refused(&self) -> impl Iterator<Item = &Path> {
-        self.publisher.refused()
+    /// Returns the nodes that the server denies to write or to remove.
+    pub fn denied(&self) -> impl Iterator<Item = &Path> {
+        self.publisher.denied()
     }
 
-    /// What there is no room for.
-    pub fn left_out(&self) -> impl Iterator<Item = &Path> {
-        self.publisher.left_out()
+    /// Returns the nodes that failed for another reason and are retried at the next comparison.
+    pub fn deferred(&self) -> impl Iterator<Item = &Path> {
+        self.publisher.deferred()
+    }
+
+    /// Returns the nodes that the budget or the node quota has no room for.
+    pub fn over_quota(&self) -> impl Iterator<Item = &Path> {
+        self.publisher.over_quota()
     }
 
     /// Has the store compared with what should be there.
     pub fn compare(&mut self) {
         self.domain.compare();
         self.publisher.compare();
+    }
+
+    /// Tries one more node, if nodes are missing only because of the server's node quota. Call this
+    /// at each poll.
+    pub fn probe_quota(&mut self) {
+        self.changed |= self.publisher.probe_quota();
     }
 
     /// Publishes by this schema from now on.
@@ -200,7 +215,7 @@ impl Agent {
     }
 
     /// Tries again what the host refused, and what there was no room for.
-    pub fn retry_refused(&mut self) {
+    pub fn retry_failed_writes(&mut self) {
         self.publisher.retry();
         self.changed = true;
     }
@@ -247,9 +262,9 @@ impl Agent {
                 Err(error) => lost = Some(error),
             }
             match self.publisher.on_event(event, connection, now) {
-                Ok(Progress::None) => {}
-                Ok(Progress::Found) => self.changed = true,
-                Ok(Progress::Resumed) => {
+                Ok(Effect::None) => {}
+                Ok(Effect::Changed) => self.changed = true,
+                Ok(Effect::Resumed) => {
                     self.resumes += 1;
                     self.is_urgent = true;
                     lost = self.domain.on_resume(connection).err().or(lost);
@@ -323,8 +338,8 @@ impl Agent {
         if !self.is_urgent && self.limiter.next() > now {
             return Ok(());
         }
-        if self.publisher.next_survey().is_some_and(|time| time <= now) {
-            self.publisher.survey(connection, now)?;
+        if self.publisher.next_resync().is_some_and(|time| time <= now) {
+            self.publisher.resync(connection, now)?;
             self.count(now);
         }
         if self.changed && self.can_publish() {
@@ -373,22 +388,26 @@ impl Agent {
     /// What there is to change.
     fn plan(&mut self, date: SystemTime) -> Vec<Change> {
         if !self.is_seeded {
-            self.schema.seed(self.publisher.known());
+            self.schema.seed(self.publisher.actual());
             // Addresses that are not known yet must find their indices.
             self.is_seeded = self.is_network_known;
         }
         self.guest.date = date;
-        self.publisher.own(Schema::owned(&self.guest));
-        let mut wanted = self.schema.render(&self.guest);
+        let mut desired = Desired {
+            nodes: self.schema.render(&self.guest),
+            owned: Schema::owned(&self.guest),
+        };
         if !self.is_network_known {
-            wanted.retain(|path, _| !LAYOUT.is_network(path));
-            let there = self
+            desired.nodes.retain(|path, _| !LAYOUT.is_network(path));
+            let actual = self
                 .publisher
-                .known()
+                .actual()
                 .filter(|(path, _)| LAYOUT.is_network(path));
-            wanted.extend(there.map(|(path, value)| (path.clone(), value.to_owned())));
+            desired
+                .nodes
+                .extend(actual.map(|(path, value)| (path.clone(), value.to_owned())));
         }
-        self.publisher.plan(&wanted)
+        self.publisher.plan(desired)
     }
 
     /// When [`advance`](Self::advance) has something to do though nothing happens, at the earliest.
@@ -397,7 +416,7 @@ impl Agent {
             return Some(self.next_attempt);
         }
         let news = (self.changed && self.can_publish()).then_some(Duration::ZERO);
-        let work = [self.publisher.next_survey(), news]
+        let work = [self.publisher.next_resync(), news]
             .into_iter()
             .flatten()
             .min();

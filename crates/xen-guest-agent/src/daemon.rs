@@ -234,6 +234,7 @@ impl Daemon {
             is_full = poll.is_full;
             poll.changed
         });
+        self.agent.probe_quota();
         if is_full {
             self.agent.compare();
         }
@@ -242,7 +243,7 @@ impl Daemon {
     /// Reads the settings again. Invalid settings change nothing but the log, where they are
     /// reported.
     fn reload(&mut self, sources: &Sources, now: Duration) {
-        self.agent.retry_refused();
+        self.agent.retry_failed_writes();
         let mut new = match sources.load() {
             Ok(loaded) => loaded.settings,
             Err(error) => {

@@ -158,7 +158,9 @@ impl Status {
             return Some(State::Disconnected);
         }
         match self.busy_since {
-            None if agent.left_out().next().is_none() => Some(State::Published),
+            None if agent.over_quota().chain(agent.deferred()).next().is_none() => {
+                Some(State::Published)
+            }
             None => Some(State::Incomplete),
             Some(busy) if now.saturating_sub(busy) >= PUBLISHING_AFTER => Some(State::Publishing),
             Some(_) if self.last_written.is_none() => Some(State::Starting),
@@ -198,8 +200,11 @@ impl Status {
         if let Some(id) = agent.domain_id() {
             put("domain", &id.to_string());
         }
-        put("refused", &list(agent.refused()));
-        put("left-out", &list(agent.left_out()));
+        put("refused", &list(agent.denied()));
+        put(
+            "left-out",
+            &list(agent.over_quota().chain(agent.deferred())),
+        );
         put("pending", &list(agent.pending()));
 
         let _ = writeln!(text, "\n[nodes]");

@@ -1,34 +1,55 @@
-//! What is known of the store, and a step that changes it.
+//! The state of the store and the changes that lead from one state to another.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use xenstore::Path;
 
-/// What is in Xenstore, as far as is known.
-pub(super) type Known = BTreeMap<Path, Vec<u8>>;
+/// Known nodes of the store.
+///
+/// Includes the parents that the server created with a node, because they count against the node
+/// quota. The directories in the domain's home belong to the toolstack and are not included.
+pub(super) type Actual = BTreeMap<Path, Vec<u8>>;
 
-/// One request that brings the store nearer to what it should hold.
+/// A request that changes the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A node gets a value.
+    /// Sets the value of a node.
     Write(Path, String),
-    /// A node goes, with all below it.
+    /// Removes a node and all nodes below it.
     Remove(Path),
 }
 
 impl Change {
-    /// The node.
+    /// Returns the path of the node.
     pub fn path(&self) -> &Path {
         match self {
             Change::Write(path, _) | Change::Remove(path) => path,
         }
     }
 
-    /// Notes that it was done.
-    pub(super) fn apply(self, known: &mut Known) {
+    /// Records that the server made the change.
+    pub(super) fn apply(self, actual: &mut Actual) {
         match self {
-            Change::Write(path, value) => drop(known.insert(path, value.into_bytes())),
-            Change::Remove(path) => known.retain(|node, _| !node.is_at_or_below(&path)),
+            Change::Write(path, value) => {
+                let mut parent = path.parent();
+                while let Some(node) = parent.filter(|node| node.contains('/')) {
+                    parent = node.parent();
+                    actual.entry(node).or_default();
+                }
+                actual.insert(path, value.into_bytes());
+            }
+            Change::Remove(path) => actual.retain(|node, _| !node.is_at_or_below(&path)),
         }
     }
+}
+
+/// Whether `nodes` contains the node or one below it.
+pub(super) fn contains_at_or_below<T>(nodes: &BTreeMap<Path, T>, path: &Path) -> bool {
+    let after = (Bound::Included(path.as_str()), Bound::Unbounded);
+    nodes
+        .range::<str, _>(after)
+        .map(|(node, _)| node)
+        .take_while(|node| node.starts_with(path.as_str()))
+        .any(|node| node.is_at_or_below(path))
 }

@@ -1,123 +1,151 @@
-//! The difference between what is in Xenstore and what should be, as the fewest requests that close it.
+//! The difference between the store and the desired nodes, as the fewest requests that close it.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 
 use xenstore::Path;
 
-use super::change::{Change, Known};
-use super::omitted::Omitted;
+use super::change::{Actual, Change, contains_at_or_below};
+use super::failures::WriteFailures;
 use crate::schema::Tree;
 use crate::schema::layout::{Layout, Role};
 
-/// What to do, in the order in which it must be done. What is at and below the nodes of `owned` may be removed, too.
-///
-/// What is omitted is not asked for. With `announce`, announcements are written even where nothing else changed.
-pub(super) fn diff(
-    layout: &Layout,
-    owned: &BTreeSet<Path>,
-    known: &Known,
-    wanted: &Tree,
-    omitted: &Omitted,
-    announce: bool,
-) -> Vec<Change> {
-    // A node's role is looked up last: for nearly all nodes, nothing is to be done.
-    let role = |path: &Path| (layout.rank)(path).role;
-    let write = |(path, value): (&Path, &String)| Change::Write(path.clone(), value.clone());
-    let wanted_now = || wanted.iter().filter(|(path, _)| !omitted.contains(path));
-
-    let differs =
-        |path: &Path, value: &str| known.get(path).is_none_or(|old| old != value.as_bytes());
-    let is_said_last = |path: &Path| role(path) == Role::Announcement;
-    let mut changes: Vec<Change> = wanted_now()
-        .filter(|(path, value)| differs(path, value) && !is_said_last(path))
-        .map(write)
-        .collect();
-    let stale = stale(layout, owned, known.keys(), wanted, omitted);
-    changes.extend(
-        stale
-            .into_iter()
-            .filter(|path| !omitted.refusals.is_stuck(path))
-            .map(Change::Remove),
-    );
-    let date = wanted
-        .get_key_value(layout.date)
-        .map(|(path, _)| path)
-        .filter(|path| !omitted.contains(path));
-    let is_cut_off = date.is_some_and(|date| known.get(date).is_none_or(Vec::is_empty));
-    let has_cached = changes
-        .iter()
-        .any(|change| role(change.path()) == Role::Cached);
-    let announce = announce || is_cut_off || has_cached;
-    let is_due = |path: &Path, value: &str| {
-        announce || (differs(path, value) && path.as_str() != layout.date)
-    };
-    changes.extend(
-        wanted_now()
-            .filter(|(path, value)| is_said_last(path) && is_due(path, value))
-            .map(write),
-    );
-    let is_tight = omitted.room.is_tight();
-    // New values come before removals of the same order, and a node before what is below it. Where there is not room for
-    // both, what goes makes room for what comes.
-    changes.sort_by_cached_key(|change| {
-        let (path, is_removal) = (change.path(), matches!(change, Change::Remove(_)));
-        (
-            is_tight && !is_removal,
-            (layout.rank)(path).write_order,
-            is_removal,
-            path.clone(),
-        )
-    });
-    if let (Some(date), true, false) = (date, has_cached, is_cut_off) {
-        changes.insert(0, Change::Write(date.clone(), String::new()));
-    }
-    changes
+/// The state that the store shall reach.
+#[derive(Debug, Default)]
+pub struct Desired {
+    /// Nodes with their values.
+    pub nodes: Tree,
+    /// Trees in which all other nodes are removed, besides those that the layout claims.
+    pub owned: BTreeSet<Path>,
 }
 
-/// The topmost nodes of what is in the store, is the schema's to remove, and has nothing wanted at or below it.
-fn stale<'a>(
-    layout: &Layout,
-    owned: &BTreeSet<Path>,
-    known: impl Iterator<Item = &'a Path>,
-    wanted: &Tree,
-    omitted: &Omitted,
-) -> Vec<Path> {
-    let is_ours = |path: &Path| {
-        layout
-            .claims
-            .iter()
-            .any(|claim| claim.removes_stale && claim.owns(path))
-            || owned.iter().any(|tree| path.is_at_or_below(tree))
-    };
-    let is_wanted_below = |path: &Path| {
-        let below = format!("{path}/");
-        let nodes = wanted.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
-        nodes
-            .take_while(|(node, _)| node.starts_with(&below))
-            .any(|(node, _)| !omitted.contains(node))
-    };
-    let is_wanted = |path: &Path| {
-        (wanted.contains_key(path) && !omitted.contains(path)) || is_wanted_below(path)
-    };
-    let mut tops: Vec<Path> = Vec::new();
-    for path in known {
-        let is_gone = tops.last().is_some_and(|top| path.is_at_or_below(top));
-        if is_gone || is_wanted(path) || !is_ours(path) {
-            continue;
-        }
-        let mut top = path.clone();
-        while let Some(above) = top
-            .parent()
-            .filter(|above| is_ours(above) && !is_wanted(above))
-        {
-            top = above;
-        }
-        tops.push(top);
+impl Desired {
+    /// Whether the agent may remove the node.
+    pub(super) fn is_removable(&self, layout: &Layout, path: &Path) -> bool {
+        let mut claims = layout.claims.iter().filter(|claim| claim.removes_stale);
+        claims.any(|claim| claim.owns(path))
+            || self.owned.iter().any(|tree| path.is_at_or_below(tree))
     }
-    tops.sort();
-    tops.dedup();
-    tops
+
+    /// Has these nodes removed instead of written.
+    pub(super) fn exclude(&mut self, nodes: &BTreeSet<Path>, actual: &Actual) {
+        self.nodes.retain(|path, _| !nodes.contains(path));
+        let existing = nodes.iter().filter(|path| actual.contains_key(*path));
+        self.owned.extend(existing.cloned());
+    }
+}
+
+/// The two states to compare, and what else decides on the requests.
+#[derive(Debug)]
+pub(super) struct Diff<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) actual: &'a Actual,
+    pub(super) desired: &'a Desired,
+    pub(super) failures: &'a WriteFailures,
+    /// A node that is written to probe for room.
+    pub(super) probed: Option<&'a Path>,
+    /// Whether removals must make room for new nodes.
+    pub(super) is_tight: bool,
+    /// Whether announcements are written even if nothing else changes.
+    pub(super) announce: bool,
+}
+
+impl Diff<'_> {
+    /// Returns the requests in the order in which the server must execute them.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let (desired, date) = (&self.desired.nodes, self.layout.date);
+        let write = |(path, value): (&Path, &String)| Change::Write(path.clone(), value.clone());
+
+        // The comparison comes first because few nodes differ and the role takes longer.
+        let mut changes: Vec<Change> = desired
+            .iter()
+            .filter(|(path, value)| self.differs(path, value) && !self.is_announcement(path))
+            .map(write)
+            .collect();
+        let stale = self.stale().into_iter();
+        changes.extend(
+            stale
+                .filter(|path| !self.failures.prevents_removal(path))
+                .map(Change::Remove),
+        );
+
+        // An empty date means that an agent ended between a change and its announcement.
+        let is_unannounced =
+            desired.contains_key(date) && self.actual.get(date).is_none_or(Vec::is_empty);
+        let changes_cached = changes.iter().any(|change| self.is_cached(change));
+        let announce = self.announce || is_unannounced || changes_cached;
+        let is_due = |path: &Path, value: &str| {
+            announce || (self.differs(path, value) && path.as_str() != date)
+        };
+        changes.extend(
+            desired
+                .iter()
+                .filter(|(path, value)| is_due(path, value) && self.is_announcement(path))
+                .map(write),
+        );
+
+        self.sort(&mut changes);
+        if let (Some((date, _)), true, false) =
+            (desired.get_key_value(date), changes_cached, is_unannounced)
+        {
+            changes.insert(0, Change::Write(date.clone(), String::new()));
+        }
+        changes
+    }
+
+    fn differs(&self, path: &Path, value: &str) -> bool {
+        let actual = self.actual.get(path);
+        actual.is_none_or(|actual| actual != value.as_bytes())
+    }
+
+    fn is_announcement(&self, path: &Path) -> bool {
+        (self.layout.rank)(path).role == Role::Announcement
+    }
+
+    /// Whether the change must be announced. A write that may well fail is announced once it
+    /// succeeds, so that failed attempts cause no announcements.
+    fn is_cached(&self, change: &Change) -> bool {
+        let is_attempt = matches!(
+            change,
+            Change::Write(path, _) if self.failures.is_attempt(path) || self.probed == Some(path)
+        );
+        (self.layout.rank)(change.path()).role == Role::Cached && !is_attempt
+    }
+
+    /// Sorts new values before removals of the same order, and a node before the nodes below it.
+    fn sort(&self, changes: &mut [Change]) {
+        changes.sort_by_cached_key(|change| {
+            let (path, is_removal) = (change.path(), matches!(change, Change::Remove(_)));
+            let write_order = (self.layout.rank)(path).write_order;
+            let must_wait = self.is_tight && !is_removal;
+            (must_wait, write_order, is_removal, path.clone())
+        });
+    }
+
+    /// Returns the topmost nodes that the agent may remove and that have no desired node at or below
+    /// them.
+    fn stale(&self) -> Vec<Path> {
+        let is_stale = |path: &Path| {
+            !contains_at_or_below(&self.desired.nodes, path)
+                && self.desired.is_removable(self.layout, path)
+        };
+
+        let mut topmost: Vec<Path> = Vec::new();
+        for path in self.actual.keys() {
+            let is_removed = topmost.last().is_some_and(|top| path.is_at_or_below(top));
+            if is_removed || !is_stale(path) {
+                continue;
+            }
+            let mut top = path.clone();
+            while let Some(parent) = top.parent().filter(is_stale) {
+                top = parent;
+            }
+            topmost.push(top);
+        }
+
+        topmost.sort();
+        topmost.dedup();
+        topmost
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +165,7 @@ mod tests {
             .collect()
     }
 
-    fn known(nodes: &[(&str, &str)]) -> Known {
+    fn actual(nodes: &[(&str, &str)]) -> Actual {
         nodes
             .iter()
             .map(|(node, value)| (path(node), value.as_bytes().to_vec()))
@@ -152,15 +180,25 @@ mod tests {
         changes.iter().map(one).collect()
     }
 
+    fn diff(actual: &Actual, nodes: &Tree) -> Vec<Change> {
+        let desired = Desired {
+            nodes: nodes.clone(),
+            ..Desired::default()
+        };
+        let diff = Diff {
+            layout: &LAYOUT,
+            actual,
+            desired: &desired,
+            failures: &WriteFailures::default(),
+            probed: None,
+            is_tight: false,
+            announce: false,
+        };
+        diff.changes()
+    }
+
     fn plan(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
-        shown(&diff(
-            &LAYOUT,
-            &BTreeSet::new(),
-            &known(old),
-            &tree(new),
-            &Omitted::default(),
-            false,
-        ))
+        shown(&diff(&actual(old), &tree(new)))
     }
 
     #[test]
@@ -305,47 +343,6 @@ mod tests {
         assert_eq!(plan(&leftovers, &[]), ["-attr/eth0", "-data/volumes"]);
     }
 
-    #[test]
-    fn below_a_refused_node_nothing_is_written_and_what_is_there_goes() {
-        let wanted = tree(&[
-            ("attr/vif/0/ipv4/0", "10.0.0.1"),
-            ("attr/vif/0/ipv4/0/prefix", "24"),
-            ("data/domain", "x"),
-        ]);
-        let refused =
-            |nodes: &[&str]| Omitted::refused(nodes.iter().map(|node| path(node)).collect());
-        let two = refused(&["attr/vif/0/ipv4/0", "data/domain"]);
-        assert_eq!(
-            diff(
-                &LAYOUT,
-                &BTreeSet::new(),
-                &Known::new(),
-                &wanted,
-                &two,
-                false
-            ),
-            []
-        );
-        let there = known(&[
-            ("attr/vif/0/ipv4/0", ""),
-            ("attr/vif/0/ipv4/0/prefix", "24"),
-            ("attr/vif/0/name", "a"),
-        ]);
-        let wanted = tree(&[("attr/vif/0/ipv4/0/prefix", "24"), ("attr/vif/0/name", "a")]);
-        let one = refused(&["attr/vif/0/ipv4/0/prefix"]);
-        assert_eq!(
-            shown(&diff(
-                &LAYOUT,
-                &BTreeSet::new(),
-                &there,
-                &wanted,
-                &one,
-                false
-            )),
-            ["-attr/vif/0/ipv4"]
-        );
-    }
-
     fn node() -> impl Strategy<Value = Path> {
         let below = prop::collection::vec("[ab0]", 1..4);
         let start = prop::sample::select(vec![
@@ -370,21 +367,15 @@ mod tests {
             old in prop::collection::btree_map(node(), "[xy]", 0..12),
             new in prop::collection::btree_map(node(), "[xy]", 0..12),
         ) {
-            // As a store does: what is written has all nodes above it.
             let with_parents = |tree: &Tree| {
-                let mut known = Known::new();
+                let mut store = Actual::new();
                 for (path, value) in tree {
-                    let mut above = path.parent();
-                    while let Some(node) = above {
-                        known.entry(node.clone()).or_default();
-                        above = node.parent();
-                    }
-                    known.insert(path.clone(), value.clone().into_bytes());
+                    Change::Write(path.clone(), value.clone()).apply(&mut store);
                 }
-                known
+                store
             };
             let mut store = with_parents(&old);
-            let changes = diff(&LAYOUT, &BTreeSet::new(), &store, &new, &Omitted::default(), false);
+            let changes = diff(&store, &new);
             for change in changes.clone() {
                 change.apply(&mut store);
             }
@@ -397,7 +388,7 @@ mod tests {
             for path in store.keys().filter(|path| owned(path)) {
                 prop_assert!(new.keys().any(|node| node.is_at_or_below(path)), "{path} is left");
             }
-            prop_assert_eq!(diff(&LAYOUT, &BTreeSet::new(), &store, &new, &Omitted::default(), false), []);
+            prop_assert_eq!(diff(&store, &new), []);
         }
     }
 }

@@ -1,14 +1,12 @@
-//! The publisher: makes the store equal the tree, and knows nothing of either's meaning.
+//! The publisher brings the store to the desired state. It knows nothing of the nodes' meaning.
 
 mod change;
+mod conflicts;
 mod diff;
-mod echo;
-mod omitted;
-mod quarrel;
-mod refusals;
-mod room;
-mod survey;
-mod worth;
+mod failures;
+mod own_events;
+mod quota;
+mod resync;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,137 +14,160 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use xenstore::{Connection, Error, ErrorCode, Event, Path, Request, RequestId};
 
+use change::Actual;
 pub use change::Change;
-use change::Known;
-use echo::Echoes;
-use omitted::Omitted;
-use quarrel::Quarrels;
-pub use room::NODE_BUDGET;
-use survey::{Scope, Survey};
+use conflicts::Conflicts;
+pub use diff::Desired;
+use diff::Diff;
+use failures::WriteFailures;
+use own_events::OwnEvents;
+pub use quota::NODE_BUDGET;
+use quota::NodeQuota;
+use resync::{Resync, ResyncScope};
 
-use crate::schema::Tree;
 use crate::schema::layout::{Layout, Role, is_at_or_below};
 
-/// What is known of the store, and what is under way to change it.
+/// Length in bytes of a value that every server accepts. If a longer one is rejected for lack of
+/// space, the cause is its length rather than the node quota.
+const SAFE_VALUE_LENGTH: usize = 256;
+
+/// The known state of the store, and the requests that are under way.
 ///
-/// One survey or one round of changes is under way at a time; both end before the next begins.
+/// One resynchronisation or one round of changes is under way at a time.
 #[derive(Debug)]
 pub struct Publisher {
     layout: &'static Layout,
-    /// Trees that are the agent's besides those of the layout.
+    /// Trees that the agent owns besides those of the layout.
     owned: BTreeSet<Path>,
-    known: Known,
+    actual: Actual,
     state: State,
-    /// A survey that is due once nothing is under way.
-    due: Option<Scope>,
-    /// What others changed since the last survey began.
-    quarrels: Quarrels,
-    /// What is left out of what should be there.
-    omitted: Omitted,
-    echoes: Echoes,
-    /// Whether something watched was changed by us since all was read: another's change at the same moment may have been
-    /// taken for ours.
-    may_be_deceived: bool,
-    /// Watches that could not be set, so that what they should cover must be compared.
+    /// A resynchronisation that begins once nothing is under way.
+    resync: Option<ResyncScope>,
+    conflicts: Conflicts,
+    failures: WriteFailures,
+    quota: NodeQuota,
+    own_events: OwnEvents,
+    /// Whether the agent changed a watched node since the last resynchronisation of such nodes. The
+    /// server may have merged another process's event with the agent's own.
+    events_may_be_merged: bool,
+    /// Watches that the server rejected.
     unwatched: Vec<&'static str>,
-    /// Whether there is more to do after this round than was planned.
-    has_more: bool,
-    /// Whether announcements are written even where nothing else changes: the domain is a new one.
-    is_new: bool,
+    /// Watches that the server has not confirmed.
+    pending_watches: BTreeMap<RequestId, &'static str>,
+    /// Parents of claims that the agent created by writing below them.
+    created_parents: BTreeSet<Path>,
+    /// Whether another plan is necessary after this round.
+    needs_plan: bool,
+    /// Whether the next plan writes announcements even if nothing else changes.
+    announce: bool,
     /// An announcement that could not be written.
     unannounced: Option<Path>,
-    /// Watches that the server has not confirmed yet.
-    watches_asked: BTreeMap<RequestId, &'static str>,
 }
 
 #[derive(Debug)]
 enum State {
     Idle,
-    Surveying(Survey),
+    Resyncing(Resync),
     Changing(BTreeMap<RequestId, Change>),
 }
 
-/// What became known by an event of the store.
+/// The effect of an event.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing that asks for anything.
+pub enum Effect {
+    /// Nothing is to be done.
     None,
-    /// The store is not as it was thought to be: there may be something to do.
-    Found,
-    /// The domain was resumed or migrated: everything is published again.
+    /// The known state of the store changed, so a new plan is necessary.
+    Changed,
+    /// The domain was resumed or migrated, and all nodes are published again.
     Resumed,
 }
 
 impl Publisher {
-    /// Publishes what `layout` describes. Nothing is known of the store yet.
+    /// Creates a publisher that knows nothing of the store.
     pub fn new(layout: &'static Layout) -> Self {
         Publisher {
             layout,
             owned: BTreeSet::new(),
-            known: Known::new(),
+            actual: Actual::new(),
             state: State::Idle,
-            due: None,
-            quarrels: Quarrels::default(),
-            omitted: Omitted::default(),
-            echoes: Echoes::default(),
-            may_be_deceived: false,
+            resync: None,
+            conflicts: Conflicts::default(),
+            failures: WriteFailures::default(),
+            quota: NodeQuota::default(),
+            own_events: OwnEvents::default(),
+            events_may_be_merged: false,
             unwatched: Vec::new(),
-            has_more: false,
-            is_new: false,
+            pending_watches: BTreeMap::new(),
+            created_parents: BTreeSet::new(),
+            needs_plan: false,
+            announce: false,
             unannounced: None,
-            watches_asked: BTreeMap::new(),
         }
     }
 
-    /// Begins on a new connection: sets the watches, and has everything read that may be there.
+    /// Starts on a new connection: sets the watches and reads the nodes of the layout and the trees
+    /// of `owned`.
     ///
     /// # Errors
-    /// Those that end the connection.
-    pub fn connect(&mut self, connection: &mut Connection) -> Result<(), Error> {
+    /// Errors that end the connection.
+    pub fn connect(
+        &mut self,
+        owned: BTreeSet<Path>,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
         let old = std::mem::replace(self, Publisher::new(self.layout));
-        // What was being changed when the last connection broke may be there, and not have been announced.
-        self.is_new = old.is_new || matches!(old.state, State::Changing(_));
-        (self.owned, self.known, self.unannounced) = (old.owned, old.known, old.unannounced);
-        self.quarrels = old.quarrels;
-        self.omitted = old.omitted;
-        self.omitted.on_new_store();
-        for watch in self
-            .layout
-            .watches
-            .iter()
-            .copied()
-            .chain([self.layout.resume])
-        {
+        *self = Publisher {
+            owned,
+            actual: old.actual,
+            conflicts: old.conflicts,
+            failures: old.failures,
+            quota: old.quota,
+            created_parents: old.created_parents,
+            // The server may have executed changes whose announcement got lost.
+            announce: old.announce || matches!(old.state, State::Changing(_)),
+            unannounced: old.unannounced,
+            ..Publisher::new(self.layout)
+        };
+        self.on_new_store();
+
+        let watches = self.layout.watches.iter().copied();
+        for watch in watches.chain([self.layout.resume]) {
             let id = connection.submit(Request::watch(watch, watch)?)?;
-            self.watches_asked.insert(id, watch);
-            self.echoes.expect_first(Path::new(watch)?);
+            self.pending_watches.insert(id, watch);
+            self.own_events.expect_first(Path::new(watch)?);
         }
-        self.begin_survey(Scope::All, connection)
+        self.begin_resync(ResyncScope::All, connection)
     }
 
-    /// Owns these nodes, with all below them, besides those of the layout: what should not be there is removed.
-    pub fn own(&mut self, trees: BTreeSet<Path>) {
-        self.owned = trees;
+    /// Retries failed writes, because another host may be behind the connection.
+    fn on_new_store(&mut self) {
+        self.failures.retry();
+        self.quota.on_new_store();
     }
 
-    /// What is in the store, as far as is known and as far as it is text.
-    pub fn known(&self) -> impl Iterator<Item = (&Path, &str)> {
-        self.known
+    /// Returns the known nodes of the store whose value is text.
+    pub fn actual(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.actual
             .iter()
             .filter_map(|(path, value)| Some((path, std::str::from_utf8(value).ok()?)))
     }
 
-    /// What may not be written or removed.
-    pub fn refused(&self) -> impl Iterator<Item = &Path> {
-        self.omitted.refusals.of_host()
+    /// Returns the nodes that the server denies to write or to remove.
+    pub fn denied(&self) -> impl Iterator<Item = &Path> {
+        self.failures.denied()
     }
 
-    /// What there is no room for, or could not be written for now.
-    pub fn left_out(&self) -> impl Iterator<Item = &Path> {
-        self.omitted.left_out()
+    /// Returns the nodes that failed for another reason and are retried at the next comparison.
+    pub fn deferred(&self) -> impl Iterator<Item = &Path> {
+        self.failures.deferred()
     }
 
-    /// What is being written or removed.
+    /// Returns the nodes that the budget or the node quota has no room for.
+    pub fn over_quota(&self) -> impl Iterator<Item = &Path> {
+        self.quota.over_quota().iter()
+    }
+
+    /// Returns the nodes whose change the server has not answered.
     pub fn pending(&self) -> impl Iterator<Item = &Path> {
         let changes = match &self.state {
             State::Changing(changes) => Some(changes),
@@ -158,57 +179,77 @@ impl Publisher {
             .map(|(_, change)| change.path())
     }
 
-    /// Whether something is under way, so that [`publish`](Self::publish) must wait.
+    /// Whether [`publish`](Self::publish) must wait, because requests are or will be under way.
     pub fn is_busy(&self) -> bool {
-        self.due.is_some() || !matches!(self.state, State::Idle)
+        self.resync.is_some() || !matches!(self.state, State::Idle)
     }
 
-    /// When [`survey`](Self::survey) should be called; none where there is nothing to look for, or something under way.
-    pub fn next_survey(&self) -> Option<Duration> {
-        match (&self.state, self.due) {
+    /// Returns when to call [`resync`](Self::resync), if that is necessary and possible.
+    pub fn next_resync(&self) -> Option<Duration> {
+        match (&self.state, self.resync) {
             (State::Idle, Some(_)) => Some(Duration::ZERO),
-            (State::Idle, None) => self.quarrels.next(),
+            (State::Idle, None) => self.conflicts.next_repair(),
             _ => None,
         }
     }
 
-    /// Makes `nodes` nodes at most from now on, those above others included.
+    /// Sets the number of nodes that the agent creates at most, including their parents.
     pub fn set_budget(&mut self, nodes: usize) {
-        self.omitted.room.set_budget(nodes);
+        self.quota.set_budget(nodes);
     }
 
-    /// Whether nodes are left out since there is no room for all: then only a plan of all can tell who stays.
+    /// Whether there is not room for all nodes.
     pub fn is_short(&self) -> bool {
-        self.omitted.room.is_short()
+        self.quota.is_short()
     }
 
-    /// What should be done for the store to equal `wanted`.
-    pub fn plan(&mut self, wanted: &Tree) -> Vec<Change> {
-        self.omitted.choose(self.layout, &self.known, wanted);
-        let announce = self.is_new
-            || self
-                .unannounced
-                .as_ref()
-                .is_some_and(|path| !self.omitted.contains(path));
-        diff::diff(
-            self.layout,
-            &self.owned,
-            &self.known,
-            wanted,
-            &self.omitted,
-            announce,
-        )
+    /// Has the next plan try one more node, if nodes are missing only because of the server's node
+    /// quota. Returns whether a plan is necessary.
+    pub fn probe_quota(&mut self) -> bool {
+        self.quota.probe()
     }
 
-    /// Sends `changes`, which come from [`plan`](Self::plan).
+    /// Returns the changes that bring the store to the desired state.
+    pub fn plan(&mut self, mut desired: Desired) -> Vec<Change> {
+        self.owned.clone_from(&desired.owned);
+        // Removed nodes leave their parents behind, which count against the quota.
+        if self.quota.is_short() {
+            desired.owned.extend(self.created_parents.iter().cloned());
+        }
+
+        self.failures.prune(&desired.nodes, &self.actual);
+        self.failures.log(self.layout, &desired.nodes);
+        let failures = &self.failures;
+        desired
+            .nodes
+            .retain(|path, _| !failures.prevents_write(path));
+        self.quota.choose(self.layout, &self.actual, &mut desired);
+        self.quota.log();
+
+        let is_desired = |path: &Path| desired.nodes.contains_key(path);
+        let diff = Diff {
+            layout: self.layout,
+            actual: &self.actual,
+            desired: &desired,
+            failures: &self.failures,
+            probed: self.quota.probed(),
+            is_tight: self.quota.is_tight(),
+            announce: self.announce || self.unannounced.as_ref().is_some_and(is_desired),
+        };
+        diff.changes()
+    }
+
+    /// Sends changes, which must come from [`plan`](Self::plan).
     ///
     /// # Errors
-    /// Those that end the connection.
+    /// Errors that end the connection.
     pub fn publish(
         &mut self,
         changes: Vec<Change>,
         connection: &mut Connection,
     ) -> Result<(), Error> {
+        debug!("publishing {} changes", changes.len());
+        self.announce = false;
         let mut under_way = BTreeMap::new();
         for change in changes {
             let request = match &change {
@@ -218,68 +259,64 @@ impl Publisher {
             match connection.submit(request) {
                 Ok(id) => {
                     if self.is_watched(change.path()) {
-                        self.echoes.expect(change.path());
-                        self.may_be_deceived = true;
+                        self.own_events.expect(change.path());
+                        self.events_may_be_merged = true;
                     }
                     under_way.insert(id, change);
                 }
                 Err(error) if error.is_fatal() => return Err(error),
-                // Too long for this transport.
-                Err(error) => {
-                    self.on_failure(change, error);
-                }
+                // The request is too long for the transport.
+                Err(error) => self.on_failure(change, &error),
             }
         }
-        self.state = if under_way.is_empty() {
-            State::Idle
-        } else {
-            State::Changing(under_way)
-        };
-        self.is_new = false;
+
+        if !under_way.is_empty() {
+            self.state = State::Changing(under_way);
+        }
         connection.flush()
     }
 
     fn is_watched(&self, path: &Path) -> bool {
-        self.layout
-            .watches
-            .iter()
-            .any(|watch| is_at_or_below(path, watch) && !self.unwatched.contains(watch))
+        let mut watches = self.layout.watches.iter();
+        watches.any(|watch| is_at_or_below(path, watch) && !self.unwatched.contains(watch))
     }
 
-    /// Takes what came from the store.
+    /// Processes an event of the store.
     ///
     /// # Errors
-    /// Those that end the connection.
+    /// Errors that end the connection.
     pub fn on_event(
         &mut self,
         event: Event,
         connection: &mut Connection,
         now: Duration,
-    ) -> Result<Progress, Error> {
+    ) -> Result<Effect, Error> {
         match event {
             Event::Watch(event) => Ok(self.on_watch(&event.path)),
             Event::Reply { id, result } => self.on_reply(id, result, connection, now),
         }
     }
 
-    fn on_watch(&mut self, path: &Path) -> Progress {
-        if self.echoes.take(path) {
-            return Progress::None;
+    fn on_watch(&mut self, path: &Path) -> Effect {
+        if self.own_events.take(path) {
+            return Effect::None;
         }
         if path.as_str() != self.layout.resume {
             if self.layout.claims.iter().any(|claim| claim.concerns(path)) {
-                debug!("somebody changed {path}");
-                self.quarrels.disturb(path);
+                debug!("another process changed {path}");
+                self.conflicts.on_overwritten(path);
             }
-            return Progress::None;
+            return Effect::None;
         }
-        self.due = Some(Scope::All);
-        info!("the domain was resumed: publishing everything again");
-        self.omitted.on_new_store();
-        // That its nodes went was no quarrel.
-        self.quarrels = Quarrels::default();
-        self.is_new = true;
-        Progress::Resumed
+
+        info!("the domain was resumed: publishing all nodes again");
+        self.resync = Some(ResyncScope::All);
+        self.announce = true;
+        self.created_parents.clear();
+        self.on_new_store();
+        // The toolstack removed the nodes, which is no conflict.
+        self.conflicts = Conflicts::default();
+        Effect::Resumed
     }
 
     fn on_reply(
@@ -288,138 +325,207 @@ impl Publisher {
         result: Result<Vec<u8>, Error>,
         connection: &mut Connection,
         now: Duration,
-    ) -> Result<Progress, Error> {
-        if let Some(watch) = self.watches_asked.remove(&id) {
+    ) -> Result<Effect, Error> {
+        if let Some(watch) = self.pending_watches.remove(&id) {
             if let Err(error) = result {
-                warn!("{error}: changes that others make there are noticed late");
+                warn!("{error}: noticing changes of other processes every ten minutes only");
                 self.unwatched.push(watch);
             }
-            return Ok(Progress::None);
+            return Ok(Effect::None);
         }
-        match &mut self.state {
-            State::Surveying(survey) => {
-                survey.on_reply(id, &result, connection)?;
+
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Idle => Ok(Effect::None),
+            State::Resyncing(mut resync) => {
+                resync.on_reply(id, &result, connection)?;
+                if resync.is_complete() {
+                    self.end_resync(resync);
+                    return Ok(Effect::Changed);
+                }
+                self.state = State::Resyncing(resync);
                 connection.flush()?;
-                if !survey.is_complete() {
-                    return Ok(Progress::None);
-                }
-                if let State::Surveying(survey) = std::mem::replace(&mut self.state, State::Idle) {
-                    let date = self.known.get(self.layout.date).cloned();
-                    survey.finish(&mut self.known);
-                    // Only whoever knows what was there can tell a foreign date.
-                    self.is_new |=
-                        date.is_some_and(|date| self.known.get(self.layout.date) != Some(&date));
-                }
-                Ok(Progress::Found)
+                Ok(Effect::None)
             }
-            State::Changing(under_way) => {
-                let Some(change) = under_way.remove(&id) else {
-                    return Ok(Progress::None);
-                };
-                let is_last = under_way.is_empty();
-                match result {
-                    Ok(_) => self.on_success(change, now),
-                    Err(error) => {
-                        self.echoes.take(change.path());
-                        self.on_failure(change, error);
+            State::Changing(mut under_way) => {
+                let answered = under_way.remove(&id);
+                match (answered, result) {
+                    (Some(change), Ok(_)) => self.on_success(change, now),
+                    (Some(change), Err(error)) => {
+                        self.own_events.take(change.path());
+                        self.on_failure(change, &error);
                     }
+                    (None, _) => {}
                 }
-                if !is_last {
-                    return Ok(Progress::None);
+                if under_way.is_empty() {
+                    return Ok(self.end_round());
                 }
-                self.state = State::Idle;
-                Ok(if self.end_round() {
-                    Progress::Found
-                } else {
-                    Progress::None
-                })
+                self.state = State::Changing(under_way);
+                Ok(Effect::None)
             }
-            State::Idle => Ok(Progress::None),
         }
     }
 
     fn on_success(&mut self, change: Change, now: Duration) {
-        self.echoes.confirm(change.path(), now);
-        self.unannounced.take_if(|path| path == change.path());
-        self.has_more |= self.omitted.refusals.on_success(self.layout, change.path());
-        change.apply(&mut self.known);
-    }
-
-    fn on_failure(&mut self, change: Change, error: Error) {
-        self.has_more = true;
-        debug!("left out: {error}");
-        if matches!(&change, Change::Write(path, _) if (self.layout.rank)(path).role == Role::Announcement)
-        {
-            self.unannounced = Some(change.path().clone());
+        let path = change.path();
+        self.own_events.confirm(path, now);
+        self.unannounced.take_if(|unannounced| unannounced == path);
+        if self.failures.on_success(&change) || self.quota.probed() == Some(path) {
+            self.needs_plan = true;
+            self.announce |= (self.layout.rank)(path).role == Role::Cached;
         }
-        match (&change, error.code()) {
-            // Somebody else removed what is above it.
-            (Change::Remove(_), Some(ErrorCode::ENOENT)) => change.apply(&mut self.known),
-            _ => self
-                .omitted
-                .on_failure(&change, error, !self.known.contains_key(change.path())),
+        match &change {
+            Change::Write(path, _) => self.quota.on_written(path),
+            Change::Remove(path) => self.needs_plan |= self.quota.on_removed(path),
+        }
+        change.apply(&mut self.actual);
+    }
+
+    fn on_failure(&mut self, change: Change, error: &Error) {
+        debug!("not published: {error}");
+        self.needs_plan = true;
+        let is_announcement = |path: &Path| (self.layout.rank)(path).role == Role::Announcement;
+        match (change, error.code()) {
+            // Another process removed a parent.
+            (change @ Change::Remove(_), Some(ErrorCode::ENOENT)) => {
+                change.apply(&mut self.actual);
+            }
+            // Another process created the parent meanwhile, so only the nodes below it go.
+            (Change::Remove(path), _) if self.created_parents.remove(&path) => {}
+            (Change::Write(path, value), Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA))
+                if !self.actual.contains_key(&path) && value.len() <= SAFE_VALUE_LENGTH =>
+            {
+                if is_announcement(&path) {
+                    self.unannounced = Some(path.clone());
+                }
+                self.quota.on_rejected(path);
+            }
+            (change, _) => {
+                if matches!(&change, Change::Write(path, _) if is_announcement(path)) {
+                    self.unannounced = Some(change.path().clone());
+                }
+                self.failures.on_failure(&change, error);
+            }
         }
     }
 
-    /// Whether there is more to do than was planned.
-    fn end_round(&mut self) -> bool {
-        let may_have_room = self
-            .omitted
-            .room
-            .end_round(|| worth::count(self.known.keys()));
-        std::mem::take(&mut self.has_more) || may_have_room
+    fn end_round(&mut self) -> Effect {
+        let may_have_room = self.quota.end_round(|| quota::count(self.actual.keys()));
+        if std::mem::take(&mut self.needs_plan) || may_have_room {
+            Effect::Changed
+        } else {
+            Effect::None
+        }
     }
 
-    /// Begins a survey that is [due](Self::next_survey).
+    /// Starts the resynchronisation that [`next_resync`](Self::next_resync) reports.
     ///
     /// # Errors
-    /// Those that end the connection.
-    pub fn survey(&mut self, connection: &mut Connection, now: Duration) -> Result<(), Error> {
-        if self.due.is_none() && self.quarrels.next().is_some() {
-            self.quarrels.take(now);
-            self.due = Some(Scope::All);
+    /// Errors that end the connection.
+    pub fn resync(&mut self, connection: &mut Connection, now: Duration) -> Result<(), Error> {
+        if self.resync.is_none() && self.conflicts.next_repair().is_some() {
+            self.conflicts.on_repair(now);
+            self.resync = Some(ResyncScope::All);
         }
-        match self.due.take() {
-            Some(scope) => self.begin_survey(scope, connection),
+        match self.resync {
+            Some(scope) => self.begin_resync(scope, connection),
             None => Ok(()),
         }
     }
 
-    fn begin_survey(&mut self, scope: Scope, connection: &mut Connection) -> Result<(), Error> {
-        if scope >= Scope::Kept {
-            self.quarrels.settle();
-            self.may_be_deceived = false;
+    fn begin_resync(
+        &mut self,
+        scope: ResyncScope,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        debug!("resynchronising: {scope:?}");
+        self.resync = None;
+        if scope >= ResyncScope::Watched {
+            self.conflicts.on_resync();
+            self.events_may_be_merged = false;
         }
-        self.state = State::Surveying(Survey::begin(self.layout, &self.owned, scope, connection)?);
+        self.state = State::Resyncing(Resync::begin(self.layout, &self.owned, scope, connection)?);
         connection.flush()
     }
 
-    /// Has what no watch covers read and compared, what is watched too if need be, and tries again what may work by now.
+    fn end_resync(&mut self, resync: Resync) {
+        let date = self.actual.get(self.layout.date).cloned();
+        resync.finish(&mut self.actual, &mut self.created_parents);
+        // Another agent's announcement is recognisable only if the previous date is known.
+        self.announce |= date.is_some_and(|date| self.actual.get(self.layout.date) != Some(&date));
+    }
+
+    /// Schedules a comparison with the store, and retries failed writes. Watched nodes are read if
+    /// an event may be missing.
     pub fn compare(&mut self) {
-        self.omitted.compare();
-        self.due = self.due.max(Some(
-            if self.may_be_deceived || !self.unwatched.is_empty() {
-                Scope::Kept
-            } else {
-                Scope::Compared
-            },
-        ));
+        self.failures.on_comparison(self.layout);
+        self.quota.on_comparison();
+        let scope = if self.events_may_be_merged || !self.unwatched.is_empty() {
+            ResyncScope::Watched
+        } else {
+            ResyncScope::Polled
+        };
+        self.resync = self.resync.max(Some(scope));
     }
 
-    /// Tries again what was refused, or left out; what is so again is said again.
+    /// Retries all failed writes. Those that fail again are logged again.
     pub fn retry(&mut self) {
-        self.omitted.retry();
+        self.failures = WriteFailures::default();
+        self.quota.forget();
     }
 
-    /// Gives up waiting for events of own changes; the store is read if some never came.
+    /// Stops waiting for events of own changes that are overdue, and schedules a resynchronisation
+    /// if there are any.
     pub fn expire(&mut self, now: Duration) {
-        if self.echoes.expire(now) {
-            self.due = Some(Scope::All);
+        if self.own_events.expire(now) {
+            self.resync = Some(ResyncScope::All);
         }
     }
 
-    /// When [`expire`](Self::expire) should be called.
+    /// Returns when to call [`expire`](Self::expire).
     pub fn deadline(&self) -> Option<Duration> {
-        self.echoes.deadline()
+        self.own_events.deadline()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Tree;
+    use crate::schema::layout::LAYOUT;
+
+    #[test]
+    fn denied_node_is_removed_with_the_nodes_below_it() {
+        let path = |node: &str| Path::new(node).unwrap();
+        let plan = |actual: &[&str], denied: &[&str], desired: &[&str]| {
+            let mut publisher = Publisher::new(&LAYOUT);
+            publisher.actual = actual.iter().map(|node| (path(node), vec![])).collect();
+            for node in denied {
+                let change = Change::Write(path(node), String::new());
+                let error = Error::Refused {
+                    code: ErrorCode::EACCES,
+                    operation: xenstore::wire::Kind::WRITE,
+                    path: None,
+                };
+                publisher.failures.on_failure(&change, &error);
+            }
+            let nodes: Tree = desired
+                .iter()
+                .map(|node| (path(node), String::new()))
+                .collect();
+            publisher.plan(Desired {
+                nodes,
+                ..Desired::default()
+            })
+        };
+        let (address, prefix) = ("attr/vif/0/ipv4/0", "attr/vif/0/ipv4/0/prefix");
+        let denied = [address, "data/domain"];
+        assert_eq!(plan(&[], &denied, &[address, prefix, "data/domain"]), []);
+
+        let actual = [address, prefix, "attr/vif/0/name"];
+        let desired = [prefix, "attr/vif/0/name"];
+        assert_eq!(
+            plan(&actual, &[prefix], &desired),
+            [Change::Remove(path("attr/vif/0/ipv4"))]
+        );
     }
 }

@@ -55,7 +55,15 @@ impl Observed {
         let mut changes = 0;
         let requests = self.harness.take_requests();
         for (kind, path) in &requests {
-            let is_cached = CACHED.contains(&path.as_str());
+            // A write that the server rejects changes no node.
+            let refusals = &self.harness.server.store().faults.refuse;
+            let is_rejected = refusals.iter().any(|refusal| {
+                refusal.kind.is_none_or(|refused| refused == *kind)
+                    && Path::new(path.as_str())
+                        .unwrap()
+                        .is_at_or_below(&refusal.path)
+            });
+            let is_cached = CACHED.contains(&path.as_str()) && !is_rejected;
             match *kind {
                 Kind::WRITE => {
                     for (end, _) in path.match_indices('/') {
@@ -351,7 +359,7 @@ fn failed_announcement_is_repeated() {
         pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (false, false, false));
         harness.server.store_mut().faults.refuse.clear();
-        harness.agent.retry_refused();
+        harness.agent.retry_failed_writes();
         pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (false, true, true));
         harness.agent.update(|_| true);

@@ -114,7 +114,7 @@ fn conflict_is_rate_limited_and_logged_once() {
     let lines = log::take();
     assert!(
         lines.len() == 1
-            && lines[0].contains("keeps changing")
+            && lines[0].contains("keeps overwriting")
             && lines[0].contains("attr/vif/0/name"),
         "{lines:?}"
     );
@@ -144,7 +144,7 @@ fn conflict_survives_reconnect() {
         harness.settle();
         harness.read("attr/vif/0/name").as_deref() == Some("eth0")
     };
-    for _ in 0..10 {
+    for _ in 0..20 {
         assert!(is_put_right(&mut harness));
         harness.pass(Duration::from_secs(1));
     }
@@ -191,7 +191,7 @@ fn event_after_a_failed_write_is_foreign() {
     }];
     harness.remove("attr/vif/0/name");
     harness.settle();
-    assert_eq!(harness.agent.refused().count(), 1);
+    assert_eq!(harness.agent.denied().count(), 1);
     // Denied nodes are missing.
     harness.write("attr/vif/0/name", "theirs");
     harness.settle();
@@ -208,7 +208,7 @@ fn nodes_removed_with_their_parent_need_no_removal() {
     harness.set_addresses(vec![first]);
     harness.settle();
     assert_eq!(
-        (harness.requests(Kind::RM), harness.agent.left_out().count()),
+        (harness.requests(Kind::RM), harness.left_out().count()),
         (1, 0)
     );
 }
@@ -232,7 +232,11 @@ fn without_watches_all_nodes_are_compared() {
     harness.store().faults.refuse = refusals.into();
     harness.connect();
     harness.pass(Duration::from_secs(10));
-    assert!(log::take().iter().all(|line| line.contains("noticed late")));
+    assert!(
+        log::take()
+            .iter()
+            .all(|line| line.contains("every ten minutes only"))
+    );
     // The agent does not wait for an event of its own write.
     let reads = harness.requests(Kind::READ);
     harness.set_address(7);
@@ -323,7 +327,7 @@ fn many_nodes_changed_once_are_no_conflict() {
 }
 
 #[test]
-fn conflict_over_one_node_does_not_delay_others() {
+fn conflict_over_one_node_delays_repairs_of_others_by_two_minutes_at_most() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     for _ in 0..60 {
@@ -332,7 +336,7 @@ fn conflict_over_one_node_does_not_delay_others() {
     }
     assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("theirs"));
     harness.remove("attr/PVAddons/MajorVersion");
-    harness.pass(Duration::from_secs(2));
+    harness.pass(Duration::from_secs(120));
     assert!(harness.read("attr/PVAddons/MajorVersion").is_some());
 }
 
@@ -363,7 +367,7 @@ fn conflict_over_hundreds_of_nodes_is_one_conflict() {
         // 32 nodes are tracked separately. All others together are restored ten times, and then
         // every two minutes.
         assert!(
-            (8..=32 + 10 + 10).contains(&rounds),
+            (8..=20 + 10).contains(&rounds),
             "restored {rounds} times in twenty minutes"
         );
     }

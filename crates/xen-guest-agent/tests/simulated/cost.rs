@@ -322,7 +322,7 @@ fn node_limit_holds_while_the_schema_changes() {
     harness.agent.set_node_budget(60);
     harness.set_addresses(addresses(12));
     harness.pass(Duration::from_secs(5));
-    assert_eq!(harness.agent.left_out().count(), 0);
+    assert_eq!(harness.left_out().count(), 0);
     harness.agent.set_schema(Name::Rfc, Filter::default());
     let most = most_nodes(&mut harness);
     assert!(

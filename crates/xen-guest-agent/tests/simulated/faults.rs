@@ -426,7 +426,7 @@ impl Plan {
         }
         if self.was_refused {
             self.harness.settle();
-            self.harness.agent.retry_refused();
+            self.harness.agent.retry_failed_writes();
             self.harness.agent.compare();
         }
         remaining

@@ -319,6 +319,11 @@ impl Harness {
         owned.collect()
     }
 
+    /// Returns the desired nodes that are not published, except for those that the server denies.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = &Path> {
+        self.agent.over_quota().chain(self.agent.deferred())
+    }
+
     /// Returns the nodes that the agent should publish.
     pub(crate) fn expected(&self, functions: &BTreeMap<u32, Mac>) -> BTreeMap<String, String> {
         let guest = Guest {

@@ -250,7 +250,7 @@ proptest! {
 
         // The faults are over. Nodes that seemed denied are retried on demand.
         harness.pass(Duration::from_secs(120));
-        harness.agent.retry_refused();
+        harness.agent.retry_failed_writes();
         harness.comparison = Some(harness.now + Duration::from_secs(60));
         harness.pass(Duration::from_secs(1300));
         let functions = BTreeMap::from([(4, Mac([2, 0, 0, 0, 0, 9]))]);

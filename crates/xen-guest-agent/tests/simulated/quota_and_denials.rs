@@ -51,15 +51,21 @@ fn denied_writes_are_logged_once_in_one_line() {
         lines[0].contains("WRITE data/domain: EACCES") && lines[0].ends_with(" and 3 more"),
         "{lines:?}"
     );
+    let denied = harness.agent.denied().count();
+    assert_eq!(denied, 6);
     for _ in 0..3 {
-        assert_eq!(writes_until_compared(&mut harness), 2, "memory");
+        assert_eq!(
+            writes_until_compared(&mut harness),
+            2 + denied,
+            "memory and retries"
+        );
     }
     // The network alone does not show whether the host denies everything.
     let writes = harness.requests(Kind::WRITE);
     harness.set_address(7);
     harness.settle();
     writes_until_compared(&mut harness);
-    assert_eq!(harness.requests(Kind::WRITE) - writes, 1 + 2);
+    assert_eq!(harness.requests(Kind::WRITE) - writes, 1 + 2 + denied);
     // All nodes are retried on a new connection, because it may lead to another host.
     harness.store().faults.drop_after = Some((DOMAIN, 0));
     harness.store().keep_requests(true);
@@ -82,7 +88,7 @@ fn denied_writes_are_logged_once_in_one_line() {
         "{lines:?}"
     );
     harness.store().faults.refuse.clear();
-    harness.agent.retry_refused();
+    harness.agent.retry_failed_writes();
     harness.settle();
     assert_eq!(harness.read("data/domain").as_deref(), Some("example.org"));
     let lines = log::take();
@@ -93,7 +99,7 @@ fn denied_writes_are_logged_once_in_one_line() {
 }
 
 #[test]
-fn denied_writes_are_kept_and_other_failures_retried() {
+fn failed_writes_and_removals_are_retried_at_comparison() {
     for (code, is_refusal) in [
         (ErrorCode::EACCES, true),
         (ErrorCode::EPERM, true),
@@ -109,8 +115,8 @@ fn denied_writes_are_kept_and_other_failures_retried() {
         };
         harness.store().faults.refuse = vec![refusal("attr/vif/0/name", code.clone()), removal];
         harness.connect();
-        let left_out: Vec<_> = harness.agent.left_out().map(ToString::to_string).collect();
-        let refused: Vec<_> = harness.agent.refused().map(ToString::to_string).collect();
+        let left_out: Vec<_> = harness.left_out().map(ToString::to_string).collect();
+        let refused: Vec<_> = harness.agent.denied().map(ToString::to_string).collect();
         let (some, none) = if is_refusal {
             (refused, left_out)
         } else {
@@ -126,16 +132,9 @@ fn denied_writes_are_kept_and_other_failures_retried() {
         );
         harness.store().faults.refuse.clear();
         writes_until_compared(&mut harness);
-        assert_eq!(
-            harness.read("attr/vif/0/name").is_some(),
-            !is_refusal,
-            "{code}"
-        );
-        assert_eq!(
-            harness.read("attr/vif/1/name").is_none(),
-            !is_refusal,
-            "{code}"
-        );
+        assert!(harness.read("attr/vif/0/name").is_some(), "{code}");
+        assert!(harness.read("attr/vif/1/name").is_none(), "{code}");
+        assert_eq!(harness.agent.denied().count(), 0, "{code}");
     }
 }
 
@@ -173,11 +172,13 @@ fn guest_without_any_write_permission_retries_slowly() {
     harness.connect();
     let lines = log::take();
     assert!(
-        lines.len() == 1 && lines[0].starts_with("ERROR: the host does not let this guest write"),
+        lines.len() == 1 && lines[0].starts_with("ERROR: the host denies this guest all writes"),
         "{lines:?}"
     );
     for _ in 0..3 {
-        assert_eq!(writes_until_compared(&mut harness), 1);
+        let denied = harness.agent.denied().count();
+        assert!((10..=32).contains(&denied));
+        assert_eq!(writes_until_compared(&mut harness), denied);
     }
     harness.store().faults.refuse.clear();
     assert!(writes_until_compared(&mut harness) > 10);
@@ -206,7 +207,7 @@ fn node_limit_drops_nodes_by_priority_before_sending() {
     harness.pass(Duration::from_secs(1));
     let lines = log::take();
     assert!(
-        lines.len() == 1 && lines[0].contains("the agent may make 60 nodes"),
+        lines.len() == 1 && lines[0].contains("node budget reached (60 nodes)"),
         "{lines:?}"
     );
     let published = harness.published();
@@ -253,9 +254,7 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
     });
     let base = harness.server.store().owned_nodes(DOMAIN);
     harness.connect();
-    assert!(
-        harness.read("data/volumes/4/name").is_some() && harness.agent.left_out().next().is_none()
-    );
+    assert!(harness.read("data/volumes/4/name").is_some() && harness.left_out().next().is_none());
     // The first comparison covers only these nodes. The limit then requires the full tree.
     harness.set_addresses(addresses(15));
     harness.settle();
@@ -273,9 +272,7 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
     );
     harness.set_addresses(addresses(2));
     harness.settle();
-    assert!(
-        harness.read("data/volumes/4/name").is_some() && harness.agent.left_out().next().is_none()
-    );
+    assert!(harness.read("data/volumes/4/name").is_some() && harness.left_out().next().is_none());
     // The shortage ends after a successful check, and a later one is logged again.
     for expected in [0, 1] {
         harness.set_addresses(addresses(15));
@@ -289,14 +286,14 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
     harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4", ErrorCode::EACCES)];
     harness.set_addresses(addresses(15));
     harness.settle();
-    assert_eq!(harness.agent.left_out().count(), 0);
+    assert_eq!(harness.left_out().count(), 0);
     assert!(harness.read("data/volumes/4/name").is_some());
     // A smaller limit applies immediately, and denied nodes are retried.
     let most = base + 40;
     harness.agent.set_node_budget(40);
     harness.settle();
     assert!(harness.server.store().owned_nodes(DOMAIN) <= most);
-    harness.agent.retry_refused();
+    harness.agent.retry_failed_writes();
     harness.settle();
     assert!(harness.server.store().owned_nodes(DOMAIN) <= most);
     // A new connection does not log it again.
@@ -321,7 +318,7 @@ fn full_quota_keeps_nodes_of_highest_priority() {
         harness.pass(Duration::from_secs(1));
         let lines = log::take();
         assert!(
-            lines.len() == 1 && lines[0].contains("left out until there is room"),
+            lines.len() == 1 && lines[0].contains("node quota reached"),
             "{code}: {lines:?}"
         );
         let published = harness.published();
@@ -428,7 +425,7 @@ fn freed_quota_is_used_immediately() {
     // On demand all nodes are retried immediately, up to the limit.
     harness.store().quotas.nodes = 1000;
     harness.set_addresses(addresses(400));
-    harness.agent.retry_refused();
+    harness.agent.retry_failed_writes();
     harness.pass(Duration::from_secs(1));
     let made = harness.server.store().owned_nodes(DOMAIN) - own;
     assert!((690..=700).contains(&made), "{made} nodes");
@@ -543,18 +540,18 @@ fn denied_node_is_forgotten_when_no_longer_desired() {
             true
         });
         harness.pass(Duration::from_secs(1));
-        assert!(harness.agent.refused().count() > 0);
+        assert!(harness.agent.denied().count() > 0);
         harness.agent.update(|guest| {
             guest.interfaces.remove(&3);
             true
         });
         harness.pass(Duration::from_secs(1));
-        assert_eq!(harness.agent.refused().count(), 0);
+        assert_eq!(harness.agent.denied().count(), 0);
     }
 }
 
 #[test]
-fn write_denied_is_retried_after_resume() {
+fn write_denied_is_retried_at_comparison_after_resume_and_on_demand() {
     let mut harness = Harness::new(Toolstack::Libxl);
     harness.agent.update(|guest| {
         guest.balloon = true;
@@ -576,12 +573,12 @@ fn write_denied_is_retried_after_resume() {
             .filter(|request| request.path.ends_with("feature-balloon"))
             .count()
     };
-    assert_eq!(asked(&mut harness), 1);
+    assert_eq!(asked(&mut harness), 1 + 5, "with five comparisons");
     harness.server.store_mut().resume(DOMAIN);
     harness.server.process();
     harness.settle();
     assert_eq!(asked(&mut harness), 1);
-    harness.agent.retry_refused();
+    harness.agent.retry_failed_writes();
     harness.settle();
     assert_eq!(asked(&mut harness), 1);
 }
@@ -614,4 +611,273 @@ fn node_over_quota_is_published_at_the_next_comparison() {
         harness.read("attr/vif/0/ipv4/0/prefix").as_deref(),
         Some("24")
     );
+}
+
+/// Returns the paths of the nodes that the agent tried to write at a comparison.
+fn written_at_comparison(harness: &mut Harness) -> Vec<String> {
+    harness.store().keep_requests(true);
+    harness.store().take_requests();
+    writes_until_compared(harness);
+    let requests = harness.store().take_requests();
+    let writes = requests
+        .iter()
+        .filter(|request| request.kind == Kind::WRITE);
+    writes
+        .map(|request| request.path.replace("/local/domain/5/", ""))
+        .collect()
+}
+
+#[test]
+fn write_denied_at_start_is_retried_at_comparison() {
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4/0", ErrorCode::EACCES)];
+    harness.connect();
+    harness.pass(Duration::from_secs(2));
+    harness.store().faults.refuse.clear();
+    log::take();
+
+    harness.pass(Duration::from_secs(500));
+    assert_eq!(harness.read("attr/vif/0/ipv4/0"), None);
+    assert_eq!(harness.agent.denied().count(), 2, "with its prefix");
+    writes_until_compared(&mut harness);
+    assert_eq!(
+        meaning(&harness.published()),
+        meaning(&harness.expected(&[].into()))
+    );
+    assert_eq!(harness.agent.denied().count(), 0);
+    assert_eq!(log::take(), [""; 0]);
+}
+
+#[test]
+fn denied_nodes_are_retried_by_priority_and_all_after_the_first_success() {
+    log::take();
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    harness.set_addresses(addresses(100));
+    harness.store().faults.refuse = vec![refusal("attr/vif", ErrorCode::EACCES)];
+    harness.connect();
+    let denied = harness.agent.denied().count();
+    assert!(denied > 100, "{denied} denied nodes");
+    assert_eq!(log::take().len(), 1);
+
+    for _ in 0..3 {
+        let written = written_at_comparison(&mut harness);
+        assert_eq!(written.len(), 2 + 32, "{written:?}");
+        assert!(written.iter().any(|path| path == "attr/vif/0/ipv4/0"));
+        assert!(!written.iter().any(|path| path == "attr/vif/0/name"));
+    }
+    harness.store().faults.refuse.clear();
+    writes_until_compared(&mut harness);
+    assert_eq!(
+        meaning(&harness.published()),
+        meaning(&harness.expected(&[].into()))
+    );
+    assert_eq!(log::take(), [""; 0]);
+
+    // The set of denied nodes changes, so it is logged again.
+    harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4/0", ErrorCode::EACCES)];
+    harness.set_address(7);
+    harness.settle();
+    assert_eq!(log::take().len(), 1);
+}
+
+#[test]
+fn denied_cached_node_is_announced_when_a_retry_succeeds() {
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    harness.store().faults.refuse = vec![refusal("data/os_uname", ErrorCode::EACCES)];
+    harness.connect();
+    for _ in 0..3 {
+        let written = written_at_comparison(&mut harness);
+        let expected = ["data/meminfo_free", "data/meminfo_total", "data/os_uname"];
+        assert_eq!(written, expected);
+    }
+    harness.store().faults.refuse.clear();
+    let written = written_at_comparison(&mut harness);
+    assert_eq!(
+        written[3..],
+        ["attr/PVAddons/Installed", "data/updated"],
+        "{written:?}"
+    );
+}
+
+/// An agent in a domain that may create so many nodes.
+fn with_quota(nodes: usize, guest: xen_guest_agent::guest::Guest) -> (Harness, usize) {
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest);
+    let own = harness.server.store().owned_nodes(DOMAIN);
+    harness.store().quotas.nodes = own + nodes;
+    harness.connect();
+    harness.pass(Duration::from_secs(5));
+    (harness, own)
+}
+
+fn poll(harness: &mut Harness) {
+    harness.pass(Duration::from_secs(50));
+    harness.agent.probe_quota();
+    harness.pass(Duration::from_secs(10));
+}
+
+#[test]
+fn node_quota_keeps_the_nodes_of_highest_priority() {
+    for quota in 17..36 {
+        let (harness, own) = with_quota(quota, guest());
+        let published = harness.published();
+        for node in [
+            "attr/PVAddons/MajorVersion",
+            "attr/PVAddons/BuildVersion",
+            "attr/vif/0/ipv4/0",
+            "data/os_uname",
+        ] {
+            assert!(
+                published.contains_key(node),
+                "{quota}: {node} of {published:?}"
+            );
+        }
+        let used = harness.server.store().owned_nodes(DOMAIN) - own;
+        let missing = harness.left_out().count();
+        assert!(
+            missing == 0 || used + 4 > quota,
+            "{used} of {quota} nodes, {missing} missing"
+        );
+    }
+}
+
+#[test]
+fn node_quota_room_is_used_within_a_minute() {
+    for quota in [0, 1, 5, 21, 30, 35] {
+        log::take();
+        let mut balloon = guest();
+        balloon.balloon = true;
+        balloon.interfaces.get_mut(&2).unwrap().addresses = addresses(10);
+        let (mut harness, own) = with_quota(quota, balloon);
+        assert!(harness.left_out().count() > 0, "{quota}");
+        let lines = log::take();
+        assert!(
+            lines.len() == 1 && lines[0].contains("node quota reached"),
+            "{quota}: {lines:?}"
+        );
+
+        // A poll costs one request while there is no room.
+        for _ in 0..20 {
+            harness.store().keep_requests(true);
+            poll(&mut harness);
+            let requests = harness.store().take_requests();
+            // The date is always written together with the node that announces it.
+            let is_date = requests[requests.len() - 1].path.ends_with("data/updated");
+            assert!(
+                requests.len() == 1 || (requests.len() == 2 && is_date),
+                "{quota}: {requests:?}"
+            );
+        }
+        harness.store().quotas.nodes = own + 1000;
+        poll(&mut harness);
+        assert_eq!(
+            meaning(&harness.published()),
+            meaning(&harness.expected(&[].into())),
+            "{quota}"
+        );
+        assert_eq!(harness.left_out().count(), 0);
+        assert_eq!(log::take(), [""; 0], "{quota}");
+
+        // Without a shortage a poll costs nothing.
+        let requests = harness.all_requests();
+        poll(&mut harness);
+        assert_eq!(harness.all_requests(), requests);
+    }
+}
+
+#[test]
+fn parents_that_removals_leave_empty_are_removed_while_the_node_quota_is_short() {
+    let (mut harness, own) = with_quota(40, guest());
+    assert_eq!(harness.left_out().count(), 0);
+    let used = harness.server.store().owned_nodes(DOMAIN) - own;
+    harness.store().quotas.nodes = own + used;
+    assert!(harness.read("feature/hotplug").is_some());
+
+    // One address of another family needs two nodes, and an address needs three with its VIF.
+    harness.agent.update(|guest| {
+        let addresses = ["10.0.7.1", "2001:db8::7"];
+        guest
+            .interfaces
+            .insert(3, interface(Device::Vif(1), &addresses));
+        guest
+            .interfaces
+            .insert(4, interface(Device::Vif(2), &addresses));
+        true
+    });
+    harness.pass(Duration::from_secs(5));
+    for node in [
+        "attr/vif/1/ipv4/0",
+        "attr/vif/1/ipv6/0",
+        "attr/vif/2/ipv4/0",
+    ] {
+        assert!(harness.read(node).is_some(), "{node}");
+    }
+    assert_eq!(harness.read("feature/hotplug/vif"), None);
+    assert_eq!(harness.read("feature/hotplug"), None);
+    let used_now = harness.server.store().owned_nodes(DOMAIN) - own;
+    assert!(used_now + 3 > used, "{used_now} of {used} nodes");
+}
+
+#[test]
+fn parent_with_children_of_others_is_not_removed() {
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    harness.write("feature/hotplug/theirs", "1");
+    let own = harness.server.store().owned_nodes(DOMAIN);
+    harness.store().quotas.nodes = own + 22;
+    harness.connect();
+    harness.pass(Duration::from_secs(5));
+    poll(&mut harness);
+    assert!(harness.left_out().count() > 0);
+    assert_eq!(harness.read("feature/hotplug/theirs").as_deref(), Some("1"));
+}
+
+#[test]
+fn half_of_a_thousand_addresses_are_all_published_once_the_others_are_gone() {
+    for budget in [700, 10_000] {
+        let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+        harness.agent.set_node_budget(budget);
+        harness.set_addresses(addresses(1000));
+        harness.connect();
+        harness.pass(Duration::from_secs(60));
+        for start in [0, 500] {
+            let half = addresses(1000)[start..start + 500].to_vec();
+            harness.set_addresses(half.clone());
+            poll(&mut harness);
+            let published: BTreeSet<_> = harness.published().into_values().collect();
+            let missing = half
+                .iter()
+                .filter(|address| !published.contains(&address.ip.to_string()));
+            assert_eq!(
+                missing.count(),
+                0,
+                "of the addresses from {start}, {budget}"
+            );
+        }
+    }
+}
+
+#[test]
+fn value_over_the_size_limit_is_not_taken_for_a_full_node_quota() {
+    for length in [90, 300] {
+        log::take();
+        let mut long = guest();
+        long.kernel = "x".repeat(length);
+        let mut harness = Harness::unconnected(Toolstack::Xapi, long);
+        // A node with one permission needs 32 bytes besides its value.
+        harness.store().quotas.node_size = 32 + length;
+        harness.connect();
+        harness.pass(Duration::from_secs(5));
+        let missing: Vec<_> = harness.left_out().map(ToString::to_string).collect();
+        assert_eq!(missing, ["data/os_uname"], "{length} bytes");
+        let mut expected = harness.expected(&[].into());
+        expected.remove("data/os_uname");
+        assert_eq!(meaning(&harness.published()), meaning(&expected));
+        if length > 256 {
+            let lines = log::take();
+            assert!(
+                lines.len() == 1 && lines[0].contains("value too long: 300 bytes"),
+                "{lines:?}"
+            );
+            assert_eq!(harness.requests(Kind::RM), 0);
+        }
+    }
 }

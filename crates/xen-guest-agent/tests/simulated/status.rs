@@ -67,7 +67,7 @@ fn device_that_rejects_every_request_is_not_retried() {
         .connect(Ok(Connection::new(device)), harness.now);
     harness.agent.advance(harness.now, SystemTime::UNIX_EPOCH);
     assert!(harness.agent.connection().is_some());
-    assert!(harness.agent.left_out().count() > 10 && harness.agent.is_published());
+    assert!(harness.left_out().count() > 10 && harness.agent.is_published());
     assert_eq!(harness.agent.deadline(), None);
 }
 

@@ -1,0 +1,64 @@
+//! Rate limit of repairs, for the case that another process overwrites published nodes.
+
+use std::time::Duration;
+
+use log::warn;
+use xenstore::Path;
+
+use crate::rate_limit::Limiter;
+
+/// Number of repairs that may follow one another at once. A process that changes each node of a
+/// guest with two VIFs once is no conflict.
+const REPAIR_BURST: u32 = 20;
+
+/// Time between two repairs after the burst.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(120);
+
+/// Nodes that another process changed, and the limit of their repairs. Without a limit, two
+/// processes that want different values would write without end.
+#[derive(Debug)]
+pub(super) struct Conflicts {
+    /// The last node that another process changed since the last repair.
+    overwritten: Option<Path>,
+    limiter: Limiter,
+}
+
+impl Default for Conflicts {
+    fn default() -> Self {
+        Conflicts {
+            overwritten: None,
+            limiter: Limiter::new(REPAIR_BURST, REPAIR_INTERVAL),
+        }
+    }
+}
+
+impl Conflicts {
+    /// Records that another process changed the node.
+    pub(super) fn on_overwritten(&mut self, path: &Path) {
+        self.overwritten = Some(path.clone());
+    }
+
+    /// Returns the time of the next repair, if one is necessary.
+    pub(super) fn next_repair(&self) -> Option<Duration> {
+        self.overwritten.as_ref().map(|_| self.limiter.next())
+    }
+
+    /// Counts a repair of all overwritten nodes. Logs once that further repairs are delayed.
+    pub(super) fn on_repair(&mut self, now: Duration) {
+        let Some(path) = self.overwritten.take() else {
+            return;
+        };
+        if self.limiter.take(now) {
+            let minutes = REPAIR_INTERVAL.as_secs() / 60;
+            warn!(
+                "another process keeps overwriting published nodes; \
+                 restoring them every {minutes} minutes at most: {path}"
+            );
+        }
+    }
+
+    /// Records that a resynchronisation for another reason reads the overwritten nodes.
+    pub(super) fn on_resync(&mut self) {
+        self.overwritten = None;
+    }
+}

@@ -1,0 +1,433 @@
+//! Choice of the nodes to publish if the budget or the server's node quota has no room for all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use log::warn;
+use xenstore::Path;
+
+use super::change::Actual;
+use super::diff::Desired;
+use crate::schema::layout::Layout;
+use crate::text::summarize;
+
+/// Number of nodes that the agent creates at most, including their parents. A guest's quota is 1000
+/// nodes by default, and the toolstack uses about 50 of them.
+pub const NODE_BUDGET: usize = 700;
+
+/// Number of nodes by which the limit grows after a node was written in spite of it. It bounds the
+/// requests that fail if the room is used up again.
+const PROBE_STEP: usize = 32;
+
+/// Number of components of the longest path, without the domain's home.
+const MAX_DEPTH: usize = 7;
+
+/// An attempt to publish more nodes than the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    None,
+    /// One node is written.
+    Node,
+    /// [`PROBE_STEP`] more nodes are written.
+    Step,
+}
+
+/// The node budget, and the limit that the server's quota sets.
+///
+/// The quota is unknown until the server rejects a node. From then on the limit is the number of
+/// nodes that exist, and the priority decides which nodes are published.
+#[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any combination is possible"
+)]
+pub(super) struct NodeQuota {
+    budget: usize,
+    /// Number of nodes that the server has room for, as far as is known. At most `budget`.
+    limit: usize,
+    /// Desired nodes that the last choice excluded.
+    over_quota: BTreeSet<Path>,
+    /// Nodes that the server rejected, and whether it did although other nodes made room for them.
+    rejected: BTreeMap<Path, bool>,
+    /// Whether the server rejected a node in this round, and one for which others had made room.
+    is_full: bool,
+    room_was_useless: bool,
+    probe: Probe,
+    /// Whether the next choice probes for room.
+    is_probe_due: bool,
+    last_probed: Option<Path>,
+    /// Whether actual and desired nodes together exceed the limit.
+    has_overlap: bool,
+    is_logged: bool,
+}
+
+impl Default for NodeQuota {
+    fn default() -> Self {
+        NodeQuota::new(NODE_BUDGET)
+    }
+}
+
+impl NodeQuota {
+    fn new(budget: usize) -> Self {
+        NodeQuota {
+            budget,
+            limit: budget,
+            over_quota: BTreeSet::new(),
+            rejected: BTreeMap::new(),
+            is_full: false,
+            room_was_useless: false,
+            probe: Probe::None,
+            is_probe_due: false,
+            last_probed: None,
+            has_overlap: false,
+            is_logged: false,
+        }
+    }
+
+    /// Sets the number of nodes to create at most, and forgets the server's quota.
+    pub(super) fn set_budget(&mut self, nodes: usize) {
+        (self.budget, self.limit) = (nodes, nodes);
+    }
+
+    /// Forgets the server's quota. A shortage that remains is logged again.
+    pub(super) fn forget(&mut self) {
+        *self = NodeQuota::new(self.budget);
+    }
+
+    /// Forgets the server's quota. A shortage that remains is not logged again.
+    pub(super) fn on_new_store(&mut self) {
+        let is_logged = self.is_logged;
+        self.forget();
+        self.is_logged = is_logged;
+    }
+
+    /// Logs a later shortage again if none exists now.
+    pub(super) fn on_comparison(&mut self) {
+        self.probe();
+        self.is_logged &= !self.over_quota.is_empty();
+    }
+
+    /// Has the next plan try one node more, if nodes are missing because of the server's quota.
+    /// Returns whether that is so.
+    pub(super) fn probe(&mut self) -> bool {
+        self.is_probe_due = self.is_limited_by_server() && !self.over_quota.is_empty();
+        self.is_probe_due
+    }
+
+    fn is_limited_by_server(&self) -> bool {
+        self.limit < self.budget || !self.rejected.is_empty()
+    }
+
+    /// Whether there is not room for all nodes.
+    pub(super) fn is_short(&self) -> bool {
+        self.limit < self.budget || !self.over_quota.is_empty()
+    }
+
+    /// Whether removals must come before writes because there is not room for both.
+    pub(super) fn is_tight(&self) -> bool {
+        self.has_overlap || self.is_short()
+    }
+
+    /// Returns the node that is written to probe for room.
+    pub(super) fn probed(&self) -> Option<&Path> {
+        self.last_probed
+            .as_ref()
+            .filter(|_| self.probe == Probe::Node)
+    }
+
+    /// Returns the nodes that there is no room for.
+    pub(super) fn over_quota(&self) -> &BTreeSet<Path> {
+        &self.over_quota
+    }
+
+    /// Moves the nodes that there is no room for out of `desired`, so that they are removed if they
+    /// exist.
+    pub(super) fn choose(&mut self, layout: &Layout, actual: &Actual, desired: &mut Desired) {
+        self.rejected
+            .retain(|path, _| desired.nodes.contains_key(path));
+        let is_probe_due = std::mem::take(&mut self.is_probe_due);
+        let is_new = |path: &&Path| !actual.contains_key(*path);
+        let new = desired.nodes.keys().filter(is_new).count();
+        // Counting exactly is slow, and nearly all guests have few nodes.
+        if actual.len() + (new + 1) * MAX_DEPTH <= self.limit && self.rejected.is_empty() {
+            self.has_overlap = false;
+            self.over_quota.clear();
+            return;
+        }
+
+        self.has_overlap = count(actual.keys().chain(desired.nodes.keys())) > self.limit;
+        let nodes: Vec<_> = desired.nodes.keys().collect();
+        let nodes = by_priority(layout, &nodes);
+        let is_kept = |path: &&Path| {
+            !desired.nodes.contains_key(*path) && !desired.is_removable(layout, path)
+        };
+        let mut chosen = BTreeSet::new();
+        for path in actual.keys().filter(is_kept) {
+            add(&mut chosen, path);
+        }
+
+        self.over_quota.clear();
+        for path in &nodes {
+            let added = add(&mut chosen, path);
+            let is_rejected = self.rejected.get(*path) == Some(&true);
+            if chosen.len() > self.limit || is_rejected || self.is_parent_over_quota(path) {
+                for node in added {
+                    chosen.remove(node);
+                }
+                self.over_quota.insert((*path).clone());
+            }
+        }
+        if is_probe_due && self.is_limited_by_server() {
+            self.choose_probe(&nodes, &mut chosen);
+        }
+
+        // No other node makes room for these now, so that a later rejection is a first one.
+        let over_quota = &self.over_quota;
+        self.rejected
+            .retain(|path, useless| *useless || !over_quota.contains(path));
+        desired.exclude(&self.over_quota, actual);
+    }
+
+    /// Adds one of the missing nodes to the chosen ones, each in turn in the order of priority.
+    fn choose_probe<'a>(&mut self, by_priority: &[&'a Path], chosen: &mut BTreeSet<&'a str>) {
+        let is_missing =
+            |path: &&&Path| self.over_quota.contains(**path) && !self.is_parent_over_quota(path);
+        let missing: Vec<_> = by_priority.iter().filter(is_missing).collect();
+        let is_last = |path: &&&Path| self.last_probed.as_ref() == Some(**path);
+        let next = missing.iter().position(is_last).map_or(0, |last| last + 1);
+        let Some(path) = missing.get(next).or(missing.first()) else {
+            return;
+        };
+
+        add(chosen, path);
+        self.last_probed = Some((**path).clone());
+        if chosen.len() <= self.budget {
+            self.limit = self.limit.max(chosen.len());
+            self.over_quota.remove(**path);
+            self.probe = Probe::Node;
+        }
+    }
+
+    fn is_parent_over_quota(&self, path: &Path) -> bool {
+        let parents = path.match_indices('/').map(|(end, _)| path.get(..end));
+        !self.over_quota.is_empty()
+            && parents
+                .flatten()
+                .any(|parent| self.over_quota.contains(parent))
+    }
+
+    /// Records that the server has no room for a node.
+    pub(super) fn on_rejected(&mut self, path: Path) {
+        let had_room = self.rejected.contains_key(&path);
+        self.is_full = true;
+        self.room_was_useless |= had_room && self.probe == Probe::None;
+        self.rejected
+            .insert(path, had_room || self.probe == Probe::Node);
+    }
+
+    /// Records that a node was written.
+    pub(super) fn on_written(&mut self, path: &Path) {
+        self.rejected.remove(path);
+    }
+
+    /// Records that a node was removed. Returns whether its room may be for a node that is missing.
+    pub(super) fn on_removed(&mut self, path: &Path) -> bool {
+        let was_over_quota = self.over_quota.iter().any(|node| node.is_at_or_below(path));
+        !was_over_quota && self.probe()
+    }
+
+    /// Records that the server answered all changes of a round. `count` returns the number of nodes
+    /// that exist. Returns whether there may be room for more.
+    pub(super) fn end_round(&mut self, count: impl FnOnce() -> usize) -> bool {
+        let probe = std::mem::replace(&mut self.probe, Probe::None);
+        let was_useless = std::mem::take(&mut self.room_was_useless);
+
+        if std::mem::take(&mut self.is_full) {
+            self.limit = self.limit.min(count());
+            // The cause was not the number of nodes, so the nodes that made room return.
+            if was_useless {
+                self.raise_limit();
+            }
+            return was_useless;
+        }
+        if probe == Probe::Node {
+            self.rejected.clear();
+            self.last_probed = None;
+        }
+        if probe != Probe::None {
+            self.raise_limit();
+        }
+        probe != Probe::None
+    }
+
+    fn raise_limit(&mut self) {
+        self.limit = (self.limit + PROBE_STEP).min(self.budget);
+        self.probe = if self.limit < self.budget {
+            Probe::Step
+        } else {
+            Probe::None
+        };
+    }
+
+    /// Logs a shortage once.
+    pub(super) fn log(&mut self) {
+        if self.over_quota.is_empty() || std::mem::replace(&mut self.is_logged, true) {
+            return;
+        }
+        let names = summarize(self.over_quota.iter());
+        if self.is_limited_by_server() {
+            let limit = self.limit;
+            warn!("node quota reached ({limit} nodes); not publishing: {names}");
+        } else {
+            let budget = self.budget;
+            warn!("node budget reached ({budget} nodes); not publishing: {names}");
+        }
+    }
+}
+
+/// Returns the number of nodes that the server needs for these paths, including their parents. The
+/// directories in the domain's home belong to the toolstack.
+pub(super) fn count<'a>(paths: impl IntoIterator<Item = &'a Path>) -> usize {
+    let mut nodes = BTreeSet::new();
+    for path in paths {
+        add(&mut nodes, path);
+    }
+    nodes.len()
+}
+
+/// Adds a node and its parents. Returns those that were missing.
+fn add<'a>(nodes: &mut BTreeSet<&'a str>, path: &'a str) -> Vec<&'a str> {
+    let mut added = Vec::new();
+    let mut node = path;
+    while let Some((parent, _)) = node.rsplit_once('/') {
+        if !nodes.insert(node) {
+            break;
+        }
+        added.push(node);
+        node = parent;
+    }
+    added
+}
+
+/// Returns the paths in the order in which they get room. A node comes after its parent.
+pub(super) fn by_priority<'a>(layout: &Layout, paths: &[&'a Path]) -> Vec<&'a Path> {
+    let first_siblings = first_siblings(paths);
+    let key = |path: &&Path| {
+        let rank = (layout.rank)(path);
+        let is_first = first_siblings.contains(path.as_str());
+        let priority = if is_first {
+            rank.priority_of_first
+        } else {
+            rank.priority
+        };
+        (priority, rank.write_order, (*path).clone())
+    };
+
+    let mut sorted = paths.to_vec();
+    sorted.sort_by_cached_key(key);
+    sorted
+}
+
+/// Returns the sibling with the lowest index below each parent, or the first by name.
+fn first_siblings<'a>(paths: &[&'a Path]) -> BTreeSet<&'a str> {
+    let mut first_siblings: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
+    for path in paths {
+        let Some((parent, name)) = path.rsplit_once('/') else {
+            continue;
+        };
+        let sibling = (name.parse().unwrap_or(0), path.as_str());
+        let first = first_siblings.entry(parent).or_insert(sibling);
+        *first = sibling.min(*first);
+    }
+    first_siblings.into_values().map(|(_, path)| path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::layout::LAYOUT;
+
+    const NODES: [&str; 12] = [
+        "attr/PVAddons/MajorVersion",
+        "attr/vif/0/ipv4/10",
+        "attr/vif/0/ipv4/10/prefix",
+        "attr/vif/0/ipv4/9",
+        "attr/vif/0/ipv4/9/prefix",
+        "attr/vif/0/ipv6/3",
+        "attr/vif/0/ipv6/4",
+        "attr/vif/0/name",
+        "data/host_name_dns",
+        "data/meminfo_free",
+        "data/os_name",
+        "feature/hotplug/vif",
+    ];
+
+    fn paths() -> Vec<Path> {
+        NODES.iter().map(|path| Path::new(*path).unwrap()).collect()
+    }
+
+    #[test]
+    fn parents_count() {
+        assert_eq!(count(&paths()), 18);
+        assert_eq!(count(&[Path::new("data").unwrap()]), 0);
+    }
+
+    #[test]
+    fn priority_decides_which_nodes_fit() {
+        let paths = paths();
+        let kept = |most| {
+            let mut quota = NodeQuota::new(most);
+            let nodes = paths.iter().map(|path| (path.clone(), String::new()));
+            let mut desired = Desired {
+                nodes: nodes.collect(),
+                ..Desired::default()
+            };
+            quota.choose(&LAYOUT, &Actual::new(), &mut desired);
+            let is_kept = |path: &&Path| desired.nodes.contains_key(*path);
+            let kept: Vec<_> = paths.iter().filter(is_kept).collect();
+            assert!(count(kept.iter().copied()) <= most);
+            kept.iter().map(|path| path.as_str()).collect::<Vec<_>>()
+        };
+        let expected: [&[&str]; 8] = [
+            &[],
+            &["data/os_name"],
+            &["attr/PVAddons/MajorVersion"],
+            &["attr/PVAddons/MajorVersion", "data/os_name"],
+            &[
+                "attr/PVAddons/MajorVersion",
+                "data/meminfo_free",
+                "data/os_name",
+            ],
+            &[
+                "attr/PVAddons/MajorVersion",
+                "data/host_name_dns",
+                "data/meminfo_free",
+                "data/os_name",
+            ],
+            &[
+                "attr/PVAddons/MajorVersion",
+                "data/host_name_dns",
+                "data/meminfo_free",
+                "data/os_name",
+            ],
+            &[
+                "attr/PVAddons/MajorVersion",
+                "attr/vif/0/ipv4/9",
+                "data/os_name",
+            ],
+        ];
+        for (most, expected) in expected.into_iter().enumerate() {
+            assert_eq!(kept(most), expected, "{most}");
+        }
+        // The lowest index of each family, however low; then the others, then what is only of use with them.
+        assert!(kept(9).contains(&"attr/vif/0/ipv6/3") && !kept(9).contains(&"attr/vif/0/ipv6/4"));
+        assert!(kept(14).contains(&"attr/vif/0/ipv4/10") && !kept(14).contains(&"attr/vif/0/name"));
+        for most in 0..18 {
+            let kept = kept(most);
+            assert!(kept.len() < NODES.len(), "{most}");
+            for node in kept.iter().filter_map(|path| path.strip_suffix("/prefix")) {
+                assert!(kept.contains(&node), "a prefix without {node}, of {most}");
+            }
+        }
+        assert_eq!(kept(18), NODES);
+    }
+}

@@ -1,0 +1,204 @@
+//! Resynchronisation: reading the nodes that the agent owns.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xenstore::{Connection, Error, ErrorCode, Path, Request, RequestId, wire};
+
+use super::change::Actual;
+use crate::schema::layout::{Claim, Layout, Upkeep};
+
+/// The nodes that a resynchronisation reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ResyncScope {
+    /// Nodes that no watch covers.
+    Polled,
+    /// Watched nodes, too.
+    Watched,
+    /// All nodes, including those that the agent rewrites regularly.
+    All,
+}
+
+/// A resynchronisation in progress.
+#[derive(Debug)]
+pub(super) struct Resync {
+    layout: &'static Layout,
+    scope: ResyncScope,
+    /// Trees to read besides those of the layout.
+    owned: BTreeSet<Path>,
+    pending: BTreeMap<RequestId, Pending>,
+    found: Actual,
+    /// Parents of claims that do not exist, and parents that have children of other programs.
+    missing_parents: BTreeSet<Path>,
+    shared_parents: BTreeSet<Path>,
+}
+
+/// A request that the server has not answered.
+#[derive(Debug)]
+enum Pending {
+    /// Lists the children of a node, some of which are claimed.
+    ClaimParent(&'static str),
+    /// Lists the children of a node in a claimed tree.
+    TreeNode(Path),
+    /// Reads a node.
+    Value(Path),
+}
+
+impl Resync {
+    /// Lists the parents of the claims, and reads the trees of `owned`.
+    pub(super) fn begin(
+        layout: &'static Layout,
+        owned: &BTreeSet<Path>,
+        scope: ResyncScope,
+        connection: &mut Connection,
+    ) -> Result<Self, Error> {
+        let mut resync = Resync {
+            layout,
+            scope,
+            owned: owned.clone(),
+            pending: BTreeMap::new(),
+            found: Actual::new(),
+            missing_parents: BTreeSet::new(),
+            shared_parents: BTreeSet::new(),
+        };
+
+        let parents: BTreeSet<_> = resync.claims().map(|claim| claim.parent).collect();
+        for parent in parents {
+            resync.submit(
+                Request::list(parent)?,
+                Pending::ClaimParent(parent),
+                connection,
+            )?;
+        }
+        for tree in owned {
+            resync.read(tree.to_string(), true, connection)?;
+        }
+        Ok(resync)
+    }
+
+    /// Returns the claims in scope. Rewritten nodes count as missing after a comparison, so that
+    /// they are written.
+    fn claims(&self) -> impl Iterator<Item = &'static Claim> + use<> {
+        let scope = self.scope;
+        self.layout
+            .claims
+            .iter()
+            .filter(move |claim| match claim.upkeep {
+                Upkeep::Polled => true,
+                Upkeep::Watched => scope >= ResyncScope::Watched,
+                Upkeep::Rewritten => scope == ResyncScope::All,
+            })
+    }
+
+    fn submit(
+        &mut self,
+        request: Request,
+        pending: Pending,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        let id = connection.submit(request)?;
+        self.pending.insert(id, pending);
+        Ok(())
+    }
+
+    /// Processes a reply. A node that cannot be read counts as missing.
+    pub(super) fn on_reply(
+        &mut self,
+        id: RequestId,
+        result: &Result<Vec<u8>, Error>,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        let Some(pending) = self.pending.remove(&id) else {
+            return Ok(());
+        };
+        let payload = match (result, &pending) {
+            (Ok(payload), _) => payload,
+            (Err(error), Pending::ClaimParent(parent)) => {
+                if error.code() == Some(&ErrorCode::ENOENT) {
+                    self.missing_parents.insert(Path::new(*parent)?);
+                }
+                return Ok(());
+            }
+            (Err(_), _) => return Ok(()),
+        };
+
+        let names = || wire::strings(payload).filter_map(|name| std::str::from_utf8(name).ok());
+        match pending {
+            Pending::Value(path) => drop(self.found.insert(path, payload.clone())),
+            Pending::ClaimParent(parent) => {
+                for name in names() {
+                    self.read_claimed(parent, name, connection)?;
+                }
+            }
+            Pending::TreeNode(path) => {
+                for name in names() {
+                    self.read(format!("{path}/{name}"), true, connection)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a child of a claim's parent, if a claim in scope covers it.
+    fn read_claimed(
+        &mut self,
+        parent: &'static str,
+        name: &str,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        let covers = |claim: &&Claim| claim.parent == parent && claim.covers(name);
+        if let Some(claim) = self.claims().find(covers) {
+            return self.read(format!("{parent}/{name}"), claim.is_tree, connection);
+        }
+        if !self.layout.claims.iter().any(|claim| covers(&claim)) {
+            self.shared_parents.insert(Path::new(parent)?);
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        path: String,
+        is_tree: bool,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        // A server may list names that are not valid in a path.
+        let Ok(path) = Path::new(path) else {
+            return Ok(());
+        };
+        self.submit(
+            Request::read(&path)?,
+            Pending::Value(path.clone()),
+            connection,
+        )?;
+        if is_tree {
+            self.submit(Request::list(&path)?, Pending::TreeNode(path), connection)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the server answered all requests.
+    pub(super) fn is_complete(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Replaces the known nodes in scope by those found, and updates `created_parents`, the parents
+    /// of claims that did not exist before the agent wrote below them.
+    pub(super) fn finish(self, actual: &mut Actual, created_parents: &mut BTreeSet<Path>) {
+        let is_rewritten = |claim: &&Claim| claim.upkeep == Upkeep::Rewritten;
+        let claims: Vec<_> = self
+            .claims()
+            .chain(self.layout.claims.iter().filter(is_rewritten))
+            .collect();
+        let is_in_scope = |path: &Path| {
+            claims.iter().any(|claim| claim.owns(path))
+                || self.owned.iter().any(|tree| path.is_at_or_below(tree))
+        };
+        actual.retain(|path, _| !is_in_scope(path));
+        actual.extend(self.found);
+
+        let is_below_home = |path: &Path| !path.contains('/');
+        let missing = self.missing_parents.into_iter();
+        created_parents.extend(missing.filter(|path| !is_below_home(path)));
+        created_parents.retain(|path| !self.shared_parents.contains(path));
+    }
+}
