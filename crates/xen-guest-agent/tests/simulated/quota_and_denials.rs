@@ -551,7 +551,7 @@ fn denied_node_is_forgotten_when_no_longer_desired() {
 }
 
 #[test]
-fn write_denied_is_retried_at_comparison_after_resume_and_on_demand() {
+fn write_denied_is_retried_after_resume() {
     let mut harness = Harness::new(Toolstack::Libxl);
     harness.agent.update(|guest| {
         guest.balloon = true;
