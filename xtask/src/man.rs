@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Arg, Command};
 use xen_guest_agent::settings::{SETTINGS, Setting, Settings};
 
@@ -143,7 +144,15 @@ fn options(command: &Command, known: &[&str]) -> String {
             continue;
         }
         let help = arg.get_long_help().or(arg.get_help());
-        let help = help.map(ToString::to_string).unwrap_or_default();
+        let mut help = help.map(ToString::to_string).unwrap_or_default();
+        if !help.ends_with(['.', ']']) {
+            help.push('.');
+        }
+        let values = arg.get_possible_values();
+        if !values.is_empty() && !arg.is_hide_possible_values_set() {
+            let names: Vec<_> = values.iter().map(PossibleValue::get_name).collect();
+            let _ = write!(help, " Allowed: {}.", names.join(" or "));
+        }
         let term = if arg.is_positional() {
             value_names(arg)
                 .iter()
@@ -224,30 +233,31 @@ fn term(arg: &Arg) -> String {
     let short = arg.get_short().map(|short| bold(&format!("-{short}")));
     let long = arg.get_long().map(|long| bold(&format!("--{long}")));
     let names: Vec<_> = [short, long].into_iter().flatten().collect();
-    with_value(arg, &names.join(", "), " ", "=")
+    with_value(arg, &names.join(", "), " ")
 }
 
-/// Returns an option as the synopsis shows it, with its shortest name and its value.
+/// Returns an option as the synopsis shows it, with its shortest name and a value that it needs.
 fn usage(arg: &Arg) -> String {
-    match (arg.get_short(), arg.get_long()) {
-        (Some(short), _) => with_value(arg, &bold(&format!("-{short}")), "\\~", ""),
-        (None, long) => {
-            let long = format!("--{}", long.unwrap_or_default());
-            with_value(arg, &bold(&long), "\\~", "=")
-        }
+    let long = arg.get_long().map(|long| format!("--{long}"));
+    match arg.get_short() {
+        Some(short) if is_value_optional(arg) => bold(&format!("-{short}")),
+        Some(short) => with_value(arg, &bold(&format!("-{short}")), "\\~"),
+        None => with_value(arg, &bold(&long.unwrap_or_default()), "\\~"),
     }
 }
 
-fn with_value(arg: &Arg, names: &str, separator: &str, optional_separator: &str) -> String {
+fn is_value_optional(arg: &Arg) -> bool {
+    arg.get_num_args()
+        .is_some_and(|range| range.min_values() == 0)
+}
+
+fn with_value(arg: &Arg, names: &str, separator: &str) -> String {
     if !arg.get_action().takes_values() {
         return names.to_owned();
     }
     let value = italic(&value_names(arg).join(" "));
-    let is_optional = arg
-        .get_num_args()
-        .is_some_and(|range| range.min_values() == 0);
-    if is_optional {
-        format!("{names}[{optional_separator}{value}]")
+    if is_value_optional(arg) {
+        format!("{names}[={value}]")
     } else {
         format!("{names}{separator}{value}")
     }

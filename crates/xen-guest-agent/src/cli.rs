@@ -74,7 +74,7 @@ pub enum Action {
 impl Cli {
     /// Parses the command line of this process. Exits if it is invalid or asks for help.
     pub fn parse() -> Self {
-        // The help texts would cost the daemon 12 KiB, so they are left out until they are needed.
+        // Without the help texts at first, because the daemon would keep their memory.
         Self::try_parse(definition(false))
             .or_else(|_| Self::try_parse(command()))
             .unwrap_or_else(|error| error.exit())
