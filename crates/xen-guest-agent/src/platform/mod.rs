@@ -33,7 +33,7 @@ use crate::root::Root;
 
 pub use sys::System;
 
-/// What an operating system provides. A system that lacks something returns
+/// Interface to an operating system. A system that lacks something returns
 /// [`io::ErrorKind::Unsupported`], `None` or `false`.
 pub trait Platform: Sized {
     /// Source of link and address changes.
