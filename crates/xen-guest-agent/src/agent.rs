@@ -171,12 +171,12 @@ impl Agent {
         self.problem.as_deref()
     }
 
-    /// What is being written or removed.
+    /// Returns the nodes that are being written or removed.
     pub fn pending(&self) -> impl Iterator<Item = &Path> {
         self.publisher.pending()
     }
 
-    /// What is in Xenstore of what the agent owns, as far as it is text.
+    /// Returns the owned nodes that Xenstore holds, as far as they are text.
     pub fn nodes(&self) -> impl Iterator<Item = (&Path, &str)> {
         self.publisher.actual()
     }
@@ -334,7 +334,7 @@ impl Agent {
         connection.flush()?;
         self.domain.advance(connection)?;
         self.publisher.expire(now);
-        // What flaps is not even looked at more often.
+        // The rate limit also covers reads, so a flapping guest causes no extra load.
         if !self.is_urgent && self.limiter.next() > now {
             return Ok(());
         }
@@ -385,7 +385,7 @@ impl Agent {
         Ok(())
     }
 
-    /// What there is to change.
+    /// Returns the changes that lead to the desired nodes.
     fn plan(&mut self, date: SystemTime) -> Vec<Change> {
         if !self.is_seeded {
             self.schema.seed(self.publisher.actual());

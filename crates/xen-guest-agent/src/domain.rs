@@ -1,4 +1,4 @@
-//! What the toolstack tells the guest in Xenstore itself: the domain's number, and its SR-IOV virtual functions.
+//! Facts that the toolstack writes to Xenstore: the domain ID and the SR-IOV virtual functions.
 
 use std::collections::BTreeMap;
 
