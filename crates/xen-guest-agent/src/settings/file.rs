@@ -60,7 +60,7 @@ pub(super) fn in_directory(directory: &Path) -> Result<Vec<PathBuf>, SettingsErr
     Ok(files)
 }
 
-/// Whether the path exists, even as a dangling link: somebody wanted that file to be read.
+/// Whether the path exists. A dangling link counts, because its file is meant to be read.
 fn exists(what: &str, path: &Path) -> Result<bool, SettingsError> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
