@@ -1,4 +1,5 @@
-//! The agent between its sources and the store: what to do when, with no clock and no waiting of its own.
+//! The agent between its sources and the store. It decides what to do when; the caller provides the
+//! time and does the waiting.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,20 +14,22 @@ use crate::schema::layout::LAYOUT;
 use crate::schema::topology::Filter;
 use crate::schema::{self, Schema};
 
-/// Publications that may follow one another at once.
+/// Number of publications that may follow one another at once.
 const BURST: u32 = 20;
 
-/// After a burst, there is a publication more in each such time.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Time between two publications after a burst.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The time between two attempts to connect, which doubles with each that fails.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Initial reconnect delay. Doubles after each failed attempt.
+const MIN_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// A server on a socket that owes a reply and says nothing for so long has lost it.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Longest reconnect delay.
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(60);
 
-/// The agent's state. All times are since the guest's boot.
+/// Time after which a server on a socket that sends nothing has lost a request.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The state of the agent. All times count from the guest's boot.
 #[derive(Debug)]
 #[allow(
     clippy::struct_excessive_bools,
@@ -41,18 +44,18 @@ pub struct Agent {
     limiter: Limiter,
     /// Whether the guest or the store changed since the last publication.
     changed: bool,
-    /// Whether what the guest has of the network is true; if not, what is in the store of it stays.
+    /// Whether the guest's network is known. Until then its nodes in the store stay.
     is_network_known: bool,
-    /// Whether the schema took over what the store held when the agent came.
+    /// Whether the schema took over the indices of the nodes that existed at start.
     is_seeded: bool,
-    /// Whether the next publication is one that is not delayed.
+    /// Whether the rate limit does not apply to the next publication.
     is_urgent: bool,
-    /// When to connect, and how long to wait after that if it fails.
+    /// Time of the next attempt to connect, and the delay after it if it fails.
     next_attempt: Duration,
-    pause: Duration,
-    /// Since when the server owes a reply and has said nothing.
+    reconnect_delay: Duration,
+    /// Time since which the server owes a reply and sent nothing.
     silent_since: Option<Duration>,
-    /// How often something was published or refused, or a connection was made or lost.
+    /// Number of publications, failures, and connections made or lost.
     events: u64,
     resumes: u64,
     problem: Option<String>,
@@ -67,13 +70,13 @@ impl Agent {
             domain: Domain::default(),
             publisher: Publisher::new(&LAYOUT),
             connection: None,
-            limiter: Limiter::new(BURST, PAUSE),
+            limiter: Limiter::new(BURST, PUBLISH_INTERVAL),
             changed: true,
             is_network_known: true,
             is_seeded: false,
             is_urgent: true,
             next_attempt: Duration::ZERO,
-            pause: FIRST_PAUSE,
+            reconnect_delay: MIN_RECONNECT_DELAY,
             silent_since: None,
             events: 0,
             resumes: 0,
@@ -81,17 +84,17 @@ impl Agent {
         }
     }
 
-    /// The connection to the store, to wait for.
+    /// Returns the connection to the store, whose descriptor the caller polls.
     pub fn connection(&self) -> Option<&Connection> {
         self.connection.as_ref()
     }
 
-    /// Whether it is time to connect, and [`connect`](Self::connect) should be called.
+    /// Whether the caller must connect now, and call [`connect`](Self::connect).
     pub fn wants_connection(&self, now: Duration) -> bool {
         self.connection.is_none() && self.next_attempt <= now
     }
 
-    /// Takes a connection, or that there is none to be had now.
+    /// Starts on a new connection, or schedules another attempt.
     pub fn connect(&mut self, connection: Result<Connection, Error>, now: Duration) {
         match connection {
             Ok(connection) => {
@@ -109,9 +112,9 @@ impl Agent {
         }
     }
 
-    /// Whether the connection was lost, and all is not yet published on another.
+    /// Whether the connection was lost and not all nodes are published on a new one yet.
     fn is_reconnecting(&self) -> bool {
-        self.pause != FIRST_PAUSE
+        self.reconnect_delay != MIN_RECONNECT_DELAY
     }
 
     fn on_loss(&mut self, error: &Error, now: Duration) {
@@ -122,8 +125,8 @@ impl Agent {
         self.events += 1;
         self.problem = Some(error.to_string());
         self.silent_since = None;
-        self.next_attempt = now + self.pause;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.next_attempt = now + self.reconnect_delay;
+        self.reconnect_delay = (self.reconnect_delay * 2).min(MAX_RECONNECT_DELAY);
     }
 
     /// Returns the facts to publish.
@@ -136,14 +139,14 @@ impl Agent {
         self.changed |= update(&mut self.guest);
     }
 
-    /// Says whether the network of the guest is known. While it is not, what the store has of it stays.
+    /// Sets whether the guest's network is known. Until then its nodes in the store stay.
     pub fn set_network_known(&mut self, is_known: bool) {
         if !std::mem::replace(&mut self.is_network_known, is_known) && is_known {
             self.changed = true;
         }
     }
 
-    /// Whether the store is as it should be, as far as is known.
+    /// Whether the known nodes of the store equal the desired ones.
     pub fn is_published(&self) -> bool {
         self.connection.is_some()
             && self.is_network_known
@@ -151,22 +154,22 @@ impl Agent {
             && !self.publisher.is_busy()
     }
 
-    /// How often something happened that [`Status`](crate::status::Status) tells of.
+    /// Returns a number that grows whenever [`Status`](crate::status::Status) may change.
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// How often the domain was resumed or migrated.
+    /// Returns how often the domain was resumed or migrated.
     pub fn resumes(&self) -> u64 {
         self.resumes
     }
 
-    /// The schema that is published.
+    /// Returns the name of the schema.
     pub fn schema_name(&self) -> schema::Name {
         self.schema.name
     }
 
-    /// Why there is no connection, or was none.
+    /// Returns the error of the last connection that was lost or could not be made.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
@@ -196,7 +199,7 @@ impl Agent {
         self.publisher.over_quota()
     }
 
-    /// Has the store compared with what should be there.
+    /// Schedules a comparison with the store, and retries failed writes.
     pub fn compare(&mut self) {
         self.domain.compare();
         self.publisher.compare();
@@ -208,40 +211,40 @@ impl Agent {
         self.changed |= self.publisher.probe_quota();
     }
 
-    /// Publishes by this schema from now on.
+    /// Publishes with another schema or filter.
     pub fn set_schema(&mut self, name: schema::Name, filter: Filter) {
         (self.schema.name, self.schema.filter) = (name, filter);
         self.changed = true;
     }
 
-    /// Tries again what the host refused, and what there was no room for.
+    /// Retries all failed writes.
     pub fn retry_failed_writes(&mut self) {
         self.publisher.retry();
         self.changed = true;
     }
 
-    /// Makes so many nodes at most, those above others included. 700 where nobody says otherwise.
+    /// Sets the number of nodes to create at most, including their parents. The default is 700.
     pub fn set_node_budget(&mut self, nodes: usize) {
         self.publisher.set_budget(nodes);
         self.changed = true;
     }
 
-    /// The number of this domain, once it is known.
+    /// Returns the ID of this domain, once it is known.
     pub fn domain_id(&self) -> Option<u16> {
         self.domain.id()
     }
 
-    /// The connection's descriptor is readable, or broken.
+    /// Handles a readable or broken connection.
     pub fn on_readable(&mut self, now: Duration) {
         let received = self.connection.as_mut().map(Connection::on_readable);
         self.take_events(now);
-        // Taking them may have met the same end.
+        // The events may have reported the same loss.
         if let (Some(Err(error)), Some(_)) = (received, &self.connection) {
             self.on_loss(&error, now);
         }
     }
 
-    /// Takes what came from the store. Whether there was something.
+    /// Processes received events. Returns whether there were any.
     fn take_events(&mut self, now: Duration) -> bool {
         let mut has_some = false;
         let mut lost = None;
@@ -281,20 +284,20 @@ impl Agent {
         has_some
     }
 
-    /// The connection's descriptor is writable.
+    /// Handles a writable connection.
     pub fn on_writable(&mut self, now: Duration) {
         if let Some(Err(error)) = self.connection.as_mut().map(Connection::flush) {
             self.on_loss(&error, now);
         }
     }
 
-    /// Does what is to be done now. Call it after all else, before waiting.
+    /// Performs all work that is due. Call this last in each loop iteration, just before polling.
     pub fn advance(&mut self, now: Duration, date: SystemTime) {
         loop {
             if let Err(error) = self.try_advance(now, date) {
                 self.on_loss(&error, now);
             }
-            // Requests that the system refuses are answered while they are sent.
+            // The system rejects some requests while they are sent.
             if !self.take_events(now) {
                 break;
             }
@@ -302,8 +305,8 @@ impl Agent {
         self.notice_silence(now);
     }
 
-    /// Ends a connection whose server seems to have lost a request, so that another can be made. On a device there is
-    /// nothing to win: another open file would wait in the same queue.
+    /// Ends a connection whose server seems to have lost a request. A device stays open, because
+    /// another open file would wait in the same queue.
     fn notice_silence(&mut self, now: Duration) {
         let owing = self
             .connection
@@ -313,7 +316,7 @@ impl Agent {
         else {
             return;
         };
-        if now >= *self.silent_since.get_or_insert(now) + SILENCE {
+        if now >= *self.silent_since.get_or_insert(now) + REPLY_TIMEOUT {
             let source = std::io::ErrorKind::TimedOut.into();
             let transport = connection.transport().name().into();
             self.on_loss(
@@ -352,7 +355,7 @@ impl Agent {
         self.domain.is_settled() && !self.publisher.is_busy()
     }
 
-    /// Counts something that others feel.
+    /// Counts work that loads the host against the rate limit.
     fn count(&mut self, now: Duration) {
         if !self.is_urgent {
             self.limiter.take(now);
@@ -368,16 +371,16 @@ impl Agent {
         if changes.is_empty() {
             if is_reconnecting {
                 info!("connected to Xenstore at {}", connection.transport().name());
-                self.pause = FIRST_PAUSE;
+                self.reconnect_delay = MIN_RECONNECT_DELAY;
             }
-            // To choose who stays takes long.
+            // Choosing nodes by priority takes long.
             if self.publisher.is_short() {
                 self.count(now);
             }
         } else {
             self.publisher.publish(changes, connection)?;
             self.events += 1;
-            // After a loss it is looked again, whether all has arrived.
+            // After a loss, another plan checks that all changes arrived.
             self.changed = is_reconnecting;
             self.count(now);
         }
@@ -389,7 +392,7 @@ impl Agent {
     fn plan(&mut self, date: SystemTime) -> Vec<Change> {
         if !self.is_seeded {
             self.schema.seed(self.publisher.actual());
-            // Addresses that are not known yet must find their indices.
+            // Addresses that are not known yet must keep their indices, too.
             self.is_seeded = self.is_network_known;
         }
         self.guest.date = date;
@@ -410,7 +413,7 @@ impl Agent {
         self.publisher.plan(desired)
     }
 
-    /// When [`advance`](Self::advance) has something to do though nothing happens, at the earliest.
+    /// Returns when [`advance`](Self::advance) has work even if no event arrives.
     pub fn deadline(&self) -> Option<Duration> {
         if self.connection.is_none() {
             return Some(self.next_attempt);
@@ -421,7 +424,7 @@ impl Agent {
             .flatten()
             .min();
         let allowed = work.map(|time| time.max(self.limiter.next()));
-        let silence = self.silent_since.map(|since| since + SILENCE);
+        let silence = self.silent_since.map(|since| since + REPLY_TIMEOUT);
         [allowed, silence, self.publisher.deadline()]
             .into_iter()
             .flatten()

@@ -8,22 +8,23 @@ use xenstore::{Connection, Error, ErrorCode, Event, Request, RequestId, wire};
 use crate::guest::Mac;
 use crate::schema::layout::{DOMAIN_ID, GIVEN_FUNCTIONS};
 
-/// Reads from a connection that is the caller's, and watches what may change.
+/// Reads the facts over the caller's connection, and watches those that may change.
 #[derive(Debug, Default)]
 pub struct Domain {
     id: Option<u16>,
-    asked: BTreeMap<RequestId, Asked>,
-    /// The virtual functions, while they are read.
+    pending: BTreeMap<RequestId, Pending>,
+    /// Virtual functions found by the read in progress.
     found: BTreeMap<u32, Mac>,
-    /// Whether the virtual functions were read, and nothing has happened to them since.
+    /// Whether the virtual functions were read and have not changed since.
     is_known: bool,
-    /// Whether something could not be read, or not be watched, so that it must be looked at again some time.
-    is_doubtful: bool,
+    /// Whether a read or the watch failed, so that the next comparison reads again.
+    needs_reread: bool,
     is_unwatched: bool,
 }
 
+/// A request that the server has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum Pending {
     Id,
     Watch,
     Functions,
@@ -31,150 +32,151 @@ enum Asked {
 }
 
 impl Domain {
-    /// Begins on a new connection.
+    /// Starts on a new connection: sets the watch and reads the domain ID.
     ///
     /// # Errors
-    /// Those that end the connection.
+    /// Errors that end the connection.
     pub fn connect(&mut self, connection: &mut Connection) -> Result<(), Error> {
         *self = Domain {
             id: self.id,
             ..Domain::default()
         };
-        self.ask(
+        self.submit(
             Request::watch(GIVEN_FUNCTIONS, GIVEN_FUNCTIONS)?,
-            Asked::Watch,
+            Pending::Watch,
             connection,
         )?;
-        self.ask(Request::read(DOMAIN_ID)?, Asked::Id, connection)
+        self.submit(Request::read(DOMAIN_ID)?, Pending::Id, connection)
     }
 
-    /// The domain was resumed or migrated: it is another one.
+    /// Reads all facts again, because the domain was resumed or migrated.
     ///
     /// # Errors
-    /// Those that end the connection.
+    /// Errors that end the connection.
     pub fn on_resume(&mut self, connection: &mut Connection) -> Result<(), Error> {
         self.is_known = false;
         self.read_functions(connection)?;
-        self.ask(Request::read(DOMAIN_ID)?, Asked::Id, connection)
+        self.submit(Request::read(DOMAIN_ID)?, Pending::Id, connection)
     }
 
-    /// Has looked at again what could not be read or watched.
+    /// Schedules another read of facts that could not be read or watched.
     pub fn compare(&mut self) {
-        self.is_known &= !self.is_doubtful;
+        self.is_known &= !self.needs_reread;
     }
 
-    /// Asks again where [`compare`](Self::compare) found it necessary.
+    /// Sends the reads that [`compare`](Self::compare) scheduled.
     ///
     /// # Errors
-    /// Those that end the connection.
+    /// Errors that end the connection.
     pub fn advance(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        if self.is_doubtful && !self.is_known {
+        if self.needs_reread && !self.is_known {
             self.read_functions(connection)
         } else {
             Ok(())
         }
     }
 
-    /// The number of this domain, once it is known.
+    /// Returns the ID of this domain, once it is known.
     pub fn id(&self) -> Option<u16> {
         self.id
     }
 
-    /// Whether the virtual functions are known. Until then, what is known of the guest is not whole.
+    /// Whether the virtual functions are known. Until then the guest is not complete.
     pub fn is_settled(&self) -> bool {
         self.is_known && !self.is_reading()
     }
 
     fn is_reading(&self) -> bool {
-        self.asked
+        self.pending
             .values()
-            .any(|asked| matches!(asked, Asked::Functions | Asked::Mac(_)))
+            .any(|pending| matches!(pending, Pending::Functions | Pending::Mac(_)))
     }
 
-    fn ask(
+    fn submit(
         &mut self,
         request: Request,
-        asked: Asked,
+        pending: Pending,
         connection: &mut Connection,
     ) -> Result<(), Error> {
         let id = connection.submit(request)?;
-        self.asked.insert(id, asked);
+        self.pending.insert(id, pending);
         Ok(())
     }
 
-    /// Takes what came from the store, if it is for this collector: then whether `functions` changed.
+    /// Processes an event. Returns whether `functions` changed, or `None` if the event is for another
+    /// receiver.
     ///
     /// # Errors
-    /// Those that end the connection.
+    /// Errors that end the connection.
     pub fn on_event(
         &mut self,
         event: &Event,
         functions: &mut BTreeMap<u32, Mac>,
         connection: &mut Connection,
     ) -> Result<Option<bool>, Error> {
-        let (asked, result) = match event {
+        let (pending, result) = match event {
             Event::Watch(event) if event.token == GIVEN_FUNCTIONS => {
                 self.is_known = false;
                 self.read_functions(connection)?;
                 return Ok(Some(false));
             }
-            Event::Reply { id, result } => match self.asked.remove(id) {
-                Some(asked) => (asked, result),
+            Event::Reply { id, result } => match self.pending.remove(id) {
+                Some(pending) => (pending, result),
                 None => return Ok(None),
             },
             Event::Watch(_) => return Ok(None),
         };
         let is_failure = |error: &Error| error.code() != Some(&ErrorCode::ENOENT);
-        self.is_unwatched |= asked == Asked::Watch && result.is_err();
-        self.is_doubtful |= asked != Asked::Id && result.as_ref().is_err_and(is_failure);
+        self.is_unwatched |= pending == Pending::Watch && result.is_err();
+        self.needs_reread |= pending != Pending::Id && result.as_ref().is_err_and(is_failure);
         let text = || {
             result
                 .as_ref()
                 .ok()
                 .and_then(|value| std::str::from_utf8(value).ok())
         };
-        match asked {
-            Asked::Id => self.id = text().and_then(|text| text.parse().ok()),
-            Asked::Watch => {
-                // Otherwise its first event is what has them read.
+        match pending {
+            Pending::Id => self.id = text().and_then(|text| text.parse().ok()),
+            Pending::Watch => {
+                // The first event of a working watch starts the read.
                 if let Err(error) = result {
-                    warn!("{error}: virtual functions that come later are not noticed");
+                    warn!("{error}: not noticing virtual functions that are added later");
                     self.read_functions(connection)?;
                 }
             }
-            // Without the node there are none; any other answer tells nothing of them.
-            Asked::Functions
+            // A missing node means that there are none. Another error says nothing about them.
+            Pending::Functions
                 if result
                     .as_ref()
                     .is_err_and(|error| error.code() != Some(&ErrorCode::ENOENT)) =>
             {
                 self.found.clone_from(functions);
             }
-            Asked::Functions => {
+            Pending::Functions => {
                 let names = result.as_ref().map(Vec::as_slice).unwrap_or_default();
                 for name in wire::strings(names).filter_map(|name| std::str::from_utf8(name).ok()) {
-                    // Not +1, or 01.
+                    // The parser accepts `+1` and `01`, which are no canonical numbers.
                     if let Some(number) = name
                         .parse::<u32>()
                         .ok()
                         .filter(|number| number.to_string() == name)
                     {
                         let mac = Request::read(format!("{GIVEN_FUNCTIONS}/{name}/mac"))?;
-                        self.ask(mac, Asked::Mac(number), connection)?;
+                        self.submit(mac, Pending::Mac(number), connection)?;
                     }
                 }
             }
-            Asked::Mac(number) => {
+            Pending::Mac(number) => {
                 if let Some(mac) = text().and_then(Mac::parse) {
                     self.found.insert(number, mac);
                 }
             }
         }
-        if self.is_reading() || !matches!(asked, Asked::Functions | Asked::Mac(_)) {
+        if self.is_reading() || !matches!(pending, Pending::Functions | Pending::Mac(_)) {
             return Ok(Some(false));
         }
         if !self.is_known {
-            // Something happened to them meanwhile.
+            // They changed during the read.
             self.read_functions(connection)?;
             return Ok(Some(false));
         }
@@ -188,11 +190,11 @@ impl Domain {
             return Ok(());
         }
         self.found.clear();
-        self.is_doubtful = self.is_unwatched;
+        self.needs_reread = self.is_unwatched;
         self.is_known = true;
-        self.ask(
+        self.submit(
             Request::list(GIVEN_FUNCTIONS)?,
-            Asked::Functions,
+            Pending::Functions,
             connection,
         )
     }

@@ -1,59 +1,60 @@
-//! A limit on how often something is done.
+//! A token bucket.
 
 use std::time::Duration;
 
-/// Allows so much at once, and then one more in each pause.
+/// Token bucket: allows a burst, and then one more action in each interval.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     burst: u32,
-    pause: Duration,
+    interval: Duration,
     left: u32,
-    /// Up to when `left` was counted.
+    /// Time up to which earned tokens are included in `left`.
     counted: Duration,
-    /// Whether nothing was left at some time since all was.
-    is_exhausted: bool,
+    /// Whether the bucket was empty since it was last full.
+    was_emptied: bool,
 }
 
 impl Limiter {
-    pub(crate) fn new(burst: u32, pause: Duration) -> Self {
+    /// Creates a full bucket of `burst` tokens that earns one in each `interval`.
+    pub(crate) fn new(burst: u32, interval: Duration) -> Self {
         Limiter {
             burst,
-            pause,
+            interval,
             left: burst,
             counted: Duration::ZERO,
-            is_exhausted: false,
+            was_emptied: false,
         }
     }
 
-    /// When it is allowed next.
+    /// Returns when the next action is allowed.
     pub(crate) fn next(&self) -> Duration {
         if self.left > 0 {
             self.counted
         } else {
-            self.counted + self.pause
+            self.counted + self.interval
         }
     }
 
-    /// Whether all is allowed again.
-    pub(crate) fn is_rested(&self, now: Duration) -> bool {
-        now.saturating_sub(self.counted) >= self.pause * (self.burst - self.left)
+    /// Whether the bucket is full.
+    pub(crate) fn is_full(&self, now: Duration) -> bool {
+        now.saturating_sub(self.counted) >= self.interval * (self.burst - self.left)
     }
 
-    /// Counts one that is done. Whether nothing is left after it, for the first time since all was allowed.
+    /// Takes a token. Returns whether the bucket is empty for the first time since it was full.
     pub(crate) fn take(&mut self, now: Duration) -> bool {
-        let earned = now.saturating_sub(self.counted).as_nanos() / self.pause.as_nanos().max(1);
+        let earned = now.saturating_sub(self.counted).as_nanos() / self.interval.as_nanos().max(1);
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
         let left = self.left.saturating_add(earned);
-        let is_rested = self.is_rested(now);
-        self.counted = if is_rested {
+        let is_full = self.is_full(now);
+        self.counted = if is_full {
             now
         } else {
-            self.counted + self.pause * earned
+            self.counted + self.interval * earned
         };
         self.left = left.min(self.burst).saturating_sub(1);
-        let was_exhausted = !is_rested && self.is_exhausted;
-        self.is_exhausted = was_exhausted || self.left == 0;
-        self.is_exhausted && !was_exhausted
+        let was_emptied_before = !is_full && self.was_emptied;
+        self.was_emptied = was_emptied_before || self.left == 0;
+        self.was_emptied && !was_emptied_before
     }
 }
 
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_then_one_in_each_pause() {
+    fn burst_is_followed_by_one_action_per_interval() {
         let mut limiter = Limiter::new(20, Duration::from_millis(200));
         let mut take = |now| limiter.next() <= now && (limiter.take(now), true).1;
         let start = Duration::from_secs(1000);
@@ -76,13 +77,13 @@ mod tests {
     }
 
     #[test]
-    fn that_nothing_is_left_is_told_once_until_all_is_allowed_again() {
+    fn empty_bucket_is_reported_once_until_it_is_full() {
         let mut limiter = Limiter::new(3, Duration::from_secs(10));
         let at = Duration::from_secs;
-        let told = [100, 101, 102, 112, 122, 160, 161, 162, 190, 191, 192]
+        let reported = [100, 101, 102, 112, 122, 160, 161, 162, 190, 191, 192]
             .map(|now| limiter.take(at(now)));
         assert_eq!(
-            told,
+            reported,
             [
                 false, false, true, false, false, false, false, true, false, false, true
             ]
