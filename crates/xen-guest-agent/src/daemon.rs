@@ -193,7 +193,8 @@ impl Daemon {
             false
         });
         if !std::mem::replace(&mut self.is_publication_logged, true) {
-            info!("published {} nodes", self.agent.nodes().count());
+            let nodes = self.agent.nodes().filter(|(_, value)| !value.is_empty());
+            info!("published {} nodes", nodes.count());
         }
     }
 

@@ -200,11 +200,9 @@ impl Status {
         if let Some(id) = agent.domain_id() {
             put("domain", &id.to_string());
         }
-        put("refused", &list(agent.denied()));
-        put(
-            "left-out",
-            &list(agent.over_quota().chain(agent.deferred())),
-        );
+        put("denied", &list(agent.denied()));
+        put("over-quota", &list(agent.over_quota()));
+        put("deferred", &list(agent.deferred()));
         put("pending", &list(agent.pending()));
 
         let _ = writeln!(text, "\n[nodes]");

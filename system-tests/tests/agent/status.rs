@@ -41,7 +41,7 @@ fn status_exit_codes_and_lock() {
         "network = \"netlink\"".to_owned(),
         format!("xenstore = \"{}\"", testbed.guest.socket().display()),
         "domain = 5".to_owned(),
-        "refused = [\"control/feature-balloon\"]".to_owned(),
+        "denied = [\"control/feature-balloon\"]".to_owned(),
         "\"attr/vif/0/ipv4/0\" = \"10.0.0.2\"".to_owned(),
     ];
     for line in expected {
