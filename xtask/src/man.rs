@@ -51,7 +51,10 @@ fn fill(template: &str, command: &mut Command) -> String {
             "@OPTIONS@" => page += &options(command, &[]),
             "@COMMANDS@" => page += &commands(command),
             "@SETTINGS@" => page += &settings(),
-            _ => page += &format!("{}\n", line.replace("@VERSION@", env!("CARGO_PKG_VERSION"))),
+            _ => {
+                page += &line.replace("@VERSION@", env!("CARGO_PKG_VERSION"));
+                page.push('\n');
+            }
         }
     }
     page
@@ -220,7 +223,9 @@ fn settings() -> String {
 fn setting_help(setting: &Setting) -> String {
     let mut help = format!("{} Allowed: {}.", setting.description(), setting.allowed());
     if let Some(variable) = setting.environment {
-        help += &format!(" Environment variable: {variable}.");
+        help += " Environment variable: ";
+        help += variable;
+        help.push('.');
     }
     if setting.needs_restart {
         help += " A change takes effect after a restart.";

@@ -81,7 +81,7 @@ fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {
     let mut dom0 = Client::new(Transport::connect(&dom0_socket)?);
     dom0.watch(&home, "demo")?;
     let printer = thread::spawn(move || {
-        if print_changes(&mut dom0, &home).is_err_and(|error| is_output_closed(&error)) {
+        if print_changes(&mut dom0, &home).is_err_and(|error| is_output_closed(&*error)) {
             // Nobody reads the output any more, so the demo ends as if a user had stopped it.
             let _ = kill_process(getpid(), Signal::TERM);
         }
@@ -151,7 +151,7 @@ fn print_changes(dom0: &mut Client, home: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn is_output_closed(error: &Box<dyn Error>) -> bool {
+fn is_output_closed(error: &(dyn Error + 'static)) -> bool {
     error
         .downcast_ref::<io::Error>()
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

@@ -156,7 +156,7 @@ fn every_change_is_announced() {
     assert_eq!(observed.step("first publication", Harness::connect), 7);
     let changes: [(&str, usize, Alter); 14] = [
         ("kernel", 1, |guest| {
-            guest.kernel = "6.1.0-19-amd64".to_owned()
+            guest.kernel = "6.1.0-19-amd64".to_owned();
         }),
         ("minor", 2, |guest| {
             let distribution = guest.distribution.as_mut().unwrap();
@@ -168,24 +168,24 @@ fn every_change_is_announced() {
             guest.kernel = "5.15.0-91-generic".to_owned();
         }),
         ("rolling", 4, |guest| {
-            guest.distribution = Some(distribution("arch"))
+            guest.distribution = Some(distribution("arch"));
         }),
         ("unknown", 2, |guest| guest.distribution = None),
         ("known", 4, |guest| {
-            guest.distribution = Some(distribution("talos"))
+            guest.distribution = Some(distribution("talos"));
         }),
         ("host name", 1, |guest| {
-            guest.host_name = Some("web2.example.org".to_owned())
+            guest.host_name = Some("web2.example.org".to_owned());
         }),
         ("domain", 1, |guest| {
-            guest.host_name = Some("web2.example.net".to_owned())
+            guest.host_name = Some("web2.example.net".to_owned());
         }),
         ("no domain", 1, |guest| {
-            guest.host_name = Some("web2".to_owned())
+            guest.host_name = Some("web2".to_owned());
         }),
         ("no host name", 1, |guest| guest.host_name = None),
         ("memory", 0, |guest| {
-            guest.memory.as_mut().unwrap().available /= 2
+            guest.memory.as_mut().unwrap().available /= 2;
         }),
         ("address added", 0, |guest| {
             guest
@@ -196,7 +196,7 @@ fn every_change_is_announced() {
                 .push(address("192.0.2.77/24"));
         }),
         ("addresses gone", 0, |guest| {
-            guest.interfaces.get_mut(&2).unwrap().addresses.clear()
+            guest.interfaces.get_mut(&2).unwrap().addresses.clear();
         }),
         ("balloon driver gone", 0, |guest| guest.balloon = false),
     ];
@@ -210,7 +210,7 @@ fn restored_nodes_are_announced() {
     let mut observed = Observed::new(debian(), Name::Std);
     observed.step("first publication", Harness::connect);
     let changed = observed.step("a foreign write", |harness| {
-        harness.write("data/os_name", "x")
+        harness.write("data/os_name", "x");
     });
     assert_eq!(changed, 1);
     for path in ["data/host_name_dns", "data/os_uname", "data/os_minorver"] {
@@ -232,7 +232,7 @@ fn restored_nodes_are_announced() {
     });
     assert_eq!(changed, 7);
     let changed = observed.step("resume", |harness| {
-        harness.server.store_mut().resume(DOMAIN)
+        harness.server.store_mut().resume(DOMAIN);
     });
     assert_eq!(changed, 0);
 }
