@@ -41,7 +41,7 @@ pub(crate) fn write(dist: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Compares the files in `dist` with those that [`write`] would write.
+/// Compares the files in `dist` with those that [`write()`] would write.
 pub(crate) fn check(dist: &Path) -> Result<(), String> {
     let files = files();
     let mut differences = Vec::new();

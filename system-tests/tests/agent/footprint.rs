@@ -65,6 +65,7 @@ fn private_memory_is_bounded() {
         .filter(is_own)
         .collect::<Vec<_>>()
         .join("\n");
+    println!("private memory: {own} KiB");
     assert!(
         (50..=200).contains(&own),
         "{own} KiB of private memory:\n{mappings}"
@@ -111,13 +112,13 @@ fn idle_agent_makes_few_system_calls() {
     let calls = fs::read_to_string(trace).unwrap();
     let count = calls.lines().count();
 
+    let switches = after.1 - before.1;
+    let requests = after.0 - before.0;
+    println!("{count} system calls, {switches} context switches, {requests} requests in 115 s");
+
     // The first line is the interrupted wait. The lower bound shows that a wake-up was measured at
     // all.
     assert!((4..=12).contains(&count), "{count} system calls:\n{calls}");
-    assert!(
-        after.1 > before.1 && after.1 - before.1 <= 5,
-        "{} context switches",
-        after.1 - before.1
-    );
-    assert!(after.0 - before.0 <= 2, "{} requests", after.0 - before.0);
+    assert!((1..=5).contains(&switches), "{switches} context switches");
+    assert!(requests <= 2, "{requests} requests");
 }
