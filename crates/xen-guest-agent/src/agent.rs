@@ -186,17 +186,17 @@ impl Agent {
 
     /// Returns the nodes that the server denies to write or to remove.
     pub fn denied(&self) -> impl Iterator<Item = &Path> {
-        self.publisher.denied()
+        self.publisher.failures.denied()
     }
 
     /// Returns the nodes that failed for another reason and are retried at the next comparison.
     pub fn deferred(&self) -> impl Iterator<Item = &Path> {
-        self.publisher.deferred()
+        self.publisher.failures.deferred()
     }
 
     /// Returns the nodes that the budget or the node quota has no room for.
     pub fn over_quota(&self) -> impl Iterator<Item = &Path> {
-        self.publisher.over_quota()
+        self.publisher.quota.over_quota().iter()
     }
 
     /// Schedules a comparison with the store, and retries failed writes.
@@ -208,7 +208,7 @@ impl Agent {
     /// Tries one more node, if nodes are missing only because of the server's node quota. Call this
     /// at each poll.
     pub fn probe_quota(&mut self) {
-        self.changed |= self.publisher.probe_quota();
+        self.changed |= self.publisher.quota.probe();
     }
 
     /// Publishes with another schema or filter.
@@ -225,7 +225,7 @@ impl Agent {
 
     /// Sets the number of nodes to create at most, including their parents. The default is 700.
     pub fn set_node_budget(&mut self, nodes: usize) {
-        self.publisher.set_budget(nodes);
+        self.publisher.quota.set_budget(nodes);
         self.changed = true;
     }
 
@@ -336,7 +336,6 @@ impl Agent {
         };
         connection.flush()?;
         self.domain.advance(connection)?;
-        self.publisher.expire(now);
         // The rate limit also covers reads, so a flapping guest causes no extra load.
         if !self.is_urgent && self.limiter.next() > now {
             return Ok(());
@@ -374,7 +373,7 @@ impl Agent {
                 self.reconnect_delay = MIN_RECONNECT_DELAY;
             }
             // Choosing nodes by priority takes long.
-            if self.publisher.is_short() {
+            if self.publisher.quota.is_short() {
                 self.count(now);
             }
         } else {
@@ -425,9 +424,6 @@ impl Agent {
             .min();
         let allowed = work.map(|time| time.max(self.limiter.next()));
         let silence = self.silent_since.map(|since| since + REPLY_TIMEOUT);
-        [allowed, silence, self.publisher.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [allowed, silence].into_iter().flatten().min()
     }
 }

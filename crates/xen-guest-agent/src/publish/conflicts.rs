@@ -43,10 +43,11 @@ impl Conflicts {
         self.overwritten.as_ref().map(|_| self.limiter.next())
     }
 
-    /// Counts a repair of all overwritten nodes. Logs once that further repairs are delayed.
-    pub(super) fn on_repair(&mut self, now: Duration) {
-        let Some(path) = self.overwritten.take() else {
-            return;
+    /// Counts a repair of all overwritten nodes, if one is due. Logs once that further repairs are
+    /// delayed. Returns whether the caller must read the nodes.
+    pub(super) fn repair(&mut self, now: Duration) -> bool {
+        let Some(path) = self.overwritten.take_if(|_| self.limiter.next() <= now) else {
+            return false;
         };
         if self.limiter.take(now) {
             let minutes = REPAIR_INTERVAL.as_secs() / 60;
@@ -55,6 +56,7 @@ impl Conflicts {
                  restoring them every {minutes} minutes at most: {path}"
             );
         }
+        true
     }
 
     /// Records that a resynchronisation for another reason reads the overwritten nodes.

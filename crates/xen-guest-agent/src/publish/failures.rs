@@ -1,6 +1,6 @@
 //! Writes and removals that failed for another reason than the node quota.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use log::{error, warn};
 use xenstore::{Error, ErrorCode, Path};
@@ -28,9 +28,7 @@ enum Failure {
     Denied,
     /// The request failed for another reason. It is retried at the next comparison.
     Deferred,
-    /// The next plan retries the request because of a comparison. It may well fail again.
-    Attempted,
-    /// The next plan retries the request because something changed.
+    /// The next plan retries the request, which may well fail again.
     Retried,
 }
 
@@ -43,7 +41,7 @@ impl Failure {
 
 /// Failed writes and removals. Each failed node is logged once, until it succeeds.
 #[derive(Debug, Default)]
-pub(super) struct WriteFailures {
+pub(crate) struct WriteFailures {
     writes: BTreeMap<Path, Failure>,
     removals: BTreeMap<Path, Failure>,
     unlogged: Vec<String>,
@@ -63,22 +61,26 @@ impl WriteFailures {
     pub(super) fn on_comparison(&mut self, layout: &Layout) {
         self.retries_all_on_success = true;
         for failures in [&mut self.writes, &mut self.removals] {
-            let denied = failures
-                .iter()
-                .filter(|(_, state)| **state == Failure::Denied);
-            let denied: Vec<_> = denied.map(|(path, _)| path).collect();
-            let mut retried: Vec<_> = quota::by_priority(layout, &denied)
+            let is_denied = |(path, state)| (state == &Failure::Denied).then_some(path);
+            let denied: Vec<&Path> = failures.iter().filter_map(is_denied).collect();
+            let denied = quota::by_priority(layout, &denied);
+            let kept: BTreeSet<Path> = denied
                 .into_iter()
-                .take(MAX_RETRIED_DENIALS)
+                .skip(MAX_RETRIED_DENIALS)
                 .cloned()
                 .collect();
 
-            retried.sort_unstable();
-            for (path, state) in failures {
-                if *state == Failure::Deferred || retried.binary_search(path).is_ok() {
-                    *state = Failure::Attempted;
-                }
-            }
+            let retried = failures
+                .iter_mut()
+                .filter(|(path, _)| !kept.contains(*path));
+            retried.for_each(|(_, state)| *state = Failure::Retried);
+        }
+    }
+
+    fn of(&mut self, change: &Change) -> &mut BTreeMap<Path, Failure> {
+        match change {
+            Change::Write(..) => &mut self.writes,
+            Change::Remove(_) => &mut self.removals,
         }
     }
 
@@ -88,43 +90,34 @@ impl WriteFailures {
             Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS) => Failure::Denied,
             _ => Failure::Deferred,
         };
-        let failures = match change {
-            Change::Write(..) => &mut self.writes,
-            Change::Remove(_) => &mut self.removals,
-        };
-
-        if failures.insert(change.path().clone(), state).is_none() {
+        let previous = self.of(change).insert(change.path().clone(), state);
+        if previous.is_none() {
             self.unlogged.push(describe(change, error));
         }
     }
 
-    /// Records a change that succeeded. Returns whether it was an attempt after a failure.
+    /// Records a change that succeeded. Returns whether it had failed before.
     pub(super) fn on_success(&mut self, change: &Change) -> bool {
-        let failures = match change {
-            Change::Write(..) => &mut self.writes,
-            Change::Remove(_) => &mut self.removals,
-        };
-        let was_attempt = failures.remove(change.path()) == Some(Failure::Attempted);
-
-        if was_attempt && std::mem::take(&mut self.retries_all_on_success) {
+        let had_failed = self.of(change).remove(change.path()).is_some();
+        if had_failed && std::mem::take(&mut self.retries_all_on_success) {
             self.retry();
         }
-        was_attempt
+        had_failed
     }
 
     /// Forgets failures of nodes that are no longer desired, and of removals of nodes that are gone.
     pub(super) fn prune(&mut self, desired: &Tree, actual: &Actual) {
         self.removals
             .retain(|path, _| contains_at_or_below(actual, path));
-        if self.writes.len() > MAX_REMEMBERED {
-            self.writes.retain(|path, _| desired.contains_key(path));
-        }
-        // The node of an interface that comes and goes is logged once.
-        for (path, state) in &mut self.writes {
-            if !desired.contains_key(path) {
+        let has_many = self.writes.len() > MAX_REMEMBERED;
+        self.writes.retain(|path, state| {
+            let is_desired = desired.contains_key(path);
+            if !is_desired {
+                // The node of an interface that comes and goes is logged once.
                 *state = Failure::Retried;
             }
-        }
+            is_desired || !has_many
+        });
     }
 
     /// Whether the node cannot be written now, because its own write or that of a parent failed.
@@ -139,18 +132,18 @@ impl WriteFailures {
             .is_some_and(|state| state.prevents())
     }
 
-    /// Whether a comparison retries the failed write of the node.
+    /// Whether the write of the node failed before and is retried now.
     pub(super) fn is_attempt(&self, path: &Path) -> bool {
-        self.writes.get(path) == Some(&Failure::Attempted)
+        self.writes.get(path) == Some(&Failure::Retried)
     }
 
     /// Returns the nodes that the server denies to write or to remove.
-    pub(super) fn denied(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn denied(&self) -> impl Iterator<Item = &Path> {
         self.in_state(Failure::Denied)
     }
 
     /// Returns the nodes that failed for another reason.
-    pub(super) fn deferred(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn deferred(&self) -> impl Iterator<Item = &Path> {
         self.in_state(Failure::Deferred)
     }
 

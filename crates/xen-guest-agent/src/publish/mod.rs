@@ -40,12 +40,14 @@ pub struct Publisher {
     /// Trees that the agent owns besides those of the layout.
     owned: BTreeSet<Path>,
     actual: Actual,
-    state: State,
-    /// A resynchronisation that begins once nothing is under way.
-    resync: Option<ResyncScope>,
+    /// A resynchronisation that begins once nothing is under way, and the one under way.
+    scheduled: Option<ResyncScope>,
+    resync: Option<Resync>,
+    /// Changes that the server has not answered.
+    changes: BTreeMap<RequestId, Change>,
     conflicts: Conflicts,
-    failures: WriteFailures,
-    quota: NodeQuota,
+    pub(crate) failures: WriteFailures,
+    pub(crate) quota: NodeQuota,
     own_events: OwnEvents,
     /// Whether the agent changed a watched node since the last resynchronisation of such nodes. The
     /// server may have merged another process's event with the agent's own.
@@ -62,13 +64,6 @@ pub struct Publisher {
     announce: bool,
     /// An announcement that could not be written.
     unannounced: Option<Path>,
-}
-
-#[derive(Debug)]
-enum State {
-    Idle,
-    Resyncing(Resync),
-    Changing(BTreeMap<RequestId, Change>),
 }
 
 /// The effect of an event.
@@ -89,8 +84,9 @@ impl Publisher {
             layout,
             owned: BTreeSet::new(),
             actual: Actual::new(),
-            state: State::Idle,
+            scheduled: None,
             resync: None,
+            changes: BTreeMap::new(),
             conflicts: Conflicts::default(),
             failures: WriteFailures::default(),
             quota: NodeQuota::default(),
@@ -124,7 +120,7 @@ impl Publisher {
             quota: old.quota,
             created_parents: old.created_parents,
             // The server may have executed changes whose announcement got lost.
-            announce: old.announce || matches!(old.state, State::Changing(_)),
+            announce: old.announce || !old.changes.is_empty(),
             unannounced: old.unannounced,
             ..Publisher::new(self.layout)
         };
@@ -152,61 +148,33 @@ impl Publisher {
             .filter_map(|(path, value)| Some((path, std::str::from_utf8(value).ok()?)))
     }
 
-    /// Returns the nodes that the server denies to write or to remove.
-    pub fn denied(&self) -> impl Iterator<Item = &Path> {
-        self.failures.denied()
-    }
-
-    /// Returns the nodes that failed for another reason and are retried at the next comparison.
-    pub fn deferred(&self) -> impl Iterator<Item = &Path> {
-        self.failures.deferred()
-    }
-
-    /// Returns the nodes that the budget or the node quota has no room for.
-    pub fn over_quota(&self) -> impl Iterator<Item = &Path> {
-        self.quota.over_quota().iter()
-    }
-
     /// Returns the nodes whose change the server has not answered.
     pub fn pending(&self) -> impl Iterator<Item = &Path> {
-        let changes = match &self.state {
-            State::Changing(changes) => Some(changes),
-            _ => None,
-        };
-        changes
-            .into_iter()
-            .flatten()
-            .map(|(_, change)| change.path())
+        self.changes.values().map(Change::path)
     }
 
     /// Whether [`publish`](Self::publish) must wait, because requests are or will be under way.
     pub fn is_busy(&self) -> bool {
-        self.resync.is_some() || !matches!(self.state, State::Idle)
+        self.scheduled.is_some() || self.is_waiting()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.resync.is_some() || !self.changes.is_empty()
     }
 
     /// Returns when to call [`resync`](Self::resync), if that is necessary and possible.
     pub fn next_resync(&self) -> Option<Duration> {
-        match (&self.state, self.resync) {
-            (State::Idle, Some(_)) => Some(Duration::ZERO),
-            (State::Idle, None) => self.conflicts.next_repair(),
-            _ => None,
-        }
-    }
-
-    /// Sets the number of nodes that the agent creates at most, including their parents.
-    pub fn set_budget(&mut self, nodes: usize) {
-        self.quota.set_budget(nodes);
-    }
-
-    /// Whether there is not room for all nodes.
-    pub fn is_short(&self) -> bool {
-        self.quota.is_short()
-    }
-
-    /// Has the next plan try one more node, if nodes are missing only because of the server's node
-    /// quota. Returns whether a plan is necessary.
-    pub fn probe_quota(&mut self) -> bool {
-        self.quota.probe()
+        let scheduled = self.scheduled.map(|_| Duration::ZERO);
+        let times = [
+            scheduled,
+            self.conflicts.next_repair(),
+            self.own_events.deadline(),
+        ];
+        times
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|_| !self.is_waiting())
     }
 
     /// Returns the changes that bring the store to the desired state.
@@ -250,7 +218,6 @@ impl Publisher {
     ) -> Result<(), Error> {
         debug!("publishing {} changes", changes.len());
         self.announce = false;
-        let mut under_way = BTreeMap::new();
         for change in changes {
             let request = match &change {
                 Change::Write(path, value) => Request::write(path, value)?,
@@ -262,7 +229,7 @@ impl Publisher {
                         self.own_events.expect(change.path());
                         self.events_may_be_merged = true;
                     }
-                    under_way.insert(id, change);
+                    self.changes.insert(id, change);
                 }
                 Err(error) if error.is_fatal() => return Err(error),
                 // The request is too long for the transport.
@@ -270,9 +237,6 @@ impl Publisher {
             }
         }
 
-        if !under_way.is_empty() {
-            self.state = State::Changing(under_way);
-        }
         connection.flush()
     }
 
@@ -310,7 +274,7 @@ impl Publisher {
         }
 
         info!("the domain was resumed: publishing all nodes again");
-        self.resync = Some(ResyncScope::All);
+        self.scheduled = Some(ResyncScope::All);
         self.announce = true;
         self.created_parents.clear();
         self.on_new_store();
@@ -334,35 +298,27 @@ impl Publisher {
             return Ok(Effect::None);
         }
 
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => Ok(Effect::None),
-            State::Resyncing(mut resync) => {
-                resync.on_reply(id, &result, connection)?;
-                if resync.is_complete() {
-                    self.end_resync(resync);
-                    return Ok(Effect::Changed);
+        if let Some(change) = self.changes.remove(&id) {
+            match result {
+                Ok(_) => self.on_success(change, now),
+                Err(error) => {
+                    self.own_events.take(change.path());
+                    self.on_failure(change, &error);
                 }
-                self.state = State::Resyncing(resync);
-                connection.flush()?;
-                Ok(Effect::None)
             }
-            State::Changing(mut under_way) => {
-                let answered = under_way.remove(&id);
-                match (answered, result) {
-                    (Some(change), Ok(_)) => self.on_success(change, now),
-                    (Some(change), Err(error)) => {
-                        self.own_events.take(change.path());
-                        self.on_failure(change, &error);
-                    }
-                    (None, _) => {}
-                }
-                if under_way.is_empty() {
-                    return Ok(self.end_round());
-                }
-                self.state = State::Changing(under_way);
-                Ok(Effect::None)
+            if self.changes.is_empty() {
+                return Ok(self.end_round());
             }
+        } else if let Some(mut resync) = self.resync.take() {
+            resync.on_reply(id, &result, connection)?;
+            if resync.is_complete() {
+                self.end_resync(resync);
+                return Ok(Effect::Changed);
+            }
+            self.resync = Some(resync);
+            connection.flush()?;
         }
+        Ok(Effect::None)
     }
 
     fn on_success(&mut self, change: Change, now: Duration) {
@@ -422,11 +378,10 @@ impl Publisher {
     /// # Errors
     /// Errors that end the connection.
     pub fn resync(&mut self, connection: &mut Connection, now: Duration) -> Result<(), Error> {
-        if self.resync.is_none() && self.conflicts.next_repair().is_some() {
-            self.conflicts.on_repair(now);
-            self.resync = Some(ResyncScope::All);
-        }
-        match self.resync {
+        let is_overdue = self.own_events.expire(now);
+        let is_repair = self.scheduled.is_none() && self.conflicts.repair(now);
+        let scope = (is_overdue || is_repair).then_some(ResyncScope::All);
+        match self.scheduled.take().max(scope) {
             Some(scope) => self.begin_resync(scope, connection),
             None => Ok(()),
         }
@@ -438,12 +393,12 @@ impl Publisher {
         connection: &mut Connection,
     ) -> Result<(), Error> {
         debug!("resynchronising: {scope:?}");
-        self.resync = None;
+        self.scheduled = None;
         if scope >= ResyncScope::Watched {
             self.conflicts.on_resync();
             self.events_may_be_merged = false;
         }
-        self.state = State::Resyncing(Resync::begin(self.layout, &self.owned, scope, connection)?);
+        self.resync = Some(Resync::begin(self.layout, &self.owned, scope, connection)?);
         connection.flush()
     }
 
@@ -464,26 +419,13 @@ impl Publisher {
         } else {
             ResyncScope::Polled
         };
-        self.resync = self.resync.max(Some(scope));
+        self.scheduled = self.scheduled.max(Some(scope));
     }
 
     /// Retries all failed writes. Those that fail again are logged again.
     pub fn retry(&mut self) {
         self.failures = WriteFailures::default();
         self.quota.forget();
-    }
-
-    /// Stops waiting for events of own changes that are overdue, and schedules a resynchronisation
-    /// if there are any.
-    pub fn expire(&mut self, now: Duration) {
-        if self.own_events.expire(now) {
-            self.resync = Some(ResyncScope::All);
-        }
-    }
-
-    /// Returns when to call [`expire`](Self::expire).
-    pub fn deadline(&self) -> Option<Duration> {
-        self.own_events.deadline()
     }
 }
 

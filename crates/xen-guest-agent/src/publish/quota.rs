@@ -40,7 +40,7 @@ enum Probe {
     clippy::struct_excessive_bools,
     reason = "each is a fact of its own, and any combination is possible"
 )]
-pub(super) struct NodeQuota {
+pub(crate) struct NodeQuota {
     budget: usize,
     /// Number of nodes that the server has room for, as far as is known. At most `budget`.
     limit: usize,
@@ -84,7 +84,7 @@ impl NodeQuota {
     }
 
     /// Sets the number of nodes to create at most, and forgets the server's quota.
-    pub(super) fn set_budget(&mut self, nodes: usize) {
+    pub(crate) fn set_budget(&mut self, nodes: usize) {
         (self.budget, self.limit) = (nodes, nodes);
     }
 
@@ -108,7 +108,7 @@ impl NodeQuota {
 
     /// Has the next plan try one node more, if nodes are missing because of the server's quota.
     /// Returns whether that is so.
-    pub(super) fn probe(&mut self) -> bool {
+    pub(crate) fn probe(&mut self) -> bool {
         self.is_probe_due = self.is_limited_by_server() && !self.over_quota.is_empty();
         self.is_probe_due
     }
@@ -118,7 +118,7 @@ impl NodeQuota {
     }
 
     /// Whether there is not room for all nodes.
-    pub(super) fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.limit < self.budget || !self.over_quota.is_empty()
     }
 
@@ -135,7 +135,7 @@ impl NodeQuota {
     }
 
     /// Returns the nodes that there is no room for.
-    pub(super) fn over_quota(&self) -> &BTreeSet<Path> {
+    pub(crate) fn over_quota(&self) -> &BTreeSet<Path> {
         &self.over_quota
     }
 
