@@ -1,5 +1,5 @@
-//! Has the stack unwinder, which Rust's standard library needs for the trace of a panic, linked into the binary. It comes from
-//! `libgcc_s` otherwise: one more library to load, and private memory for it, for something that is not to happen.
+//! Links the stack unwinder statically. Rust's standard library needs it for the trace of a panic.
+//! The shared library `libgcc_s` would cost private memory in each process.
 
 use std::env;
 
@@ -8,7 +8,8 @@ fn main() {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     let is_static = features.split(',').any(|feature| feature == "crt-static");
-    // A static binary has it anyway, and musl's targets bring their own.
+
+    // A static binary contains the unwinder anyway, and musl targets have their own.
     if is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu") && !is_static {
         println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
     }

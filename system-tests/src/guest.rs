@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::bridge::{Bridge, Requests, Ring};
 use crate::toolstack::{Dom0, Toolstack, home};
-use crate::xenstored::Xenstored;
 
 /// A domain with its tree and a Unix socket whose clients act as the domain. Dropping it ends the
 /// domain.
@@ -22,12 +21,16 @@ pub struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn create(store: &Xenstored, domid: u16, toolstack: Toolstack) -> Self {
-        let directory = store.directory().to_owned();
-        Ring::make_page(&directory, domid).expect("make the domain's page");
-        let mut dom0 =
-            Dom0::new(UnixStream::connect(store.socket()).expect("connect to the server"));
-        let ring = build(&mut dom0, &directory, domid, toolstack);
+    /// Creates a domain at the server that listens on `server`. The shim's files are in `directory`.
+    pub(crate) fn create(
+        server: &Path,
+        directory: &Path,
+        domid: u16,
+        toolstack: Toolstack,
+    ) -> Self {
+        Ring::make_page(directory, domid).expect("make the domain's page");
+        let mut dom0 = Dom0::new(UnixStream::connect(server).expect("connect to the server"));
+        let ring = build(&mut dom0, directory, domid, toolstack);
         let socket = directory.join(format!("{domid}.socket"));
 
         // An earlier domain may have had the same number.
@@ -36,7 +39,7 @@ impl Guest {
         Guest {
             domid,
             toolstack,
-            directory,
+            directory: directory.to_owned(),
             socket,
             dom0,
             bridge,

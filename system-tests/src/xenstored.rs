@@ -119,7 +119,7 @@ impl Xenstored {
 
     /// Creates a domain: introduces it and builds its tree as the toolstack does.
     pub fn guest(&self, domid: u16, toolstack: Toolstack) -> Guest {
-        Guest::create(self, domid, toolstack)
+        Guest::create(self.socket(), self.directory(), domid, toolstack)
     }
 
     /// Directory of the shim's pages and event channels.

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Command;
 use clap_complete::{Generator, Shell};
 
-use crate::generate::Files;
+use crate::files::Files;
 
 /// Returns the completion scripts of all commands, where each shell looks for them.
 pub(crate) fn scripts() -> Files {
@@ -74,7 +74,7 @@ fn fish_script(command: &Command, name: &str) -> String {
 mod tests {
     use std::process::Command;
 
-    use crate::generate::dist;
+    use crate::files::dist;
 
     fn run(command: &mut Command) -> String {
         let output = command.output().unwrap();

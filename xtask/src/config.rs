@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use xen_guest_agent::settings::{SETTINGS, Setting, Settings};
 
-use crate::generate::Files;
+use crate::files::Files;
 
 /// Maximum length of a line, so that the file fits a terminal.
 const WIDTH: usize = 80;

@@ -1,10 +1,10 @@
 //! Generated files in `dist/`: man pages, shell completions and the configuration file.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::Files;
 use crate::{completions, config, man};
 
 /// Directories in `dist/` that contain only generated files.
@@ -14,14 +14,6 @@ const DIRECTORIES: [&str; 4] = [
     "usr/share/zsh",
     "usr/share/fish",
 ];
-
-/// Contents of generated files by path, relative to `dist/`.
-pub(crate) type Files = BTreeMap<PathBuf, Vec<u8>>;
-
-/// Returns the directory that mirrors the installed system.
-pub(crate) fn dist() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist")
-}
 
 /// Writes all generated files to `dist` and removes those that are no longer generated.
 pub(crate) fn write(dist: &Path) -> Result<(), String> {
@@ -102,6 +94,7 @@ fn failed(action: &str, path: &Path) -> impl Fn(io::Error) -> String {
 #[allow(clippy::unwrap_used, reason = "test code")]
 mod tests {
     use super::*;
+    use crate::files::dist;
 
     #[test]
     fn committed_files_are_up_to_date() {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 mod completions;
 mod config;
+mod files;
 mod generate;
 mod man;
 
@@ -18,8 +19,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
-        ["generate"] => generate::write(&generate::dist()),
-        ["generate", "--check"] => generate::check(&generate::dist()),
+        ["generate"] => generate::write(&files::dist()),
+        ["generate", "--check"] => generate::check(&files::dist()),
         ["help" | "-h" | "--help"] => {
             println!("{USAGE}");
             Ok(())

@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use clap::{Arg, Command};
 use xen_guest_agent::settings::{SETTINGS, Setting, Settings};
 
-use crate::generate::Files;
+use crate::files::Files;
 
 /// Returns all pages.
 pub(crate) fn pages() -> Files {
@@ -341,7 +341,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::generate::dist;
+    use crate::files::dist;
 
     fn page(path: &str) -> String {
         let pages = pages();

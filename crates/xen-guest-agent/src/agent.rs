@@ -26,7 +26,7 @@ const MIN_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// Longest reconnect delay.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(60);
 
-/// Time after which a server on a socket that sends nothing has lost a request.
+/// Time without a reply after which a server on a socket counts as having lost the request.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The state of the agent. All times count from the guest's boot.
@@ -417,8 +417,8 @@ impl Agent {
         if self.connection.is_none() {
             return Some(self.next_attempt);
         }
-        let news = (self.changed && self.can_publish()).then_some(Duration::ZERO);
-        let work = [self.publisher.next_resync(), news]
+        let unpublished = (self.changed && self.can_publish()).then_some(Duration::ZERO);
+        let work = [self.publisher.next_resync(), unpublished]
             .into_iter()
             .flatten()
             .min();

@@ -74,7 +74,7 @@ pub enum Action {
 impl Cli {
     /// Parses the command line of this process. Exits if it is invalid or asks for help.
     pub fn parse() -> Self {
-        // Without the help texts at first, because the daemon would keep their memory.
+        // The first parse omits the help texts, because the daemon would keep their memory.
         Self::try_parse(definition(false))
             .or_else(|_| Self::try_parse(command()))
             .unwrap_or_else(|error| error.exit())
@@ -239,7 +239,7 @@ fn with_options(command: Command, is_wanted: fn(&Setting) -> bool) -> Command {
     command.args(settings.map(argument)).arg(config)
 }
 
-/// Adds its help to an option of [`with_options`].
+/// Adds the help text to an option of [`with_options`].
 fn with_help(argument: Arg) -> Arg {
     if argument.get_id() == CONFIG {
         return argument.help(format!(
@@ -267,7 +267,7 @@ fn argument(setting: &'static Setting) -> Arg {
         } else {
             ValueHint::Other
         })
-        // A negative number is out of range, which only the settings can tell.
+        // The parser accepts a negative number, so that the settings report the valid range.
         .allow_negative_numbers(true);
     if let Some(short) = setting.short {
         argument = argument.short(short);

@@ -126,6 +126,7 @@ impl Domain {
             },
             Event::Watch(_) => return Ok(None),
         };
+
         let is_failure = |error: &Error| error.code() != Some(&ErrorCode::ENOENT);
         self.is_unwatched |= pending == Pending::Watch && result.is_err();
         self.needs_reread |= pending != Pending::Id && result.as_ref().is_err_and(is_failure);
@@ -135,6 +136,7 @@ impl Domain {
                 .ok()
                 .and_then(|value| std::str::from_utf8(value).ok())
         };
+
         match pending {
             Pending::Id => self.id = text().and_then(|text| text.parse().ok()),
             Pending::Watch => {
@@ -144,7 +146,7 @@ impl Domain {
                     self.read_functions(connection)?;
                 }
             }
-            // A missing node means that there are none. Another error says nothing about them.
+            // A missing node means that there are no functions. After another error they are unknown.
             Pending::Functions
                 if result
                     .as_ref()
@@ -172,14 +174,16 @@ impl Domain {
                 }
             }
         }
+
         if self.is_reading() || !matches!(pending, Pending::Functions | Pending::Mac(_)) {
             return Ok(Some(false));
         }
         if !self.is_known {
-            // They changed during the read.
+            // The functions changed during the read.
             self.read_functions(connection)?;
             return Ok(Some(false));
         }
+
         let changed = *functions != self.found;
         *functions = std::mem::take(&mut self.found);
         Ok(Some(changed))
@@ -189,6 +193,7 @@ impl Domain {
         if self.is_reading() {
             return Ok(());
         }
+
         self.found.clear();
         self.needs_reread = self.is_unwatched;
         self.is_known = true;

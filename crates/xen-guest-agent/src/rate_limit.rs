@@ -46,12 +46,14 @@ impl Limiter {
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
         let left = self.left.saturating_add(earned);
         let is_full = self.is_full(now);
+
         self.counted = if is_full {
             now
         } else {
             self.counted + self.interval * earned
         };
         self.left = left.min(self.burst).saturating_sub(1);
+
         let was_emptied_before = !is_full && self.was_emptied;
         self.was_emptied = was_emptied_before || self.left == 0;
         self.was_emptied && !was_emptied_before

@@ -94,7 +94,7 @@ pub struct Collectors {
 }
 
 impl Collectors {
-    /// Opens the sources and fills the guest. A source that cannot be read is logged and left out.
+    /// Opens the sources and fills the guest. A source that cannot be read is logged and skipped.
     /// `runtime_dir` keeps the names of published services over a restart.
     ///
     /// # Errors

@@ -134,8 +134,8 @@ impl Network {
         }
     }
 
-    /// Moves the next poll to `time`, unless it is due earlier, so that it takes no wake-up of its
-    /// own.
+    /// Moves the next poll to `time`, unless it is due earlier, so that the poll needs no
+    /// wake-up of its own.
     pub(super) fn align(&mut self, time: Duration) {
         self.next_poll = self.next_poll.min(time);
     }

@@ -126,8 +126,8 @@ pub trait LinkMonitor: AsFd {
     /// Whether a complete report has arrived since the monitor was opened.
     fn is_synced(&self) -> bool;
 
-    /// Whether an error kept the last report from being complete, so that [`resync`](Self::resync)
-    /// is worth a try.
+    /// Whether an error kept the last report from being complete, so that the caller should
+    /// try [`resync`](Self::resync).
     fn has_failed(&self) -> bool;
 
     /// Asks the kernel to report all links and addresses again.

@@ -18,8 +18,8 @@ pub(super) const VIRTUAL_FUNCTIONS: &str = "xenserver/attr/net-sriov-vf";
 /// Parent node of all interfaces, which are below it by interface index.
 pub(super) const INTERFACES: &str = "data/net";
 
-/// Nodes that the agent owns. All schemas have the same, so that another schema only desires others
-/// of them.
+/// Nodes that the agent owns. The list covers the nodes of all schemas, so that a change of the
+/// schema removes the nodes of the former one.
 pub const LAYOUT: Layout = Layout {
     claims: &[
         node("data", "os_distro"),

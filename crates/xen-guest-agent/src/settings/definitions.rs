@@ -6,21 +6,21 @@ use super::value::{TomlType, Value, to_toml};
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// Name in a file, with its table and a dot before it if it is in one.
+    /// Key in a settings file. A setting in a table has the name of the table and a dot in front.
     pub key: &'static str,
-    /// Short form of its option.
+    /// Short form of the option.
     pub short: Option<char>,
     /// Environment variable with the same meaning.
     pub environment: Option<&'static str>,
-    /// Placeholder for its value in help.
+    /// Placeholder for the value in help.
     pub placeholder: &'static str,
     /// Meaning in one line, without a period.
     pub summary: &'static str,
-    /// More about its meaning, in full sentences. May be empty.
+    /// Further explanation in full sentences. May be empty.
     pub details: &'static str,
     /// Whether a change takes effect only after a restart.
     pub needs_restart: bool,
-    /// Whether it has an effect on `show`.
+    /// Whether the setting has an effect on `show`.
     pub affects_show: bool,
     pub(super) field: fn(&mut Settings) -> &mut dyn Value,
 }
@@ -178,59 +178,59 @@ pub static SETTINGS: [Setting; 15] = [
 ];
 
 impl Setting {
-    /// Returns the table that it is in, or an empty string.
+    /// Returns the name of the setting's table, or an empty string.
     pub fn table(&self) -> &'static str {
         self.key.split_once('.').map_or("", |(table, _)| table)
     }
 
-    /// Returns its name in its table.
+    /// Returns the setting's name within its table.
     pub fn name(&self) -> &'static str {
         self.key.split_once('.').map_or(self.key, |(_, name)| name)
     }
 
-    /// Returns its option, without the leading dashes.
+    /// Returns the option without the leading dashes.
     pub fn option(&self) -> String {
         self.key.replace('.', "-")
     }
 
-    /// Returns its meaning in full sentences, without its allowed values.
+    /// Returns the explanation in full sentences, without the allowed values.
     pub fn description(&self) -> String {
         format!("{}. {}", self.summary, self.details)
             .trim_end()
             .to_owned()
     }
 
-    /// Returns a description of its values in a file.
+    /// Returns a description of the values that a file may contain.
     pub fn allowed(&self) -> String {
         (self.field)(&mut Settings::default()).allowed()
     }
 
-    /// Returns a description of its values on the command line. For a list, describes one element.
+    /// Returns a description of the option's value. For a list, describes one element.
     pub fn allowed_word(&self) -> String {
         (self.field)(&mut Settings::default()).allowed_word()
     }
 
-    /// Returns the words that completion offers for its value.
+    /// Returns the words that completion offers.
     pub fn completions(&self) -> Vec<String> {
         (self.field)(&mut Settings::default()).completions()
     }
 
-    /// Returns the type of its values in a file.
+    /// Returns the TOML type of the value.
     pub fn toml_type(&self) -> TomlType {
         (self.field)(&mut Settings::default()).toml_type()
     }
 
-    /// Whether its option works without a value.
+    /// Whether the option works without a value.
     pub fn is_switch(&self) -> bool {
         self.toml_type() == TomlType::Boolean
     }
 
-    /// Whether it has any number of values.
+    /// Whether the setting is a list.
     pub fn is_list(&self) -> bool {
         self.toml_type() == TomlType::Array
     }
 
-    /// Whether its value is a directory.
+    /// Whether the value is a directory.
     pub fn is_directory(&self) -> bool {
         self.placeholder == "DIR"
     }
@@ -240,19 +240,19 @@ impl Setting {
         (self.field)(&mut Settings::default()).set(words).is_some()
     }
 
-    /// Returns its value in `settings`, as the command line takes it.
+    /// Returns the value in `settings` as the command line accepts it.
     pub fn words(&self, settings: &Settings) -> String {
         (self.field)(&mut settings.clone()).words().join(",")
     }
 
-    /// Copies its value.
+    /// Copies the value of this setting.
     pub(super) fn copy(&self, from: &Settings, to: &mut Settings) {
         let words = (self.field)(&mut from.clone()).words();
         // A value accepts the words that it returned itself.
         let _ = (self.field)(to).set(&words);
     }
 
-    /// Returns its value in `settings`, as files contain it.
+    /// Returns the value in `settings` as TOML.
     pub fn to_toml(&self, settings: &Settings) -> String {
         to_toml((self.field)(&mut settings.clone()))
     }
@@ -264,7 +264,7 @@ pub(super) fn nearest(key: &str) -> Option<String> {
     let key_name = key.rsplit('.').next().unwrap_or_default();
     let key_table = key.split('.').next().unwrap_or_default();
 
-    // The name alone counts as well, because the key may be in the wrong table.
+    // The name without its table is compared as well, because the table may be wrong.
     let settings = SETTINGS.iter().flat_map(|setting| {
         let candidate = |known, given| (known, given, setting.key.to_owned());
         [

@@ -47,7 +47,7 @@ pub(super) fn in_file(path: &Path, line: usize) -> String {
     format!("{}:{line}", escape_control(&path.to_string_lossy()))
 }
 
-/// Everything that is wrong with the settings.
+/// All mistakes in the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
     messages: Vec<String>,

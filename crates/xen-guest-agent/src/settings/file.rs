@@ -117,7 +117,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Contents {
             end = end.min(span.start);
         }
         let line = line(span.start);
-        // After the first error of a line the parser has lost its place.
+        // The parser recovers at the next line, so later errors of the same line are not reliable.
         if contents.mistakes.iter().all(|(other, _)| *other != line) {
             let reason = syntax::explain(error.message(), text.get(span).unwrap_or_default());
             let message = format!("{}: {reason}", in_file(path, line));

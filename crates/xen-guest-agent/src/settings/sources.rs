@@ -68,7 +68,7 @@ impl Sources {
     /// the settings files are invalid.
     ///
     /// # Errors
-    /// Everything that is wrong with the command line.
+    /// All mistakes on the command line.
     pub fn root(&self) -> Result<PathBuf, SettingsError> {
         let loaded = self.load_from(&[], |_| None)?;
         Ok(loaded.settings.root)
@@ -77,7 +77,7 @@ impl Sources {
     /// Reads all sources.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings.
+    /// All mistakes in the settings.
     pub fn load(&self) -> Result<Loaded, SettingsError> {
         let files = match &self.file {
             Some(file) => vec![file.clone()],

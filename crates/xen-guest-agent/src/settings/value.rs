@@ -49,13 +49,13 @@ impl Display for TomlType {
 
 /// Value of a setting.
 pub(crate) trait Value {
-    /// Returns its type in TOML.
+    /// Returns the TOML type of the value.
     fn toml_type(&self) -> TomlType;
 
-    /// Describes its values in a file, for messages.
+    /// Describes the values that a file may contain, for messages.
     fn allowed(&self) -> String;
 
-    /// Describes one word of it, for help and messages.
+    /// Describes one word of the value, for help and messages.
     fn allowed_word(&self) -> String {
         self.allowed()
     }
@@ -65,10 +65,10 @@ pub(crate) trait Value {
         Vec::new()
     }
 
-    /// Takes another value. Returns `None` if the words are not a valid one.
+    /// Sets the value. Returns `None` if the words are invalid.
     fn set(&mut self, words: &[String]) -> Option<()>;
 
-    /// Returns words that [`set`](Self::set) accepts.
+    /// Returns the value as words that [`set`](Self::set) accepts.
     fn words(&self) -> Vec<String>;
 }
 

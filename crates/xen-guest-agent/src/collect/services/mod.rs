@@ -77,7 +77,7 @@ impl Directory {
     }
 
     /// Reads all files. Returns whether the services changed. Invalid lines and files are logged
-    /// once and left out.
+    /// once and skipped.
     pub fn read(&mut self, services: &mut Services) -> bool {
         if let Some(watch) = &mut self.watch {
             watch.renew(&self.path, parent(&self.path));
@@ -194,7 +194,7 @@ impl Directory {
                 }
             }
 
-            // More services than this have no room. The sorted order leaves out the same ones each
+            // Further services would exceed the node limit. The sorted order skips the same ones each
             // time.
             if names.len() > MAX_NODES {
                 names.pop_last();

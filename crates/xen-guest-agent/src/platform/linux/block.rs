@@ -42,7 +42,7 @@ pub(super) struct Content {
 
 /// Returns the partitions of the guest's disks and the disks without partitions. The devices that
 /// are stacked on them follow, if nothing is stacked on these in turn. Disks without medium,
-/// removable disks, loop devices and memory are left out.
+/// removable disks, loop devices and memory are skipped.
 pub(super) fn list(root: &Root) -> io::Result<Vec<Device>> {
     let mut found = Vec::new();
     let mut stacked = Vec::new();

@@ -23,8 +23,8 @@ impl Sysfs {
         let device = format!("/sys/class/net/{name}/device");
         let text = |file: &str| self.0.text(&format!("{device}/{file}")).ok();
         if text("devtype").is_some_and(|kind| kind == "vif") {
-            // In a driver domain the backends of other guests' interfaces have this type too. They
-            // are not its own.
+            // In a driver domain the backends of other guests' interfaces also have this type. They
+            // are not VIFs of this domain.
             let number = text("nodename").and_then(|node| vif_number(&node)?.ok());
             return number.map_or(Device::Virtual, Device::Vif);
         }
