@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::network::Network;
 
 /// Summarises the published nodes below `attr/vif` as `<vif> name <name>`, `<vif> mac <mac>` and
-/// `<vif> <address>/<prefix>`. Slots are left out. Any other node is listed by its path.
+/// `<vif> <address>/<prefix>`. Slots are omitted. Any other node is listed by its path.
 pub(crate) fn published_network(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
     let is_above = |path: &str| {
         let below = format!("{path}/");
@@ -59,9 +59,9 @@ pub(crate) fn expected_network(
         expected.insert(format!("{vif} name {}", text(link, "ifname")));
         expected.insert(format!("{vif} mac {}", text(link, "address")));
         let mut prefixes: BTreeMap<&str, u64> = BTreeMap::new();
-        for carried in carried(links, link) {
-            let addresses = carried["addr_info"].as_array().into_iter().flatten();
-            for address in addresses.filter(|address| is_up(carried) && is_usable(address)) {
+        for device in stacked_on(links, link) {
+            let addresses = device["addr_info"].as_array().into_iter().flatten();
+            for address in addresses.filter(|address| is_up(device) && is_usable(address)) {
                 let prefix = prefixes.entry(text(address, "local")).or_default();
                 *prefix = address["prefixlen"]
                     .as_u64()
@@ -95,10 +95,10 @@ fn is_usable(address: &Value) -> bool {
 
 /// Returns the link, its master, the master's master and so on, and all links stacked on any of
 /// these.
-fn carried<'a>(links: &'a [Value], link: &'a Value) -> Vec<&'a Value> {
-    let mut carried = vec![link];
+fn stacked_on<'a>(links: &'a [Value], link: &'a Value) -> Vec<&'a Value> {
+    let mut found = vec![link];
     let mut next = 0;
-    while let Some(below) = carried.get(next).copied() {
+    while let Some(below) = found.get(next).copied() {
         next += 1;
         let name = text(below, "ifname");
         let sits_on = |upper: &Value| {
@@ -108,13 +108,11 @@ fn carried<'a>(links: &'a [Value], link: &'a Value) -> Vec<&'a Value> {
         for upper in links.iter().filter(|_| is_up(below)) {
             let is_master = below["master"] == upper["ifname"];
             if (is_master || sits_on(upper))
-                && !carried
-                    .iter()
-                    .any(|known| known["ifname"] == upper["ifname"])
+                && !found.iter().any(|known| known["ifname"] == upper["ifname"])
             {
-                carried.push(upper);
+                found.push(upper);
             }
         }
     }
-    carried
+    found
 }

@@ -33,7 +33,7 @@ impl<T> Outcome for Option<T> {
 
 /// Repeats the probe until it returns `true` or `Some`, and returns the value.
 ///
-/// If that takes longer than `timeout`, at the caller's line.
+/// Panics at the caller's line after `timeout`.
 #[track_caller]
 pub fn eventually<O: Outcome>(mut probe: impl FnMut() -> O, timeout: Duration) -> O::Value {
     let deadline = Instant::now() + timeout;
@@ -52,7 +52,7 @@ pub fn eventually<O: Outcome>(mut probe: impl FnMut() -> O, timeout: Duration) -
 /// Returns all nodes at and below `path`, by their path relative to it. The key of `path` itself is
 /// "".
 ///
-/// The map is empty if the node is missing. Nodes that vanish during the walk are left out, so call
+/// The map is empty if the node is missing. Nodes that vanish during the walk are missing, so call
 /// this in [`eventually`] unless the tree changes in a single transaction.
 pub fn tree(client: &mut Client, path: &str) -> BTreeMap<String, String> {
     let mut nodes = BTreeMap::new();

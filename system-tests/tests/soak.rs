@@ -31,7 +31,8 @@ const MEMORY: u64 = 1024 * 1024;
 /// Number of event kinds, including one that does nothing.
 const KINDS: u64 = 19;
 
-/// The agent restores removed nodes ten times immediately, and then every two minutes.
+/// Number of removals that may follow one another at once, and the time between later ones. The
+/// agent's limit, 20 repairs at once and then one every two minutes, delays none of these repairs.
 const RESTORED_IMMEDIATELY: u32 = 9;
 const RESTORE_INTERVAL: Duration = Duration::from_secs(125);
 

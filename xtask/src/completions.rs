@@ -51,8 +51,8 @@ fn script(shell: impl Generator, command: &Command, name: &str) -> String {
 
 /// Returns the bash script.
 ///
-/// With a hyphen in the name of the command, the generator spells the names of its states in two
-/// ways, and nothing is completed after a sub-command. So it gets a name without one.
+/// The generator receives a name without hyphens. With a hyphen it spells the names of its states in
+/// two ways, so that nothing is completed after a sub-command.
 fn bash_script(command: &Command, name: &str) -> String {
     let identifier = name.replace('-', "_");
     let script = script(Shell::Bash, command, &identifier);
@@ -132,7 +132,7 @@ mod tests {
             print -r -- $all
             zpty -d shell
         "#;
-        // In a file, because the shell would echo its text among the matches.
+        // The wrapper is in a file, because the shell would echo its text among the matches.
         let wrapper = r#"compadd() {
             local -a offered
             builtin compadd -O offered "$@"

@@ -4,7 +4,7 @@ use std::process::Command;
 
 const NAME: &str = "demo0";
 
-/// The interface. Dropping it removes it.
+/// A network interface, which is removed when this is dropped.
 pub(crate) struct Interface(());
 
 impl Interface {
@@ -41,7 +41,7 @@ impl Drop for Interface {
     }
 }
 
-/// Runs `ip`, of iproute2. Returns what it writes to standard error if it fails.
+/// Runs `ip` (package iproute2). If the command fails, returns its standard error.
 fn ip(arguments: &str) -> Result<(), String> {
     let output = Command::new("ip")
         .args(arguments.split(' '))

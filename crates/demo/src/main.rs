@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {
-    // Before anything is created, because an uncaught signal would leave it behind.
+    // Signals come first, because an uncaught one would leave the directory and interface behind.
     let signals = Signals::for_terminal()?;
     let settings = Settings::default();
     logging::start(&settings.loglevel, true);

@@ -55,7 +55,7 @@ impl Transport {
                 Error::NotFound(no_socket) => {
                     Err(Error::NotFound(format!("{no_socket}; {no_device}")))
                 }
-                refused => Err(refused),
+                failed => Err(failed),
             },
             opened => opened,
         })

@@ -133,7 +133,7 @@ impl Ring {
 
     /// Notifies the server of new requests, and of free space if it may need it.
     ///
-    /// Free space alone is worth an event only if the server sees less than half of the ring free,
+    /// Free space alone causes an event only if the server sees less than half of the ring free,
     /// because each event wakes it and the next request reports the space anyway.
     pub(super) fn notify(&mut self) -> Result<(), DaemonGone> {
         let (request_produced, response_consumed) = self.last_sent;

@@ -76,7 +76,7 @@ impl Machine {
     /// Runs the ignored tests of a test program of this package in the machine. Their output
     /// appears on standard output.
     ///
-    /// If a test fails, or if no test ran.
+    /// Panics if a test fails, or if no test ran.
     pub fn run_tests(&self, program: &str, arguments: &[&str]) {
         let boot = Boot {
             kernel: self.kernel(),
@@ -98,7 +98,7 @@ impl Machine {
     /// [`GUEST_FILES`] names a directory with the guest's `kernel` and `initramfs`. The guest
     /// starts the agent, and runs the commands that it reads from its console.
     ///
-    /// If a test fails, or if no test ran.
+    /// Panics if a test fails, or if no test ran.
     pub fn run_tests_in_dom0(&self, daemon: Daemon, program: &str, arguments: &[&str]) {
         let kernel = xen::vmlinux(&self.kernel());
         let mut guest = self.busybox(include_str!("guest.sh"), xen::GUEST);

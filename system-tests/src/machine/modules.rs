@@ -36,7 +36,7 @@ impl Modules {
 
     /// Returns the files of the modules and their dependencies in loading order.
     ///
-    /// If the kernel lacks one of them.
+    /// Panics if the kernel lacks one of the modules.
     pub(crate) fn in_order(&self, names: &[&str]) -> Vec<&Path> {
         let mut order = Vec::new();
         for name in names {

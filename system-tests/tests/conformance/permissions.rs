@@ -96,7 +96,7 @@ pub(crate) fn guest_cannot_read_foreign_nodes(testbed: &Testbed) {
         }
     }
     if testbed.is_guest() {
-        // The guest should not learn whether the node exists, but oxenstored tells.
+        // The guest should not learn whether the node exists, but oxenstored reveals it.
         assert_eq!(
             refusal(client.read("/secret/nothing")),
             testbed.either("EACCES", "ENOENT")

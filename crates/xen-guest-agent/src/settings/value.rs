@@ -17,10 +17,10 @@ use crate::logging::LogFilter;
 use crate::schema;
 use crate::text::quote;
 
-/// Periods in seconds. A check takes some milliseconds itself, and a day is practically never.
+/// Valid periods in seconds. A poll itself takes some milliseconds. No user needs more than a day.
 const PERIODS: RangeInclusive<f64> = 0.01..=86_400.0;
 
-/// Node budgets. With fewer nodes nothing useful is published, and no store has more.
+/// Valid node budgets. Fewer nodes would not hold the essential facts. No store has more.
 const NODE_BUDGETS: RangeInclusive<usize> = 50..=1_000_000;
 
 /// Type of a value in TOML.

@@ -208,7 +208,7 @@ fn nodes_removed_with_their_parent_need_no_removal() {
     harness.set_addresses(vec![first]);
     harness.settle();
     assert_eq!(
-        (harness.requests(Kind::RM), harness.left_out().count()),
+        (harness.requests(Kind::RM), harness.unpublished().count()),
         (1, 0)
     );
 }
@@ -364,8 +364,7 @@ fn conflict_over_hundreds_of_nodes_is_one_conflict() {
             }
             rounds += disturb(&mut harness, second * per_second);
         }
-        // 32 nodes are tracked separately. All others together are restored ten times, and then
-        // every two minutes.
+        // One limit covers all nodes: 20 repairs at once, and then one every two minutes.
         assert!(
             (8..=20 + 10).contains(&rounds),
             "restored {rounds} times in twenty minutes"

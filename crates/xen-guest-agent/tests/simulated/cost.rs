@@ -66,12 +66,12 @@ impl Machine {
 
     /// Lets time pass, and returns how often the agent woke up to poll.
     fn pass(&mut self, time: Duration) -> usize {
-        let (end, mut looks) = (self.harness.now + time, 0);
+        let (end, mut polls) = (self.harness.now + time, 0);
         loop {
             let next = self.collectors.deadline();
             if next > end {
                 self.harness.pass(end.saturating_sub(self.harness.now));
-                return looks;
+                return polls;
             }
             self.harness.pass(next.saturating_sub(self.harness.now));
             let (now, mut is_full) = (self.harness.now, false);
@@ -84,7 +84,7 @@ impl Machine {
                 self.harness.agent.compare();
             }
             self.harness.settle();
-            looks += 1;
+            polls += 1;
         }
     }
 }
@@ -262,7 +262,7 @@ fn flapping_host_name_is_rate_limited() {
 
 /// An agent on a device, whose requests are sent one by one, and the number of nodes of the domain
 /// without it.
-fn world_of_a_device() -> (Harness, usize) {
+fn device_testbed() -> (Harness, usize) {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.is_device = true;
     let nodes = harness.server.store().owned_nodes(DOMAIN);
@@ -288,8 +288,8 @@ fn most_nodes(harness: &mut Harness) -> usize {
 }
 
 #[test]
-fn node_limit_holds_while_addresses_move_to_another_vif() {
-    let (mut harness, others) = world_of_a_device();
+fn node_budget_holds_while_addresses_move_to_another_vif() {
+    let (mut harness, others) = device_testbed();
     harness.agent.update(|guest| {
         guest.interfaces.insert(3, interface(Device::Vif(1), &[]));
         true
@@ -317,12 +317,12 @@ fn node_limit_holds_while_addresses_move_to_another_vif() {
 }
 
 #[test]
-fn node_limit_holds_while_the_schema_changes() {
-    let (mut harness, others) = world_of_a_device();
+fn node_budget_holds_while_the_schema_changes() {
+    let (mut harness, others) = device_testbed();
     harness.agent.set_node_budget(60);
     harness.set_addresses(addresses(12));
     harness.pass(Duration::from_secs(5));
-    assert_eq!(harness.left_out().count(), 0);
+    assert_eq!(harness.unpublished().count(), 0);
     harness.agent.set_schema(Name::Rfc, Filter::default());
     let most = most_nodes(&mut harness);
     assert!(

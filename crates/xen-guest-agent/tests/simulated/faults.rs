@@ -57,7 +57,7 @@ const NODES: [&str; 18] = [
     "xenserver/attr/net-sriov-vf/0/ipv4/0",
 ];
 
-/// Paths that may be refused. None depends on the slot of an address.
+/// Paths whose requests may fail. No path depends on the slot of an address.
 const REFUSED: [&str; 12] = [
     "attr",
     "attr/PVAddons",
@@ -216,7 +216,7 @@ impl Plan {
                     access: xenstore::Access::None,
                 };
                 let mut path = path.as_str();
-                while path.len() > self.harness.home().len() && !self.is_the_toolstacks(path) {
+                while path.len() > self.harness.home().len() && !self.is_owned_by_toolstack(path) {
                     self.harness
                         .store()
                         .set_permissions(path, &[owner])
@@ -244,7 +244,7 @@ impl Plan {
     }
 
     /// Whether the toolstack created the node, so that it keeps its owner.
-    fn is_the_toolstacks(&self, path: &str) -> bool {
+    fn is_owned_by_toolstack(&self, path: &str) -> bool {
         let node = &path[self.harness.home().len() + 1..];
         !node.contains('/') || node == "xenserver/attr"
     }

@@ -320,7 +320,7 @@ impl Harness {
     }
 
     /// Returns the desired nodes that are not published, except for those that the server denies.
-    pub(crate) fn left_out(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn unpublished(&self) -> impl Iterator<Item = &Path> {
         self.agent.over_quota().chain(self.agent.deferred())
     }
 

@@ -122,7 +122,7 @@ impl FaultyServer {
 
     /// Forwards messages in both directions, and injects each fault after a number of correct
     /// messages.
-    fn carry(&mut self, server: &mut Server, faults: &mut VecDeque<(usize, Fault)>) {
+    fn forward(&mut self, server: &mut Server, faults: &mut VecDeque<(usize, Fault)>) {
         let mut buffer = [0; 8192];
         while let Ok(len @ 1..) = self.agent.read(&mut buffer) {
             self.server.write_all(&buffer[..len]).unwrap();
@@ -213,7 +213,7 @@ fn lie_to(harness: &mut Harness, faults: &mut VecDeque<(usize, Fault)>, time: Du
             harness
                 .agent
                 .advance(harness.now, SystemTime::UNIX_EPOCH + harness.now);
-            faulty_server.carry(&mut harness.server, faults);
+            faulty_server.forward(&mut harness.server, faults);
             if !is_readable(harness) {
                 break;
             }

@@ -115,12 +115,12 @@ fn failed_writes_and_removals_are_retried_at_comparison() {
         };
         harness.store().faults.refuse = vec![refusal("attr/vif/0/name", code.clone()), removal];
         harness.connect();
-        let left_out: Vec<_> = harness.left_out().map(ToString::to_string).collect();
+        let unpublished: Vec<_> = harness.unpublished().map(ToString::to_string).collect();
         let refused: Vec<_> = harness.agent.denied().map(ToString::to_string).collect();
         let (some, none) = if is_refusal {
-            (refused, left_out)
+            (refused, unpublished)
         } else {
-            (left_out, refused)
+            (unpublished, refused)
         };
         assert_eq!(
             (some, none),
@@ -141,7 +141,7 @@ fn failed_writes_and_removals_are_retried_at_comparison() {
 #[test]
 fn host_that_denies_essential_nodes_denies_all() {
     let system = ["data/os_uname", "data/host_name_dns"].as_slice();
-    for (refused, is_shut_out) in [
+    for (denied, is_all_denied) in [
         (&["attr"][..], false),
         (system, false),
         (&["attr", "data/os_uname"], true),
@@ -149,15 +149,15 @@ fn host_that_denies_essential_nodes_denies_all() {
     ] {
         log::take();
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-        harness.store().faults.refuse = refused
+        harness.store().faults.refuse = denied
             .iter()
             .map(|path| refusal(path, ErrorCode::EACCES))
             .collect();
         harness.connect();
         let lines = log::take();
         assert!(
-            lines.len() == 1 && lines[0].starts_with("ERROR") == is_shut_out,
-            "{refused:?}: {lines:?}"
+            lines.len() == 1 && lines[0].starts_with("ERROR") == is_all_denied,
+            "{denied:?}: {lines:?}"
         );
     }
 }
@@ -198,7 +198,7 @@ fn guest_without_any_write_permission_retries_slowly() {
 }
 
 #[test]
-fn node_limit_drops_nodes_by_priority_before_sending() {
+fn node_budget_drops_nodes_by_priority_before_sending() {
     log::take();
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.agent.set_node_budget(60);
@@ -222,7 +222,7 @@ fn node_limit_drops_nodes_by_priority_before_sending() {
     }
     assert!(
         !published.contains_key("attr/vif/0/name"),
-        "worth less than an address"
+        "lower priority than an address"
     );
     // The default limit is 700 nodes.
     harness.agent.set_node_budget(700);
@@ -254,7 +254,9 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
     });
     let base = harness.server.store().owned_nodes(DOMAIN);
     harness.connect();
-    assert!(harness.read("data/volumes/4/name").is_some() && harness.left_out().next().is_none());
+    assert!(
+        harness.read("data/volumes/4/name").is_some() && harness.unpublished().next().is_none()
+    );
     // The first comparison covers only these nodes. The limit then requires the full tree.
     harness.set_addresses(addresses(15));
     harness.settle();
@@ -272,7 +274,9 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
     );
     harness.set_addresses(addresses(2));
     harness.settle();
-    assert!(harness.read("data/volumes/4/name").is_some() && harness.left_out().next().is_none());
+    assert!(
+        harness.read("data/volumes/4/name").is_some() && harness.unpublished().next().is_none()
+    );
     // The shortage ends after a successful check, and a later one is logged again.
     for expected in [0, 1] {
         harness.set_addresses(addresses(15));
@@ -286,7 +290,7 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
     harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4", ErrorCode::EACCES)];
     harness.set_addresses(addresses(15));
     harness.settle();
-    assert_eq!(harness.left_out().count(), 0);
+    assert_eq!(harness.unpublished().count(), 0);
     assert!(harness.read("data/volumes/4/name").is_some());
     // A smaller limit applies immediately, and denied nodes are retried.
     let most = base + 40;
@@ -732,7 +736,7 @@ fn node_quota_keeps_the_nodes_of_highest_priority() {
             );
         }
         let used = harness.server.store().owned_nodes(DOMAIN) - own;
-        let missing = harness.left_out().count();
+        let missing = harness.unpublished().count();
         assert!(
             missing == 0 || used + 4 > quota,
             "{used} of {quota} nodes, {missing} missing"
@@ -748,7 +752,7 @@ fn node_quota_room_is_used_within_a_minute() {
         balloon.balloon = true;
         balloon.interfaces.get_mut(&2).unwrap().addresses = addresses(10);
         let (mut harness, own) = with_quota(quota, balloon);
-        assert!(harness.left_out().count() > 0, "{quota}");
+        assert!(harness.unpublished().count() > 0, "{quota}");
         let lines = log::take();
         assert!(
             lines.len() == 1 && lines[0].contains("node quota reached"),
@@ -774,7 +778,7 @@ fn node_quota_room_is_used_within_a_minute() {
             meaning(&harness.expected(&[].into())),
             "{quota}"
         );
-        assert_eq!(harness.left_out().count(), 0);
+        assert_eq!(harness.unpublished().count(), 0);
         assert_eq!(log::take(), [""; 0], "{quota}");
 
         // Without a shortage a poll costs nothing.
@@ -787,7 +791,7 @@ fn node_quota_room_is_used_within_a_minute() {
 #[test]
 fn parents_that_removals_leave_empty_are_removed_while_the_node_quota_is_short() {
     let (mut harness, own) = with_quota(40, guest());
-    assert_eq!(harness.left_out().count(), 0);
+    assert_eq!(harness.unpublished().count(), 0);
     let used = harness.server.store().owned_nodes(DOMAIN) - own;
     harness.store().quotas.nodes = own + used;
     assert!(harness.read("feature/hotplug").is_some());
@@ -826,7 +830,7 @@ fn parent_with_children_of_others_is_not_removed() {
     harness.connect();
     harness.pass(Duration::from_secs(5));
     poll(&mut harness);
-    assert!(harness.left_out().count() > 0);
+    assert!(harness.unpublished().count() > 0);
     assert_eq!(harness.read("feature/hotplug/theirs").as_deref(), Some("1"));
 }
 
@@ -866,7 +870,7 @@ fn value_over_the_size_limit_is_not_taken_for_a_full_node_quota() {
         harness.store().quotas.node_size = 32 + length;
         harness.connect();
         harness.pass(Duration::from_secs(5));
-        let missing: Vec<_> = harness.left_out().map(ToString::to_string).collect();
+        let missing: Vec<_> = harness.unpublished().map(ToString::to_string).collect();
         assert_eq!(missing, ["data/os_uname"], "{length} bytes");
         let mut expected = harness.expected(&[].into());
         expected.remove("data/os_uname");

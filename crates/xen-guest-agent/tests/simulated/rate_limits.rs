@@ -138,8 +138,8 @@ fn missing_own_event_causes_resync_after_2_s() {
     harness.pass(Duration::from_millis(1999));
     assert_eq!(harness.requests(Kind::READ), reads);
     harness.pass(MOMENT);
-    let looked = harness.requests(Kind::READ);
-    assert!(looked > reads);
+    let reads_after_timeout = harness.requests(Kind::READ);
+    assert!(reads_after_timeout > reads);
     assert_eq!(harness.agent.deadline(), None);
 
     // The agent no longer waits for the event.

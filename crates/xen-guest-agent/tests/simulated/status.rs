@@ -23,7 +23,7 @@ fn resumes_and_disconnects_are_counted() {
     harness.settle();
     assert_eq!(harness.agent.events(), start + 1);
     harness.agent.compare();
-    assert!(!harness.agent.is_published(), "about to look");
+    assert!(!harness.agent.is_published(), "the comparison is pending");
     harness.settle();
     assert!(harness.agent.is_published());
     let before = harness.agent.events();
@@ -67,7 +67,7 @@ fn device_that_rejects_every_request_is_not_retried() {
         .connect(Ok(Connection::new(device)), harness.now);
     harness.agent.advance(harness.now, SystemTime::UNIX_EPOCH);
     assert!(harness.agent.connection().is_some());
-    assert!(harness.left_out().count() > 10 && harness.agent.is_published());
+    assert!(harness.unpublished().count() > 10 && harness.agent.is_published());
     assert_eq!(harness.agent.deadline(), None);
 }
 

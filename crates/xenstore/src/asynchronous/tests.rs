@@ -135,13 +135,13 @@ async fn dropped_transaction_is_aborted() {
     // A guest can have only ten open transactions.
     for round in 0..40 {
         poll_once_and_drop(client.transaction(async |_| Ok(())));
-        let stuck = client.transaction(async |transaction| {
+        let pending = client.transaction(async |transaction| {
             transaction.write("data/x", "after").await?;
             std::future::pending::<Result<()>>().await
         });
         // The first timeouts are too short to start a transaction, and the later ones are not.
-        let stuck = tokio::time::timeout(Duration::from_micros(100 * round), stuck).await;
-        assert!(stuck.is_err());
+        let result = tokio::time::timeout(Duration::from_micros(100 * round), pending).await;
+        assert!(result.is_err());
     }
     client
         .transaction(async |transaction| transaction.write("data/y", "1").await)

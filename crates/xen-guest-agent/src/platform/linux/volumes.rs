@@ -87,8 +87,8 @@ fn free(root: &Root, device: &Device, mounted: &Mounted) -> Option<u64> {
     // mount instead.
     let number = rustix::fs::fstat(&directory).ok()?.st_dev;
     let is_there = match (rustix::fs::major(number), rustix::fs::minor(number)) {
-        // The number of a subvolume is found nowhere else. It is known only that it is not a block
-        // device's.
+        // No file contains the device number of a btrfs subvolume. It has major number 0, unlike
+        // the number of a block device.
         (major, _) if mounted.kind == "btrfs" => major == 0,
         number => number == device.number,
     };
