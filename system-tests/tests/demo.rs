@@ -42,7 +42,7 @@ impl Demo {
     fn socket(&mut self) -> PathBuf {
         let line = self.next("XENSTORED_PATH=");
         assert!(
-            line.ends_with(" cargo run -q -p xenstore-cli -- ls /local/domain/1"),
+            line.ends_with(" cargo run --release -p xenstore-cli -- ls /local/domain/1"),
             "{line}"
         );
         let path = line.split(['=', ' ']).find(|word| word.starts_with('/'));

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-const NAME: &str = "demo0";
+/// Name of the interface.
+pub(crate) const NAME: &str = "demo0";
 
 /// A network interface, which is removed when this is dropped.
 pub(crate) struct Interface(());

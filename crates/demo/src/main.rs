@@ -112,6 +112,11 @@ fn introduction(socket: &Path, interface: &Result<Option<Interface>, String>) ->
             Interface::example()
         ),
         Ok(None) => String::new(),
+        Err(error) if error.contains("File exists") => format!(
+            "There is an interface {0} already. If no other demo is running, remove it: \
+             sudo ip link delete {0}\n",
+            interface::NAME
+        ),
         Err(error) => format!(
             "The demo cannot create a network interface: {error}. It can in a network namespace:\n  \
              unshare -rn cargo run --release -p demo\n"
@@ -119,8 +124,8 @@ fn introduction(socket: &Path, interface: &Result<Option<Interface>, String>) ->
     };
     format!(
         "The agent runs in domain {GUEST} of a Xenstore server in this process. Every network interface except \
-         loopback counts as a VIF.\nRead the nodes from another terminal:\n  \
-         XENSTORED_PATH={} cargo run -q -p xenstore-cli -- ls /local/domain/{GUEST}\n{change}\
+         loopback counts as a VIF.\nRead the nodes from another terminal, as the same user:\n  \
+         XENSTORED_PATH={} cargo run --release -p xenstore-cli -- ls /local/domain/{GUEST}\n{change}\
          Press Ctrl-C to end the demo. It prints each change that the server confirms:\n",
         socket.display()
     )
