@@ -224,7 +224,7 @@ impl Daemon {
         }
     }
 
-    /// Polls the sources that send no events, as far as their time has come.
+    /// Polls the sources without events, if a poll is due.
     fn poll_collectors(&mut self, now: Duration) {
         if self.collectors.deadline() > now {
             return;
@@ -241,8 +241,8 @@ impl Daemon {
         }
     }
 
-    /// Reads the settings again. Invalid settings change nothing but the log, where they are
-    /// reported.
+    /// Reads the settings again, and retries failed writes. Invalid settings are logged and have no
+    /// effect.
     fn reload(&mut self, sources: &Sources, now: Duration) {
         self.agent.retry_failed_writes();
         let mut new = match sources.load() {
@@ -254,18 +254,19 @@ impl Daemon {
                 return;
             }
         };
+
         for pending in new.keep_until_restart(&self.settings) {
             warn!("{pending} takes effect after a restart");
         }
         start_log(&new);
         info!("settings reloaded");
 
-        // Without `..`, so that a new setting does not compile until it is handled here.
+        // The pattern has no `..`, so that a new setting does not compile until it is handled here.
         let Settings {
             schema,
             filter,
             node_budget,
-            // The configuration of the collectors has these.
+            // The configuration of the collectors includes these.
             memory_period: _,
             network: _,
             // `start_log` has applied these.

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 
     let result = match action {
         Action::Run => {
-            // Early, because an uncaught signal would end the process without cleaning up.
+            // Signals come first, because an uncaught one would end the process without cleaning up.
             let signals = Signals::for_service();
             load(daemon::start_log).map(|loaded| {
                 signals.and_then(|signals| daemon::run(loaded.settings, &sources, &signals))
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             if action == Action::Run {
-                // To the default destination, because invalid settings leave open where to log.
+                // Invalid settings name no destination, so the log uses the default one.
                 logging::start(&LogFilter::default(), false);
                 log_unless_printed(&error);
             }

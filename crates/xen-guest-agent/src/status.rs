@@ -126,8 +126,8 @@ impl Status {
             self.resumed = Some((resumes, date));
         }
 
-        // Also ready without Xenstore, because the device may appear late in the boot and other
-        // services need not wait for it.
+        // The agent also reports readiness without Xenstore. The device may appear late in the boot,
+        // and other services need not wait for it.
         let notified = match state {
             State::Starting => Ok(()),
             _ => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(state.words())]),
@@ -206,8 +206,8 @@ impl Status {
         put("pending", &list(agent.pending()));
 
         let _ = writeln!(text, "\n[nodes]");
-        // Without services, because those facts may be meant for the host alone and every user may
-        // read this file.
+        // Services are omitted. Every user may read this file, and services may be meant for the
+        // host alone.
         for (path, value) in agent
             .nodes()
             .filter(|(path, value)| !value.is_empty() && !path.starts_with("data/service/"))
@@ -256,7 +256,7 @@ pub fn print(root: &Root) -> ExitCode {
 
     if !is_running(&text) {
         error!(
-            "no agent is running ({} is left over from an earlier one)",
+            "no agent is running (an earlier one wrote {})",
             file.display()
         );
         return ExitCode::from(3);

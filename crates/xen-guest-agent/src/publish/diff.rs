@@ -9,7 +9,7 @@ use super::failures::WriteFailures;
 use crate::schema::Tree;
 use crate::schema::layout::{Layout, Role};
 
-/// The state that the store shall reach.
+/// The desired state of the store.
 #[derive(Debug, Default)]
 pub struct Desired {
     /// Nodes with their values.
@@ -34,14 +34,14 @@ impl Desired {
     }
 }
 
-/// The two states to compare, and what else decides on the requests.
+/// The two states to compare, and the conditions that decide on the requests.
 #[derive(Debug)]
 pub(super) struct Diff<'a> {
     pub(super) layout: &'a Layout,
     pub(super) actual: &'a Actual,
     pub(super) desired: &'a Desired,
     pub(super) failures: &'a WriteFailures,
-    /// A node that is written to probe for room.
+    /// A node that is written to probe the node quota.
     pub(super) probed: Option<&'a Path>,
     /// Whether removals must make room for new nodes.
     pub(super) is_tight: bool,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_do() {
+    fn equal_states_need_no_request() {
         let nodes = [
             ("data/os_name", "x"),
             ("data/updated", "then"),
@@ -216,7 +216,7 @@ mod tests {
             ),
             ["attr/PVAddons/Installed=1"]
         );
-        // The date alone is no reason.
+        // A new date alone causes no write.
         assert_eq!(
             plan(&[("data/updated", "then")], &[("data/updated", "now")]),
             [] as [&str; 0]
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_order() {
+    fn cached_nodes_are_written_before_watched_ones() {
         let new = [
             ("attr/PVAddons/Installed", "1"),
             ("attr/PVAddons/MajorVersion", "1"),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cached_is_announced_after_it_changed_or_went() {
+    fn changed_and_removed_cached_nodes_are_announced() {
         let old = [
             ("attr/PVAddons/Installed", "1"),
             ("data/os_minorver", "1"),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_announced_is() {
+    fn interrupted_announcement_is_completed() {
         let nodes = |date| {
             [
                 ("attr/PVAddons/Installed", "1"),
@@ -283,17 +283,17 @@ mod tests {
         let announced = ["attr/PVAddons/Installed=1", "data/updated=now"];
         assert_eq!(plan(&nodes(""), &nodes("now")), announced);
         assert_eq!(plan(&nodes("")[..2], &nodes("now")), announced);
-        let cut_off_again = [("data/updated", ""), ("data/os_name", "y")];
+        let interrupted_again = [("data/updated", ""), ("data/os_name", "y")];
         assert_eq!(
-            plan(&cut_off_again, &nodes("now")),
+            plan(&interrupted_again, &nodes("now")),
             [&["data/os_name=x"][..], &announced].concat()
         );
-        // Under a schema without the date nobody needs it.
+        // A schema without the date needs no announcement.
         assert_eq!(plan(&nodes(""), &nodes("now")[..2]), [] as [&str; 0]);
     }
 
     #[test]
-    fn one_removal_for_all_that_goes_and_new_values_first() {
+    fn subtree_is_removed_by_one_request_after_new_values_are_written() {
         let old = [
             ("attr/vif", ""),
             ("attr/vif/0", ""),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_stays() {
+    fn foreign_nodes_are_not_removed() {
         let old = [
             ("attr/os", "x"),
             ("data/ts", "1"),
@@ -363,7 +363,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_changes_make_any_tree_any_other(
+        fn changes_turn_any_tree_into_any_other(
             old in prop::collection::btree_map(node(), "[xy]", 0..12),
             new in prop::collection::btree_map(node(), "[xy]", 0..12),
         ) {
@@ -380,13 +380,13 @@ mod tests {
                 change.apply(&mut store);
             }
             let owned = |path: &Path| LAYOUT.claims.iter().any(|claim| claim.owns(path));
-            // Nodes that only stand above others keep the value they had.
+            // Parent nodes without a desired value keep their old one.
             let is_node = |path: &Path| new.contains_key(path);
-            let left: Tree = store.iter().filter(|(path, _)| owned(path) && is_node(path))
+            let remaining: Tree = store.iter().filter(|(path, _)| owned(path) && is_node(path))
                 .map(|(path, value)| (path.clone(), String::from_utf8(value.clone()).unwrap())).collect();
-            prop_assert_eq!(&left, &new);
+            prop_assert_eq!(&remaining, &new);
             for path in store.keys().filter(|path| owned(path)) {
-                prop_assert!(new.keys().any(|node| node.is_at_or_below(path)), "{path} is left");
+                prop_assert!(new.keys().any(|node| node.is_at_or_below(path)), "{path} remains");
             }
             prop_assert_eq!(diff(&store, &new), []);
         }

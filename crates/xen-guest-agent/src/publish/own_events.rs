@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_as_were_expected() {
+    fn each_expected_event_is_suppressed_once_until_its_timeout() {
         let path = |text: &str| Path::new(text).unwrap();
         let at = Duration::from_secs;
         let mut events = OwnEvents::default();

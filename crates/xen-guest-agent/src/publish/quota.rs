@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_count() {
+    fn parents_count_against_the_quota() {
         assert_eq!(count(&paths()), 18);
         assert_eq!(count(&[Path::new("data").unwrap()]), 0);
     }
@@ -374,8 +374,8 @@ mod tests {
     #[test]
     fn priority_decides_which_nodes_fit() {
         let paths = paths();
-        let kept = |most| {
-            let mut quota = NodeQuota::new(most);
+        let kept = |budget| {
+            let mut quota = NodeQuota::new(budget);
             let nodes = paths.iter().map(|path| (path.clone(), String::new()));
             let mut desired = Desired {
                 nodes: nodes.collect(),
@@ -384,7 +384,7 @@ mod tests {
             quota.choose(&LAYOUT, &Actual::new(), &mut desired);
             let is_kept = |path: &&Path| desired.nodes.contains_key(*path);
             let kept: Vec<_> = paths.iter().filter(is_kept).collect();
-            assert!(count(kept.iter().copied()) <= most);
+            assert!(count(kept.iter().copied()) <= budget);
             kept.iter().map(|path| path.as_str()).collect::<Vec<_>>()
         };
         let expected: [&[&str]; 8] = [
@@ -415,17 +415,20 @@ mod tests {
                 "data/os_name",
             ],
         ];
-        for (most, expected) in expected.into_iter().enumerate() {
-            assert_eq!(kept(most), expected, "{most}");
+        for (budget, expected) in expected.into_iter().enumerate() {
+            assert_eq!(kept(budget), expected, "{budget}");
         }
-        // The lowest index of each family, however low; then the others, then what is only of use with them.
+        // The lowest index of each family comes first, then other addresses, then their prefixes.
         assert!(kept(9).contains(&"attr/vif/0/ipv6/3") && !kept(9).contains(&"attr/vif/0/ipv6/4"));
         assert!(kept(14).contains(&"attr/vif/0/ipv4/10") && !kept(14).contains(&"attr/vif/0/name"));
-        for most in 0..18 {
-            let kept = kept(most);
-            assert!(kept.len() < NODES.len(), "{most}");
+        for budget in 0..18 {
+            let kept = kept(budget);
+            assert!(kept.len() < NODES.len(), "{budget}");
             for node in kept.iter().filter_map(|path| path.strip_suffix("/prefix")) {
-                assert!(kept.contains(&node), "a prefix without {node}, of {most}");
+                assert!(
+                    kept.contains(&node),
+                    "budget {budget}: prefix without its address {node}"
+                );
             }
         }
         assert_eq!(kept(18), NODES);
