@@ -25,6 +25,7 @@ const HEAD: &str = "\
 pub(crate) fn file() -> Files {
     let defaults = Settings::default();
     let (mut text, mut table) = (HEAD.to_owned(), "");
+
     for setting in &SETTINGS {
         if setting.table() != table {
             table = setting.table();
@@ -36,6 +37,7 @@ pub(crate) fn file() -> Files {
         }
         let _ = writeln!(text, "#{} = {}", setting.name(), setting.to_toml(&defaults));
     }
+
     let path = PathBuf::from("etc/xen-guest-agent/config.toml");
     Files::from([(path, text.into_bytes())])
 }

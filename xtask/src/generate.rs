@@ -67,6 +67,7 @@ fn files() -> Files {
 fn unexpected(dist: &Path, files: &Files) -> Result<Vec<PathBuf>, String> {
     let mut unexpected = Vec::new();
     let mut directories: Vec<PathBuf> = DIRECTORIES.map(|path| dist.join(path)).into();
+
     while let Some(directory) = directories.pop() {
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -83,6 +84,7 @@ fn unexpected(dist: &Path, files: &Files) -> Result<Vec<PathBuf>, String> {
             }
         }
     }
+
     Ok(unexpected)
 }
 

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         }
         _ => Err(USAGE.to_owned()),
     };
+
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

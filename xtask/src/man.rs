@@ -74,6 +74,7 @@ fn sub_command_page(command: &Command, link: &str) -> String {
         escape(link),
         escape(&lower_first(&about)),
     );
+
     page += &synopsis(command, &link.replacen('-', " ", 1), &[]);
     page += &synopsis(command, link, &[]);
     let _ = write!(
@@ -82,6 +83,7 @@ fn sub_command_page(command: &Command, link: &str) -> String {
         prose(&long_about.unwrap_or(format!("{about}.")), "PP"),
         options(command, &[]),
     );
+
     page
 }
 
@@ -176,6 +178,7 @@ fn commands(command: &Command) -> String {
         .get_arguments()
         .map(|arg| arg.get_id().as_str())
         .collect();
+
     let mut text = String::new();
     for sub_command in command.get_subcommands() {
         let about = sub_command.get_long_about().or(sub_command.get_about());
@@ -196,6 +199,7 @@ fn commands(command: &Command) -> String {
             let _ = write!(text, ".RS\n{own}.RE\n");
         }
     }
+
     text
 }
 
@@ -203,6 +207,7 @@ fn commands(command: &Command) -> String {
 fn settings() -> String {
     let defaults = Settings::default();
     let (mut text, mut table) = (String::new(), "");
+
     for setting in &SETTINGS {
         if setting.table() != table {
             table = setting.table();
@@ -217,6 +222,7 @@ fn settings() -> String {
             prose(&setting_help(setting), "IP"),
         );
     }
+
     text
 }
 

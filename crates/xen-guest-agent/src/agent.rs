@@ -248,6 +248,7 @@ impl Agent {
     fn take_events(&mut self, now: Duration) -> bool {
         let mut has_some = false;
         let mut lost = None;
+
         while let Some(connection) = &mut self.connection {
             let Some(event) = connection.next_event() else {
                 break;
@@ -275,9 +276,11 @@ impl Agent {
                 Err(error) => lost = Some(error),
             }
         }
+
         if let Some(error) = lost {
             self.on_loss(&error, now);
         }
+
         if has_some {
             self.silent_since = None;
         }
@@ -312,10 +315,12 @@ impl Agent {
             .connection
             .as_ref()
             .filter(|connection| connection.is_waiting());
+
         let Some(connection) = owing.filter(|connection| !connection.transport().is_device())
         else {
             return;
         };
+
         if now >= *self.silent_since.get_or_insert(now) + REPLY_TIMEOUT {
             let source = std::io::ErrorKind::TimedOut.into();
             let transport = connection.transport().name().into();
@@ -334,16 +339,20 @@ impl Agent {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
+
         connection.flush()?;
         self.domain.advance(connection)?;
+
         // The rate limit also covers reads, so a flapping guest causes no extra load.
         if !self.is_urgent && self.limiter.next() > now {
             return Ok(());
         }
+
         if self.publisher.next_resync().is_some_and(|time| time <= now) {
             self.publisher.resync(connection, now)?;
             self.count(now);
         }
+
         if self.changed && self.can_publish() {
             return self.publish(now, date);
         }
@@ -367,6 +376,7 @@ impl Agent {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
+
         if changes.is_empty() {
             if is_reconnecting {
                 info!("connected to Xenstore at {}", connection.transport().name());
@@ -383,6 +393,7 @@ impl Agent {
             self.changed = is_reconnecting;
             self.count(now);
         }
+
         self.is_urgent = false;
         Ok(())
     }
@@ -394,11 +405,13 @@ impl Agent {
             // Addresses that are not known yet must keep their indices, too.
             self.is_seeded = self.is_network_known;
         }
+
         self.guest.date = date;
         let mut desired = Desired {
             nodes: self.schema.render(&self.guest),
             owned: Schema::owned(&self.guest),
         };
+
         if !self.is_network_known {
             desired.nodes.retain(|path, _| !LAYOUT.is_network(path));
             let actual = self
@@ -409,6 +422,7 @@ impl Agent {
                 .nodes
                 .extend(actual.map(|(path, value)| (path.clone(), value.to_owned())));
         }
+
         self.publisher.plan(desired)
     }
 

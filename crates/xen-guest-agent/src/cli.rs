@@ -183,9 +183,11 @@ pub fn command() -> Command {
 fn definition(has_help: bool) -> Command {
     let command = Command::new(env!("CARGO_PKG_NAME")).version(env!("CARGO_PKG_VERSION"));
     let mut command = with_options(command, |_| true);
+
     if has_help {
         command = command.mut_args(with_help);
     }
+
     // The options of sub-commands are deferred, because global ones cost the daemon 12 KiB.
     command
         .subcommand(

@@ -327,16 +327,19 @@ impl Daemon {
             interest.set(PollFlags::OUT, connection.wants_write());
             (connection.as_fd(), interest)
         });
+
         let readable = |fd| (fd, PollFlags::IN);
         let agent = [
             (Token::Stop, Some(readable(signals.stop()))),
             (Token::Reload, signals.reload().map(readable)),
             (Token::Connection, connection),
         ];
+
         let agent = agent.into_iter().filter_map(|(token, source)| {
             let (fd, interest) = source?;
             Some((token, fd, interest))
         });
+
         let sources = self.collectors.sources();
         let sources = sources.map(|(source, fd, interest)| (Token::Source(source), fd, interest));
         agent

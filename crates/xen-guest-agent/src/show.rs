@@ -70,6 +70,7 @@ fn collect(settings: &Settings, all_interfaces: bool) -> io::Result<Guest> {
     let config = settings.collectors(all_interfaces);
     let mut guest = Guest::default();
     let mut collectors = Collectors::open(platform, &config, None, &mut guest, clock::now())?;
+
     while !collectors.is_synced() {
         let mut network: Vec<_> = collectors
             .sources()
@@ -85,6 +86,7 @@ fn collect(settings: &Settings, all_interfaces: bool) -> io::Result<Guest> {
         }
         collectors.on_ready(Source::Network, &mut guest);
     }
+
     Ok(guest)
 }
 
@@ -94,8 +96,10 @@ fn as_tree(tree: &Tree) -> String {
         .iter()
         .map(|(path, value)| (path.split('/').collect(), value.as_str()))
         .collect();
+
     nodes.sort();
     let (mut text, mut parent): (String, &[&str]) = (String::new(), &[]);
+
     for (names, value) in &nodes {
         let known = names
             .iter()
@@ -109,6 +113,7 @@ fn as_tree(tree: &Tree) -> String {
         }
         parent = names;
     }
+
     text
 }
 

@@ -137,18 +137,22 @@ fn from_os_release(root: &Root, fields: &BTreeMap<String, String>) -> Option<Dis
         (Some(name), Some(version)) => Some(format!("{name} {version}")),
         _ => name.clone(),
     });
+
     if id.is_none() && pretty.is_none() {
         // The file is empty, so another one may be better.
         return None;
     }
+
     // os-release(5) defines this default. Deepin 20 writes its ID with a capital letter.
     let id = id
         .unwrap_or_else(|| "linux".to_owned())
         .to_ascii_lowercase();
+
     let like = get("ID_LIKE").unwrap_or_default().to_ascii_lowercase();
     let version = get("VERSION_ID")
         .and_then(|text| Version::parse(&text))
         .map(|v| complete(root, v, &id, &like));
+
     Some(Distribution::new(
         if id == "ol" { "oracle" } else { &id },
         pretty.as_deref().unwrap_or(&id),
@@ -212,13 +216,16 @@ fn from_release_line(line: &str) -> Option<Distribution> {
         "amazon" => "amzn",
         first => first,
     };
+
     let version = release_version(line);
+
     // These two do not belong to the Red Hat family.
     let version = if matches!(id, "gentoo" | "slackware") {
         version
     } else {
         version.map(Version::or_zero)
     };
+
     Some(Distribution::new(id, line, version))
 }
 

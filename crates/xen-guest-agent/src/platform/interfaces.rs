@@ -70,6 +70,7 @@ fn address(entry: &InterfaceAddress) -> Option<Address> {
         let prefix = mask.map(|mask| u128::from(mask.ip()).leading_ones());
         (IpAddr::V6(ip), prefix.unwrap_or(u128::BITS))
     };
+
     Some(Address {
         ip,
         prefix: u8::try_from(prefix).ok()?,

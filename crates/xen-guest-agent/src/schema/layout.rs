@@ -114,6 +114,7 @@ fn rank(path: &Path) -> Rank {
     for (part, name) in parts.iter_mut().zip(path.split('/')) {
         *part = name;
     }
+
     let (write_order, priority, role) = match parts {
         [
             "data",
@@ -136,6 +137,7 @@ fn rank(path: &Path) -> Rank {
         ["data", "net", ..] | ["attr", ..] => (4, 6, Role::Plain),
         _ => (5, 7, Role::Plain),
     };
+
     // Readers know the guest by the first address of a family.
     let priority_of_first = if priority == ADDRESS { 2 } else { priority };
     Rank {

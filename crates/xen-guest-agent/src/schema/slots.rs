@@ -44,20 +44,24 @@ impl Slots {
             path.strip_prefix(node)
                 .and_then(|rest| rest.strip_prefix('/'))
         };
+
         let (device, rest): (fn(u32) -> HostDevice, _) =
             match (below(VIFS), below(VIRTUAL_FUNCTIONS)) {
                 (Some(rest), _) => (HostDevice::Vif, rest),
                 (_, Some(rest)) => (HostDevice::VirtualFunction, rest),
                 _ => return,
             };
+
         let mut parts = rest.split('/');
         let mut next = || parts.next();
         let (Some(id), Some(family), Some(slot), None) = (next(), next(), next(), next()) else {
             return;
         };
+
         let (Ok(id), Ok(slot), Ok(ip)) = (id.parse(), slot.parse(), value.parse()) else {
             return;
         };
+
         if Family::of(ip).name() == family {
             self.0
                 .entry((device(id), Family::of(ip)))

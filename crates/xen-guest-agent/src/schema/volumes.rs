@@ -32,11 +32,13 @@ impl Slots {
     fn assign<'a>(&mut self, volumes: &'a [Volume]) -> BTreeMap<u32, &'a Volume> {
         let mut assigned = BTreeMap::new();
         let mut others: Vec<&Volume> = volumes.iter().collect();
+
         for (slot, name) in &self.0 {
             if let Some(index) = others.iter().position(|volume| volume.name == *name) {
                 assigned.insert(*slot, others.remove(index));
             }
         }
+
         let mut next = 0;
         for volume in others {
             while assigned.contains_key(&next) {
@@ -44,6 +46,7 @@ impl Slots {
             }
             assigned.insert(next, volume);
         }
+
         self.0 = assigned
             .iter()
             .map(|(slot, volume)| (*slot, volume.name.clone()))

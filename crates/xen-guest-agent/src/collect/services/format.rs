@@ -22,6 +22,7 @@ pub(super) struct Faults {
 pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, Faults) {
     let mut facts = BTreeMap::new();
     let mut faults = Faults::default();
+
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() || line.starts_with(b"#") {
@@ -40,6 +41,7 @@ pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, Faults) {
             Ok(()) => {}
         }
     }
+
     (facts, faults)
 }
 
@@ -48,21 +50,26 @@ fn parse_line(line: &[u8]) -> Result<(&str, &str), &'static str> {
         .iter()
         .position(|byte| *byte == b'=')
         .ok_or("not of the form key = value")?;
+
     let (key, value) = line
         .split_at_checked(equals)
         .ok_or("not of the form key = value")?;
+
     let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii();
     let key = std::str::from_utf8(key.trim_ascii())
         .ok()
         .filter(|key| is_name(key));
+
     let key = key.ok_or("a key has up to 255 of the characters A-Z a-z 0-9 - _ @")?;
     if value.is_empty() {
         // Readers would take an empty string for a value.
         return Err("no value");
     }
+
     if value.len() > VALUE_MAX {
         return Err("a value has at most 2000 bytes");
     }
+
     let value = std::str::from_utf8(value)
         .ok()
         .filter(|value| value.bytes().all(|byte| matches!(byte, b' '..=b'~')));

@@ -97,6 +97,7 @@ fn is_own(root: &Root, device: &str, depth: u32) -> bool {
     if root.exists(&format!("{device}/partition")) {
         return is_own(root, &format!("{device}/.."), depth);
     }
+
     if root.exists(&format!("{device}/device")) {
         // A hidden device is one of several paths to an NVMe disk, which has a device of its own.
         let is = |flag| {
@@ -105,6 +106,7 @@ fn is_own(root: &Root, device: &str, depth: u32) -> bool {
         };
         return !is("removable") && !is("hidden");
     }
+
     let slaves = names(root, &format!("{device}/slaves")).unwrap_or_default();
     depth > 0
         && slaves
@@ -121,11 +123,13 @@ fn device(root: &Root, path: &str, name: String) -> Option<Device> {
         .ok()?
         .checked_mul(SECTOR)
         .filter(|size| *size > 0)?;
+
     let path = match attribute("dm/name") {
         Some(name) => format!("/dev/mapper/{}", escape_octal(name.as_bytes())),
         // The kernel replaces slashes in device names, because a file name cannot have them.
         None => format!("/dev/{}", escape_octal(name.replace('!', "/").as_bytes())),
     };
+
     Some(Device {
         name,
         number: (major.parse().ok()?, minor.parse().ok()?),
@@ -141,6 +145,7 @@ impl Device {
         let entry = root
             .read(&format!("/run/udev/data/b{major}:{minor}"), UDEV_MAX)
             .unwrap_or_default();
+
         let property = |name: &str| {
             let mut lines = entry.split(|byte| *byte == b'\n');
             let value = |line: &[u8]| {
@@ -152,6 +157,7 @@ impl Device {
             };
             lines.find_map(value)
         };
+
         Content {
             uuid: property("ID_FS_UUID"),
             kind: property("ID_FS_TYPE"),

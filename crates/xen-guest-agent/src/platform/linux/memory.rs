@@ -44,6 +44,7 @@ fn parse(text: &str) -> Option<Memory> {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
     };
+
     let total = figure("MemTotal")?;
     let estimate = || {
         Some(
@@ -52,6 +53,7 @@ fn parse(text: &str) -> Option<Memory> {
                 .saturating_add(figure("Cached")?),
         )
     };
+
     let available = figure("MemAvailable").or_else(estimate)?;
     Some(Memory { total, available })
 }

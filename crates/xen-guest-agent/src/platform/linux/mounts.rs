@@ -131,14 +131,17 @@ fn each(root: &Root, mut take: impl FnMut(Mount)) -> io::Result<()> {
     } else {
         "/proc/1/mountinfo"
     };
+
     let mut file = BufReader::with_capacity(4096, root.open(path)?);
     let mut line = Vec::new();
+
     while file.read_until(b'\n', &mut line)? > 0 {
         if let Some(mount) = parse(line.strip_suffix(b"\n").unwrap_or(&line)) {
             take(mount);
         }
         line.clear();
     }
+
     Ok(())
 }
 
@@ -168,6 +171,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut left = field;
+
     while let Some((first, rest)) = left.split_first() {
         let escaped = match rest {
             [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
@@ -180,6 +184,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
             .get(if escaped.is_some() { 3 } else { 0 }..)
             .unwrap_or_default();
     }
+
     bytes
 }
 

@@ -81,6 +81,7 @@ impl Netlink {
             NETLINK_ROUTE,
         )
         .map_err(|error| failure("open a socket", error))?;
+
         let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))
             .map_err(|error| failure("subscribe to links and addresses", error))?;
@@ -162,9 +163,11 @@ impl Netlink {
     /// Receives all pending datagrams, up to a limit. Returns whether the interfaces changed.
     fn receive(&mut self, interfaces: &mut Interfaces) -> bool {
         let mut changed = false;
+
         // The buffer is not kept, so that idle agents have less memory. Pages that are never
         // written cost nothing.
         let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER_SIZE);
+
         for _ in 0..MAX_DATAGRAMS {
             match rustix::net::recv(&self.socket, buffer.spare_capacity_mut(), RecvFlags::TRUNC) {
                 Ok(((datagram, _), len)) if len <= datagram.len() => {
@@ -191,6 +194,7 @@ impl Netlink {
                 }
             }
         }
+
         changed
     }
 

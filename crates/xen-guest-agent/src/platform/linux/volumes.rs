@@ -37,13 +37,16 @@ fn volume(root: &Root, device: &Device, mounted: Option<Mounted>) -> Volume {
         Some(uuid) => format!("{}({uuid})", device.path),
         None => device.path.clone(),
     };
+
     let is_lvm = content.kind.as_deref() == Some("LVM2_member");
     let free = mounted
         .as_ref()
         .and_then(|mounted| free(root, device, mounted));
+
     let (kind, point) = mounted
         .map(|mounted| (mounted.kind, escape_octal(&mounted.point)))
         .unzip();
+
     Volume {
         name,
         size: device.size,
