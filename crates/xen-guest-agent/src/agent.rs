@@ -382,7 +382,7 @@ impl Agent {
                 info!("connected to Xenstore at {}", connection.transport().name());
                 self.reconnect_delay = MIN_RECONNECT_DELAY;
             }
-            // Choosing nodes by priority takes long.
+            // The choice of nodes by priority is slow, so it counts against the rate limit.
             if self.publisher.quota.is_short() {
                 self.count(now);
             }

@@ -113,7 +113,7 @@ impl WriteFailures {
         self.writes.retain(|path, state| {
             let is_desired = desired.contains_key(path);
             if !is_desired {
-                // The node of an interface that comes and goes is logged once.
+                // The agent logs such a node once, even if its interface reappears often.
                 *state = Failure::Retried;
             }
             is_desired || !has_many

@@ -14,8 +14,8 @@ use crate::text::summarize;
 /// nodes by default, and the toolstack uses about 50 of them.
 pub const NODE_BUDGET: usize = 700;
 
-/// Number of nodes by which the limit grows after a node was written in spite of it. It bounds the
-/// requests that fail if the room is used up again.
+/// Number of nodes by which the limit grows after a successful probe. This number bounds the requests
+/// that fail if the quota is full again.
 const PROBE_STEP: usize = 32;
 
 /// Number of components of the longest path, without the domain's home.
@@ -42,14 +42,16 @@ enum Probe {
 )]
 pub(crate) struct NodeQuota {
     budget: usize,
-    /// Number of nodes that the server has room for, as far as is known. At most `budget`.
+    /// Known number of nodes that the server accepts. At most `budget`.
     limit: usize,
     /// Desired nodes that the last choice excluded.
     over_quota: BTreeSet<Path>,
-    /// Nodes that the server rejected, and whether it did although other nodes made room for them.
+    /// Rejected nodes. The value is whether the server rejected the node although other nodes had
+    /// been removed to make room.
     rejected: BTreeMap<Path, bool>,
-    /// Whether the server rejected a node in this round, and one for which others had made room.
+    /// Whether the server rejected a node in this round.
     is_full: bool,
+    /// Whether the server rejected a node in this round although other nodes had been removed.
     room_was_useless: bool,
     probe: Probe,
     /// Whether the next choice probes for room.
@@ -107,7 +109,7 @@ impl NodeQuota {
     }
 
     /// Has the next plan try one node more, if nodes are missing because of the server's quota.
-    /// Returns whether that is so.
+    /// Returns whether nodes are missing for that reason.
     pub(crate) fn probe(&mut self) -> bool {
         self.is_probe_due = self.is_limited_by_server() && !self.over_quota.is_empty();
         self.is_probe_due
@@ -180,7 +182,7 @@ impl NodeQuota {
             self.choose_probe(&nodes, &mut chosen);
         }
 
-        // No other node makes room for these now, so that a later rejection is a first one.
+        // No node is removed in favour of these now, so a later rejection counts as the first one.
         let over_quota = &self.over_quota;
         self.rejected
             .retain(|path, useless| *useless || !over_quota.contains(path));

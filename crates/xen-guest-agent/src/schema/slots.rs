@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn first_index_is_reserved_for_a_lasting_address() {
+    fn transient_address_never_gets_index_0() {
         let mut slots = Slots::default();
         assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
         assert_eq!(

@@ -9,7 +9,7 @@ use xenstore::{ErrorCode, Path};
 use crate::harness::{DOMAIN, Harness};
 use crate::virtual_functions::{FUNCTION, with_function};
 
-const MOMENT: Duration = Duration::from_millis(1);
+const ONE_MS: Duration = Duration::from_millis(1);
 
 /// Publishes until the rate limit delays the next change.
 fn exhaust(harness: &mut Harness) {
@@ -137,7 +137,7 @@ fn missing_own_event_causes_resync_after_2_s() {
     );
     harness.pass(Duration::from_millis(1999));
     assert_eq!(harness.requests(Kind::READ), reads);
-    harness.pass(MOMENT);
+    harness.pass(ONE_MS);
     let reads_after_timeout = harness.requests(Kind::READ);
     assert!(reads_after_timeout > reads);
     assert_eq!(harness.agent.deadline(), None);
@@ -171,7 +171,7 @@ fn unresponsive_server_is_disconnected_after_a_minute() {
     harness.now += Duration::from_millis(59_999);
     harness.agent.advance(harness.now, date);
     assert!(harness.agent.connection().is_some());
-    harness.now += MOMENT;
+    harness.now += ONE_MS;
     harness.agent.advance(harness.now, date);
     assert!(harness.agent.connection().is_none());
 
