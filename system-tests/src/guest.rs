@@ -21,7 +21,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Creates a domain at the server that listens on `server`. The shim's files are in `directory`.
+    /// Creates a domain at the server that listens on `server`. The shim's files are in
+    /// `directory`.
     pub(crate) fn create(
         server: &Path,
         directory: &Path,

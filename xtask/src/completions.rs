@@ -51,8 +51,8 @@ fn script(shell: impl Generator, command: &Command, name: &str) -> String {
 
 /// Returns the bash script.
 ///
-/// The generator receives a name without hyphens. With a hyphen it spells the names of its states in
-/// two ways, so that nothing is completed after a sub-command.
+/// The generator receives a name without hyphens. With a hyphen it spells the names of its states
+/// in two ways, so that nothing is completed after a sub-command.
 fn bash_script(command: &Command, name: &str) -> String {
     let identifier = name.replace('-', "_");
     let script = script(Shell::Bash, command, &identifier);

@@ -103,8 +103,8 @@ impl Domain {
         Ok(())
     }
 
-    /// Processes an event. Returns whether `functions` changed, or `None` if the event is for another
-    /// receiver.
+    /// Processes an event. Returns whether `functions` changed, or `None` if the event is for
+    /// another receiver.
     ///
     /// # Errors
     /// Errors that end the connection.
@@ -146,7 +146,8 @@ impl Domain {
                     self.read_functions(connection)?;
                 }
             }
-            // A missing node means that there are no functions. After another error they are unknown.
+            // A missing node means that there are no functions. After another error they are
+            // unknown.
             Pending::Functions
                 if result
                     .as_ref()

@@ -23,7 +23,8 @@ fn main() -> ExitCode {
 
     let result = match action {
         Action::Run => {
-            // Signals come first, because an uncaught one would end the process without cleaning up.
+            // Signals come first, because an uncaught one would end the process without cleaning
+            // up.
             let signals = Signals::for_service();
             load(daemon::start_log).map(|loaded| {
                 signals.and_then(|signals| daemon::run(loaded.settings, &sources, &signals))

@@ -126,8 +126,8 @@ impl Status {
             self.resumed = Some((resumes, date));
         }
 
-        // The agent also reports readiness without Xenstore. The device may appear late in the boot,
-        // and other services need not wait for it.
+        // The agent also reports readiness without Xenstore. The device may appear late in the
+        // boot, and other services need not wait for it.
         let notified = match state {
             State::Starting => Ok(()),
             _ => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(state.words())]),

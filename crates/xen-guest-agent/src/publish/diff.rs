@@ -121,8 +121,8 @@ impl Diff<'_> {
         });
     }
 
-    /// Returns the topmost nodes that the agent may remove and that have no desired node at or below
-    /// them.
+    /// Returns the topmost nodes that the agent may remove and that have no desired node at or
+    /// below them.
     fn stale(&self) -> Vec<Path> {
         let is_stale = |path: &Path| {
             !contains_at_or_below(&self.desired.nodes, path)

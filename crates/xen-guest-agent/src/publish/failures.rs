@@ -105,7 +105,8 @@ impl WriteFailures {
         had_failed
     }
 
-    /// Forgets failures of nodes that are no longer desired, and of removals of nodes that are gone.
+    /// Forgets failures of nodes that are no longer desired, and of removals of nodes that are
+    /// gone.
     pub(super) fn prune(&mut self, desired: &Tree, actual: &Actual) {
         self.removals
             .retain(|path, _| contains_at_or_below(actual, path));

@@ -61,8 +61,8 @@ impl OwnEvents {
         true
     }
 
-    /// Forgets overdue events. Returns whether there were any. Then another process's event may have
-    /// been suppressed, and the store must be read.
+    /// Forgets overdue events. Returns whether there were any. Then another process's event may
+    /// have been suppressed, and the store must be read.
     pub(super) fn expire(&mut self, now: Duration) -> bool {
         let before = self.0.len();
         self.0

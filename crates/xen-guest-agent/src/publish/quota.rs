@@ -14,8 +14,8 @@ use crate::text::summarize;
 /// nodes by default, and the toolstack uses about 50 of them.
 pub const NODE_BUDGET: usize = 700;
 
-/// Number of nodes by which the limit grows after a successful probe. This number bounds the requests
-/// that fail if the quota is full again.
+/// Number of nodes by which the limit grows after a successful probe. This number bounds the
+/// requests that fail if the quota is full again.
 const PROBE_STEP: usize = 32;
 
 /// Number of components of the longest path, without the domain's home.

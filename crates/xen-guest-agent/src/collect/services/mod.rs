@@ -194,8 +194,8 @@ impl Directory {
                 }
             }
 
-            // Further services would exceed the node limit. The sorted order skips the same ones each
-            // time.
+            // Further services would exceed the node limit. The sorted order skips the same ones
+            // each time.
             if names.len() > MAX_NODES {
                 names.pop_last();
             }
