@@ -12,12 +12,20 @@ use crate::observe::eventually;
 /// Generous timeout, which only a stalled machine exceeds.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether a log line is one of the two of every start: the version, and the completion of the
-/// first publication.
-pub fn is_start_line(line: &str) -> bool {
-    ["version ", "published "]
-        .iter()
-        .any(|start| line.starts_with(&format!("xen-guest-agent: info: {start}")))
+/// Removes the two lines of every start from a log: the version, and the completion of the first
+/// publication. A second line of either kind stays, because it would be a fault.
+pub fn without_start_lines(log: &str) -> String {
+    let mut starts = vec!["version ", "published "];
+    let mut is_start_line = |line: &str| {
+        let message = line.strip_prefix("xen-guest-agent: info: ");
+        let start = starts
+            .iter()
+            .position(|start| message.is_some_and(|message| message.starts_with(start)));
+        start.map(|start| starts.remove(start)).is_some()
+    };
+
+    let lines = log.split_inclusive('\n');
+    lines.filter(|line| !is_start_line(line)).collect()
 }
 
 /// A running agent. Dropping it kills the process.
@@ -49,9 +57,7 @@ impl Agent {
 
     /// Returns the log so far, without the two lines that every start writes.
     pub fn log(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap();
-        let lines = log.split_inclusive('\n');
-        lines.filter(|line| !is_start_line(line)).collect()
+        without_start_lines(&fs::read_to_string(&self.log).unwrap())
     }
 
     /// Sends a signal.

@@ -34,7 +34,7 @@ mod testbed;
 mod toolstack;
 mod xenstored;
 
-pub use agent::{Agent, TIMEOUT, is_start_line};
+pub use agent::{Agent, TIMEOUT, without_start_lines};
 pub use bridge::Requests;
 pub use build::{Profile, build};
 pub use fake_root::FakeRoot;

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use system_tests::{Network, Profile, TIMEOUT, build, eventually, is_start_line};
+use system_tests::{Network, Profile, TIMEOUT, build, eventually, without_start_lines};
 use xenstore::{Client, Transport};
 
 /// A running demo. Dropping it kills the process.
@@ -64,8 +64,8 @@ impl Demo {
         assert_eq!(status.code(), Some(0), "{log}");
 
         let output: Vec<_> = self.output.by_ref().map(Result::unwrap).collect();
-        let warnings = log.lines().filter(|line| !is_start_line(line));
-        (output.join("\n"), warnings.collect::<Vec<_>>().join("\n"))
+        let warnings = without_start_lines(&log).trim_end().to_owned();
+        (output.join("\n"), warnings)
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use system_tests::{FakeRoot, Network, Profile, build, eventually, is_start_line, tree};
+use system_tests::{FakeRoot, Network, Profile, build, eventually, tree, without_start_lines};
 use xenstore::embedded::{Refusal, Running, Server, Store, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{Client, ErrorCode, Path};
@@ -54,12 +54,9 @@ impl Testbed {
     }
 
     fn log(&self) -> Vec<String> {
-        fs::read_to_string(self.root.join("log"))
-            .unwrap()
-            .lines()
-            .filter(|line| !is_start_line(line))
-            .map(str::to_owned)
-            .collect()
+        let log = fs::read_to_string(self.root.join("log")).unwrap();
+        let log = without_start_lines(&log);
+        log.lines().map(str::to_owned).collect()
     }
 
     fn nodes(&self) -> BTreeMap<String, String> {
@@ -439,7 +436,11 @@ fn config_prints_origins_and_errors() {
         );
         assert_eq!(
             (code, stdout, stderr),
-            (Some(2), String::new(), format!("error: {expected}"))
+            (
+                Some(2),
+                String::new(),
+                format!("xen-guest-agent: error: {expected}")
+            )
         );
     }
 }
@@ -461,17 +462,16 @@ fn invalid_settings_are_all_reported_and_give_exit_status_2() {
         .arg(&file));
     let file = file.display();
     let expected = format!(
-        "error: {file}:1: schema: missing quotes around rfc\n\
-         error: {file}:3: memory.period: invalid value 0; expected a number of seconds from 0.01 to 86400\n\
-         error: environment XENSTORE_SCHEMA: invalid value \"x\"; expected std or rfc\n\
-         error: --memory-period: invalid value \"-1\"; expected a number of seconds from 0.01 to 86400\n\
-         error: --root: invalid value \"/nonexistent\"; expected the path of an existing directory\n"
+        "xen-guest-agent: error: {file}:1: schema: missing quotes around rfc\n\
+         xen-guest-agent: error: {file}:3: memory.period: invalid value 0; expected a number of seconds from 0.01 to 86400\n\
+         xen-guest-agent: error: environment XENSTORE_SCHEMA: invalid value \"x\"; expected std or rfc\n\
+         xen-guest-agent: error: --memory-period: invalid value \"-1\"; expected a number of seconds from 0.01 to 86400\n\
+         xen-guest-agent: error: --root: invalid value \"/nonexistent\"; expected the path of an existing directory\n"
     );
     assert_eq!((code, stdout, stderr), (Some(2), String::new(), expected));
 
     let (code, _, stderr) = run(agent().args(["status", "--root", "relative"]));
-    let expected =
-        "error: --root: invalid value \"relative\"; expected the absolute path of a directory\n";
+    let expected = "xen-guest-agent: error: --root: invalid value \"relative\"; expected the absolute path of a directory\n";
     assert_eq!((code, stderr.as_str()), (Some(2), expected));
 }
 

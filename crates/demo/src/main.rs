@@ -47,6 +47,8 @@ fn main() -> ExitCode {
 
     match run(has_interface) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader of the output has seen enough, as in `demo | head -1`.
+        Err(error) if is_output_closed(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: {error}");
             ExitCode::FAILURE

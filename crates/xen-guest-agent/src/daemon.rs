@@ -54,7 +54,7 @@ pub fn run(settings: Settings, sources: &Sources, signals: &Signals) -> Result<(
     daemon.run(sources, signals)
 }
 
-/// Properties of the daemon that are no settings, because only the demo needs other values.
+/// Properties of the daemon that are not settings, because only the demo needs other values.
 #[derive(Debug)]
 pub struct Options {
     /// Directory of the lock and the status file. Without one, the daemon keeps neither.

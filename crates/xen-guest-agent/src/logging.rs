@@ -180,7 +180,7 @@ pub fn fatal(error: &dyn Display) {
 }
 
 /// Whether the log goes to standard error, directly or as the journal.
-pub fn is_stderr() -> bool {
+fn is_stderr() -> bool {
     CURRENT.with(|output| output.is_stderr).unwrap_or_default()
 }
 

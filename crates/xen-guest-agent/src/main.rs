@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use xen_guest_agent::cli::{Action, Cli};
 use xen_guest_agent::logging::LogFilter;
 use xen_guest_agent::root::Root;
-use xen_guest_agent::settings::{Settings, SettingsError};
+use xen_guest_agent::settings::Settings;
 use xen_guest_agent::signals::Signals;
 use xen_guest_agent::{daemon, logging, show, status};
 
@@ -51,24 +51,12 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
         Err(error) => {
-            if action == Action::Run {
-                // Invalid settings name no destination, so the log uses the default one.
-                logging::start(&LogFilter::default(), false);
-                log_unless_printed(&error);
-            }
+            // Invalid settings name no destination, so the log uses the default one.
+            logging::start(&LogFilter::default(), action != Action::Run);
             for message in error.messages() {
-                eprintln!("error: {message}");
+                logging::fatal(&message);
             }
             ExitCode::from(2)
-        }
-    }
-}
-
-/// Logs the error unless the log goes to standard error, where it is printed anyway.
-fn log_unless_printed(error: &SettingsError) {
-    if !logging::is_stderr() {
-        for message in error.messages() {
-            log::error!("{message}");
         }
     }
 }

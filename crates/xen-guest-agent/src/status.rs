@@ -238,7 +238,7 @@ fn date(time: SystemTime) -> String {
 /// read.
 pub fn print(root: &Root) -> ExitCode {
     let Some(file) = runtime_dir::path(root).map(|directory| directory.join(FILE)) else {
-        error!("there is no /run directory, in which an agent would keep its status");
+        error!("cannot read the status: there is no directory /run");
         return ExitCode::FAILURE;
     };
 

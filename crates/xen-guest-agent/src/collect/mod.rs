@@ -95,7 +95,7 @@ pub struct Collectors {
 
 impl Collectors {
     /// Opens the sources and fills the guest. A source that cannot be read is logged and skipped.
-    /// `runtime_dir` keeps the names of published services over a restart.
+    /// `runtime_dir` keeps the names of published services across restarts.
     ///
     /// # Errors
     /// The system's, if the network's source cannot be opened.

@@ -127,7 +127,7 @@ impl Network {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.has_failed, true) {
-                    warn!("list network interfaces: {error}; retrying at each poll");
+                    warn!("cannot list network interfaces: {error}; retrying at each poll");
                 }
                 false
             }

@@ -85,7 +85,7 @@ pub static SETTINGS: [Setting; 15] = [
         key: "root",
         placeholder: "DIR",
         summary: "Directory to prepend to the paths of system files",
-        details: "For example /host in a container that shares the network and UTS namespaces of \
+        details: "An example is /host in a container that shares the network and UTS namespaces of \
             its host. It applies to files in /etc, /usr/lib, /proc, /sys and /run, but not to the \
             agent's own settings.",
         needs_restart: true,
@@ -105,7 +105,7 @@ pub static SETTINGS: [Setting; 15] = [
     Setting {
         key: "memory.period",
         placeholder: "SECONDS",
-        summary: "Time between checks of memory and other values without kernel events",
+        summary: "Time between checks of memory and other values for which the kernel sends no event",
         details: "Everything is checked every ten minutes in any case.",
         affects_show: false,
         field: |settings| &mut settings.memory_period,
@@ -133,7 +133,7 @@ pub static SETTINGS: [Setting; 15] = [
         key: "network.stacked-links",
         placeholder: "BOOL",
         summary: "Publish the addresses of bridges, bonds and VLANs",
-        details: "They appear with the network device that carries their traffic.",
+        details: "Each address appears with the VIF below its device.",
         field: |settings| &mut settings.filter.stacked,
         ..PLAIN
     },
@@ -155,7 +155,7 @@ pub static SETTINGS: [Setting; 15] = [
         key: "network.leave-out-addresses",
         placeholder: "NETWORK",
         summary: "Addresses to ignore",
-        details: "Host bits of a network are ignored.",
+        details: "169.254.1.1/16 means 169.254.0.0/16.",
         field: |settings| &mut settings.filter.without_addresses,
         ..PLAIN
     },

@@ -42,7 +42,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// Maximum number of nodes that the agent creates, parent nodes included.
     pub node_budget: usize,
-    /// Time between two polls of memory and of other values without kernel events.
+    /// Time between two polls of memory and of other values for which the
+    /// kernel sends no event.
     pub memory_period: Duration,
     /// Detection of network changes.
     pub network: network::Config,

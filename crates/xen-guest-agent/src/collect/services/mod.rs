@@ -46,11 +46,11 @@ pub struct Directory {
 
 impl Directory {
     /// Opens the directory, which need not exist. The file `state` remembers published services
-    /// over a restart.
+    /// across restarts.
     pub fn open(platform: &System, path: &str, state: Option<PathBuf>) -> Self {
         let watch = platform
             .watch_dir()
-            .inspect_err(|error| warn!("watch {path}: {error}; polling it instead"));
+            .inspect_err(|error| warn!("cannot watch {path}: {error}; polling it instead"));
         Directory {
             root: platform.root().clone(),
             path: path.to_owned(),

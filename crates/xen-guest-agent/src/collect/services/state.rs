@@ -1,4 +1,4 @@
-//! Names of published services, which the agent remembers over a restart.
+//! Names of published services, which the agent remembers across restarts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -61,7 +61,7 @@ impl State {
         self.names = names;
         if let Err(error) = self.write() {
             warn!(
-                "save the names of published services: {error}; after a restart, \
+                "cannot save the names of published services: {error}; after a restart, \
                  nodes of removed services may stay in Xenstore"
             );
         }

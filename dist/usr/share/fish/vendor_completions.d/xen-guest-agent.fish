@@ -40,7 +40,7 @@ socket\t''
 socket=/\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l node-budget -d 'Maximum number of nodes to create, parent nodes included' -r -f
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l memory-period -d 'Time between checks of memory and other values without kernel events' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l memory-period -d 'Time between checks of memory and other values for which the kernel sends no event' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-mode -d 'How to detect changes of the network' -r -f -a "auto\t''
 netlink\t''
 poll\t''
@@ -78,7 +78,7 @@ socket\t''
 socket=/\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l node-budget -d 'Maximum number of nodes to create, parent nodes included' -r -f
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l memory-period -d 'Time between checks of memory and other values without kernel events' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l memory-period -d 'Time between checks of memory and other values for which the kernel sends no event' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-mode -d 'How to detect changes of the network' -r -f -a "auto\t''
 netlink\t''
 poll\t''
