@@ -31,17 +31,20 @@ impl Change {
     /// Records that the server made the change.
     pub(super) fn apply(self, actual: &mut Actual) {
         match self {
-            Change::Write(path, value) => {
-                let mut parent = path.parent();
-                while let Some(node) = parent.filter(|node| node.contains('/')) {
-                    parent = node.parent();
-                    actual.entry(node).or_default();
-                }
-                actual.insert(path, value.into_bytes());
-            }
+            Change::Write(path, value) => insert(actual, path, value.into_bytes()),
             Change::Remove(path) => actual.retain(|node, _| !node.is_at_or_below(&path)),
         }
     }
+}
+
+/// Adds a node, and its parents with an empty value.
+pub(super) fn insert(actual: &mut Actual, path: Path, value: Vec<u8>) {
+    let mut parent = path.parent();
+    while let Some(node) = parent.filter(|node| node.contains('/')) {
+        parent = node.parent();
+        actual.entry(node).or_default();
+    }
+    actual.insert(path, value);
 }
 
 /// Whether `nodes` contains the node or one below it.

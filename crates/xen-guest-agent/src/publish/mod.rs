@@ -89,7 +89,7 @@ impl Publisher {
             changes: BTreeMap::new(),
             conflicts: Conflicts::default(),
             failures: WriteFailures::default(),
-            quota: NodeQuota::default(),
+            quota: NodeQuota::new(NODE_BUDGET),
             own_events: OwnEvents::default(),
             events_may_be_merged: false,
             unwatched: Vec::new(),
@@ -191,7 +191,7 @@ impl Publisher {
         desired
             .nodes
             .retain(|path, _| !failures.prevents_write(path));
-        self.quota.choose(self.layout, &self.actual, &mut desired);
+        let is_tight = self.quota.choose(self.layout, &self.actual, &mut desired);
         self.quota.log();
 
         let is_desired = |path: &Path| desired.nodes.contains_key(path);
@@ -201,7 +201,7 @@ impl Publisher {
             desired: &desired,
             failures: &self.failures,
             probed: self.quota.probed(),
-            is_tight: self.quota.is_tight(),
+            is_tight,
             announce: self.announce || self.unannounced.as_ref().is_some_and(is_desired),
         };
         diff.changes()
@@ -310,7 +310,7 @@ impl Publisher {
                 return Ok(self.end_round());
             }
         } else if let Some(mut resync) = self.resync.take() {
-            resync.on_reply(id, &result, connection)?;
+            resync.on_reply(id, &result, connection, &mut self.created_parents)?;
             if resync.is_complete() {
                 self.end_resync(resync);
                 return Ok(Effect::Changed);
@@ -339,7 +339,11 @@ impl Publisher {
     fn on_failure(&mut self, change: Change, error: &Error) {
         debug!("not published: {error}");
         self.needs_plan = true;
-        let is_announcement = |path: &Path| (self.layout.rank)(path).role == Role::Announcement;
+        if let Change::Write(path, _) = &change
+            && (self.layout.rank)(path).role == Role::Announcement
+        {
+            self.unannounced = Some(path.clone());
+        }
         match (change, error.code()) {
             // Another process removed a parent.
             (change @ Change::Remove(_), Some(ErrorCode::ENOENT)) => {
@@ -350,22 +354,14 @@ impl Publisher {
             (Change::Write(path, value), Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA))
                 if !self.actual.contains_key(&path) && value.len() <= SAFE_VALUE_LENGTH =>
             {
-                if is_announcement(&path) {
-                    self.unannounced = Some(path.clone());
-                }
                 self.quota.on_rejected(path);
             }
-            (change, _) => {
-                if matches!(&change, Change::Write(path, _) if is_announcement(path)) {
-                    self.unannounced = Some(change.path().clone());
-                }
-                self.failures.on_failure(&change, error);
-            }
+            (change, _) => self.failures.on_failure(&change, error),
         }
     }
 
     fn end_round(&mut self) -> Effect {
-        let may_have_room = self.quota.end_round(|| quota::count(self.actual.keys()));
+        let may_have_room = self.quota.end_round(self.actual.len());
         if std::mem::take(&mut self.needs_plan) || may_have_room {
             Effect::Changed
         } else {
@@ -404,7 +400,7 @@ impl Publisher {
 
     fn end_resync(&mut self, resync: Resync) {
         let date = self.actual.get(self.layout.date).cloned();
-        resync.finish(&mut self.actual, &mut self.created_parents);
+        resync.finish(&mut self.actual);
         // Another agent's announcement is recognisable only if the previous date is known.
         self.announce |= date.is_some_and(|date| self.actual.get(self.layout.date) != Some(&date));
     }
@@ -425,7 +421,7 @@ impl Publisher {
     /// Retries all failed writes. Those that fail again are logged again.
     pub fn retry(&mut self) {
         self.failures = WriteFailures::default();
-        self.quota.forget();
+        self.quota.retry();
     }
 }
 

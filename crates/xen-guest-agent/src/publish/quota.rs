@@ -1,6 +1,7 @@
 //! Choice of the nodes to publish if the budget or the server's node quota has no room for all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use log::warn;
 use xenstore::Path;
@@ -18,69 +19,43 @@ pub const NODE_BUDGET: usize = 700;
 /// requests that fail if the quota is full again.
 const PROBE_STEP: usize = 32;
 
-/// Number of components of the longest path, without the domain's home.
-const MAX_DEPTH: usize = 7;
-
-/// An attempt to publish more nodes than the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
-    None,
-    /// One node is written.
-    Node,
-    /// [`PROBE_STEP`] more nodes are written.
-    Step,
-}
-
 /// The node budget, and the limit that the server's quota sets.
 ///
 /// The quota is unknown until the server rejects a node. From then on the limit is the number of
 /// nodes that exist, and the priority decides which nodes are published.
 #[derive(Debug)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, and any combination is possible"
-)]
 pub(crate) struct NodeQuota {
     budget: usize,
     /// Known number of nodes that the server accepts. At most `budget`.
     limit: usize,
+    /// Number of nodes by which this round probes for room: 0, 1, or [`PROBE_STEP`] after a success.
+    step: usize,
+    /// Whether the next choice probes for room with one node, and the last such node.
+    is_probe_due: bool,
+    last_probed: Option<Path>,
     /// Desired nodes that the last choice excluded.
     over_quota: BTreeSet<Path>,
     /// Rejected nodes. The value is whether the server rejected the node although other nodes had
     /// been removed to make room.
     rejected: BTreeMap<Path, bool>,
-    /// Whether the server rejected a node in this round.
-    is_full: bool,
-    /// Whether the server rejected a node in this round although other nodes had been removed.
-    room_was_useless: bool,
-    probe: Probe,
-    /// Whether the next choice probes for room.
-    is_probe_due: bool,
-    last_probed: Option<Path>,
-    /// Whether actual and desired nodes together exceed the limit.
-    has_overlap: bool,
+    /// `Some` if the server rejected a node in this round. The value is whether other nodes had been
+    /// removed to make room for it.
+    rejection: Option<bool>,
     is_logged: bool,
 }
 
-impl Default for NodeQuota {
-    fn default() -> Self {
-        NodeQuota::new(NODE_BUDGET)
-    }
-}
-
 impl NodeQuota {
-    fn new(budget: usize) -> Self {
+    /// Creates a choice of up to `budget` nodes, including their parents.
+    pub(super) fn new(budget: usize) -> Self {
         NodeQuota {
             budget,
             limit: budget,
-            over_quota: BTreeSet::new(),
-            rejected: BTreeMap::new(),
-            is_full: false,
-            room_was_useless: false,
-            probe: Probe::None,
+            step: 0,
             is_probe_due: false,
             last_probed: None,
-            has_overlap: false,
+            over_quota: BTreeSet::new(),
+            rejected: BTreeMap::new(),
+            rejection: None,
             is_logged: false,
         }
     }
@@ -91,14 +66,14 @@ impl NodeQuota {
     }
 
     /// Forgets the server's quota. A shortage that remains is logged again.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn retry(&mut self) {
         *self = NodeQuota::new(self.budget);
     }
 
     /// Forgets the server's quota. A shortage that remains is not logged again.
     pub(super) fn on_new_store(&mut self) {
         let is_logged = self.is_logged;
-        self.forget();
+        self.retry();
         self.is_logged = is_logged;
     }
 
@@ -124,16 +99,9 @@ impl NodeQuota {
         self.limit < self.budget || !self.over_quota.is_empty()
     }
 
-    /// Whether removals must come before writes because there is not room for both.
-    pub(super) fn is_tight(&self) -> bool {
-        self.has_overlap || self.is_short()
-    }
-
     /// Returns the node that is written to probe for room.
     pub(super) fn probed(&self) -> Option<&Path> {
-        self.last_probed
-            .as_ref()
-            .filter(|_| self.probe == Probe::Node)
+        self.last_probed.as_ref().filter(|_| self.step == 1)
     }
 
     /// Returns the nodes that there is no room for.
@@ -142,23 +110,22 @@ impl NodeQuota {
     }
 
     /// Moves the nodes that there is no room for out of `desired`, so that they are removed if they
-    /// exist.
-    pub(super) fn choose(&mut self, layout: &Layout, actual: &Actual, desired: &mut Desired) {
+    /// exist. Returns whether removals must come before writes.
+    pub(super) fn choose(
+        &mut self,
+        layout: &Layout,
+        actual: &Actual,
+        desired: &mut Desired,
+    ) -> bool {
+        self.over_quota.clear();
         self.rejected
             .retain(|path, _| desired.nodes.contains_key(path));
         let is_probe_due = std::mem::take(&mut self.is_probe_due);
-        let is_new = |path: &&Path| !actual.contains_key(*path);
-        let new = desired.nodes.keys().filter(is_new).count();
-        // Counting exactly is slow, and nearly all guests have few nodes.
-        if actual.len() + (new + 1) * MAX_DEPTH <= self.limit && self.rejected.is_empty() {
-            self.has_overlap = false;
-            self.over_quota.clear();
-            return;
+        let has_overlap = count(actual.keys().chain(desired.nodes.keys())) > self.limit;
+        if !has_overlap && self.rejected.is_empty() {
+            return self.is_short();
         }
 
-        self.has_overlap = count(actual.keys().chain(desired.nodes.keys())) > self.limit;
-        let nodes: Vec<_> = desired.nodes.keys().collect();
-        let nodes = by_priority(layout, &nodes);
         let is_kept = |path: &&Path| {
             !desired.nodes.contains_key(*path) && !desired.is_removable(layout, path)
         };
@@ -166,64 +133,62 @@ impl NodeQuota {
         for path in actual.keys().filter(is_kept) {
             add(&mut chosen, path);
         }
-
-        self.over_quota.clear();
-        for path in &nodes {
+        let nodes: Vec<_> = desired.nodes.keys().collect();
+        for path in by_priority(layout, &nodes) {
             let added = add(&mut chosen, path);
-            let is_rejected = self.rejected.get(*path) == Some(&true);
+            let is_rejected = self.rejected.get(path) == Some(&true);
             if chosen.len() > self.limit || is_rejected || self.is_parent_over_quota(path) {
                 for node in added {
                     chosen.remove(node);
                 }
-                self.over_quota.insert((*path).clone());
+                self.over_quota.insert(path.clone());
             }
         }
         if is_probe_due && self.is_limited_by_server() {
-            self.choose_probe(&nodes, &mut chosen);
+            self.choose_probe(&chosen);
         }
 
         // No node is removed in favour of these now, so a later rejection counts as the first one.
         let over_quota = &self.over_quota;
         self.rejected
-            .retain(|path, useless| *useless || !over_quota.contains(path));
-        desired.exclude(&self.over_quota, actual);
+            .retain(|path, had_room| *had_room || !over_quota.contains(path));
+        desired.exclude(over_quota, actual);
+        has_overlap || self.is_short()
     }
 
-    /// Adds one of the missing nodes to the chosen ones, each in turn in the order of priority.
-    fn choose_probe<'a>(&mut self, by_priority: &[&'a Path], chosen: &mut BTreeSet<&'a str>) {
-        let is_missing =
-            |path: &&&Path| self.over_quota.contains(**path) && !self.is_parent_over_quota(path);
-        let missing: Vec<_> = by_priority.iter().filter(is_missing).collect();
-        let is_last = |path: &&&Path| self.last_probed.as_ref() == Some(**path);
-        let next = missing.iter().position(is_last).map_or(0, |last| last + 1);
-        let Some(path) = missing.get(next).or(missing.first()) else {
+    /// Adds one of the missing nodes to the chosen ones, each in turn.
+    fn choose_probe(&mut self, chosen: &BTreeSet<&str>) {
+        let last = self.last_probed.as_ref().map_or("", |path| path.as_str());
+        let after = (Bound::Excluded(last), Bound::Unbounded);
+        let later = self.over_quota.range::<str, _>(after);
+        let mut in_turn = later.chain(&self.over_quota);
+        let next = in_turn.find(|path| !self.is_parent_over_quota(path));
+        let Some(path) = next.cloned() else {
             return;
         };
 
-        add(chosen, path);
-        self.last_probed = Some((**path).clone());
-        if chosen.len() <= self.budget {
-            self.limit = self.limit.max(chosen.len());
-            self.over_quota.remove(**path);
-            self.probe = Probe::Node;
+        let nodes = chosen.len() + add(&mut chosen.clone(), &path).len();
+        if nodes <= self.budget {
+            self.limit = self.limit.max(nodes);
+            self.over_quota.remove(&path);
+            self.step = 1;
         }
+        self.last_probed = Some(path);
     }
 
     fn is_parent_over_quota(&self, path: &Path) -> bool {
-        let parents = path.match_indices('/').map(|(end, _)| path.get(..end));
-        !self.over_quota.is_empty()
-            && parents
-                .flatten()
-                .any(|parent| self.over_quota.contains(parent))
+        let mut parents = path
+            .match_indices('/')
+            .filter_map(|(end, _)| path.get(..end));
+        !self.over_quota.is_empty() && parents.any(|parent| self.over_quota.contains(parent))
     }
 
     /// Records that the server has no room for a node.
     pub(super) fn on_rejected(&mut self, path: Path) {
         let had_room = self.rejected.contains_key(&path);
-        self.is_full = true;
-        self.room_was_useless |= had_room && self.probe == Probe::None;
-        self.rejected
-            .insert(path, had_room || self.probe == Probe::Node);
+        let was_useless = had_room && self.step == 0;
+        self.rejection = Some(was_useless || self.rejection == Some(true));
+        self.rejected.insert(path, had_room || self.step == 1);
     }
 
     /// Records that a node was written.
@@ -237,37 +202,30 @@ impl NodeQuota {
         !was_over_quota && self.probe()
     }
 
-    /// Records that the server answered all changes of a round. `count` returns the number of nodes
-    /// that exist. Returns whether there may be room for more.
-    pub(super) fn end_round(&mut self, count: impl FnOnce() -> usize) -> bool {
-        let probe = std::mem::replace(&mut self.probe, Probe::None);
-        let was_useless = std::mem::take(&mut self.room_was_useless);
-
-        if std::mem::take(&mut self.is_full) {
-            self.limit = self.limit.min(count());
-            // The cause was not the number of nodes, so the nodes that made room return.
-            if was_useless {
-                self.raise_limit();
+    /// Records that the server answered all changes of a round and has `existing` nodes. Returns
+    /// whether there may be room for more.
+    pub(super) fn end_round(&mut self, existing: usize) -> bool {
+        let step = std::mem::take(&mut self.step);
+        let may_have_room = match self.rejection.take() {
+            // If the cause was not the number of nodes, the nodes that made room return.
+            Some(was_useless) => {
+                self.limit = self.limit.min(existing);
+                was_useless
             }
-            return was_useless;
-        }
-        if probe == Probe::Node {
+            None => step > 0,
+        };
+
+        if may_have_room && step == 1 {
             self.rejected.clear();
             self.last_probed = None;
         }
-        if probe != Probe::None {
-            self.raise_limit();
+        if may_have_room && self.limit + PROBE_STEP < self.budget {
+            self.limit += PROBE_STEP;
+            self.step = PROBE_STEP;
+        } else if may_have_room {
+            self.limit = self.budget;
         }
-        probe != Probe::None
-    }
-
-    fn raise_limit(&mut self) {
-        self.limit = (self.limit + PROBE_STEP).min(self.budget);
-        self.probe = if self.limit < self.budget {
-            Probe::Step
-        } else {
-            Probe::None
-        };
+        may_have_room
     }
 
     /// Logs a shortage once.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xenstore::{Connection, Error, ErrorCode, Path, Request, RequestId, wire};
 
-use super::change::Actual;
+use super::change::{Actual, insert};
 use crate::schema::layout::{Claim, Layout, Upkeep};
 
 /// The nodes that a resynchronisation reads.
@@ -27,9 +27,6 @@ pub(super) struct Resync {
     owned: BTreeSet<Path>,
     pending: BTreeMap<RequestId, Pending>,
     found: Actual,
-    /// Parents of claims that do not exist, and parents that have children of other programs.
-    missing_parents: BTreeSet<Path>,
-    shared_parents: BTreeSet<Path>,
 }
 
 /// A request that the server has not answered.
@@ -57,8 +54,6 @@ impl Resync {
             owned: owned.clone(),
             pending: BTreeMap::new(),
             found: Actual::new(),
-            missing_parents: BTreeSet::new(),
-            shared_parents: BTreeSet::new(),
         };
 
         let parents: BTreeSet<_> = resync.claims().map(|claim| claim.parent).collect();
@@ -101,56 +96,49 @@ impl Resync {
     }
 
     /// Processes a reply. A node that cannot be read counts as missing.
+    ///
+    /// Updates `created_parents`, the parents of claims that did not exist before the agent wrote
+    /// below them and that have no children of other programs.
     pub(super) fn on_reply(
         &mut self,
         id: RequestId,
         result: &Result<Vec<u8>, Error>,
         connection: &mut Connection,
+        created_parents: &mut BTreeSet<Path>,
     ) -> Result<(), Error> {
         let Some(pending) = self.pending.remove(&id) else {
             return Ok(());
         };
         let payload = match (result, &pending) {
             (Ok(payload), _) => payload,
-            (Err(error), Pending::ClaimParent(parent)) => {
-                if error.code() == Some(&ErrorCode::ENOENT) {
-                    self.missing_parents.insert(Path::new(*parent)?);
-                }
+            // The toolstack creates the directories in the domain's home.
+            (Err(error), Pending::ClaimParent(parent))
+                if error.code() == Some(&ErrorCode::ENOENT) && parent.contains('/') =>
+            {
+                created_parents.insert(Path::new(*parent)?);
                 return Ok(());
             }
             (Err(_), _) => return Ok(()),
         };
 
-        let names = || wire::strings(payload).filter_map(|name| std::str::from_utf8(name).ok());
+        let names = wire::strings(payload).filter_map(|name| std::str::from_utf8(name).ok());
         match pending {
-            Pending::Value(path) => drop(self.found.insert(path, payload.clone())),
+            Pending::Value(path) => insert(&mut self.found, path, payload.clone()),
             Pending::ClaimParent(parent) => {
-                for name in names() {
-                    self.read_claimed(parent, name, connection)?;
+                for name in names {
+                    let covers = |claim: &&Claim| claim.parent == parent && claim.covers(name);
+                    if let Some(claim) = self.claims().find(covers) {
+                        self.read(format!("{parent}/{name}"), claim.is_tree, connection)?;
+                    } else if !self.layout.claims.iter().any(|claim| covers(&claim)) {
+                        created_parents.remove(parent);
+                    }
                 }
             }
             Pending::TreeNode(path) => {
-                for name in names() {
+                for name in names {
                     self.read(format!("{path}/{name}"), true, connection)?;
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Reads a child of a claim's parent, if a claim in scope covers it.
-    fn read_claimed(
-        &mut self,
-        parent: &'static str,
-        name: &str,
-        connection: &mut Connection,
-    ) -> Result<(), Error> {
-        let covers = |claim: &&Claim| claim.parent == parent && claim.covers(name);
-        if let Some(claim) = self.claims().find(covers) {
-            return self.read(format!("{parent}/{name}"), claim.is_tree, connection);
-        }
-        if !self.layout.claims.iter().any(|claim| covers(&claim)) {
-            self.shared_parents.insert(Path::new(parent)?);
         }
         Ok(())
     }
@@ -181,9 +169,8 @@ impl Resync {
         self.pending.is_empty()
     }
 
-    /// Replaces the known nodes in scope by those found, and updates `created_parents`, the parents
-    /// of claims that did not exist before the agent wrote below them.
-    pub(super) fn finish(self, actual: &mut Actual, created_parents: &mut BTreeSet<Path>) {
+    /// Replaces the known nodes in scope by those found.
+    pub(super) fn finish(self, actual: &mut Actual) {
         let is_rewritten = |claim: &&Claim| claim.upkeep == Upkeep::Rewritten;
         let claims: Vec<_> = self
             .claims()
@@ -195,10 +182,5 @@ impl Resync {
         };
         actual.retain(|path, _| !is_in_scope(path));
         actual.extend(self.found);
-
-        let is_below_home = |path: &Path| !path.contains('/');
-        let missing = self.missing_parents.into_iter();
-        created_parents.extend(missing.filter(|path| !is_below_home(path)));
-        created_parents.retain(|path| !self.shared_parents.contains(path));
     }
 }
