@@ -32,13 +32,6 @@ enum Failure {
     Retried,
 }
 
-impl Failure {
-    /// Whether the request is not sent again now.
-    fn prevents(self) -> bool {
-        matches!(self, Failure::Denied | Failure::Deferred)
-    }
-}
-
 /// Failed writes and removals. Each failed node is logged once, until it succeeds.
 #[derive(Debug, Default)]
 pub(crate) struct WriteFailures {
@@ -123,14 +116,14 @@ impl WriteFailures {
 
     /// Whether the node cannot be written now, because its own write or that of a parent failed.
     pub(super) fn prevents_write(&self, path: &Path) -> bool {
-        self.has_failed_at_or_above(path, Failure::prevents)
+        self.has_failed_at_or_above(path, |state| state != Failure::Retried)
     }
 
     /// Whether the node cannot be removed now.
     pub(super) fn prevents_removal(&self, path: &Path) -> bool {
         self.removals
             .get(path)
-            .is_some_and(|state| state.prevents())
+            .is_some_and(|state| *state != Failure::Retried)
     }
 
     /// Whether the write of the node failed before and is retried now.

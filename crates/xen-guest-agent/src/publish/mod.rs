@@ -111,26 +111,20 @@ impl Publisher {
         owned: BTreeSet<Path>,
         connection: &mut Connection,
     ) -> Result<(), Error> {
-        let old = std::mem::replace(self, Publisher::new(self.layout));
-        *self = Publisher {
-            owned,
-            actual: old.actual,
-            conflicts: old.conflicts,
-            failures: old.failures,
-            quota: old.quota,
-            created_parents: old.created_parents,
-            // The server may have executed changes whose announcement got lost.
-            announce: old.announce || !old.changes.is_empty(),
-            unannounced: old.unannounced,
-            ..Publisher::new(self.layout)
-        };
+        self.owned = owned;
+        // The server may have executed changes whose announcement got lost.
+        self.announce |= !self.changes.is_empty();
+        self.changes.clear();
+        self.own_events = OwnEvents::default();
+        self.unwatched.clear();
+        self.pending_watches.clear();
         self.on_new_store();
 
         let watches = self.layout.watches.iter().copied();
         for watch in watches.chain([self.layout.resume]) {
             let id = connection.submit(Request::watch(watch, watch)?)?;
             self.pending_watches.insert(id, watch);
-            self.own_events.expect_first(Path::new(watch)?);
+            self.own_events.expect(&Path::new(watch)?);
         }
         self.begin_resync(ResyncScope::All, connection)
     }
@@ -339,11 +333,11 @@ impl Publisher {
     fn on_failure(&mut self, change: Change, error: &Error) {
         debug!("not published: {error}");
         self.needs_plan = true;
-        if let Change::Write(path, _) = &change
-            && (self.layout.rank)(path).role == Role::Announcement
-        {
-            self.unannounced = Some(path.clone());
+        let is_announcement = (self.layout.rank)(change.path()).role == Role::Announcement;
+        if is_announcement && matches!(change, Change::Write(..)) {
+            self.unannounced = Some(change.path().clone());
         }
+
         match (change, error.code()) {
             // Another process removed a parent.
             (change @ Change::Remove(_), Some(ErrorCode::ENOENT)) => {

@@ -22,7 +22,8 @@ struct Expected {
 }
 
 impl OwnEvents {
-    /// Expects one event at `path`, because of a request that was sent.
+    /// Expects one event at `path`, because of a request that was sent. A server sends one
+    /// at once for a new watch, too.
     pub(super) fn expect(&mut self, path: &Path) {
         let expected = self.0.entry(path.clone()).or_insert(Expected {
             count: 0,
@@ -37,15 +38,6 @@ impl OwnEvents {
         if let Some(expected) = self.0.get_mut(path) {
             expected.deadline = Some(now + EVENT_TIMEOUT);
         }
-    }
-
-    /// Expects the event that a server sends at once for a new watch.
-    pub(super) fn expect_first(&mut self, path: Path) {
-        let first = Expected {
-            count: 1,
-            deadline: None,
-        };
-        self.0.insert(path, first);
     }
 
     /// Removes one expected event at `path`, which arrived or whose request failed. Returns whether
@@ -119,7 +111,7 @@ mod tests {
         assert!(!events.expire(at(6)));
         assert!(events.expire(at(7)));
         assert!(!events.take(&path("attr/b")));
-        events.expect_first(path("attr"));
+        events.expect(&path("attr"));
         assert_eq!(events.deadline(), None);
         assert!(!events.expire(at(1000)));
         assert_eq!(

@@ -28,7 +28,8 @@ pub(crate) struct NodeQuota {
     budget: usize,
     /// Known number of nodes that the server accepts. At most `budget`.
     limit: usize,
-    /// Number of nodes by which this round probes for room: 0, 1, or [`PROBE_STEP`] after a success.
+    /// Number of nodes with which this round probes for room: 0, 1, or [`PROBE_STEP`] after a
+    /// success.
     step: usize,
     /// Whether the next choice probes for room with one node, and the last such node.
     is_probe_due: bool,
@@ -38,8 +39,8 @@ pub(crate) struct NodeQuota {
     /// Rejected nodes. The value is whether the server rejected the node although other nodes had
     /// been removed to make room.
     rejected: BTreeMap<Path, bool>,
-    /// `Some` if the server rejected a node in this round. The value is whether other nodes had been
-    /// removed to make room for it.
+    /// `Some` if the server rejected a node in this round. The value is whether other nodes had
+    /// been removed to make room for it.
     rejection: Option<bool>,
     is_logged: bool,
 }
