@@ -14,8 +14,8 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use xenstore::{Connection, Error, ErrorCode, Event, Path, Request, RequestId};
 
-use change::Actual;
 pub use change::Change;
+use change::{Actual, contains_at_or_below};
 use conflicts::Conflicts;
 pub use diff::Desired;
 use diff::Diff;
@@ -58,6 +58,9 @@ pub struct Publisher {
     pending_watches: BTreeMap<RequestId, &'static str>,
     /// Parents of claims that the agent created by writing below them.
     created_parents: BTreeSet<Path>,
+    /// Whether `created_parents` is current, because nothing was planned since the last
+    /// resynchronisation.
+    created_parents_checked: bool,
     /// Whether another plan is necessary after this round.
     needs_plan: bool,
     /// Whether the next plan writes announcements even if nothing else changes.
@@ -95,6 +98,7 @@ impl Publisher {
             unwatched: Vec::new(),
             pending_watches: BTreeMap::new(),
             created_parents: BTreeSet::new(),
+            created_parents_checked: false,
             needs_plan: false,
             announce: false,
             unannounced: None,
@@ -115,6 +119,7 @@ impl Publisher {
         // The server may have executed changes whose announcement got lost.
         self.announce |= !self.changes.is_empty();
         self.changes.clear();
+        self.created_parents.clear();
         self.own_events = OwnEvents::default();
         self.unwatched.clear();
         self.pending_watches.clear();
@@ -175,7 +180,8 @@ impl Publisher {
     pub fn plan(&mut self, mut desired: Desired) -> Vec<Change> {
         self.owned.clone_from(&desired.owned);
         // Removed nodes leave their parents behind, which count against the quota.
-        if self.quota.is_short() {
+        let is_checked = std::mem::take(&mut self.created_parents_checked);
+        if self.quota.is_short() && is_checked {
             desired.owned.extend(self.created_parents.iter().cloned());
         }
 
@@ -187,6 +193,14 @@ impl Publisher {
             .retain(|path, _| !failures.prevents_write(path));
         let is_tight = self.quota.choose(self.layout, &self.actual, &mut desired);
         self.quota.log();
+
+        // Another process may have created children meanwhile, so the parents are read first.
+        let is_stale = |path: &Path| {
+            self.actual.contains_key(path) && !contains_at_or_below(&desired.nodes, path)
+        };
+        if self.quota.is_short() && !is_checked && self.created_parents.iter().any(is_stale) {
+            self.scheduled = self.scheduled.max(Some(ResyncScope::Polled));
+        }
 
         let is_desired = |path: &Path| desired.nodes.contains_key(path);
         let diff = Diff {
@@ -350,7 +364,10 @@ impl Publisher {
             {
                 self.quota.on_rejected(path);
             }
-            (change, _) => self.failures.on_failure(&change, error),
+            (change, _) => {
+                self.quota.on_other_failure(change.path());
+                self.failures.on_failure(&change, error);
+            }
         }
     }
 
@@ -395,6 +412,7 @@ impl Publisher {
     fn end_resync(&mut self, resync: Resync) {
         let date = self.actual.get(self.layout.date).cloned();
         resync.finish(&mut self.actual);
+        self.created_parents_checked = true;
         // Another agent's announcement is recognisable only if the previous date is known.
         self.announce |= date.is_some_and(|date| self.actual.get(self.layout.date) != Some(&date));
     }

@@ -170,7 +170,6 @@ impl NodeQuota {
 
         let nodes = chosen.len() + add(&mut chosen.clone(), &path).len();
         if nodes <= self.budget {
-            self.limit = self.limit.max(nodes);
             self.over_quota.remove(&path);
             self.step = 1;
         }
@@ -190,6 +189,13 @@ impl NodeQuota {
         let was_useless = had_room && self.step == 0;
         self.rejection = Some(was_useless || self.rejection == Some(true));
         self.rejected.insert(path, had_room || self.step == 1);
+    }
+
+    /// Records that a write failed for another reason, so that it shows nothing about the room.
+    pub(super) fn on_other_failure(&mut self, path: &Path) {
+        if self.probed() == Some(path) {
+            self.step = 0;
+        }
     }
 
     /// Records that a node was written.

@@ -835,6 +835,52 @@ fn parent_with_children_of_others_is_not_removed() {
 }
 
 #[test]
+fn parent_with_later_children_of_others_is_not_removed() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.agent.compare();
+    harness.pass(Duration::from_secs(5));
+
+    harness.write("feature/hotplug/theirs", "1");
+    let own = harness.server.store().owned_nodes(DOMAIN);
+    harness.store().quotas.nodes = own;
+    harness.agent.update(|guest| {
+        let vif = interface(Device::Vif(1), &["10.0.7.1", "2001:db8::7"]);
+        guest.interfaces.insert(3, vif);
+        true
+    });
+    harness.pass(Duration::from_secs(5));
+    poll(&mut harness);
+
+    assert!(harness.unpublished().count() > 0);
+    assert_eq!(harness.read("feature/hotplug/theirs").as_deref(), Some("1"));
+}
+
+#[test]
+fn denied_probe_of_the_node_quota_costs_one_request_per_poll() {
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    harness.set_addresses(addresses(100));
+    let own = harness.server.store().owned_nodes(DOMAIN);
+    harness.store().quotas.nodes = own + 60;
+    harness.connect();
+    harness.pass(Duration::from_secs(5));
+    let missing: Vec<_> = harness.unpublished().cloned().collect();
+    let deny = |path: &Path| Refusal {
+        domain: DOMAIN,
+        kind: Some(Kind::WRITE),
+        path: path.clone(),
+        code: ErrorCode::EACCES,
+    };
+    harness.store().faults.refuse = missing.iter().map(deny).collect();
+
+    for _ in 0..50 {
+        let before = harness.requests(Kind::WRITE);
+        poll(&mut harness);
+        let writes = harness.requests(Kind::WRITE) - before;
+        assert!(writes <= 1, "{writes} writes");
+    }
+}
+
+#[test]
 fn half_of_a_thousand_addresses_are_all_published_once_the_others_are_gone() {
     for budget in [700, 10_000] {
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
