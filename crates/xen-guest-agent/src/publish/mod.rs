@@ -58,9 +58,9 @@ pub struct Publisher {
     pending_watches: BTreeMap<RequestId, &'static str>,
     /// Parents of claims that the agent created by writing below them.
     created_parents: BTreeSet<Path>,
-    /// Whether `created_parents` is current, because nothing was planned since the last
-    /// resynchronisation.
-    created_parents_checked: bool,
+    /// Those of them that the next plan may remove, because the last resynchronisation has found
+    /// no other children.
+    removable_parents: BTreeSet<Path>,
     /// Whether another plan is necessary after this round.
     needs_plan: bool,
     /// Whether the next plan writes announcements even if nothing else changes.
@@ -98,7 +98,7 @@ impl Publisher {
             unwatched: Vec::new(),
             pending_watches: BTreeMap::new(),
             created_parents: BTreeSet::new(),
-            created_parents_checked: false,
+            removable_parents: BTreeSet::new(),
             needs_plan: false,
             announce: false,
             unannounced: None,
@@ -180,9 +180,10 @@ impl Publisher {
     pub fn plan(&mut self, mut desired: Desired) -> Vec<Change> {
         self.owned.clone_from(&desired.owned);
         // Removed nodes leave their parents behind, which count against the quota.
-        let is_checked = std::mem::take(&mut self.created_parents_checked);
-        if self.quota.is_short() && is_checked {
-            desired.owned.extend(self.created_parents.iter().cloned());
+        let removable = std::mem::take(&mut self.removable_parents);
+        let must_read_parents = removable.is_empty();
+        if self.quota.is_short() {
+            desired.owned.extend(removable);
         }
 
         self.failures.prune(&desired.nodes, &self.actual);
@@ -198,7 +199,7 @@ impl Publisher {
         let is_stale = |path: &Path| {
             self.actual.contains_key(path) && !contains_at_or_below(&desired.nodes, path)
         };
-        if self.quota.is_short() && !is_checked && self.created_parents.iter().any(is_stale) {
+        if self.quota.is_short() && must_read_parents && self.created_parents.iter().any(is_stale) {
             self.scheduled = self.scheduled.max(Some(ResyncScope::Polled));
         }
 
@@ -412,7 +413,7 @@ impl Publisher {
     fn end_resync(&mut self, resync: Resync) {
         let date = self.actual.get(self.layout.date).cloned();
         resync.finish(&mut self.actual);
-        self.created_parents_checked = true;
+        self.removable_parents.clone_from(&self.created_parents);
         // Another agent's announcement is recognisable only if the previous date is known.
         self.announce |= date.is_some_and(|date| self.actual.get(self.layout.date) != Some(&date));
     }
