@@ -283,7 +283,7 @@ fn memory_and_descriptors_do_not_leak_and_the_tree_stays_correct() {
         "was resumed",
         "trying again until it works",
         "connected to Xenstore",
-        "settings were read",
+        "settings reloaded",
     ];
     let is_expected = |line: &&str| expected.iter().any(|text| line.contains(text));
     let unexpected: Vec<_> = log.lines().filter(|line| !is_expected(line)).collect();
