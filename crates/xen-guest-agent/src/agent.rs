@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
-use xenstore::{Connection, Error, Path};
+use xenstore::{Connection, Error, Event, Path};
 
 use crate::domain::Domain;
 use crate::guest::Guest;
@@ -53,7 +53,7 @@ pub struct Agent {
     /// Time of the next attempt to connect, and the delay after it if it fails.
     next_attempt: Duration,
     reconnect_delay: Duration,
-    /// Time since which the server owes a reply and sent nothing.
+    /// Time since which the server owes a reply and sent none.
     silent_since: Option<Duration>,
     /// Number of publications, failures, and connections made or lost.
     events: u64,
@@ -254,6 +254,10 @@ impl Agent {
                 break;
             };
             has_some = true;
+            // Watch events do not count, because a server can send them without serving requests.
+            if matches!(event, Event::Reply { .. }) {
+                self.silent_since = None;
+            }
             match self
                 .domain
                 .on_event(&event, &mut self.guest.virtual_functions, connection)
@@ -281,9 +285,6 @@ impl Agent {
             self.on_loss(&error, now);
         }
 
-        if has_some {
-            self.silent_since = None;
-        }
         has_some
     }
 

@@ -233,6 +233,36 @@ fn lie_to(harness: &mut Harness, faults: &mut VecDeque<(usize, Fault)>, time: Du
     }
 }
 
+#[test]
+fn watch_events_do_not_extend_the_reply_timeout() {
+    log::take();
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.store().faults.hold_replies = true;
+    harness.set_address(7);
+    harness.settle();
+    for seconds in [30, 29] {
+        harness.pass(Duration::from_secs(seconds));
+        harness.write("attr/os/hotfixes", "1");
+        harness.settle();
+    }
+    assert_eq!((harness.server.clients(), log::take().len()), (1, 0));
+
+    harness.pass(Duration::from_secs(1));
+    let lines = log::take();
+    assert!(
+        lines.len() == 1 && lines[0].contains("wait for a socket: timed out"),
+        "{lines:?}"
+    );
+
+    harness.store().faults.hold_replies = false;
+    harness.pass(Duration::from_secs(10));
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.1.7")
+    );
+    log::take();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
