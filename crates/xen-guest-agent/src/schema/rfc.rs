@@ -12,7 +12,7 @@ const VERSION: &str = "0.1.0";
 
 /// Renders all interfaces that connect the guest to the outside, by interface index.
 pub(super) fn render_network(guest: &Guest, filter: &Filter, nodes: &mut Nodes) {
-    for (index, interface) in filter.external_interfaces(guest) {
+    for (index, interface) in filter.topology(guest).external_interfaces() {
         let home = format!("{INTERFACES}/{index}");
         nodes.put(&home, &interface.name);
         if let Some(mac) = interface.mac {

@@ -1,6 +1,7 @@
 //! The `std` schema. It has the nodes that xapi, squeezed, the RRD daemon, Xen Orchestra and
 //! XenCenter read, and the nodes of Xen's `docs/misc/xenstore-paths`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -14,7 +15,8 @@ use jiff::tz::TimeZone;
 
 /// Renders the network. `slots` keeps the index of each address.
 pub(super) fn render_network(guest: &Guest, filter: &Filter, slots: &mut Slots, nodes: &mut Nodes) {
-    let devices = filter.host_devices(guest);
+    let topology = filter.topology(guest);
+    let devices = topology.host_devices();
     for (device, (index, interface)) in &devices {
         let home = home(*device);
         let is_vif = matches!(device, HostDevice::Vif(_));
@@ -22,15 +24,13 @@ pub(super) fn render_network(guest: &Guest, filter: &Filter, slots: &mut Slots, 
             nodes.put(format_args!("{home}/name"), &interface.name);
             nodes.put_some(format_args!("{home}/mac/0"), interface.mac);
         }
-        let addresses = filter.addresses(guest, *index);
+        let addresses = topology.addresses(*index);
+        let prefixes = longest_prefixes(&addresses);
         for family in [Family::V4, Family::V6] {
             for (slot, ip) in slots.assign(*device, family, &addresses) {
                 let path = format!("{home}/{}/{slot}", family.name());
                 if is_vif {
-                    nodes.put_some(
-                        format_args!("{path}/prefix"),
-                        longest_prefix(&addresses, *ip),
-                    );
+                    nodes.put_some(format_args!("{path}/prefix"), prefixes.get(ip));
                 }
                 nodes.put(path, ip);
             }
@@ -47,12 +47,14 @@ fn home(device: HostDevice) -> String {
     }
 }
 
-fn longest_prefix(addresses: &[Address], ip: IpAddr) -> Option<u8> {
-    addresses
-        .iter()
-        .filter(|address| address.ip == ip)
-        .map(|address| address.prefix)
-        .max()
+/// Returns the longest prefix length of each address in bits.
+fn longest_prefixes(addresses: &[Address]) -> BTreeMap<IpAddr, u8> {
+    let mut prefixes = BTreeMap::new();
+    for address in addresses {
+        let longest = prefixes.entry(address.ip).or_insert(address.prefix);
+        *longest = address.prefix.max(*longest);
+    }
+    prefixes
 }
 
 pub(super) fn render_system(guest: &Guest, nodes: &mut Nodes) {

@@ -1,6 +1,6 @@
 //! Network topology: which addresses the host reaches through which device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use glob::Pattern;
 use ipnet::IpNet;
@@ -42,43 +42,13 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// Returns the interfaces that the host knows, with their interface index. If the host cannot
-    /// distinguish two, the older one counts.
-    pub fn host_devices<'a>(&self, guest: &'a Guest) -> BTreeMap<HostDevice, (u32, &'a Interface)> {
-        let mut devices = BTreeMap::new();
-        for (index, interface) in guest
-            .interfaces
-            .iter()
-            .filter(|(_, interface)| self.is_shown(interface))
-        {
-            if let Some(device) = host_device(guest, interface) {
-                devices.entry(device).or_insert((*index, interface));
-            }
+    /// Returns the published part of the guest's topology.
+    pub fn topology<'a>(&'a self, guest: &'a Guest) -> Topology<'a> {
+        Topology {
+            filter: self,
+            guest,
+            uppers: uppers(guest),
         }
-        devices
-    }
-
-    /// Returns all interfaces that connect the guest to the outside: its devices and the interfaces
-    /// that are stacked on them.
-    pub fn external_interfaces<'a>(&self, guest: &'a Guest) -> BTreeMap<u32, &'a Interface> {
-        let devices = guest
-            .interfaces
-            .iter()
-            .filter(|(_, interface)| interface.device != Device::Virtual);
-        let interfaces = devices.flat_map(|(index, _)| self.stacked_on(guest, *index));
-        interfaces
-            .filter(|(_, interface)| self.is_shown(interface))
-            .collect()
-    }
-
-    /// Returns the addresses through which the host reaches the interface: its own, then those of
-    /// interfaces stacked on it, nearest first.
-    pub fn addresses(&self, guest: &Guest, index: u32) -> Vec<Address> {
-        let interfaces = self.stacked_on(guest, index);
-        interfaces
-            .into_iter()
-            .flat_map(|(_, interface)| self.own_addresses(interface))
-            .collect()
     }
 
     /// Returns the usable addresses of the interface itself.
@@ -92,33 +62,6 @@ impl Filter {
             .iter()
             .filter(move |address| is_shown && self.is_address_shown(address))
             .copied()
-    }
-
-    /// Returns the interface and all interfaces stacked on it to any depth, which are its master
-    /// and its VLANs. Nothing is stacked on an interface that is down.
-    fn stacked_on<'a>(&self, guest: &'a Guest, index: u32) -> Vec<(u32, &'a Interface)> {
-        let mut found: Vec<(u32, &Interface)> = guest
-            .interfaces
-            .get_key_value(&index)
-            .map(|(index, interface)| (*index, interface))
-            .into_iter()
-            .collect();
-
-        let mut done = 0;
-        while let Some((index, interface)) = found.get(done).copied() {
-            done += 1;
-            if !self.stacked || !interface.is_up {
-                continue;
-            }
-            for (upper_index, upper) in &guest.interfaces {
-                let is_upper =
-                    interface.master == Some(*upper_index) || upper.parent == Some(index);
-                if is_upper && !found.iter().any(|(known, _)| known == upper_index) {
-                    found.push((*upper_index, upper));
-                }
-            }
-        }
-        found
     }
 
     fn is_shown(&self, interface: &Interface) -> bool {
@@ -137,6 +80,87 @@ impl Filter {
                 .iter()
                 .any(|network| network.contains(&address.ip))
     }
+}
+
+/// How the interfaces of a guest are stacked, and which of them are published. All methods take
+/// time in proportion to the number of interfaces that they return.
+#[derive(Debug)]
+pub struct Topology<'a> {
+    filter: &'a Filter,
+    guest: &'a Guest,
+    /// Pairs of interface indices: an interface and another one directly on it.
+    uppers: BTreeSet<(u32, u32)>,
+}
+
+impl<'a> Topology<'a> {
+    /// Returns the interfaces that the host knows, with their interface index. If the host cannot
+    /// distinguish two, the older one counts.
+    pub fn host_devices(&self) -> BTreeMap<HostDevice, (u32, &'a Interface)> {
+        let mut devices = BTreeMap::new();
+        for (index, interface) in &self.guest.interfaces {
+            if !self.filter.is_shown(interface) {
+                continue;
+            }
+            if let Some(device) = host_device(self.guest, interface) {
+                devices.entry(device).or_insert((*index, interface));
+            }
+        }
+        devices
+    }
+
+    /// Returns all interfaces that connect the guest to the outside: its devices and the interfaces
+    /// that are stacked on them.
+    pub fn external_interfaces(&self) -> BTreeMap<u32, &'a Interface> {
+        let interfaces = self.guest.interfaces.iter();
+        let devices = interfaces.filter(|(_, interface)| interface.device != Device::Virtual);
+        let mut external = self.stacked_on(devices.map(|(index, _)| *index));
+        external.retain(|(_, interface)| self.filter.is_shown(interface));
+        external.into_iter().collect()
+    }
+
+    /// Returns the addresses through which the host reaches the interface: its own, then those of
+    /// interfaces stacked on it, nearest first.
+    pub fn addresses(&self, index: u32) -> Vec<Address> {
+        let interfaces = self.stacked_on([index]);
+        interfaces
+            .into_iter()
+            .flat_map(|(_, interface)| self.filter.own_addresses(interface))
+            .collect()
+    }
+
+    /// Returns the interfaces and all interfaces stacked on them to any depth, which are their
+    /// masters and their VLANs. Nothing is stacked on an interface that is down.
+    fn stacked_on(&self, indices: impl IntoIterator<Item = u32>) -> Vec<(u32, &'a Interface)> {
+        let mut known = BTreeSet::new();
+        let mut found = Vec::new();
+        let mut next: VecDeque<u32> = indices.into_iter().collect();
+
+        while let Some(index) = next.pop_front() {
+            let Some(interface) = self.guest.interfaces.get(&index) else {
+                continue;
+            };
+            if !known.insert(index) {
+                continue;
+            }
+            found.push((index, interface));
+            if self.filter.stacked && interface.is_up {
+                let uppers = self.uppers.range((index, 0)..=(index, u32::MAX));
+                next.extend(uppers.map(|(_, upper)| *upper));
+            }
+        }
+        found
+    }
+}
+
+/// Returns which interfaces are directly on which others.
+fn uppers(guest: &Guest) -> BTreeSet<(u32, u32)> {
+    let interfaces = guest.interfaces.iter();
+    let pairs = interfaces.flat_map(|(index, interface)| {
+        let master = interface.master.map(|master| (*index, master));
+        let parent = interface.parent.map(|parent| (parent, *index));
+        [master, parent]
+    });
+    pairs.flatten().collect()
 }
 
 /// Returns the host's device of an interface. The host identifies a virtual function by its
