@@ -40,8 +40,8 @@ See also: man 8 xen-guest-agent, man 5 xen-guest-agent";
 /// End of the help of `status`.
 const STATUS: &str = "\
 Exit status:
-  0  everything that the host permits has been published
-  1  some of it has not been published yet, or the status cannot be read
+  0  everything has been published
+  1  some nodes are missing, or the status cannot be read
   3  no agent is running";
 
 /// Parsed command line.

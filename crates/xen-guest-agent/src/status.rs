@@ -17,6 +17,7 @@ use crate::collect::Collectors;
 use crate::platform::{Platform, System};
 use crate::root::Root;
 use crate::runtime_dir;
+use crate::schema::layout::LAYOUT;
 use crate::settings::name;
 use crate::show;
 use crate::text::quote;
@@ -32,11 +33,11 @@ const PUBLISHING_AFTER: Duration = Duration::from_secs(2);
 enum State {
     /// Nothing is published yet.
     Starting,
-    /// Everything that the host permits is published.
+    /// Everything is published, except perhaps a node that some toolstacks never let guests write.
     Published,
     /// Requests have been outstanding for at least [`PUBLISHING_AFTER`].
     Publishing,
-    /// Some nodes are missing: they are over quota, or Xenstore did not accept them.
+    /// Some nodes are missing: they are denied, over quota, or failed for another reason.
     Incomplete,
     /// There is no connection to Xenstore.
     Disconnected,
@@ -158,9 +159,7 @@ impl Status {
             return Some(State::Disconnected);
         }
         match self.busy_since {
-            None if agent.over_quota().chain(agent.deferred()).next().is_none() => {
-                Some(State::Published)
-            }
+            None if is_complete(agent) => Some(State::Published),
             None => Some(State::Incomplete),
             Some(busy) if now.saturating_sub(busy) >= PUBLISHING_AFTER => Some(State::Publishing),
             Some(_) if self.last_written.is_none() => Some(State::Starting),
@@ -216,6 +215,18 @@ impl Status {
         }
         text
     }
+}
+
+/// Whether no node is missing for which an administrator can do something.
+fn is_complete(agent: &Agent) -> bool {
+    let denied = agent
+        .denied()
+        .filter(|path| path.as_str() != LAYOUT.optional);
+    denied
+        .chain(agent.over_quota())
+        .chain(agent.deferred())
+        .next()
+        .is_none()
 }
 
 fn list<'a>(paths: impl Iterator<Item = &'a Path>) -> String {

@@ -11,21 +11,22 @@ use system_tests::{
 
 use crate::testbed;
 
+/// Runs `xen-guest-agent status`. Returns its exit status and its output.
+fn status(testbed: &Testbed) -> (Option<i32>, String) {
+    let output = Command::new(build("xen-guest-agent", Profile::Debug))
+        .arg("status")
+        .arg("--root")
+        .arg(testbed.root.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code(), text)
+}
+
 #[test]
 #[ignore = "needs root and xenstored"]
 fn status_exit_codes_and_lock() {
     let mut testbed = testbed(Daemon::C, Toolstack::Libxl);
-    let status = |testbed: &Testbed| {
-        let mut command = Command::new(build("xen-guest-agent", Profile::Debug));
-        let output = command
-            .arg("status")
-            .arg("--root")
-            .arg(testbed.root.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.code(), text)
-    };
     fs::create_dir(testbed.root.join("run")).unwrap();
     assert_eq!(status(&testbed).0, Some(3));
     let mut agent = testbed.start();
@@ -88,6 +89,24 @@ fn status_exit_codes_and_lock() {
     agent.signal(Signal::TERM);
     agent.wait();
     assert_eq!(status(&testbed).0, Some(3));
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn status_is_incomplete_while_nodes_are_denied() {
+    let testbed = testbed(Daemon::C, Toolstack::None);
+    fs::create_dir(testbed.root.join("run")).unwrap();
+    let _agent = testbed.start_as(Profile::Debug);
+    let (code, text) = eventually(
+        || Some(status(&testbed)).filter(|(_, text)| text.contains("\"incomplete\"")),
+        TIMEOUT,
+    );
+    assert_eq!(code, Some(1), "{text}");
+    let denied = text.lines().find(|line| line.starts_with("denied = ["));
+    assert!(
+        denied.is_some_and(|line| line.contains("\"data/os_uname\"")),
+        "{text}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use log::{error, warn};
+use log::{error, info, warn};
 use xenstore::{Error, ErrorCode, Path};
 
 use super::change::{Actual, Change, contains_at_or_below};
@@ -37,7 +37,7 @@ enum Failure {
 pub(crate) struct WriteFailures {
     writes: BTreeMap<Path, Failure>,
     removals: BTreeMap<Path, Failure>,
-    unlogged: Vec<String>,
+    unlogged: Vec<(Path, String)>,
     /// Whether the first success since the last comparison retries all failed nodes.
     retries_all_on_success: bool,
 }
@@ -85,7 +85,8 @@ impl WriteFailures {
         };
         let previous = self.of(change).insert(change.path().clone(), state);
         if previous.is_none() {
-            self.unlogged.push(describe(change, error));
+            let path = change.path().clone();
+            self.unlogged.push((path, describe(change, error)));
         }
     }
 
@@ -152,7 +153,15 @@ impl WriteFailures {
     /// Logs failures that are not logged yet.
     pub(super) fn log(&mut self, layout: &Layout, desired: &Tree) {
         let unlogged = std::mem::take(&mut self.unlogged);
-        let Some(first) = unlogged.first() else {
+        let is_denied = |path: &Path| self.denied().any(|denied| denied == path);
+        let (expected, unlogged): (Vec<_>, Vec<_>) = unlogged
+            .into_iter()
+            .partition(|(path, _)| path.as_str() == layout.optional && is_denied(path));
+
+        for (path, error) in expected {
+            info!("not publishing {path}: {error}; this is normal under libxl (xl)");
+        }
+        let Some((_, first)) = unlogged.first() else {
             return;
         };
 
@@ -165,7 +174,7 @@ impl WriteFailures {
         } else {
             warn!(
                 "not publishing, as Xenstore rejects it: {}",
-                summarize(unlogged.iter())
+                summarize(unlogged.iter().map(|(_, error)| error))
             );
         }
     }

@@ -84,6 +84,7 @@ pub const LAYOUT: Layout = Layout {
     resume: DOMAIN_ID,
     date: "data/updated",
     networks: &[VIFS, INTERFACES, VIRTUAL_FUNCTIONS],
+    optional: "control/feature-balloon",
     rank,
 };
 
@@ -164,6 +165,8 @@ pub struct Layout {
     pub date: &'static str,
     /// Parent nodes of everything about the network.
     pub networks: &'static [&'static str],
+    /// Node that some toolstacks let no guest write. xapi does, libxl does not.
+    pub optional: &'static str,
     /// Returns how a node is published.
     pub rank: fn(&Path) -> Rank,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use xen_guest_agent::guest::{Device, Mac};
+use xen_guest_agent::schema::layout::LAYOUT;
 use xenstore::ErrorCode;
 use xenstore::Path;
 use xenstore::embedded::{Refusal, Toolstack};
@@ -30,6 +31,41 @@ fn writes_until_compared(harness: &mut Harness) -> usize {
 }
 
 #[test]
+fn denied_balloon_node_is_expected_under_libxl() {
+    log::take();
+    let mut harness = Harness::unconnected(Toolstack::Libxl, guest());
+    harness.agent.update(|guest| {
+        guest.balloon = true;
+        true
+    });
+    harness.connect();
+    writes_until_compared(&mut harness);
+    let lines = log::take();
+    assert!(
+        lines.len() == 1
+            && lines[0].starts_with("INFO: not publishing control/feature-balloon: ")
+            && lines[0].contains("EACCES; this is normal under libxl"),
+        "{lines:?}"
+    );
+    let denied: Vec<_> = harness.agent.denied().map(Path::as_str).collect();
+    assert_eq!(denied, [LAYOUT.optional]);
+
+    // Another error of the same node is not expected.
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    harness.agent.update(|guest| {
+        guest.balloon = true;
+        true
+    });
+    harness.store().faults.refuse = vec![refusal(LAYOUT.optional, ErrorCode::EIO)];
+    harness.connect();
+    let lines = log::take();
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("WARN: not publishing, as Xenstore rejects it: "),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn denied_writes_are_logged_once_in_one_line() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Libxl, guest());
@@ -46,9 +82,13 @@ fn denied_writes_are_logged_once_in_one_line() {
     });
     harness.connect();
     let lines = log::take();
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(
-        lines[0].contains("WRITE data/domain: EACCES") && lines[0].ends_with(" and 3 more"),
+        lines[0].starts_with("INFO: not publishing control/feature-balloon"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].contains("WRITE data/domain: EACCES") && lines[1].ends_with(" and 2 more"),
         "{lines:?}"
     );
     let denied = harness.agent.denied().count();
