@@ -4,6 +4,7 @@
 //! needs the methods `call`, which returns the payload of the reply to a request, and `pipeline`.
 
 use crate::error::{Error, Result};
+use crate::escape::excerpt;
 use crate::path::Path;
 use crate::permission::Permission;
 use crate::wire;
@@ -232,9 +233,10 @@ pub(crate) fn parse_names(payload: &[u8]) -> Vec<String> {
 pub(crate) fn parse_permissions(payload: &[u8]) -> Result<Vec<Permission>> {
     wire::strings(payload)
         .map(|text| {
-            let invalid =
-                || Error::InvalidReply(format!("'{}' is not a permission", text.escape_ascii()));
-            Permission::parse(text).ok_or_else(invalid)
+            Permission::parse(text).ok_or_else(|| {
+                let text = String::from_utf8_lossy(text);
+                Error::InvalidReply(format!("'{}' is not a permission", excerpt(&text)))
+            })
         })
         .collect()
 }
@@ -251,7 +253,7 @@ pub(crate) fn parse_text(payload: &[u8]) -> String {
 pub(crate) fn parse_number(payload: &[u8]) -> Result<u32> {
     let text = parse_text(payload);
     text.parse()
-        .map_err(|_| Error::InvalidReply(format!("'{}' is not a number", text.escape_debug())))
+        .map_err(|_| Error::InvalidReply(format!("'{}' is not a number", excerpt(&text))))
 }
 
 pub(crate) fn parse_bool(payload: &[u8]) -> Result<bool> {
@@ -260,14 +262,19 @@ pub(crate) fn parse_bool(payload: &[u8]) -> Result<bool> {
         "F" => Ok(false),
         other => Err(Error::InvalidReply(format!(
             "'{}' is neither T nor F",
-            other.escape_debug()
+            excerpt(other)
         ))),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::error::ErrorCode;
+    use crate::escape::escape;
+    use crate::event::WatchEvent;
 
     #[test]
     fn malformed_replies_are_rejected() {
@@ -296,5 +303,30 @@ mod tests {
             parse_permissions(b"n0\0r\0"),
             Err(Error::InvalidReply(_))
         ));
+    }
+
+    /// Maximum length in bytes of an error about a reply.
+    const MESSAGE_LEN: usize = 500;
+
+    proptest! {
+        #[test]
+        fn errors_never_contain_raw_text_of_the_server(payload in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..300),
+            "[\\x00-\\xff\u{202e}]{0,300}".prop_map(String::into_bytes),
+        ]) {
+            let code = ErrorCode::from_name(&parse_text(&payload));
+            let errors = [
+                parse_path(&payload).err(),
+                parse_number(&payload).err(),
+                parse_bool(&payload).err(),
+                parse_permissions(&payload).err(),
+                WatchEvent::parse(&payload).err(),
+            ];
+            let messages = errors.into_iter().flatten().map(|error| error.to_string());
+            for message in messages.chain([code.to_string()]) {
+                prop_assert!(message.len() <= MESSAGE_LEN, "{}", message.len());
+                prop_assert_eq!(escape(&message), message.as_str());
+            }
+        }
     }
 }

@@ -16,16 +16,20 @@ macro_rules! codes {
         #[non_exhaustive]
         pub enum ErrorCode {
             $(#[doc = $doc] $name,)*
-            /// Unknown name.
+            /// Another name, or `unknown` if the server sent no valid one.
             Other(Box<str>),
         }
 
         impl ErrorCode {
             /// Returns the code for a name in an `ERROR` message.
+            ///
+            /// A name consists of 1 to 32 of the characters `A-Z0-9`. Any other text becomes the
+            /// name `unknown`, so that a server cannot write to logs and terminals.
             pub fn from_name(name: &str) -> Self {
                 match name {
                     $(stringify!($name) => ErrorCode::$name,)*
-                    _ => ErrorCode::Other(name.into()),
+                    name if is_name(name) => ErrorCode::Other(name.into()),
+                    _ => ErrorCode::Other("unknown".into()),
                 }
             }
 
@@ -66,6 +70,14 @@ codes! {
     E2BIG => ArgumentListTooLong, "The reply or the value is too long.";
     EPERM => PermissionDenied, "The domain may not do this to any node.";
     EQUOTA => QuotaExceeded, "A quota is reached (oxenstored).";
+}
+
+/// Maximum length of an error's name in bytes. The longest name in Linux has 15.
+const MAX_NAME_LEN: usize = 32;
+
+fn is_name(name: &str) -> bool {
+    let is_valid = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    (1..=MAX_NAME_LEN).contains(&name.len()) && name.bytes().all(is_valid)
 }
 
 impl fmt::Display for ErrorCode {
@@ -248,6 +260,22 @@ mod tests {
             (unknown.name(), unknown.io_kind()),
             ("EFROMTHEFUTURE", io::ErrorKind::Other)
         );
+    }
+
+    #[test]
+    fn invalid_error_names_are_unknown() {
+        let longest = "E".repeat(MAX_NAME_LEN);
+        assert_eq!(ErrorCode::from_name(&longest).name(), longest);
+        for name in [
+            "",
+            "enoent",
+            "EACCES ",
+            "E\u{1b}[2J\n<0>kernel: forged",
+            "E\u{c4}",
+            &"E".repeat(MAX_NAME_LEN + 1),
+        ] {
+            assert_eq!(ErrorCode::from_name(name).name(), "unknown", "{name:?}");
+        }
     }
 
     #[test]

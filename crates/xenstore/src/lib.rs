@@ -49,6 +49,11 @@
 //! kernel sets the watches again, and each of them fires. Open transactions are lost, and
 //! [`Client::transaction`] repeats them.
 //!
+//! # Text from the store
+//!
+//! Other domains choose values, and a server can choose any name. [`escape`] makes such text safe
+//! for terminals and logs. Error messages contain no unescaped text of the server.
+//!
 //! # Logging
 //!
 //! The library logs through the crate [`log`](https://docs.rs/log) with the target `xenstore`. It
@@ -81,6 +86,7 @@ mod domain_requests;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
+mod escape;
 mod event;
 mod list_assembler;
 mod logging;
@@ -98,6 +104,7 @@ pub use asynchronous::AsyncClient;
 pub use client::{Client, Transaction};
 pub use connection::Connection;
 pub use error::{Error, ErrorCode, Result};
+pub use escape::escape;
 pub use event::{Event, RequestId, WatchEvent};
 pub use path::{InvalidPath, Path};
 pub use permission::{Access, DomId, Permission};

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
+use crate::escape::excerpt;
+
 /// Maximum length of an absolute path in bytes (`XENSTORE_ABS_PATH_MAX`).
 pub const ABSOLUTE_MAX: usize = 3072;
 
@@ -22,7 +24,7 @@ pub struct Path(String);
 
 /// Error for an invalid path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid path '{}': {reason}", .path.escape_debug())]
+#[error("invalid path '{}': {reason}", excerpt(.path))]
 pub struct InvalidPath {
     path: String,
     reason: &'static str,
@@ -212,7 +214,7 @@ mod tests {
         let error = Path::new("a b\n").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "invalid path 'a b\\n': only letters, digits, '-', '_', '@' and '/' are allowed"
+            "invalid path 'a b\\u000a': only letters, digits, '-', '_', '@' and '/' are allowed"
         );
     }
 

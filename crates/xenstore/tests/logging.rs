@@ -70,7 +70,7 @@ fn connections_requests_replies_and_events_are_logged() {
             (Level::Trace, "reply 3: READ data/missing: ENOENT"),
             (Level::Trace, "request 4: WATCH data (14 bytes)"),
             (Level::Trace, "reply 4: 3 bytes"),
-            (Level::Trace, "event: data (token a token\\n)"),
+            (Level::Trace, "event: data (token a token\\u000a)"),
             (Level::Trace, "request 5: GET_DOMAIN_PATH (2 bytes)"),
             (Level::Trace, "reply 5: 16 bytes"),
         ])

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use self::pending::Pending;
 pub(crate) use self::replies::parse_transaction;
 use crate::error::{Error, Result};
+use crate::escape::escape;
 use crate::event::{Event, RequestId};
 use crate::logging::TARGET;
 use crate::request::{Request, TransactionId};
@@ -133,7 +134,7 @@ impl Connection {
                 target: TARGET,
                 "disconnected from {}: {}",
                 self.transport.name(),
-                error.to_string().escape_debug(),
+                escape(&error.to_string()),
             );
         }
         self.closed_by.get_or_insert(error).duplicate()

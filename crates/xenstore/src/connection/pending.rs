@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::Result;
+use crate::escape::escape;
 use crate::event::RequestId;
 use crate::list_assembler::ListAssembler;
 use crate::request::Request;
@@ -66,7 +67,7 @@ impl fmt::Display for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.id.0, self.kind())?;
         if let Some(path) = self.request.path() {
-            write!(f, " {}", path.escape_debug())?;
+            write!(f, " {}", escape(path))?;
         }
         write!(f, " ({} bytes)", self.request.payload.len())
     }

@@ -3,6 +3,7 @@
 use super::Connection;
 use super::pending::Pending;
 use crate::error::{Error, ErrorCode, Result};
+use crate::escape::escape;
 use crate::event::{Event, WatchEvent};
 use crate::logging::TARGET;
 use crate::request::{Request, TransactionId};
@@ -18,7 +19,7 @@ impl Connection {
                 target: TARGET,
                 "event: {} (token {})",
                 event.path,
-                event.token.escape_debug(),
+                escape(&event.token),
             );
             self.events.push_back(Event::Watch(event));
             return Ok(());
@@ -122,7 +123,7 @@ impl Connection {
                     target: TARGET,
                     "reply {}: {}",
                     id.0,
-                    error.to_string().escape_debug(),
+                    escape(&error.to_string()),
                 );
             }
         }
