@@ -1,11 +1,13 @@
 //! The runtime directory `/run/xen-guest-agent`, whose files last until the next boot.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::root::Root;
@@ -15,6 +17,9 @@ const RUN: [&str; 2] = ["/run", "/var/run"];
 
 /// Lock file. Its holder is the running agent.
 const LOCK: &str = "lock";
+
+/// Socket that accepts connections exactly while the agent runs.
+const SOCKET: &str = "socket";
 
 /// Returns the path of the directory, which may not exist yet. `None` if the system has no `/run`.
 pub fn path(root: &Root) -> Option<PathBuf> {
@@ -85,6 +90,100 @@ pub fn lock(directory: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Reads a file of the directory, which must be a regular file.
+///
+/// # Errors
+/// The system's error, with the path.
+pub fn read(file: &Path) -> io::Result<String> {
+    // Opening a FIFO or a device must neither block nor have an effect.
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let read = || {
+        let flags = i32::try_from(flags.bits()).unwrap_or_default();
+        let mut opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(file)?;
+        if !opened.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut text = String::new();
+        opened.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    read().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+}
+
+/// Socket in the directory. Every user can connect to it while the agent runs, so it shows that the
+/// agent runs, also in another PID namespace and without `/proc`.
+#[derive(Debug)]
+pub struct LivenessSocket(UnixDatagram);
+
+impl LivenessSocket {
+    /// Creates the socket, or replaces that of an earlier agent. The caller should hold the lock.
+    ///
+    /// # Errors
+    /// The system's error, with the path.
+    pub fn bind(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(SOCKET);
+        let bind = || {
+            create_parent(&path)?;
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            let socket = UnixDatagram::bind(&path)?;
+            // Nobody reads messages, so the kernel must not queue any.
+            socket.shutdown(Shutdown::Read).ok();
+            // Only a user who may write to a socket can connect to it.
+            fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+            Ok(LivenessSocket(socket))
+        };
+        bind().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    }
+
+    /// Whether the socket is still in the directory.
+    pub fn is_linked(&self) -> bool {
+        self.0
+            .local_addr()
+            .is_ok_and(|address| address.as_pathname().is_some_and(Path::exists))
+    }
+}
+
+/// Whether an agent is running, as far as its socket shows. Never blocks.
+///
+/// # Errors
+/// The system's error with the path, if an agent may run without a socket.
+pub fn is_agent_running(directory: &Path) -> io::Result<bool> {
+    let path = directory.join(SOCKET);
+    let at =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    match UnixDatagram::unbound().and_then(|socket| socket.connect(&path)) {
+        Ok(()) => Ok(true),
+        Err(error)
+            if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused]
+                .contains(&error.kind()) =>
+        {
+            check_writable(directory).map_err(at)?;
+            Ok(false)
+        }
+        Err(error) => Err(at(error)),
+    }
+}
+
+/// Returns an error if no agent could create a file in the directory.
+fn check_writable(directory: &Path) -> io::Result<()> {
+    let existing = directory.ancestors().find(|directory| directory.is_dir());
+    let system = rustix::fs::statvfs(existing.unwrap_or(directory))?;
+    // Some file systems have no table of inodes, and report 0 of 0.
+    if system.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+    }
+    if system.f_files > 0 && system.f_ffree == 0 {
+        return Err(io::Error::new(io::ErrorKind::StorageFull, "no free inode"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
@@ -150,6 +249,52 @@ mod tests {
             0o644
         );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn read_refuses_a_fifo_and_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let [fifo, link] = ["fifo", "link"].map(|name| directory.path().join(name));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::from(0o600)).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        let error = read(&fifo).unwrap_err().to_string();
+        assert!(error.ends_with("fifo: not a regular file"), "{error}");
+        read(&link).unwrap_err();
+    }
+
+    #[test]
+    fn socket_accepts_connections_while_the_agent_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("xen-guest-agent");
+        assert!(!is_agent_running(&path).unwrap(), "without a directory");
+
+        for _ in 0..2 {
+            let socket = LivenessSocket::bind(&path).unwrap();
+            assert!(is_agent_running(&path).unwrap());
+            let mode = fs::metadata(path.join(SOCKET))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o666);
+
+            let client = UnixDatagram::unbound().unwrap();
+            client.connect(path.join(SOCKET)).unwrap();
+            assert!(client.send(b"message").is_err(), "nobody would read it");
+
+            drop(socket);
+            assert!(!is_agent_running(&path).unwrap(), "the agent has ended");
+        }
+
+        let socket = LivenessSocket::bind(&path).unwrap();
+        assert!(socket.is_linked());
+        fs::remove_dir_all(&path).unwrap();
+        assert!(!socket.is_linked());
+        fs::create_dir(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path.join(SOCKET), Mode::from(0o600)).unwrap();
+        assert!(!is_agent_running(&path).unwrap(), "a FIFO");
+        let long = Path::new("/nothing").join("x".repeat(200));
+        let error = is_agent_running(&long).unwrap_err().to_string();
+        assert!(error.starts_with("/nothing/xxx"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::error::Failure;
@@ -35,14 +36,17 @@ impl Signals {
 
     fn catch(stop: &[i32], reload: &[i32]) -> Result<Self, Failure> {
         let failed = Failure::system("catch signals");
-
-        Ok(Signals {
+        let signals = Signals {
             stop: socket(stop).map_err(&failed)?,
             reload: match reload {
                 [] => None,
                 _ => Some(socket(reload).map_err(&failed)?),
             },
-        })
+        };
+
+        // A process inherits the blocked signals of its parent.
+        unblock([stop, reload].concat()).map_err(failed)?;
+        Ok(signals)
     }
 
     /// Readable after a signal to stop.
@@ -71,4 +75,13 @@ fn socket(signals: &[i32]) -> io::Result<UnixStream> {
     }
     receiver.set_nonblocking(true)?;
     Ok(receiver)
+}
+
+/// Unblocks these signals in the calling thread and in those that it starts later.
+fn unblock(signals: Vec<i32>) -> io::Result<()> {
+    let signals: SigSet = signals
+        .into_iter()
+        .map(Signal::try_from)
+        .collect::<Result<_, _>>()?;
+    Ok(signals.thread_unblock()?)
 }

@@ -1,9 +1,10 @@
-//! The status of the running agent: the file that the agent keeps, and the sub-command that prints
-//! it.
+//! The status of the running agent: the file that the agent keeps, the socket that shows that it
+//! runs, and the sub-command that prints the file.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -14,9 +15,8 @@ use xenstore::Path;
 
 use crate::agent::Agent;
 use crate::collect::Collectors;
-use crate::platform::{Platform, System};
 use crate::root::Root;
-use crate::runtime_dir;
+use crate::runtime_dir::{self, LivenessSocket};
 use crate::schema::layout::LAYOUT;
 use crate::settings::name;
 use crate::show;
@@ -58,7 +58,8 @@ impl State {
 /// Keeps the status file: TOML, replaced as a whole whenever the status changes.
 #[derive(Debug)]
 pub struct Status {
-    file: Option<PathBuf>,
+    directory: Option<PathBuf>,
+    socket: Option<LivenessSocket>,
     started: SystemTime,
     /// The agent's event count and the state that were written last. A failed attempt counts, so
     /// that only the next change causes a new one.
@@ -74,9 +75,9 @@ pub struct Status {
 impl Status {
     /// Keeps the status file in `directory`, or none without a directory.
     pub fn new(directory: Option<PathBuf>, date: SystemTime) -> Self {
-        let file = directory.map(|directory| directory.join(FILE));
         Status {
-            file,
+            directory,
+            socket: None,
             started: date,
             last_written: None,
             is_stale: false,
@@ -133,16 +134,11 @@ impl Status {
             State::Starting => Ok(()),
             _ => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(state.words())]),
         };
-        let written = match &self.file {
-            Some(file) => runtime_dir::write(file, &self.text(state, agent, collectors, date)),
+        let written = match self.directory.clone() {
+            Some(directory) => self.write(&directory, &self.text(state, agent, collectors, date)),
             None => Ok(()),
         };
-
         (self.last_written, self.is_stale) = (Some((agent.events(), state)), false);
-        if let (Err(_), Some(file)) = (&written, &self.file) {
-            // A missing file is better than a stale one.
-            fs::remove_file(file).ok();
-        }
 
         let had_failed = std::mem::replace(&mut self.has_failed, false);
         if let Err(error) = notified.and(written) {
@@ -151,6 +147,22 @@ impl Status {
                 warn!("cannot report the status: {error}");
             }
         }
+    }
+
+    fn write(&mut self, directory: &FilePath, text: &str) -> io::Result<()> {
+        let file = directory.join(FILE);
+        let written = runtime_dir::write(&file, text);
+        if written.is_err() {
+            // A missing file is better than a stale one.
+            fs::remove_file(file).ok();
+        }
+
+        // The file comes first, because a reader trusts it once it can connect.
+        let is_linked = self.socket.as_ref().is_some_and(LivenessSocket::is_linked);
+        if !is_linked {
+            self.socket = Some(LivenessSocket::bind(directory)?);
+        }
+        written
     }
 
     /// Returns the state, or `None` while a publication has only just begun.
@@ -245,33 +257,36 @@ fn date(time: SystemTime) -> String {
 /// Prints the status of the running agent.
 ///
 /// As the LSB defines for services, the exit status is 0 if the agent works and 3 if no agent is
-/// running. It is 1 if the agent has not published everything, or if its status file cannot be
-/// read.
+/// running. It is 1 if the agent has not published everything, or if its status cannot be
+/// determined.
 pub fn print(root: &Root) -> ExitCode {
-    let Some(file) = runtime_dir::path(root).map(|directory| directory.join(FILE)) else {
+    let Some(directory) = runtime_dir::path(root) else {
         error!("cannot read the status: there is no directory /run");
         return ExitCode::FAILURE;
     };
 
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            error!("no agent is running (there is no {})", file.display());
+    match runtime_dir::is_agent_running(&directory) {
+        Ok(true) => {}
+        Ok(false) => {
+            error!(
+                "no agent is running: no process has opened the socket in {}",
+                directory.display()
+            );
             return ExitCode::from(3);
         }
         Err(error) => {
-            error!("cannot read {}: {error}", file.display());
+            error!("cannot determine whether an agent is running: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let text = match runtime_dir::read(&directory.join(FILE)) {
+        Ok(text) => text,
+        Err(error) => {
+            error!("an agent is running, but its status is unknown: {error}");
             return ExitCode::FAILURE;
         }
     };
 
-    if !is_running(&text) {
-        error!(
-            "no agent is running (an earlier one wrote {})",
-            file.display()
-        );
-        return ExitCode::from(3);
-    }
     if let Err(failure) = show::print(&text) {
         error!("{failure}");
         return ExitCode::FAILURE;
@@ -284,12 +299,4 @@ pub fn print(root: &Root) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// Whether the agent that wrote this status is still running.
-fn is_running(text: &str) -> bool {
-    text.lines()
-        .find_map(|line| line.strip_prefix("process = ")?.parse().ok())
-        .and_then(|process| System::new(Root::default()).process_name(process))
-        .is_some_and(|name| name == env!("CARGO_PKG_NAME"))
 }

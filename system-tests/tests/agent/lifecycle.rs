@@ -1,11 +1,14 @@
 //! Restart and termination of the agent, and resume and checkpoint of its domain.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use system_tests::{Daemon, Profile, SETTLE_TIME, TIMEOUT, Toolstack, eventually, on_both_daemons};
+use system_tests::{
+    Agent, Daemon, Profile, SETTLE_TIME, TIMEOUT, Toolstack, eventually, on_both_daemons,
+};
 use xenstore::wire::Kind;
 
 use crate::testbed;
@@ -117,5 +120,25 @@ fn termination_signals_exit_with_0_and_keep_nodes(daemon: Daemon) {
             "after {delay}: {status} {}",
             agent.log()
         );
+    }
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn signals_blocked_by_the_parent_are_unblocked() {
+    let testbed = testbed(Daemon::C, Toolstack::Xapi);
+    for signal in [Signal::TERM, Signal::INT] {
+        let agent = testbed.command(Profile::Debug);
+        let mut command = Command::new("env");
+        command.arg("--block-signal=TERM,INT,HUP");
+        command.arg(agent.get_program()).args(agent.get_args());
+
+        // A blocked signal waits, so it may come before the agent has installed its handlers.
+        let mut agent = Agent::spawn(command, &testbed.root.join("log"));
+        eventually(|| agent.proc("cmdline").contains("--stderr"), TIMEOUT);
+        agent.signal(Signal::HUP);
+        eventually(|| agent.log().contains("settings reloaded"), TIMEOUT);
+        agent.signal(signal);
+        assert_eq!(agent.wait().code(), Some(0));
     }
 }

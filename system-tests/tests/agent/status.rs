@@ -1,8 +1,9 @@
 //! Status file, lock, service manager and log of the agent.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{
@@ -107,6 +108,139 @@ fn status_is_incomplete_while_nodes_are_denied() {
         denied.is_some_and(|line| line.contains("\"data/os_uname\"")),
         "{text}"
     );
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn status_finds_the_agent_by_its_socket() {
+    let testbed = testbed(Daemon::C, Toolstack::Xapi);
+    fs::create_dir(testbed.root.join("run")).unwrap();
+    // Every user may enter the directory, as with the real root.
+    fs::set_permissions(testbed.root.path(), Permissions::from_mode(0o755)).unwrap();
+    let file = testbed.root.join("run/xen-guest-agent/status");
+
+    // A copy of the binary that every user may run.
+    let binary = testbed.root.join("renamed");
+    fs::copy(build("xen-guest-agent", Profile::Debug), &binary).unwrap();
+    let status = |prefix: &[&str]| {
+        let output = Command::new("unshare")
+            .args(prefix)
+            .arg(&binary)
+            .args(["status", "--root"])
+            .arg(testbed.root.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text)
+    };
+    let script = |script: &'static str| status(&["--mount", "sh", "-c", script]);
+
+    // An unrelated process has the number and name of an agent that has ended.
+    let mut unrelated = Command::new("sh");
+    unrelated.args(["-c", "echo xen-guest-agent >/proc/self/comm; read line"]);
+    let mut unrelated = unrelated.stdin(Stdio::piped()).spawn().unwrap();
+    let text = format!("state = \"published\"\nprocess = {}\n", unrelated.id());
+    fs::create_dir(file.parent().unwrap()).unwrap();
+    fs::write(&file, text).unwrap();
+    assert_eq!(status(&["--mount"]).0, Some(3));
+    unrelated.kill().unwrap();
+    unrelated.wait().unwrap();
+
+    // The agent's binary has another name, too.
+    let mut command = testbed.network.command(&binary);
+    command
+        .arg("--stderr")
+        .arg("--root")
+        .arg(testbed.root.path())
+        .arg(format!(
+            "--xenstore=socket={}",
+            testbed.guest.socket().display()
+        ));
+    let agent = Agent::spawn(command, &testbed.root.join("log"));
+    eventually(|| status(&["--mount"]).0 == Some(0), TIMEOUT);
+    for (name, (code, text)) in [
+        (
+            "user",
+            status(&["--map-user=65534", "--map-group=65534", "--user"]),
+        ),
+        (
+            "hidepid",
+            script(
+                "mount -t proc -o hidepid=2 none /proc && exec setpriv --reuid=65534 --clear-groups \"$0\" \"$@\"",
+            ),
+        ),
+        (
+            "PID namespace",
+            status(&["--pid", "--fork", "--mount-proc"]),
+        ),
+        (
+            "no /proc",
+            script("mount -t tmpfs none /proc && exec \"$0\" \"$@\""),
+        ),
+    ] {
+        assert_eq!(code, Some(0), "{name}: {text}");
+    }
+
+    // A FIFO in the place of the status file hangs nobody.
+    fs::remove_file(&file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::from(0o600)).unwrap();
+    let (code, text) = status(&["--mount"]);
+    assert!(
+        code == Some(1) && text.contains("an agent is running, but its status is unknown"),
+        "{text}"
+    );
+    drop(agent);
+    assert_eq!(status(&["--mount"]).0, Some(3));
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn status_with_a_read_only_or_full_run_directory() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
+    fs::create_dir(testbed.root.join("run")).unwrap();
+    let run = testbed.root.join("run").display().to_string();
+    let binary = build("xen-guest-agent", Profile::Debug)
+        .display()
+        .to_string();
+    let root = testbed.root.path().display().to_string();
+
+    for (prepare, code, message) in [
+        (
+            "mount -o remount,ro $run",
+            1,
+            "cannot determine whether an agent is running",
+        ),
+        (
+            "mkdir $run/xen-guest-agent && cat /dev/zero >$run/full 2>/dev/null",
+            1,
+            "an agent is running, but its status is unknown",
+        ),
+        (
+            "cd $run && { touch $(seq 30) 2>/dev/null; cd /; }",
+            1,
+            "cannot determine whether an agent is running",
+        ),
+    ] {
+        let script = format!(
+            "run={run}; mount -t tmpfs -o size=64k,nr_inodes=20 none $run && {prepare}; \
+             \"$@\" & agent=$!; sleep 2; {binary} status --root {root}; code=$?; \
+             kill $agent; wait $agent && exit $code"
+        );
+        let agent = testbed.command(Profile::Debug);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh"]);
+        command.arg(agent.get_program()).args(agent.get_args());
+        let output = command.output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{prepare}: {text}");
+        assert!(text.contains(message), "{prepare}: {text}");
+        assert_eq!(
+            text.matches("cannot report the status").count(),
+            1,
+            "{prepare}: {text}"
+        );
+        testbed.await_network();
+    }
 }
 
 #[test]

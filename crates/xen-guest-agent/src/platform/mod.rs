@@ -61,9 +61,6 @@ pub trait Platform: Sized {
     /// Whether the kernel runs on Xen. If it does, a missing Xenstore device may still appear.
     fn is_xen_guest(&self) -> bool;
 
-    /// Returns the name of a running process, as far as the system keeps it (Linux: 15 bytes).
-    fn process_name(&self, process: u32) -> Option<String>;
-
     /// Returns a running process of that name.
     fn find_process(&self, name: &str) -> Option<u32>;
 

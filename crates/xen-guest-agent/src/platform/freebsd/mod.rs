@@ -38,10 +38,6 @@ impl Platform for System {
         false
     }
 
-    fn process_name(&self, _process: u32) -> Option<String> {
-        None
-    }
-
     fn find_process(&self, _name: &str) -> Option<u32> {
         None
     }

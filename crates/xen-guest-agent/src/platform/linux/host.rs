@@ -48,7 +48,7 @@ pub(super) fn is_xen_guest(root: &Root) -> bool {
         .is_ok_and(|hypervisor| hypervisor == "xen")
 }
 
-pub(super) fn process_name(root: &Root, process: u32) -> Option<String> {
+fn process_name(root: &Root, process: u32) -> Option<String> {
     root.text(&format!("/proc/{process}/comm")).ok()
 }
 

@@ -62,10 +62,6 @@ impl Platform for System {
         host::is_xen_guest(&self.root)
     }
 
-    fn process_name(&self, process: u32) -> Option<String> {
-        host::process_name(&self.root, process)
-    }
-
     fn find_process(&self, name: &str) -> Option<u32> {
         host::find_process(&self.root, name)
     }
