@@ -19,6 +19,7 @@ use crate::platform::{Platform, System, clock};
 use crate::root::Root;
 use crate::runtime_dir;
 use crate::schema::Schema;
+use crate::service_manager::ServiceManager;
 use crate::settings::{Endpoint, Settings, Sources};
 use crate::signals::Signals;
 use crate::status::Status;
@@ -72,6 +73,7 @@ pub struct Daemon {
     /// Whether every network interface but loopback counts as a VIF.
     all_interfaces: bool,
     status: Status,
+    service_manager: ServiceManager,
     /// Time at which the first publication stops waiting for the network.
     network_due: Duration,
     /// Domain ID by which the polls are staggered. It changes with a migration.
@@ -125,6 +127,7 @@ impl Daemon {
             collectors,
             all_interfaces: options.all_interfaces,
             status: Status::new(options.runtime_dir, SystemTime::now()),
+            service_manager: ServiceManager::from_environment(),
             network_due: now + INITIAL_NETWORK_TIMEOUT,
             staggered_by: None,
             is_publication_logged: false,
@@ -145,7 +148,10 @@ impl Daemon {
             let now = clock::now();
             for (token, flags) in ready {
                 match token {
-                    Token::Stop => return Ok(()),
+                    Token::Stop => {
+                        self.service_manager.stopping();
+                        return Ok(());
+                    }
                     Token::Reload => {
                         signals.clear_reload();
                         self.reload(sources, now);
@@ -174,6 +180,7 @@ impl Daemon {
         }
 
         self.status.update(&self.agent, &self.collectors, now, date);
+        self.service_manager.update(self.status.ready_state(), now);
         self.stagger_polls(now);
 
         let agent = if is_waiting {
@@ -181,7 +188,8 @@ impl Daemon {
         } else {
             self.agent.deadline()
         };
-        [agent, self.status.deadline()]
+        let status = self.status.deadline();
+        [agent, status, self.service_manager.deadline()]
             .into_iter()
             .flatten()
             .fold(self.collectors.deadline(), Duration::min)
@@ -244,6 +252,7 @@ impl Daemon {
     /// Reads the settings again, and retries failed writes. Invalid settings are logged and have no
     /// effect.
     fn reload(&mut self, sources: &Sources, now: Duration) {
+        self.service_manager.reloading();
         self.agent.retry_failed_writes();
         let mut new = match sources.load() {
             Ok(loaded) => loaded.settings,

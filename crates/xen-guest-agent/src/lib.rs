@@ -18,6 +18,7 @@ pub mod rate_limit;
 pub mod root;
 pub mod runtime_dir;
 pub mod schema;
+pub mod service_manager;
 pub mod settings;
 pub mod show;
 pub mod signals;
@@ -40,6 +41,7 @@ const MODULES: &[&str] = &[
     "root",
     "runtime_dir",
     "schema",
+    "service_manager",
     "settings",
     "show",
     "signals",

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use log::{error, warn};
-use sd_notify::NotifyState;
 use xenstore::Path;
 
 use crate::agent::Agent;
@@ -102,7 +101,7 @@ impl Status {
             .map(|busy| busy + PUBLISHING_AFTER)
     }
 
-    /// Writes the file and notifies the service manager if the status changed.
+    /// Writes the file if the status changed.
     pub fn update(
         &mut self,
         agent: &Agent,
@@ -128,12 +127,6 @@ impl Status {
             self.resumed = Some((resumes, date));
         }
 
-        // The agent also reports readiness without Xenstore. The device may appear late in the
-        // boot, and other services need not wait for it.
-        let notified = match state {
-            State::Starting => Ok(()),
-            _ => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(state.words())]),
-        };
         let written = match self.directory.clone() {
             Some(directory) => self.write(&directory, &self.text(state, agent, collectors, date)),
             None => Ok(()),
@@ -141,11 +134,22 @@ impl Status {
         (self.last_written, self.is_stale) = (Some((agent.events(), state)), false);
 
         let had_failed = std::mem::replace(&mut self.has_failed, false);
-        if let Err(error) = notified.and(written) {
+        if let Err(error) = written {
             self.has_failed = true;
             if !had_failed {
                 warn!("cannot report the status: {error}");
             }
+        }
+    }
+
+    /// Returns the state as the service manager gets it, or `None` while the agent starts.
+    ///
+    /// The agent is ready without Xenstore, too. The device may appear late in the boot, and other
+    /// services need not wait for it.
+    pub fn ready_state(&self) -> Option<&'static str> {
+        match self.last_written? {
+            (_, State::Starting) => None,
+            (_, state) => Some(state.words()),
         }
     }
 

@@ -12,6 +12,7 @@ mod footprint;
 mod lifecycle;
 mod network_changes;
 mod publication;
+mod service_manager;
 mod status;
 
 use system_tests::{Collector, Daemon, Testbed, Toolstack};

@@ -2,7 +2,6 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -241,31 +240,6 @@ fn status_with_a_read_only_or_full_run_directory() {
         );
         testbed.await_network();
     }
-}
-
-#[test]
-#[ignore = "needs root and xenstored"]
-fn sd_notify_reports_readiness_and_lost_connection() {
-    let testbed = testbed(Daemon::C, Toolstack::Xapi);
-    let socket = testbed.root.join("notify");
-    let manager = UnixDatagram::bind(&socket).unwrap();
-    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let mut command = testbed.command(Profile::Debug);
-    command.env("NOTIFY_SOCKET", &socket);
-    let agent = Agent::spawn(command, &testbed.root.join("log"));
-    let mut buffer = [0; 256];
-    let mut next = || {
-        let len = manager.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
-    };
-    assert_eq!(next().trim(), "READY=1\nSTATUS=published");
-    kill_process(
-        Pid::from_raw(i32::try_from(testbed.store.pid()).unwrap()).unwrap(),
-        Signal::KILL,
-    )
-    .unwrap();
-    while next().trim() != "READY=1\nSTATUS=waiting for Xenstore" {}
-    drop(agent);
 }
 
 #[test]

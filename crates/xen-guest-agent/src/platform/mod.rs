@@ -24,6 +24,7 @@ compile_error!("no folder in src/platform implements this operating system");
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::SocketAddr;
 
 use rustix::event::PollFlags;
 use rustix::time::ClockId;
@@ -47,6 +48,14 @@ pub trait Platform: Sized {
 
     /// Socket of the system's log daemon.
     const SYSLOG: Option<&'static str>;
+
+    /// Returns the address of a socket that has a name without a file.
+    ///
+    /// # Errors
+    /// The system's, or `Unsupported`.
+    fn abstract_socket(_name: &str) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Returns the system whose files are below `root`.
     fn new(root: Root) -> Self;

@@ -14,6 +14,8 @@ mod volumes;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::SocketAddr;
 
 use rustix::event::PollFlags;
 use rustix::time::ClockId;
@@ -41,6 +43,10 @@ impl Platform for System {
 
     const CLOCK: ClockId = ClockId::Boottime;
     const SYSLOG: Option<&'static str> = Some("/dev/log");
+
+    fn abstract_socket(name: &str) -> io::Result<SocketAddr> {
+        SocketAddr::from_abstract_name(name)
+    }
 
     fn new(root: Root) -> Self {
         System {
