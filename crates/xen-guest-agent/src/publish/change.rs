@@ -49,10 +49,18 @@ pub(super) fn insert(actual: &mut Actual, path: Path, value: Vec<u8>) {
 
 /// Whether `nodes` contains the node or one below it.
 pub(super) fn contains_at_or_below<T>(nodes: &BTreeMap<Path, T>, path: &Path) -> bool {
+    at_or_below(nodes, path).next().is_some()
+}
+
+/// Returns the node and all nodes below it.
+pub(super) fn at_or_below<'a, T>(
+    nodes: &'a BTreeMap<Path, T>,
+    path: &'a Path,
+) -> impl Iterator<Item = &'a Path> {
     let after = (Bound::Included(path.as_str()), Bound::Unbounded);
     nodes
         .range::<str, _>(after)
         .map(|(node, _)| node)
         .take_while(|node| node.starts_with(path.as_str()))
-        .any(|node| node.is_at_or_below(path))
+        .filter(|node| node.is_at_or_below(path))
 }

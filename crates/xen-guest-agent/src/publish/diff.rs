@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use xenstore::Path;
 
-use super::change::{Actual, Change, contains_at_or_below};
+use super::change::{Actual, Change, at_or_below, contains_at_or_below};
 use super::failures::WriteFailures;
 use crate::schema::Tree;
 use crate::schema::layout::{Layout, Role};
@@ -43,8 +43,8 @@ pub(super) struct Diff<'a> {
     pub(super) failures: &'a WriteFailures,
     /// A node that is written to probe the node quota.
     pub(super) probed: Option<&'a Path>,
-    /// Whether removals must make room for new nodes.
-    pub(super) is_tight: bool,
+    /// Number of nodes that may exist at once. If they would be more, removals come first.
+    pub(super) capacity: usize,
     /// Whether announcements are written even if nothing else changes.
     pub(super) announce: bool,
 }
@@ -111,14 +111,44 @@ impl Diff<'_> {
         (self.layout.rank)(change.path()).role == Role::Cached && !is_attempt
     }
 
-    /// Sorts new values before removals of the same order, and a node before the nodes below it.
+    /// Sorts new values before removals of the same order, and a node before the nodes below it. If
+    /// there is no room for both, all removals come first.
     fn sort(&self, changes: &mut [Change]) {
         changes.sort_by_cached_key(|change| {
             let (path, is_removal) = (change.path(), matches!(change, Change::Remove(_)));
-            let write_order = (self.layout.rank)(path).write_order;
-            let must_wait = self.is_tight && !is_removal;
-            (must_wait, write_order, is_removal, path.clone())
+            let rank = (self.layout.rank)(path);
+            let is_replacement = !is_removal && self.actual.contains_key(path);
+            let is_last = rank.is_replaced_last && is_replacement;
+            (rank.write_order, is_removal, is_last, path.clone())
         });
+        if self.peak(changes) > self.capacity {
+            changes.sort_by_key(|change| matches!(change, Change::Write(..)));
+        }
+    }
+
+    /// Returns the largest number of nodes that exist while the server executes the changes.
+    fn peak(&self, changes: &[Change]) -> usize {
+        let (mut existing, mut peak) = (self.actual.len(), self.actual.len());
+        let mut created = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::Write(path, _) => {
+                    let mut node = path.as_str();
+                    while let Some((parent, _)) = node.rsplit_once('/') {
+                        if self.actual.contains_key(node) || !created.insert(node) {
+                            break;
+                        }
+                        existing += 1;
+                        node = parent;
+                    }
+                }
+                Change::Remove(path) => {
+                    existing = existing.saturating_sub(at_or_below(self.actual, path).count());
+                }
+            }
+            peak = peak.max(existing);
+        }
+        peak
     }
 
     /// Returns the topmost nodes that the agent may remove and that have no desired node at or
@@ -181,6 +211,10 @@ mod tests {
     }
 
     fn diff(actual: &Actual, nodes: &Tree) -> Vec<Change> {
+        diff_within(usize::MAX, actual, nodes)
+    }
+
+    fn diff_within(capacity: usize, actual: &Actual, nodes: &Tree) -> Vec<Change> {
         let desired = Desired {
             nodes: nodes.clone(),
             ..Desired::default()
@@ -191,7 +225,7 @@ mod tests {
             desired: &desired,
             failures: &WriteFailures::default(),
             probed: None,
-            is_tight: false,
+            capacity,
             announce: false,
         };
         diff.changes()
@@ -323,6 +357,71 @@ mod tests {
                 "-attr/vif/1/ipv6"
             ]
         );
+    }
+
+    const BEFORE_MOVE: [(&str, &str); 10] = [
+        ("attr/vif", ""),
+        ("attr/vif/0", ""),
+        ("attr/vif/0/ipv4", ""),
+        ("attr/vif/0/ipv4/0", "10.0.0.1"),
+        ("attr/vif/0/ipv4/0/prefix", "24"),
+        ("attr/vif/0/ipv4/1", "10.0.0.2"),
+        ("attr/vif/0/ipv4/1/prefix", "16"),
+        ("attr/vif/0/ipv4/2", "10.0.0.3"),
+        ("attr/vif/0/ipv4/2/prefix", "24"),
+        ("attr/vif/0/name", "eth0"),
+    ];
+
+    #[test]
+    fn moving_address_is_written_before_its_old_node_changes() {
+        // The former main address takes the index of one that is gone.
+        let new = [
+            ("attr/vif/0/ipv4/0", "10.0.0.2"),
+            ("attr/vif/0/ipv4/0/prefix", "16"),
+            ("attr/vif/0/ipv4/2", "10.0.0.1"),
+            ("attr/vif/0/ipv4/2/prefix", "24"),
+            ("attr/vif/0/name", "eth0"),
+        ];
+        assert_eq!(
+            plan(&BEFORE_MOVE, &new),
+            [
+                "attr/vif/0/ipv4/2=10.0.0.1",
+                "attr/vif/0/ipv4/0=10.0.0.2",
+                "-attr/vif/0/ipv4/1",
+                "attr/vif/0/ipv4/0/prefix=16",
+            ]
+        );
+
+        // A new main address is written first.
+        assert_eq!(plan(&[], &new)[0], "attr/vif/0/ipv4/0=10.0.0.2");
+    }
+
+    #[test]
+    fn removals_come_first_if_capacity_is_short() {
+        let new = tree(&[
+            ("attr/vif/0/ipv4/0", "10.0.0.2"),
+            ("attr/vif/0/ipv4/0/prefix", "16"),
+            ("attr/vif/0/ipv4/2", "10.0.0.3"),
+            ("attr/vif/0/ipv4/2/prefix", "24"),
+            ("attr/vif/0/ipv4/3", "10.0.0.1"),
+            ("attr/vif/0/ipv4/3/prefix", "24"),
+            ("attr/vif/0/name", "eth0"),
+        ]);
+        let mut expected = [
+            "attr/vif/0/ipv4/3=10.0.0.1",
+            "attr/vif/0/ipv4/0=10.0.0.2",
+            "-attr/vif/0/ipv4/1",
+            "attr/vif/0/ipv4/0/prefix=16",
+            "attr/vif/0/ipv4/3/prefix=24",
+        ];
+        let plan = |capacity| {
+            let actual = actual(&BEFORE_MOVE);
+            shown(&diff_within(capacity, &actual, &new))
+        };
+        // A move needs one node more for a moment, but not the node of its prefix.
+        assert_eq!(plan(BEFORE_MOVE.len() + 1), expected);
+        expected[..3].rotate_right(1);
+        assert_eq!(plan(BEFORE_MOVE.len()), expected);
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Publisher {
         desired
             .nodes
             .retain(|path, _| !failures.prevents_write(path));
-        let is_tight = self.quota.choose(self.layout, &self.actual, &mut desired);
+        self.quota.choose(self.layout, &self.actual, &mut desired);
         self.quota.log();
 
         // Another process may have created children meanwhile, so the parents are read first.
@@ -210,7 +210,7 @@ impl Publisher {
             desired: &desired,
             failures: &self.failures,
             probed: self.quota.probed(),
-            is_tight,
+            capacity: self.quota.capacity(),
             announce: self.announce || self.unannounced.as_ref().is_some_and(is_desired),
         };
         diff.changes()

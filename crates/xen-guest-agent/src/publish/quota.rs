@@ -19,6 +19,10 @@ pub const NODE_BUDGET: usize = 700;
 /// requests that fail if the quota is full again.
 const PROBE_STEP: usize = 32;
 
+/// Number of nodes of the budget that stay free, so that a moving address exists at its new node
+/// before another one overwrites the old node.
+const MOVE_RESERVE: usize = 1;
+
 /// Number of components of the longest path, without the domain's home.
 const MAX_DEPTH: usize = 7;
 
@@ -28,6 +32,7 @@ const MAX_DEPTH: usize = 7;
 /// nodes that exist, and the priority decides which nodes are published.
 #[derive(Debug)]
 pub(crate) struct NodeQuota {
+    /// Number of nodes to publish at most: the node budget without the reserve.
     budget: usize,
     /// Known number of nodes that the server accepts. At most `budget`.
     limit: usize,
@@ -49,8 +54,9 @@ pub(crate) struct NodeQuota {
 }
 
 impl NodeQuota {
-    /// Creates a choice of up to `budget` nodes, including their parents.
-    pub(super) fn new(budget: usize) -> Self {
+    /// Creates a choice for a budget of `nodes`, including their parents.
+    pub(super) fn new(nodes: usize) -> Self {
+        let budget = nodes.saturating_sub(MOVE_RESERVE);
         NodeQuota {
             budget,
             limit: budget,
@@ -66,12 +72,13 @@ impl NodeQuota {
 
     /// Sets the number of nodes to create at most, and forgets the server's quota.
     pub(crate) fn set_budget(&mut self, nodes: usize) {
-        (self.budget, self.limit) = (nodes, nodes);
+        self.budget = nodes.saturating_sub(MOVE_RESERVE);
+        self.limit = self.budget;
     }
 
     /// Forgets the server's quota. A shortage that remains is logged again.
     pub(super) fn retry(&mut self) {
-        *self = NodeQuota::new(self.budget);
+        *self = NodeQuota::new(self.budget + MOVE_RESERVE);
     }
 
     /// Forgets the server's quota. A shortage that remains is not logged again.
@@ -103,6 +110,16 @@ impl NodeQuota {
         self.limit < self.budget || !self.over_quota.is_empty()
     }
 
+    /// Returns the number of nodes that may exist while changes are under way. It is 0 if the
+    /// server's quota is short, because its exact limit is unknown.
+    pub(super) fn capacity(&self) -> usize {
+        if self.is_limited_by_server() {
+            0
+        } else {
+            self.budget + MOVE_RESERVE
+        }
+    }
+
     /// Returns the node that is written to probe for room.
     pub(super) fn probed(&self) -> Option<&Path> {
         self.last_probed.as_ref().filter(|_| self.step == 1)
@@ -114,23 +131,18 @@ impl NodeQuota {
     }
 
     /// Moves the nodes that there is no room for out of `desired`, so that they are removed if they
-    /// exist. Returns whether removals must come before writes.
-    pub(super) fn choose(
-        &mut self,
-        layout: &Layout,
-        actual: &Actual,
-        desired: &mut Desired,
-    ) -> bool {
+    /// exist.
+    pub(super) fn choose(&mut self, layout: &Layout, actual: &Actual, desired: &mut Desired) {
         self.over_quota.clear();
         self.rejected
             .retain(|path, _| desired.nodes.contains_key(path));
         let is_probe_due = std::mem::take(&mut self.is_probe_due);
         // An exact count is slow, and most guests have room even if no two nodes share a parent.
         let may_overlap = actual.len() + desired.nodes.len() * MAX_DEPTH > self.limit;
-        let has_overlap =
-            may_overlap && count(actual.keys().chain(desired.nodes.keys())) > self.limit;
-        if !has_overlap && self.rejected.is_empty() {
-            return self.is_short();
+        let has_room =
+            !may_overlap || count(actual.keys().chain(desired.nodes.keys())) <= self.limit;
+        if has_room && self.rejected.is_empty() {
+            return;
         }
 
         let is_kept = |path: &&Path| {
@@ -160,7 +172,6 @@ impl NodeQuota {
         self.rejected
             .retain(|path, had_room| *had_room || !over_quota.contains(path));
         desired.exclude(over_quota, actual);
-        has_overlap || self.is_short()
     }
 
     /// Adds one of the missing nodes to the chosen ones, each in turn.
@@ -251,7 +262,7 @@ impl NodeQuota {
             let limit = self.limit;
             warn!("node quota reached ({limit} nodes); not publishing: {names}");
         } else {
-            let budget = self.budget;
+            let budget = self.budget + MOVE_RESERVE;
             warn!("node budget reached ({budget} nodes); not publishing: {names}");
         }
     }
@@ -348,7 +359,7 @@ mod tests {
     fn priority_decides_which_nodes_fit() {
         let paths = paths();
         let kept = |budget| {
-            let mut quota = NodeQuota::new(budget);
+            let mut quota = NodeQuota::new(budget + MOVE_RESERVE);
             let nodes = paths.iter().map(|path| (path.clone(), String::new()));
             let mut desired = Desired {
                 nodes: nodes.collect(),

@@ -139,10 +139,16 @@ fn rank(path: &Path) -> Rank {
         _ => (5, 7, Role::Plain),
     };
 
+    let is_main_address = matches!(
+        parts,
+        ["attr", "vif", _, "ipv4" | "ipv6", "0", "", ..]
+            | ["xenserver", "attr", _, _, "ipv4" | "ipv6", "0", ""]
+    );
     // Readers know the guest by the first address of a family.
     let priority_of_first = if priority == ADDRESS { 2 } else { priority };
     Rank {
         write_order,
+        is_replaced_last: is_main_address,
         priority,
         priority_of_first,
         role,
@@ -203,6 +209,9 @@ pub struct Rank {
     /// Nodes of a lower number are written first. A watched node comes after the nodes that its
     /// readers read when the watch fires.
     pub write_order: u8,
+    /// Whether another value of this node is written after all values of the same write order,
+    /// because the old value may be among them at its new node.
+    pub is_replaced_last: bool,
     /// Nodes of a lower number are published first if the node quota has no room for all nodes.
     pub priority: u8,
     /// Replaces `priority` for the first of several siblings, which is the one with the lowest
