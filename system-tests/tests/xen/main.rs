@@ -123,12 +123,14 @@ fn address_change_and_vif_hotplug() {
 #[ignore = "needs domain 0 of Xen"]
 fn restore_republishes_within_three_seconds() {
     with_guest(|domain| {
-        // The address gets slot 1, which must be kept.
+        // The last address gets slot 2, which must be kept.
         domain.run("ip addr add 10.1.0.3/24 dev eth0");
         domain.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/1/prefix"));
-        domain.run("ip addr del 10.0.0.2/24 dev eth0");
-        let before = domain.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4/0"));
-        assert_eq!(before["attr/vif/0/ipv4/1"], "10.1.0.3");
+        domain.run("ip addr add 10.2.0.3/24 dev eth0");
+        domain.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv4/2/prefix"));
+        domain.run("ip addr del 10.1.0.3/24 dev eth0");
+        let before = domain.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4/1"));
+        assert_eq!(before["attr/vif/0/ipv4/2"], "10.2.0.3");
         let resumes = domain.log().matches("the domain was resumed").count();
         println!("before the save, {}:\n{}", domain.home(), show(&before));
 
@@ -156,13 +158,21 @@ fn restore_republishes_within_three_seconds() {
         assert!(took <= Duration::from_secs(3), "{took:?}");
         fs::remove_file(image).unwrap();
 
+        // The remaining address becomes the main one.
+        domain.run("ip addr del 10.0.0.2/24 dev eth0");
+        domain.await_nodes(|nodes| {
+            !nodes.contains_key("attr/vif/0/ipv4/2")
+                && nodes
+                    .get("attr/vif/0/ipv4/0")
+                    .is_some_and(|address| address == "10.2.0.3")
+        });
         domain.run("ip addr add 10.0.0.2/24 dev eth0");
         domain.await_nodes(|nodes| {
             nodes
-                .get("attr/vif/0/ipv4/0")
+                .get("attr/vif/0/ipv4/1")
                 .is_some_and(|address| address == "10.0.0.2")
         });
-        domain.run("ip addr del 10.1.0.3/24 dev eth0");
+        domain.run("ip addr del 10.2.0.3/24 dev eth0");
         domain.await_nodes(|nodes| !nodes.contains_key("attr/vif/0/ipv4/1"));
     });
 }

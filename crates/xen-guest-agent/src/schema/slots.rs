@@ -3,13 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use xenstore::Path;
 
 use super::layout::{VIFS, VIRTUAL_FUNCTIONS};
 use super::topology::HostDevice;
 use crate::guest::Address;
 
-/// Indices of all addresses. An address keeps its index for its lifetime.
+/// Index of the main address. Readers take the address with the lowest index for it.
+const MAIN: u32 = 0;
+
+/// Prefix length of a single IPv4 address in bits.
+const V4_BITS: u8 = 32;
+
+/// Indices of all addresses. Index 0 belongs to the main address, which another one replaces only
+/// if that one has a better rank. Other addresses keep their index for their lifetime.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slots(BTreeMap<(HostDevice, Family), BTreeMap<u32, IpAddr>>);
 
@@ -70,46 +78,49 @@ impl Slots {
         }
     }
 
-    /// Returns the indices of a device's addresses. An address keeps its index. New addresses take
-    /// the lowest free ones, the most important address first.
+    /// Returns the indices of a device's addresses, which must be in the order in which they become
+    /// the main address if their rank is equal.
+    ///
+    /// The main address stays until it is removed or another one has a better rank. If it still
+    /// exists, it moves to the lowest free index. All other addresses keep their index, and new
+    /// ones take the lowest free one from 1. The index that the new main address leaves is not
+    /// assigned in the same call, so that readers find each address in one of two places while the
+    /// store changes.
     pub fn assign(
         &mut self,
         device: HostDevice,
         family: Family,
         addresses: &[Address],
     ) -> &BTreeMap<u32, IpAddr> {
-        let mut wanted: Vec<&Address> = addresses
-            .iter()
-            .filter(|address| Family::of(address.ip) == family)
-            .collect();
-        // The sort is stable, so addresses of the same rank keep the kernel's order.
-        wanted.sort_by_key(|address| {
-            (
-                scope_rank(address.ip),
-                address.is_secondary || address.is_temporary,
-            )
-        });
-
+        let ranked = ranked(family, addresses);
+        let mut unplaced: BTreeSet<IpAddr> = ranked.iter().map(|(_, ip)| *ip).collect();
         let taken = self.0.entry((device, family)).or_default();
-        let mut unplaced: BTreeSet<IpAddr> = wanted.iter().map(|address| address.ip).collect();
         taken.retain(|_, ip| unplaced.remove(ip));
 
-        // Readers take index 0 for the main address. A link-local address appears seconds before
-        // the others and would keep index 0 for good.
-        let (mut lowest, mut lowest_transient) = (0, 1);
-        for address in wanted
-            .into_iter()
-            .filter(|address| unplaced.remove(&address.ip))
-        {
-            let slot = if is_transient(address) {
-                &mut lowest_transient
-            } else {
-                &mut lowest
-            };
-            while taken.contains_key(slot) {
-                *slot += 1;
+        let best = ranked.first().filter(|(rank, _)| !rank.is_link_local);
+        let main = taken.get(&MAIN).copied();
+        let main = ranked.iter().find(|(_, ip)| Some(*ip) == main);
+        let mut vacated = None;
+        if main.map(|(rank, _)| rank) != best.map(|(rank, _)| rank) {
+            if let Some(former) = taken.remove(&MAIN) {
+                taken.insert(lowest_free(taken, 1), former);
             }
-            taken.insert(*slot, address.ip);
+            if let Some((_, ip)) = best {
+                let held = taken.iter().find(|(_, other)| *other == ip);
+                vacated = held.map(|(slot, _)| *slot);
+                taken.insert(MAIN, *ip);
+                unplaced.remove(ip);
+            }
+        }
+
+        let mut slot = 1;
+        for (_, ip) in ranked.iter().filter(|(_, ip)| unplaced.contains(ip)) {
+            slot = lowest_free(taken, slot);
+            taken.insert(slot, *ip);
+        }
+        // Only now, because a node that a new address overwrites cannot show the main address.
+        if let Some(slot) = vacated {
+            taken.remove(&slot);
         }
         taken
     }
@@ -120,20 +131,79 @@ impl Slots {
     }
 }
 
-/// Whether the address is limited to the link or to a short time.
-fn is_transient(address: &Address) -> bool {
-    scope_rank(address.ip) == 2 || address.is_temporary
+/// Returns the lowest free index that is not below `from`.
+fn lowest_free(taken: &BTreeMap<u32, IpAddr>, from: u32) -> u32 {
+    let mut slot = from;
+    while taken.contains_key(&slot) {
+        slot += 1;
+    }
+    slot
 }
 
-/// Returns the rank of an address by its scope: global, unique-local, then link-local. Readers take
-/// the lowest index for the main address.
-fn scope_rank(ip: IpAddr) -> u8 {
-    match ip {
-        IpAddr::V4(ip) if ip.is_link_local() => 2,
-        IpAddr::V4(_) => 0,
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => 2,
-        IpAddr::V6(ip) => u8::from(ip.is_unique_local()),
+/// Rank as the main address. The lowest rank is the best, and earlier fields decide first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "any combination of these properties is possible"
+)]
+struct Rank {
+    /// Whether only the link reaches the address, so that it is never the main one.
+    is_link_local: bool,
+    is_deprecated: bool,
+    is_unique_local: bool,
+    is_temporary: bool,
+    /// Whether this is an IPv4 /32 inside the subnet of another address, as programs such as
+    /// keepalived add it. An IPv6 /128 is ordinary, because DHCP assigns it inside the /64 of SLAAC.
+    is_virtual: bool,
+    is_secondary: bool,
+}
+
+/// Returns the addresses of the family with their rank, the best first. Addresses of equal rank
+/// keep their order. An address with several prefixes has the best of their ranks.
+fn ranked(family: Family, addresses: &[Address]) -> Vec<(Rank, IpAddr)> {
+    let addresses = addresses
+        .iter()
+        .filter(|address| Family::of(address.ip) == family);
+    let subnets: BTreeSet<IpNet> = addresses
+        .clone()
+        .filter(|address| address.ip.is_ipv4() && address.prefix < V4_BITS)
+        .filter_map(|address| subnet(address.ip, address.prefix))
+        .collect();
+
+    let mut ranked: Vec<(Rank, IpAddr)> = addresses
+        .map(|address| (rank(address, &subnets), address.ip))
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let mut seen = BTreeSet::new();
+    ranked.retain(|(_, ip)| seen.insert(*ip));
+    ranked
+}
+
+fn rank(address: &Address, subnets: &BTreeSet<IpNet>) -> Rank {
+    let (is_link_local, is_unique_local) = match address.ip {
+        IpAddr::V4(ip) => (ip.is_link_local(), false),
+        IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.is_unique_local()),
+    };
+    // An address that also has a shorter prefix gets its rank from that one.
+    let is_virtual = address.ip.is_ipv4()
+        && address.prefix == V4_BITS
+        && (0..V4_BITS)
+            .filter_map(|prefix| subnet(address.ip, prefix))
+            .any(|subnet| subnets.contains(&subnet));
+
+    Rank {
+        is_link_local,
+        is_deprecated: address.is_deprecated,
+        is_unique_local,
+        is_temporary: address.is_temporary,
+        is_virtual,
+        is_secondary: address.is_secondary,
     }
+}
+
+/// Returns the network with this prefix length that contains the address.
+fn subnet(ip: IpAddr, prefix: u8) -> Option<IpNet> {
+    IpNet::new(ip, prefix).ok().map(|subnet| subnet.trunc())
 }
 
 #[cfg(test)]
@@ -178,22 +248,27 @@ mod tests {
     }
 
     #[test]
-    fn transient_address_never_gets_index_0() {
+    fn link_local_address_never_gets_index_0() {
         let mut slots = Slots::default();
         assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
         assert_eq!(
-            assign(&mut slots, Family::V6, &["fe80::1", "2001:db8::2s"]),
-            "1=fe80::1 2=2001:db8::2"
+            assign(&mut slots, Family::V6, &["fe80::1", "2001:db8::1"]),
+            "0=2001:db8::1 1=fe80::1"
         );
-        let all = ["fe80::1", "2001:db8::2s", "2001:db8::1"];
         assert_eq!(
-            assign(&mut slots, Family::V6, &all),
-            "0=2001:db8::1 1=fe80::1 2=2001:db8::2"
+            assign(&mut slots, Family::V6, &["fe80::1", "fe80::2"]),
+            "1=fe80::1 2=fe80::2"
         );
         assert_eq!(
             assign(&mut Slots::default(), Family::V4, &["169.254.0.1"]),
             "1=169.254.0.1"
         );
+
+        // Another agent may have published it there.
+        let path = Path::new("attr/vif/0/ipv4/0").unwrap();
+        slots.seed(&path, "169.254.0.1");
+        let expected = "1=169.254.0.1";
+        assert_eq!(assign(&mut slots, Family::V4, &["169.254.0.1"]), expected);
     }
 
     #[test]
@@ -256,11 +331,11 @@ mod tests {
             slots.seed(&Path::new(path).unwrap(), value);
         }
         assert_eq!(
-            assign(&mut slots, Family::V4, &["10.0.0.1", "10.0.0.2"]),
+            assign(&mut slots, Family::V4, &["10.0.0.2", "10.0.0.1"]),
             "0=10.0.0.2 3=10.0.0.1"
         );
         assert_eq!(assign(&mut slots, Family::V6, &["fe80::1"]), "1=fe80::1");
-        let addresses = [address("10.0.0.1"), address("10.0.0.2")];
+        let addresses = [address("10.0.0.2"), address("10.0.0.1")];
         let of_the_function = slots.assign(HostDevice::VirtualFunction(0), Family::V4, &addresses);
         assert_eq!(of_the_function.keys().collect::<Vec<_>>(), [&0, &2]);
     }

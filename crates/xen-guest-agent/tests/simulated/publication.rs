@@ -9,7 +9,7 @@ use xen_guest_agent::schema::{Name, Schema};
 use xenstore::embedded::Toolstack;
 use xenstore::wire::Kind;
 
-use crate::harness::{DOMAIN, Harness};
+use crate::harness::{DOMAIN, Harness, address};
 
 #[test]
 fn initial_publication_is_complete_and_then_idle() {
@@ -102,18 +102,15 @@ fn comparison_restores_unwatched_nodes_and_rewrites_memory() {
 #[test]
 fn resume_republishes_and_keeps_slots() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness.agent.update(|guest| {
-        guest.interfaces.get_mut(&2).unwrap().addresses.remove(0);
-        true
-    });
+    harness.set_addresses(["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(address).into());
     harness.settle();
-    assert_eq!(
-        (
-            harness.read("attr/vif/0/ipv4/0"),
-            harness.read("attr/vif/0/ipv4/1").as_deref()
-        ),
-        (None, Some("10.0.0.2"))
-    );
+    // A new agent would assign index 0 to the first address and index 2 to none.
+    harness.set_addresses(["10.0.0.3", "10.0.0.1"].map(address).into());
+    harness.settle();
+    let slots =
+        |harness: &Harness| [0, 1, 2].map(|slot| harness.read(&format!("attr/vif/0/ipv4/{slot}")));
+    let expected = [Some("10.0.0.1"), None, Some("10.0.0.3")].map(|ip| ip.map(str::to_owned));
+    assert_eq!(slots(&harness), expected);
     for path in ["data", "attr", "feature"] {
         harness.remove(path);
     }
@@ -125,10 +122,7 @@ fn resume_republishes_and_keeps_slots() {
     harness.server.process();
     harness.now += Duration::from_secs(1000);
     harness.settle();
-    assert_eq!(
-        harness.read("attr/vif/0/ipv4/1").as_deref(),
-        Some("10.0.0.2")
-    );
+    assert_eq!(slots(&harness), expected);
     assert_eq!(
         harness.read("data/updated").as_deref(),
         Some("Thu Jan  1 00:18:20 1970")

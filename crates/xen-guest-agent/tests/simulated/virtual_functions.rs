@@ -4,7 +4,7 @@ use xen_guest_agent::guest::{Device, Mac};
 use xenstore::embedded::Toolstack;
 use xenstore::wire::Kind;
 
-use crate::harness::{Harness, guest, interface};
+use crate::harness::{Harness, address, guest, interface};
 
 /// A guest with a virtual function that the toolstack assigned.
 pub(crate) fn with_function(toolstack: Toolstack) -> Harness {
@@ -27,10 +27,23 @@ fn virtual_functions_are_read_before_the_first_publication() {
         .store_mut()
         .write(format!("{FUNCTION}/mac"), "02:00:00:00:00:09")
         .unwrap();
-    // An earlier run of the agent used another slot than a new one would choose.
-    let node = format!("{HOME}/xenserver/attr/net-sriov-vf/4/ipv4/3");
-    harness.server.store_mut().write(&node, "10.0.9.1").unwrap();
+    // An earlier run of the agent used other slots than a new one would choose.
+    harness.agent.update(|guest| {
+        let function = guest.interfaces.get_mut(&3).unwrap();
+        function.addresses.push(address("10.0.9.2"));
+        true
+    });
+    for (slot, ip) in [(0, "10.0.9.2"), (3, "10.0.9.1")] {
+        let node = format!("{HOME}/xenserver/attr/net-sriov-vf/4/ipv4/{slot}");
+        harness.server.store_mut().write(&node, ip).unwrap();
+    }
     harness.connect();
+    assert_eq!(
+        harness
+            .read("xenserver/attr/net-sriov-vf/4/ipv4/0")
+            .as_deref(),
+        Some("10.0.9.2")
+    );
     assert_eq!(
         harness
             .read("xenserver/attr/net-sriov-vf/4/ipv4/3")
