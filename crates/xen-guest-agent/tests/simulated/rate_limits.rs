@@ -1,5 +1,6 @@
 //! Rate limits and timeouts.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use xenstore::embedded::{Refusal, Toolstack};
@@ -62,6 +63,37 @@ fn resume_is_not_rate_limited() {
         harness.read("attr/vif/0/ipv4/0").as_deref(),
         Some("10.0.1.21")
     );
+}
+
+/// More rounds of requests would delay the publication, because each waits for the host.
+#[test]
+fn resume_costs_one_resynchronisation_and_one_round_of_writes() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    exhaust(&mut harness);
+    let (nodes, events) = (harness.nodes(), harness.agent.events());
+    for node in ["attr", "data", "feature"] {
+        harness.remove(node);
+    }
+    harness.store().introduce_guest(DOMAIN, Toolstack::Xapi);
+    harness.store().resume(DOMAIN);
+    harness.store().keep_requests(true);
+    harness.server.process();
+    harness.settle();
+    let requests = harness.take_requests();
+
+    let writes: Vec<_> = requests
+        .iter()
+        .skip_while(|(kind, _)| *kind != Kind::WRITE)
+        .collect();
+    assert!(
+        writes.iter().all(|(kind, _)| *kind == Kind::WRITE),
+        "{requests:#?}"
+    );
+    let paths: BTreeSet<_> = writes.iter().map(|(_, path)| path).collect();
+    assert_eq!(paths.len(), writes.len(), "{requests:#?}");
+    assert_eq!(harness.nodes().len(), nodes.len());
+    assert_eq!((writes.len(), requests.len() - writes.len()), (18, 8));
+    assert_eq!(harness.agent.events(), events + 1, "more than one round");
 }
 
 #[test]
