@@ -8,11 +8,13 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use system_tests::{Agent, FakeRoot, Profile, TIMEOUT, build, eventually};
 use xenstore::embedded::{Server, Store, Toolstack};
 
@@ -139,5 +141,75 @@ fn unresponsive_server_without_status_file_uses_no_cpu() {
     for (agent, _) in agents {
         let log = agent.stop();
         assert_eq!(log.matches("cannot report the status").count(), 1, "{log}");
+    }
+}
+
+/// Returns the last line of the log of an agent that must exit with status 2.
+fn last_line_of_invalid(root: &FakeRoot, arrange: impl Fn(&mut Command)) -> String {
+    let mut command = command(root);
+    arrange(&mut command);
+    let mut agent = Agent::spawn(command, &root.join("log"));
+    let status = agent.wait();
+
+    let log = fs::read_to_string(root.join("log")).unwrap();
+    assert_eq!(status.code(), Some(2), "{log}");
+    log.lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn file_that_is_neither_a_socket_nor_a_device_is_not_opened() {
+    let root = FakeRoot::new();
+    root.write("file", "contents");
+    mkfifoat(CWD, root.join("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+    for name in ["file", "fifo"] {
+        let path = root.join(name);
+        let by_environment = last_line_of_invalid(&root, |command| {
+            command.env("XENSTORED_PATH", &path);
+        });
+        let by_option = last_line_of_invalid(&root, |command| {
+            command.arg(format!("--xenstore=socket={}", path.display()));
+        });
+
+        let shown = path.display();
+        let expected = [
+            format!("open {shown}: neither a socket nor a device"),
+            format!("connect to {shown}: not a socket"),
+        ];
+        for (line, expected) in [by_environment, by_option].iter().zip(expected) {
+            assert!(line.ends_with(&expected), "{line}");
+        }
+    }
+    assert_eq!(fs::read_to_string(root.join("file")).unwrap(), "contents");
+}
+
+#[test]
+fn path_that_is_too_long_for_a_socket_exits_with_2_and_the_limit() {
+    let root = FakeRoot::new();
+    let directory = root.join(&"d".repeat(120));
+    fs::create_dir(&directory).unwrap();
+    let socket = directory.join("socket");
+    // The address of a socket is short, so this reaches it through a link.
+    symlink(&directory, root.join("short")).unwrap();
+    let _server = UnixListener::bind(root.join("short/socket")).unwrap();
+
+    let variables = [
+        ("XENSTORED_PATH", &socket),
+        ("XENSTORED_RUNDIR", &directory),
+    ];
+    let mut lines: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| {
+            last_line_of_invalid(&root, |command| {
+                command.env(name, value);
+            })
+        })
+        .collect();
+    lines.push(last_line_of_invalid(&root, |command| {
+        command.arg(format!("--xenstore=socket={}", socket.display()));
+    }));
+    let len = socket.as_os_str().len();
+    let reason = format!("path too long: {len} bytes; at most 108 fit");
+    for line in lines {
+        assert!(line.ends_with(&reason), "{line}");
     }
 }

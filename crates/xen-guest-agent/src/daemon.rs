@@ -373,7 +373,11 @@ fn check_retryable(
     platform: &System,
 ) -> Result<Result<Connection, Error>, Failure> {
     match connection {
-        Err(error) if error.io_kind() == io::ErrorKind::PermissionDenied => {
+        // The path is too long for a socket, or its file is neither a socket nor a device.
+        Err(error)
+            if [io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidInput]
+                .contains(&error.io_kind()) =>
+        {
             Err(Failure::Xenstore(error))
         }
         Err(error) if error.io_kind() == io::ErrorKind::NotFound && !platform.is_xen_guest() => {

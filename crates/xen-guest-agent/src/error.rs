@@ -32,10 +32,14 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns the exit status: 3 if this is not a Xen guest, 4 if another agent is running, and 1
-    /// otherwise. Service managers should not restart the agent after 3 or 4.
+    /// Returns the exit status: 2 if the configured path cannot be one of Xenstore, 3 if this is not
+    /// a Xen guest, 4 if another agent is running, and 1 otherwise. Service managers should not
+    /// restart the agent after 2, 3 or 4.
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            Failure::Xenstore(error) if error.io_kind() == io::ErrorKind::InvalidInput => {
+                ExitCode::from(2)
+            }
             Failure::NotXen(_) => ExitCode::from(3),
             Failure::Running(_) => ExitCode::from(4),
             _ => ExitCode::FAILURE,

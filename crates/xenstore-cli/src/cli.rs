@@ -35,7 +35,8 @@ pub(crate) enum Command {
         /// Print each key before its value
         #[arg(short, long)]
         prefix: bool,
-        /// Print the bytes unchanged, without escapes and line ends
+        /// Print the bytes unchanged, without escapes and line ends. On a terminal, control
+        /// characters are escaped
         #[arg(short = 'R', long)]
         raw: bool,
         #[arg(value_name = "KEY", required = true)]

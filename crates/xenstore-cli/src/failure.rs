@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use signal_hook::consts::SIGPIPE;
-use xenstore::{Error, ErrorCode};
+use xenstore::{Error, ErrorCode, escape};
 
 /// Why the command failed.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Failure {
         let mut stderr = io::stderr();
         let mut status = ExitCode::FAILURE;
         let printed = match self {
-            Failure::Message(message) => writeln!(stderr, "{program}: {message}"),
+            Failure::Message(message) => writeln!(stderr, "{program}: {}", escape(&message)),
             Failure::Usage(error) => {
                 // Like Xen's tools, this exits with status 1 after an error, and not with clap's 2.
                 if !error.use_stderr() {

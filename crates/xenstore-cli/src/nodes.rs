@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use xenstore::{Client, Error, Result};
+use xenstore::{Client, Error, Result, escape};
 
 use crate::failure::Failure;
 use crate::store::{Store, in_transaction};
@@ -53,7 +53,7 @@ pub(crate) fn list(
                     text.push_str(key);
                     text.push('/');
                 }
-                text.push_str(&name);
+                text.push_str(&escape(&name));
                 text.push('\n');
             }
         }

@@ -9,6 +9,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 use xenstore::embedded::{Running, Server, Store};
 
@@ -171,5 +172,43 @@ fn invalid_number_is_a_usage_error() {
     assert!(
         String::from_utf8_lossy(&output.stderr).starts_with(message),
         "{output:?}"
+    );
+}
+
+#[test]
+fn only_a_socket_or_a_device_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("file"), "contents").unwrap();
+    mkfifoat(CWD, path("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+    for name in ["file", "fifo"] {
+        let output = run(ours(), &path(name), &["read", "domid"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            String::from_utf8(output.stderr).unwrap(),
+            format!(
+                "xenstore: open {}: neither a socket nor a device\n",
+                path(name).display()
+            )
+        );
+    }
+    assert_eq!(std::fs::read_to_string(path("file")).unwrap(), "contents");
+}
+
+#[test]
+fn path_that_is_too_long_for_a_socket_fails_with_the_limit() {
+    let directory = format!("/{}", "d".repeat(120));
+    let output = Command::new(ours())
+        .args(["--socket", "read", "domid"])
+        .env_remove("XENSTORED_PATH")
+        .env("XENSTORED_RUNDIR", &directory)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        format!(
+            "xenstore: connect to {directory}/socket: path too long: 128 bytes; at most 108 fit\n"
+        )
     );
 }

@@ -7,12 +7,16 @@
     reason = "all of this is test code"
 )]
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use tempfile::TempDir;
 use xenstore::Client;
 use xenstore::embedded::{Running, Server, Store, Toolstack};
+use xenstore::wire::{Decoder, Kind, Message};
 
 const SIGPIPE: i32 = 13;
 
@@ -106,6 +110,109 @@ fn ls_json_prints_a_valid_object() {
     );
     let null = serde_json::json!({ "value": null, "permissions": null });
     assert_eq!(json(5, &["ls", "-p", "--json", "data"]), hidden(null));
+}
+
+#[test]
+fn ls_json_escapes_what_could_control_a_terminal() {
+    let testbed = Testbed::new();
+    let value = "\u{9b}31m\u{7f}\u{202e}\u{2028}\u{1b}[2J";
+    testbed.client().write("/b/evil", value).unwrap();
+    let output = testbed
+        .command(0, &["ls", "--json", "/b"])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        printed,
+        "{\n  \"/b/evil\": \"\\u009b31m\\u007f\\u202e\\u2028\\u001b[2J\"\n}\n"
+    );
+    let tree: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(tree["/b/evil"], value);
+}
+
+/// Starts a server that sends the same payload as the reply to each request.
+fn hostile_server(directory: &TempDir, kind: Kind, payload: &'static [u8]) -> PathBuf {
+    let path = directory.path().join("hostile");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut decoder = Decoder::default();
+        let mut buffer = [0; 4096];
+        while let Ok(len @ 1..) = socket.read(&mut buffer) {
+            decoder.extend(&buffer[..len]);
+            while let Some(request) = decoder.next_message().unwrap() {
+                // A transaction needs a number.
+                let is_transaction = request.kind == Kind::TRANSACTION_START;
+                let reply = Message {
+                    kind: if kind == Kind::ERROR {
+                        kind
+                    } else {
+                        request.kind
+                    },
+                    payload: if is_transaction { b"1\0" } else { payload }.to_vec(),
+                    ..request
+                };
+                let mut bytes = Vec::new();
+                reply.encode(&mut bytes).unwrap();
+                let _ = socket.write_all(&bytes);
+            }
+        }
+    });
+    path
+}
+
+#[test]
+fn names_and_errors_of_the_server_are_escaped() {
+    const EVIL: &[u8] = b"\x1b[2J\x1b]0;owned\x07\n<0>kernel: \xc2\x9b\xe2\x80\xae\0";
+    let escaped = r"\u001b[2J\u001b]0;owned\u0007\u000a<0>kernel: \u009b\u202e";
+    for (arguments, kind, stdout, stderr) in [
+        (
+            &["list", "/a"][..],
+            Kind::DIRECTORY,
+            format!("{escaped}\n"),
+            String::new(),
+        ),
+        (
+            &["read", "/a"],
+            Kind::ERROR,
+            String::new(),
+            "xenstore: couldn't read path /a: unknown\n".to_owned(),
+        ),
+        (
+            &["perms", "/a"],
+            Kind::GET_PERMS,
+            String::new(),
+            format!(
+                "xenstore: could not get permissions of path /a: invalid reply from the Xenstore \
+                 server: '{escaped}' is not a permission\n"
+            ),
+        ),
+        (
+            &["chmod", "-r", "/a", "n0"],
+            Kind::DIRECTORY,
+            String::new(),
+            format!(
+                "xenstore: Error occurred setting permissions on '/a/{escaped}': invalid path: \
+                 only letters, digits, '-', '_', '@' and '/' are allowed\n"
+            ),
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = hostile_server(&directory, kind, EVIL);
+        let output = Command::new(env!("CARGO_BIN_EXE_xenstore"))
+            .args(arguments)
+            .env("XENSTORED_PATH", socket)
+            .output()
+            .unwrap();
+        assert_eq!(
+            (
+                String::from_utf8(output.stdout).unwrap(),
+                String::from_utf8(output.stderr).unwrap()
+            ),
+            (stdout, stderr),
+            "{arguments:?}"
+        );
+    }
 }
 
 #[test]

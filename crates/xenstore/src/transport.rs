@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -21,6 +22,9 @@ const DEVICES: [&str; 4] = [
     "/dev/xen/xenstore", // FreeBSD
     "/kern/xen/xenbus",  // NetBSD
 ];
+
+/// Those of them that the kernel makes regular files: in xenfs of Linux and kernfs of NetBSD.
+const KERNEL_FILES: [&str; 2] = ["/proc/xen/xenbus", "/kern/xen/xenbus"];
 
 /// Time limit for connect(2). Linux would otherwise wait without limit for a server whose backlog
 /// is full.
@@ -45,7 +49,8 @@ impl Transport {
     ///
     /// # Errors
     /// [`Error::NotFound`] if none of them exists, [`Error::Io`] if one exists but cannot be
-    /// opened.
+    /// opened. The kind is `InvalidInput` if the environment names a file that is neither a socket
+    /// nor a device, or a path that is too long for a socket.
     pub fn open() -> Result<Self> {
         if let Some(path) = std::env::var_os("XENSTORED_PATH") {
             return Self::open_path(Path::new(&path));
@@ -64,15 +69,16 @@ impl Transport {
     /// Opens the socket or device at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], of kind `InvalidInput` if the file is neither a socket nor a device, or if
+    /// the path is too long for a socket.
     pub fn open_path(path: &Path) -> Result<Self> {
         let status = rustix::fs::stat(path).map_err(|error| failed("open", path, error.into()))?;
-        #[allow(
-            clippy::useless_conversion,
-            reason = "the mode is 16 bits wide on the BSDs"
-        )]
-        match FileType::from_raw_mode(status.st_mode.into()) {
+        match file_type(&status) {
             FileType::Socket => Self::connect(path),
+            // Opening another file, such as a FIFO, could block or have effects.
+            _ if !is_device(&status, &KERNEL_FILES) => {
+                Err(invalid("open", path, "neither a socket nor a device"))
+            }
             _ => Self::device(path),
         }
     }
@@ -124,12 +130,21 @@ impl Transport {
     /// seconds, or until a signal arrives. On the BSDs, connect(2) fails immediately in that case.
     ///
     /// # Errors
-    /// [`Error::Io`], of kind `TimedOut` after those 5 seconds.
+    /// [`Error::Io`], of kind `TimedOut` after those 5 seconds, and of kind `InvalidInput` if the
+    /// file is no socket or if the path is too long.
     pub fn connect(path: &Path) -> Result<Self> {
         Self::connect_within(path, CONNECT_TIMEOUT)
     }
 
     fn connect_within(path: &Path, timeout: Duration) -> Result<Self> {
+        let address = SocketAddrUnix::new(path).map_err(|error| match error {
+            Errno::NAMETOOLONG => {
+                let (len, limit) = (path.as_os_str().len(), longest_socket_path(path));
+                let reason = format!("path too long: {len} bytes; at most {limit} fit");
+                invalid("connect to", path, &reason)
+            }
+            error => failed("connect to", path, error.into()),
+        })?;
         let connected = || {
             let fd = rustix::net::socket_with(
                 AddressFamily::UNIX,
@@ -139,17 +154,17 @@ impl Transport {
             )?;
             // On Linux this limits connect(2). It does not affect send(2), which never blocks here.
             sockopt::set_socket_timeout(&fd, Timeout::Send, Some(timeout))?;
-            rustix::net::connect(&fd, &SocketAddrUnix::new(path)?)?;
+            rustix::net::connect(&fd, &address)?;
             Ok(fd)
         };
-        let fd = connected().map_err(|error| {
-            let source = match error {
-                Errno::AGAIN => {
-                    io::Error::new(io::ErrorKind::TimedOut, "the server accepts no connections")
-                }
-                error => error.into(),
-            };
-            failed("connect to", path, source)
+        let fd = connected().map_err(|error| match error {
+            Errno::AGAIN => {
+                let reason = "the server accepts no connections";
+                let source = io::Error::new(io::ErrorKind::TimedOut, reason);
+                failed("connect to", path, source)
+            }
+            Errno::CONNREFUSED if !is_socket(path) => invalid("connect to", path, "not a socket"),
+            error => failed("connect to", path, error.into()),
         })?;
         Ok(Transport {
             fd,
@@ -161,11 +176,17 @@ impl Transport {
     /// Opens the device file at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], of kind `InvalidInput` if the file is no device.
     pub fn device(path: &Path) -> Result<Self> {
+        // Opening a FIFO neither blocks, because of these flags, nor creates data.
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|error| failed("open", path, error.into()))?;
+        // The first request would overwrite the start of a regular file.
+        let status = rustix::fs::fstat(&fd).map_err(|error| failed("open", path, error.into()))?;
+        if !is_device(&status, &KERNEL_FILES) {
+            return Err(invalid("open", path, "not a device"));
+        }
         Ok(Self::from_device(fd, &path.display().to_string()))
     }
 
@@ -264,8 +285,55 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
     }
 }
 
+fn invalid(action: &'static str, path: &Path, reason: &str) -> Error {
+    let source = io::Error::new(io::ErrorKind::InvalidInput, reason);
+    failed(action, path, source)
+}
+
+#[allow(
+    clippy::useless_conversion,
+    reason = "the mode is 16 bits wide on the BSDs"
+)]
+fn file_type(status: &Stat) -> FileType {
+    FileType::from_raw_mode(status.st_mode.into())
+}
+
+/// Whether this is a character device, or one of the regular files by which a kernel offers the
+/// same.
+fn is_device(status: &Stat, kernel_files: &[&str]) -> bool {
+    let is_same = |other: &Stat| (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino);
+    match file_type(status) {
+        FileType::CharacterDevice => true,
+        FileType::RegularFile => kernel_files
+            .iter()
+            .any(|path| rustix::fs::stat(*path).is_ok_and(|other| is_same(&other))),
+        _ => false,
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    rustix::fs::stat(path).is_ok_and(|status| file_type(&status) == FileType::Socket)
+}
+
+/// Returns the length in bytes of the longest start of `path` that fits into a socket address. The
+/// limit differs between systems.
+fn longest_socket_path(path: &Path) -> usize {
+    let bytes = path.as_os_str().as_bytes();
+    let fits = |len: &usize| {
+        bytes
+            .get(..*len)
+            .is_some_and(|start| SocketAddrUnix::new(start).is_ok())
+    };
+    (0..bytes.len()).rev().find(fits).unwrap_or_default()
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, mkfifoat};
     use rustix::net::{bind, listen};
 
     use super::*;
@@ -296,5 +364,78 @@ mod tests {
             error.to_string(),
             format!("connect to {path}: the server accepts no connections")
         );
+    }
+
+    #[test]
+    fn only_sockets_and_devices_are_opened() {
+        let directory = std::env::temp_dir().join(format!("xenstore-types-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let path = |name: &str| directory.join(name);
+        let contents = "not a device";
+        std::fs::write(path("file"), contents).unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        mkfifoat(CWD, path("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+        let listener = UnixListener::bind(path("socket")).unwrap();
+
+        let reason = |opened: Result<Transport>| {
+            let error = opened.unwrap_err();
+            assert_eq!(error.io_kind(), io::ErrorKind::InvalidInput, "{error}");
+            error.to_string()
+        };
+        for name in ["file", "link", "fifo", "."] {
+            let (path, shown) = (path(name), path(name).display().to_string());
+            assert_eq!(
+                reason(Transport::open_path(&path)),
+                format!("open {shown}: neither a socket nor a device")
+            );
+            assert_eq!(
+                reason(Transport::connect(&path)),
+                format!("connect to {shown}: not a socket")
+            );
+            if name != "." {
+                assert_eq!(
+                    reason(Transport::device(&path)),
+                    format!("open {shown}: not a device")
+                );
+            }
+        }
+        assert!(Transport::device(&path("socket")).is_err());
+        assert!(!Transport::open_path(&path("socket")).unwrap().is_device());
+        assert!(
+            Transport::open_path(Path::new("/dev/null"))
+                .unwrap()
+                .is_device()
+        );
+
+        // A socket without a server may get one later.
+        drop(listener);
+        let error = Transport::open_path(&path("socket")).unwrap_err();
+        assert_eq!(error.io_kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(std::fs::read_to_string(path("file")).unwrap(), contents);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn regular_file_of_the_kernel_is_a_device() {
+        let status = rustix::fs::fstat(File::open("/proc/self/exe").unwrap()).unwrap();
+        assert!(is_device(&status, &["/nowhere", "/proc/self/exe"]));
+        assert!(!is_device(&status, &["/nowhere", "/proc/self/maps"]));
+    }
+
+    #[test]
+    fn path_that_is_too_long_for_a_socket_is_rejected_with_the_limit() {
+        for (len, is_too_long) in [(108, false), (109, true), (255, true)] {
+            let path = PathBuf::from(format!("/{}", "a".repeat(len - 1)));
+            let error = Transport::connect(&path).unwrap_err();
+            let shown = path.display();
+            if is_too_long {
+                let expected =
+                    format!("connect to {shown}: path too long: {len} bytes; at most 108 fit");
+                assert_eq!(error.to_string(), expected);
+                assert_eq!(error.io_kind(), io::ErrorKind::InvalidInput);
+            } else {
+                assert_eq!(error.io_kind(), io::ErrorKind::NotFound, "{error}");
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Command lines: output, exit status and resulting tree.
 
+use std::fs;
 use std::path::Path;
 use std::process::Output;
 
@@ -209,6 +210,8 @@ pub(crate) fn command_lines_in_a_guest_have_identical_results(daemon: Daemon) {
 pub(crate) fn socket_lookup_is_identical(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let directory = store.socket().parent().unwrap();
+    let too_long = directory.join("d".repeat(120));
+    fs::create_dir(&too_long).unwrap();
     for (variable, value, works) in [
         ("XENSTORED_RUNDIR", directory, true),
         ("XENSTORED_RUNDIR", Path::new("/nowhere"), false),
@@ -216,6 +219,7 @@ pub(crate) fn socket_lookup_is_identical(daemon: Daemon) {
         ("XENSTORED_PATH", Path::new("/nowhere"), false),
         // This file is neither a socket nor a device.
         ("XENSTORED_PATH", Path::new("/proc/self/environ"), false),
+        ("XENSTORED_RUNDIR", &too_long, false),
     ] {
         for arguments in [&["-s", "-f"][..], &["-f"]] {
             let [theirs, ours] = [Tools::Xens, Tools::Ours].map(|of| {

@@ -85,6 +85,20 @@ fn ls_uses_colours_on_a_terminal_unless_no_color_is_set() {
 }
 
 #[test]
+fn raw_value_is_escaped_on_a_terminal_only() {
+    let store = EmbeddedStore::start();
+    let raw = || store.command(&["read", "-R", "/a/text"]);
+    assert_eq!(
+        raw().output().unwrap().stdout,
+        "\u{e4} \"quoted\" \\ \u{1}\n".as_bytes()
+    );
+    assert_eq!(
+        run_on_terminal(raw(), 80).replace("\r\n", "\n"),
+        "\u{e4} \"quoted\" \\ \\u0001\n"
+    );
+}
+
+#[test]
 fn ls_cuts_lines_at_the_width_of_the_terminal() {
     let store = EmbeddedStore::start();
 

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use xenstore::Permission;
 use xenstore::walk::Node;
+use xenstore::{Permission, escape};
 
 /// Prints the object member by member, so that a large tree is never held in memory.
 #[derive(Debug, Default)]
@@ -30,7 +30,14 @@ impl Json {
         }
         out.write_all(if self.has_members { b",\n  " } else { b"{\n  " })?;
         self.has_members = true;
-        write!(out, "{}: {value}", Value::from(node.path.as_str()))
+        // The values of guests must not control the terminal of the host.
+        let value = value.to_string();
+        write!(
+            out,
+            "{}: {}",
+            Value::from(node.path.as_str()),
+            escape(&value)
+        )
     }
 
     pub(crate) fn end(&self, out: &mut dyn Write) -> io::Result<()> {

@@ -39,7 +39,7 @@ complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "perms" -d 'Print 
 complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "watch" -d 'Print the paths of nodes that change'
 complete -c xenstore -n "__fish_xenstore_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c xenstore -n "__fish_xenstore_using_subcommand read" -s p -l prefix -d 'Print each key before its value'
-complete -c xenstore -n "__fish_xenstore_using_subcommand read" -s R -l raw -d 'Print the bytes unchanged, without escapes and line ends'
+complete -c xenstore -n "__fish_xenstore_using_subcommand read" -s R -l raw -d 'Print the bytes unchanged, without escapes and line ends. On a terminal, control characters are escaped'
 complete -c xenstore -n "__fish_xenstore_using_subcommand read" -s s -l socket -d 'Use only xenstored\'s socket, not the kernel\'s device'
 complete -c xenstore -n "__fish_xenstore_using_subcommand read" -s h -l help -d 'Print help'
 complete -c xenstore -n "__fish_xenstore_using_subcommand write" -s R -l raw -d 'Write the values unchanged, without interpreting backslashes'
