@@ -92,6 +92,60 @@ fn missing_xenstore_is_waited_for_only_in_a_xen_guest() {
 }
 
 #[test]
+fn guest_without_sys_hypervisor_waits_for_the_device() {
+    let root = FakeRoot::new();
+    root.remove("sys/hypervisor/type");
+    fs::create_dir_all(root.join("proc/xen")).unwrap();
+    let manager = UnixDatagram::bind(root.join("notify")).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let agent = Agent::spawn(command(&root), &root.join("log"));
+    let mut message = [0; 256];
+    let len = manager.recv(&mut message).unwrap();
+    let message = String::from_utf8_lossy(&message[..len]);
+    assert!(message.contains("waiting for Xenstore"), "{message}");
+    agent.stop();
+}
+
+#[test]
+fn domain_0_exits_with_3_unless_an_endpoint_is_set() {
+    for (option, path) in [
+        (None, false),
+        (Some("auto"), false),
+        (Some("socket"), false),
+        (None, true),
+    ] {
+        let root = FakeRoot::new();
+        root.write("proc/xen/capabilities", "control_d\n");
+        fs::create_dir_all(root.join("run/xenstored")).unwrap();
+        let mut server = Server::new(Store::new());
+        server.store_mut().introduce_guest(5, Toolstack::Xapi);
+        let socket = root.join("run/xenstored/socket");
+        server.listen(&socket, 5).unwrap();
+        let mut command = command(&root);
+        command.args(option.map(|option| format!("--xenstore={option}")));
+        if path {
+            command.env("XENSTORED_PATH", &socket);
+        }
+        let mut agent = Agent::spawn(command, &root.join("log"));
+        if option == Some("socket") || path {
+            serve(&mut server, |store| {
+                store
+                    .read("/local/domain/5/attr/PVAddons/Installed")
+                    .is_some()
+            });
+            agent.stop();
+            continue;
+        }
+        assert_eq!(agent.wait().code(), Some(3), "{option:?}");
+        let log = agent.log();
+        assert!(
+            log.lines().count() == 1 && log.contains("this is domain 0"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
 fn unresponsive_server_without_status_file_uses_no_cpu() {
     let roots = [(); 2].map(|()| FakeRoot::new());
     let agents = [true, false].map(|has_file| {

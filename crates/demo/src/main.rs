@@ -96,6 +96,7 @@ fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {
     let options = Options {
         runtime_dir: None,
         all_interfaces: true,
+        warns_of_other_agents: false,
     };
     let result =
         Daemon::new(settings, options).and_then(|daemon| daemon.run(&Sources::default(), &signals));

@@ -15,6 +15,7 @@ use crate::agent::Agent;
 use crate::collect::{Collectors, Source};
 use crate::error::Failure;
 use crate::guest::Guest;
+use crate::other_agents::warn_of_other_agents;
 use crate::platform::{Platform, System, clock};
 use crate::root::Root;
 use crate::runtime_dir;
@@ -43,16 +44,9 @@ pub fn run(settings: Settings, sources: &Sources, signals: &Signals) -> Result<(
     let options = Options {
         runtime_dir: runtime_dir::path(platform.root()),
         all_interfaces: false,
+        warns_of_other_agents: true,
     };
-
-    let daemon = Daemon::new(settings, options)?;
-    if let Some(process) = platform.find_process("xe-daemon") {
-        warn!(
-            "xe-daemon (process {process}) writes the same nodes; remove the package \
-             xe-guest-utilities, or stop xe-daemon and disable its service"
-        );
-    }
-    daemon.run(sources, signals)
+    Daemon::new(settings, options)?.run(sources, signals)
 }
 
 /// Properties of the daemon that are not settings, because only the demo needs other values.
@@ -62,6 +56,8 @@ pub struct Options {
     pub runtime_dir: Option<PathBuf>,
     /// Whether every network interface but loopback counts as a VIF.
     pub all_interfaces: bool,
+    /// Whether to warn of other agents that run in this guest.
+    pub warns_of_other_agents: bool,
 }
 
 /// The daemon: the agent, its collectors, and the loop that drives them.
@@ -78,6 +74,8 @@ pub struct Daemon {
     network_due: Duration,
     /// Domain ID by which the polls are staggered. It changes with a migration.
     staggered_by: Option<u16>,
+    /// Whether to warn of other agents after the first publication.
+    warns_of_other_agents: bool,
     /// Whether the log has the line about the first complete publication.
     is_publication_logged: bool,
     /// Held open, because closing the file releases the lock.
@@ -91,6 +89,9 @@ impl Daemon {
     /// Only errors that no retry can resolve.
     pub fn new(settings: Settings, options: Options) -> Result<Self, Failure> {
         let platform = System::new(Root::new(&settings.root));
+        if is_automatic(&settings.xenstore) && platform.is_control_domain() {
+            return Err(Failure::ControlDomain);
+        }
         let connection = check_retryable(connect(&settings.xenstore), &platform)?;
         let lock = match &options.runtime_dir {
             Some(directory) => lock(directory)?,
@@ -130,6 +131,7 @@ impl Daemon {
             service_manager: ServiceManager::from_environment(),
             network_due: now + INITIAL_NETWORK_TIMEOUT,
             staggered_by: None,
+            warns_of_other_agents: options.warns_of_other_agents,
             is_publication_logged: false,
             _lock: lock,
         })
@@ -203,6 +205,10 @@ impl Daemon {
         if !std::mem::replace(&mut self.is_publication_logged, true) {
             let nodes = self.agent.nodes().filter(|(_, value)| !value.is_empty());
             info!("published {} nodes", nodes.count());
+            // A user may run thousands of processes, so the search for others comes last.
+            if self.warns_of_other_agents {
+                warn_of_other_agents(&System::new(Root::new(&self.settings.root)));
+            }
         }
     }
 
@@ -401,6 +407,11 @@ fn lock(directory: &Path) -> Result<Option<File>, Failure> {
             Ok(None)
         }
     }
+}
+
+/// Whether neither the settings nor the environment name an endpoint.
+fn is_automatic(endpoint: &Endpoint) -> bool {
+    *endpoint == Endpoint::Auto && std::env::var_os("XENSTORED_PATH").is_none()
 }
 
 fn connect(endpoint: &Endpoint) -> Result<Connection, Error> {

@@ -15,6 +15,11 @@ pub enum Failure {
         name = env!("CARGO_PKG_NAME")
     )]
     NotXen(Error),
+    /// This is domain 0, and no endpoint is set.
+    #[error(
+        "this is domain 0, and the agent is for guests; to publish here nevertheless, set xenstore = \"socket\""
+    )]
+    ControlDomain,
     /// Xenstore exists, but the agent cannot use it.
     #[error("{0}{hint}", hint = if .0.io_kind() == io::ErrorKind::PermissionDenied { "; run as root" } else { "" })]
     Xenstore(Error),
@@ -33,14 +38,14 @@ pub enum Failure {
 
 impl Failure {
     /// Returns the exit status: 2 if the configured path cannot be one of Xenstore, 3 if this is not
-    /// a Xen guest, 4 if another agent is running, and 1 otherwise. Service managers should not
-    /// restart the agent after 2, 3 or 4.
+    /// a Xen guest or is domain 0, 4 if another agent is running, and 1 otherwise. Service managers
+    /// should not restart the agent after 2, 3 or 4.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Xenstore(error) if error.io_kind() == io::ErrorKind::InvalidInput => {
                 ExitCode::from(2)
             }
-            Failure::NotXen(_) => ExitCode::from(3),
+            Failure::NotXen(_) | Failure::ControlDomain => ExitCode::from(3),
             Failure::Running(_) => ExitCode::from(4),
             _ => ExitCode::FAILURE,
         }

@@ -12,6 +12,7 @@ pub mod domain;
 pub mod error;
 pub mod guest;
 pub mod logging;
+pub mod other_agents;
 pub mod platform;
 pub mod publish;
 pub mod rate_limit;
@@ -35,6 +36,7 @@ const MODULES: &[&str] = &[
     "error",
     "guest",
     "logging",
+    "other_agents",
     "platform",
     "publish",
     "rate_limit",

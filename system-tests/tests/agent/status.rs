@@ -246,11 +246,20 @@ fn status_with_a_read_only_or_full_run_directory() {
 #[ignore = "needs root and xenstored"]
 fn other_running_agent_is_named_in_the_log() {
     let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
-    testbed.root.write("proc/1/comm", "init\n");
-    testbed.root.write("proc/4711/comm", "xe-daemon\n");
-    let log = testbed.start().stop();
+    for (id, name) in [(1, "init"), (4711, "xe-daemon"), (4712, "xen-guest-agent")] {
+        testbed
+            .root
+            .write(&format!("proc/{id}/comm"), &format!("{name}\n"));
+        let line = format!("/usr/sbin/{name}\0-l\0debug\0");
+        testbed.root.write(&format!("proc/{id}/cmdline"), &line);
+    }
+    let agent = testbed.start();
+    eventually(|| agent.log().lines().count() >= 2, TIMEOUT);
+    let log = agent.stop();
     assert!(
-        log.lines().count() == 1 && log.contains("xe-daemon (process 4711)"),
+        log.lines().count() == 2
+            && log.contains("xe-daemon (process 4711)")
+            && log.contains("another xen-guest-agent (process 4712)"),
         "{log}"
     );
 }

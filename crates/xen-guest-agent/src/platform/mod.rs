@@ -70,8 +70,11 @@ pub trait Platform: Sized {
     /// Whether the kernel runs on Xen. If it does, a missing Xenstore device may still appear.
     fn is_xen_guest(&self) -> bool;
 
-    /// Returns a running process of that name.
-    fn find_process(&self, name: &str) -> Option<u32>;
+    /// Whether this is the host's control domain instead of a guest.
+    fn is_control_domain(&self) -> bool;
+
+    /// Returns the other processes of the superuser that have one of these names.
+    fn find_daemons(&self, names: &[&str]) -> Vec<Process>;
 
     /// Returns the size of memory and how much of it is available.
     ///
@@ -116,6 +119,15 @@ pub trait Platform: Sized {
     /// # Errors
     /// The system's, or `Unsupported`. Then directories must be polled.
     fn watch_dir(&self) -> io::Result<Self::DirWatch>;
+}
+
+/// A running process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Process ID.
+    pub id: u32,
+    /// Path of the program as it was called, and its arguments.
+    pub arguments: Vec<String>,
 }
 
 /// Reports changes of links and addresses. Its descriptor is readable when there are any.

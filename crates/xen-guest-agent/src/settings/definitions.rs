@@ -75,7 +75,7 @@ pub static SETTINGS: [Setting; 15] = [
         placeholder: "WHERE",
         summary: "How to reach Xenstore",
         details: "auto uses the path in XENSTORED_PATH, or else the socket of xenstored, or else \
-            the kernel's device.",
+            the kernel's device. In domain 0, auto makes the agent exit.",
         needs_restart: true,
         affects_show: false,
         field: |settings| &mut settings.xenstore,

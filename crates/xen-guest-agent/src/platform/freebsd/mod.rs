@@ -7,7 +7,7 @@ use nix::sys::socket::LinkAddr;
 use rustix::event::PollFlags;
 use rustix::time::ClockId;
 
-use super::{DirWatch, LinkMonitor, Platform, interfaces, uname};
+use super::{DirWatch, LinkMonitor, Platform, Process, interfaces, uname};
 use crate::guest::{Interfaces, Mac, Memory, Volume};
 use crate::root::Root;
 
@@ -38,8 +38,12 @@ impl Platform for System {
         false
     }
 
-    fn find_process(&self, _name: &str) -> Option<u32> {
-        None
+    fn is_control_domain(&self) -> bool {
+        false
+    }
+
+    fn find_daemons(&self, _names: &[&str]) -> Vec<Process> {
+        Vec::new()
     }
 
     fn memory(&mut self) -> io::Result<Memory> {

@@ -20,7 +20,7 @@ use std::os::unix::net::SocketAddr;
 use rustix::event::PollFlags;
 use rustix::time::ClockId;
 
-use super::Platform;
+use super::{Platform, Process};
 use crate::guest::{Interfaces, Memory, Volume};
 use crate::root::Root;
 use dir_watch::DirWatch;
@@ -68,8 +68,12 @@ impl Platform for System {
         host::is_xen_guest(&self.root)
     }
 
-    fn find_process(&self, name: &str) -> Option<u32> {
-        host::find_process(&self.root, name)
+    fn is_control_domain(&self) -> bool {
+        host::is_control_domain(&self.root)
+    }
+
+    fn find_daemons(&self, names: &[&str]) -> Vec<Process> {
+        host::find_processes(&self.root, names, 0)
     }
 
     fn memory(&mut self) -> io::Result<Memory> {
