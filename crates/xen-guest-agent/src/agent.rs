@@ -11,7 +11,7 @@ use crate::guest::Guest;
 use crate::publish::{Change, Desired, Effect, Publisher};
 use crate::rate_limit::Limiter;
 use crate::schema::layout::LAYOUT;
-use crate::schema::topology::Filter;
+use crate::schema::topology::{Filter, with_expected};
 use crate::schema::{self, Schema};
 
 /// Number of publications that may follow one another at once.
@@ -25,6 +25,10 @@ const MIN_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// Longest reconnect delay.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(60);
+
+/// Time for which a published address that is not usable after a start stays published. Duplicate
+/// address detection takes one second by default, after a delay of up to another one.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time without a reply after which a server on a socket counts as having lost the request.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -48,6 +52,9 @@ pub struct Agent {
     is_network_known: bool,
     /// Whether the schema took over the indices of the nodes that existed at start.
     is_seeded: bool,
+    /// Time until which published addresses stay that are not usable yet. `None` once all
+    /// published addresses were usable.
+    settle_deadline: Option<Duration>,
     /// Whether the rate limit does not apply to the next publication.
     is_urgent: bool,
     /// Time of the next attempt to connect, and the delay after it if it fails.
@@ -74,6 +81,7 @@ impl Agent {
             changed: true,
             is_network_known: true,
             is_seeded: false,
+            settle_deadline: None,
             is_urgent: true,
             next_attempt: Duration::ZERO,
             reconnect_delay: MIN_RECONNECT_DELAY,
@@ -343,6 +351,8 @@ impl Agent {
 
         connection.flush()?;
         self.domain.advance(connection)?;
+        let settled = self.settle_deadline.take_if(|deadline| *deadline <= now);
+        self.changed |= settled.is_some();
 
         // The rate limit also covers reads, so a flapping guest causes no extra load.
         if !self.is_urgent && self.limiter.next() > now {
@@ -372,7 +382,7 @@ impl Agent {
     }
 
     fn publish(&mut self, now: Duration, date: SystemTime) -> Result<(), Error> {
-        let (changes, is_reconnecting) = (self.plan(date), self.is_reconnecting());
+        let (changes, is_reconnecting) = (self.plan(now, date), self.is_reconnecting());
         self.changed = false;
         let Some(connection) = &mut self.connection else {
             return Ok(());
@@ -400,16 +410,23 @@ impl Agent {
     }
 
     /// Returns the changes that lead to the desired nodes.
-    fn plan(&mut self, date: SystemTime) -> Vec<Change> {
+    fn plan(&mut self, now: Duration, date: SystemTime) -> Vec<Change> {
         if !self.is_seeded {
             self.schema.seed(self.publisher.actual());
             // Addresses that are not known yet must keep their indices, too.
             self.is_seeded = self.is_network_known;
+            self.settle_deadline = self.is_seeded.then_some(now + SETTLE_TIMEOUT);
         }
 
         self.guest.date = date;
+        let settling = self
+            .settle_deadline
+            .and_then(|_| with_expected(&self.guest, self.publisher.actual()));
+        if settling.is_none() {
+            self.settle_deadline = None;
+        }
         let mut desired = Desired {
-            nodes: self.schema.render(&self.guest),
+            nodes: self.schema.render(settling.as_ref().unwrap_or(&self.guest)),
             owned: Schema::owned(&self.guest),
         };
 
@@ -433,10 +450,14 @@ impl Agent {
             return Some(self.next_attempt);
         }
         let unpublished = (self.changed && self.can_publish()).then_some(Duration::ZERO);
-        let work = [self.publisher.next_resync(), unpublished]
-            .into_iter()
-            .flatten()
-            .min();
+        let work = [
+            self.publisher.next_resync(),
+            unpublished,
+            self.settle_deadline,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let allowed = work.map(|time| time.max(self.limiter.next()));
         let silence = self.silent_since.map(|since| since + REPLY_TIMEOUT);
         [allowed, silence].into_iter().flatten().min()

@@ -1,10 +1,13 @@
 //! Network topology: which addresses the host reaches through which device.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use glob::Pattern;
 use ipnet::IpNet;
+use xenstore::Path;
 
+use super::layout::LAYOUT;
 use crate::guest::{Address, Device, Guest, Interface};
 
 /// A network device as the host knows it, with its number among the devices of its kind.
@@ -161,6 +164,28 @@ fn uppers(guest: &Guest) -> BTreeSet<(u32, u32)> {
         [master, parent]
     });
     pairs.flatten().collect()
+}
+
+/// Returns the guest as it will be once its published addresses are usable, or `None` if no
+/// published address is unusable. `published` lists the nodes of the store.
+pub(crate) fn with_expected<'a>(
+    guest: &Guest,
+    published: impl IntoIterator<Item = (&'a Path, &'a str)>,
+) -> Option<Guest> {
+    let published: BTreeSet<IpAddr> = published
+        .into_iter()
+        .filter(|(path, _)| LAYOUT.is_network(path))
+        .filter_map(|(_, value)| value.parse().ok())
+        .collect();
+
+    let (mut expected, mut has_some) = (guest.clone(), false);
+    let interfaces = expected.interfaces.values_mut();
+    for address in interfaces.flat_map(|interface| &mut interface.addresses) {
+        let is_expected = !address.is_usable && published.contains(&address.ip);
+        address.is_usable |= is_expected;
+        has_some |= is_expected;
+    }
+    has_some.then_some(expected)
 }
 
 /// Returns the host's device of an interface. The host identifies a virtual function by its

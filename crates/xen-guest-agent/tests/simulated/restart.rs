@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use xen_guest_agent::schema::Name;
 use xenstore::embedded::Toolstack;
 use xenstore::wire::Kind;
 
-use crate::harness::{DOMAIN, Harness, guest};
+use crate::harness::{DOMAIN, Harness, address, guest};
 
 /// A guest with many nodes to change: stale nodes of an earlier agent and old addresses.
 pub(crate) fn guest_with_stale_nodes() -> Harness {
@@ -141,4 +142,61 @@ fn unknown_network_keeps_published_addresses() {
     });
     harness.settle();
     assert_eq!(harness.read("attr/vif"), None);
+}
+
+#[test]
+fn tentative_address_keeps_its_nodes_for_two_seconds_after_a_restart() {
+    for schema in [Name::Std, Name::Rfc] {
+        let mut harness = Harness::with_schema(guest(), schema);
+        let [best, other, new] = ["2001:db8::1", "fd00::1", "2001:db8::2"].map(address);
+        harness.set_addresses(vec![best, other]);
+        harness.connect();
+        let expected = harness.published();
+        let before = changes(&harness);
+
+        // Without a tentative address, the agent does not wake up for the end of the time.
+        harness.restart_with(schema);
+        assert_eq!(harness.agent.deadline(), None);
+
+        let mut tentative = [best, other, new];
+        for address in &mut tentative {
+            address.is_usable = address.ip == other.ip;
+        }
+        harness.set_addresses(tentative.into());
+        harness.restart_with(schema);
+        harness.pass(Duration::from_millis(1900));
+        assert_eq!(harness.published(), expected, "{schema:?}");
+        harness.set_addresses(vec![best, other]);
+        harness.pass(Duration::from_secs(5));
+        assert_eq!(
+            (harness.published(), changes(&harness)),
+            (expected.clone(), before)
+        );
+
+        // From now on, a tentative address is not published.
+        harness.set_addresses(tentative.into());
+        harness.settle();
+        assert!(!harness.published().values().any(|ip| ip == "2001:db8::1"));
+        harness.set_addresses(vec![best, other]);
+        harness.settle();
+        let expected = harness.published();
+
+        harness.set_addresses(tentative.into());
+        harness.restart_with(schema);
+        harness.pass(Duration::from_millis(1900));
+        assert_eq!(harness.published(), expected, "{schema:?}");
+        harness.pass(Duration::from_millis(100));
+        let remaining = harness.published();
+        let mut ips = remaining.values().filter(|value| value.contains("::"));
+        assert_eq!(
+            (ips.next().map(String::as_str), ips.next()),
+            (Some("fd00::1"), None)
+        );
+        if schema == Name::Std {
+            assert_eq!(
+                harness.read("attr/vif/0/ipv6/0").as_deref(),
+                Some("fd00::1")
+            );
+        }
+    }
 }
