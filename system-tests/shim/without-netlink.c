@@ -1,7 +1,7 @@
 /* Runs a program that cannot listen to rtnetlink: without-netlink PROGRAM [ARGUMENT]...
  *
- * As in some sandboxes, socket(2) fails with EPERM for a non-blocking netlink socket. getifaddrs(3) of the C library
- * still works, because it uses a blocking one. */
+ * As in some sandboxes, socket(2) fails with EPERM for a non-blocking netlink socket. Polling still works, because it
+ * uses a blocking one. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -45,8 +44,6 @@ pub struct Testbed {
     /// The Xenstore server.
     pub store: Xenstored,
     collector: Collector,
-    /// The network state that `root` shows, for [`Collector::Poll`].
-    shown: String,
 }
 
 impl Testbed {
@@ -71,7 +68,6 @@ impl Testbed {
             dom0,
             store,
             collector,
-            shown: String::new(),
         }
     }
 
@@ -102,7 +98,6 @@ impl Testbed {
     /// Starts the agent with additional arguments and waits for the first publication.
     #[track_caller]
     pub fn start_with(&mut self, arguments: &[&str]) -> Agent {
-        self.show_network();
         let mut command = self.command(Profile::Debug);
         command.args(arguments);
         let agent = Agent::spawn(command, &self.root.join("log"));
@@ -127,7 +122,6 @@ impl Testbed {
     ) -> BTreeMap<String, String> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            self.show_network();
             let nodes = self.nodes();
             if condition(&nodes) {
                 return nodes;
@@ -146,7 +140,6 @@ impl Testbed {
     pub fn await_network(&mut self) -> BTreeMap<String, String> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            self.show_network();
             let nodes = self.nodes();
             let published = published_network(&nodes);
             let expected = expected_network(&self.network, &self.vifs());
@@ -203,53 +196,5 @@ impl Testbed {
             "unexpected kinds of requests"
         );
         counts
-    }
-
-    /// Copies the network state of the namespace into `root`. Only polling reads it.
-    fn show_network(&mut self) {
-        if self.collector == Collector::Netlink {
-            return;
-        }
-        let script = "mount -t sysfs none /sys && cat /proc/net/if_inet6 && echo && cd /sys/class/net && \
-            for link in */lower_* */master; do [ -e $link ] && echo $link $(basename $(readlink $link)); done; \
-            grep -H DEVTYPE= */uevent; true";
-        let output = self
-            .network
-            .command("unshare")
-            .args(["--mount", "sh", "-c", script])
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        if text == self.shown {
-            return;
-        }
-        let (addresses, links) = text.split_once("\n\n").unwrap_or(("", text.trim_start()));
-        self.root.write("proc/net/if_inet6", addresses);
-        let file = |line: &str| {
-            self.root
-                .join("sys/class/net")
-                .join(line.split([' ', ':']).next().unwrap())
-        };
-        for line in self
-            .shown
-            .split_once("\n\n")
-            .map_or("", |(_, links)| links)
-            .lines()
-        {
-            fs::remove_file(file(line)).unwrap();
-        }
-        for line in links.lines() {
-            fs::create_dir_all(file(line).parent().unwrap()).unwrap();
-            match line.split_once(' ') {
-                Some((_, target)) => symlink(format!("../{target}"), file(line)).unwrap(),
-                None => fs::write(file(line), line.split_once(':').unwrap().1).unwrap(),
-            }
-        }
-        self.shown = format!("{addresses}\n\n{links}");
     }
 }

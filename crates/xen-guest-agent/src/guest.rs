@@ -1,6 +1,7 @@
 //! Data model of the guest. It knows neither Xenstore nor the sources of its facts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -9,7 +10,7 @@ use std::time::SystemTime;
 /// fewer than 200 of the 1000 nodes that a guest may have.
 pub const MAX_VOLUMES: usize = 22;
 
-/// Network interfaces by interface index. Loopback is not among them.
+/// Network interfaces by interface index.
 pub type Interfaces = BTreeMap<u32, Interface>;
 
 /// Everything that the agent knows about the guest.
@@ -25,7 +26,7 @@ pub struct Guest {
     pub memory: Option<Memory>,
     /// Whether a balloon driver follows the host's memory target.
     pub balloon: bool,
-    /// Network interfaces by interface index, without loopback.
+    /// Network interfaces by interface index.
     pub interfaces: Interfaces,
     /// SR-IOV virtual functions that the host assigned to this domain: hardware addresses by
     /// number.
@@ -67,8 +68,8 @@ pub struct Memory {
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
-    /// Current name.
-    pub name: String,
+    /// Current name, which is not always UTF-8.
+    pub name: OsString,
     /// Hardware address, if it has six bytes.
     pub mac: Option<Mac>,
     /// Hardware address before the interface became a port of a bond, if it is known. A port has
@@ -96,6 +97,8 @@ pub enum Device {
     /// An interface that the guest itself created, such as a bridge, a VLAN or a tunnel.
     #[default]
     Virtual,
+    /// Loopback.
+    Loopback,
 }
 
 /// An address of an interface.
@@ -167,7 +170,7 @@ pub struct Services {
 }
 
 /// A hardware address. As text it is `00:16:3e:01:02:03`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {

@@ -41,7 +41,8 @@ impl Root {
     /// # Errors
     /// The system's, and `InvalidInput` for a file of another type. Reading a FIFO would never end,
     /// and opening some devices changes their state.
-    pub fn open(&self, path: &str) -> io::Result<File> {
+    pub fn open(&self, path: &(impl AsRef<Path> + ?Sized)) -> io::Result<File> {
+        let path = path.as_ref();
         self.open_resolved(path)
             .map_err(|error| self.at(path, &error))
     }
@@ -50,7 +51,8 @@ impl Root {
     ///
     /// # Errors
     /// Those of [`Root::open`], and `InvalidData` if the file is larger than `limit` bytes.
-    pub fn read(&self, path: &str, limit: usize) -> io::Result<Vec<u8>> {
+    pub fn read(&self, path: &(impl AsRef<Path> + ?Sized), limit: usize) -> io::Result<Vec<u8>> {
+        let path = path.as_ref();
         let read = || {
             let mut bytes = Vec::new();
             // stat(2) reports a size of 0 for files in /proc and 4096 for files in /sys.
@@ -71,7 +73,8 @@ impl Root {
     ///
     /// # Errors
     /// Those of [`Root::read`], and `InvalidData` if the text is not UTF-8.
-    pub fn text(&self, path: &str) -> io::Result<String> {
+    pub fn text(&self, path: &(impl AsRef<Path> + ?Sized)) -> io::Result<String> {
+        let path = path.as_ref();
         let mut text = String::from_utf8(self.read(path, TEXT_MAX)?).map_err(|_| {
             self.at(
                 path,
@@ -83,7 +86,7 @@ impl Root {
     }
 
     /// Whether a file of any kind exists at `path`, after following links.
-    pub fn exists(&self, path: &str) -> bool {
+    pub fn exists(&self, path: &(impl AsRef<Path> + ?Sized)) -> bool {
         self.path(path).is_ok_and(|path| path.exists())
     }
 
@@ -92,11 +95,12 @@ impl Root {
     /// # Errors
     /// The system's, if a part of the path is missing or may not be searched, or if links form a
     /// loop. For the root `/` the kernel reports such errors when the path is used.
-    pub fn path(&self, path: &str) -> io::Result<PathBuf> {
+    pub fn path(&self, path: &(impl AsRef<Path> + ?Sized)) -> io::Result<PathBuf> {
+        let path = path.as_ref();
         self.resolve(path).map_err(|error| self.at(path, &error))
     }
 
-    fn open_resolved(&self, path: &str) -> io::Result<File> {
+    fn open_resolved(&self, path: &Path) -> io::Result<File> {
         let path = self.resolve(path)?;
         regular(&fs::metadata(&path)?)?;
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -113,14 +117,14 @@ impl Root {
     }
 
     /// Returns a path without links, unless the kernel resolves links against the right root.
-    fn resolve(&self, path: &str) -> io::Result<PathBuf> {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         if self.is_system() {
             return Ok(self.join(path));
         }
         let mut found: Vec<OsString> = Vec::new();
         // Parts of the path that remain to be resolved, the next one last.
         let mut remaining: Vec<OsString> = Vec::new();
-        push(&mut remaining, &mut found, Path::new(path));
+        push(&mut remaining, &mut found, path);
 
         let mut links = 0;
         while let Some(part) = remaining.pop() {
@@ -156,11 +160,11 @@ impl Root {
         self.0 == Path::new("/")
     }
 
-    fn join(&self, path: &str) -> PathBuf {
-        self.0.join(path.trim_start_matches('/'))
+    fn join(&self, path: &Path) -> PathBuf {
+        self.0.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn at(&self, path: &str, error: &io::Error) -> io::Error {
+    fn at(&self, path: &Path, error: &io::Error) -> io::Error {
         io::Error::new(
             error.kind(),
             format!("{}: {error}", self.join(path).display()),

@@ -152,9 +152,8 @@ impl Collectors {
             Ok(opened) => self.network = opened,
             Err(error) => return error!("{error}; keeping the previous source of the network"),
         }
-        if network.mode == network::Mode::Off {
-            guest.interfaces.clear();
-        }
+        // The new source reports all interfaces. Until then their nodes in the store stay.
+        guest.interfaces.clear();
         self.network
             .poll(&self.platform, &mut guest.interfaces, now);
     }

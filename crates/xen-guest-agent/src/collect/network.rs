@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use log::warn;
+use log::{info, warn};
 
 use super::schedule::{self, next_after};
 use crate::guest::{Device, Interfaces};
@@ -50,7 +50,9 @@ pub(super) struct Network {
     all_interfaces: bool,
     /// Time of the next poll.
     next_poll: Duration,
-    /// Whether the last poll failed.
+    /// Whether a poll has succeeded.
+    has_polled: bool,
+    /// Whether the source failed and has not recovered.
     has_failed: bool,
 }
 
@@ -73,6 +75,7 @@ impl Network {
             config,
             all_interfaces,
             next_poll: Duration::ZERO,
+            has_polled: false,
             has_failed: false,
         };
         match config.mode {
@@ -119,16 +122,15 @@ impl Network {
 
         match platform.interfaces() {
             Ok(mut found) => {
-                self.has_failed = false;
+                self.has_polled = true;
+                self.on_success();
                 self.number_all(&mut found);
                 let changed = *interfaces != found;
                 *interfaces = found;
                 changed
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.has_failed, true) {
-                    warn!("cannot list network interfaces: {error}; retrying at each poll");
-                }
+                self.on_failure(&error);
                 false
             }
         }
@@ -146,11 +148,20 @@ impl Network {
             return false;
         };
         let result = monitor.on_readable(interfaces);
+        let has_recovered = monitor.is_synced() && !monitor.has_failed();
         self.number_all(interfaces);
-        result.unwrap_or_else(|error| {
-            self.on_error(&error);
-            true
-        })
+        match result {
+            Ok(changed) => {
+                if has_recovered {
+                    self.on_success();
+                }
+                changed
+            }
+            Err(error) => {
+                self.on_error(&error);
+                true
+            }
+        }
     }
 
     /// Requests a complete report if `is_full` or if the last one failed, so that no error is
@@ -169,14 +180,28 @@ impl Network {
         if self.config.mode == Mode::Auto && !self.is_synced() {
             self.fall_back_to_polling(error);
         } else {
-            warn!("{error}; retrying at each poll");
+            self.on_failure(error);
+        }
+    }
+
+    fn on_failure(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            warn!("cannot read the network: {error}; retrying at each poll");
+        }
+    }
+
+    fn on_success(&mut self) {
+        if std::mem::take(&mut self.has_failed) {
+            info!("the network can be read again");
         }
     }
 
     fn number_all(&self, interfaces: &mut Interfaces) {
         if self.all_interfaces {
             for (index, interface) in interfaces {
-                interface.device = Device::Vif(*index);
+                if interface.device != Device::Loopback {
+                    interface.device = Device::Vif(*index);
+                }
             }
         }
     }
@@ -185,7 +210,7 @@ impl Network {
     pub(super) fn is_synced(&self) -> bool {
         match &self.source {
             Source::Monitor(monitor) => monitor.is_synced(),
-            Source::Poll => self.next_poll > Duration::ZERO,
+            Source::Poll => self.has_polled,
             Source::Off => true,
         }
     }

@@ -6,7 +6,6 @@
 //! the list below.
 
 pub mod clock;
-mod interfaces;
 pub mod uname;
 
 #[cfg(target_os = "freebsd")]

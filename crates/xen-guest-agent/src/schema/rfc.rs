@@ -14,7 +14,7 @@ const VERSION: &str = "0.1.0";
 pub(super) fn render_network(guest: &Guest, filter: &Filter, nodes: &mut Nodes) {
     for (index, interface) in filter.topology(guest).external_interfaces() {
         let home = format!("{INTERFACES}/{index}");
-        nodes.put(&home, &interface.name);
+        nodes.put(&home, interface.name.to_string_lossy());
         if let Some(mac) = interface.mac {
             nodes.put(format_args!("{home}/mac/{}", name(mac)), mac);
         }

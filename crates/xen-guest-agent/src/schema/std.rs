@@ -21,7 +21,10 @@ pub(super) fn render_network(guest: &Guest, filter: &Filter, slots: &mut Slots, 
         let home = home(*device);
         let is_vif = matches!(device, HostDevice::Vif(_));
         if is_vif {
-            nodes.put(format_args!("{home}/name"), &interface.name);
+            nodes.put(
+                format_args!("{home}/name"),
+                interface.name.to_string_lossy(),
+            );
             nodes.put_some(format_args!("{home}/mac/0"), interface.mac);
         }
         let addresses = topology.addresses(*index);

@@ -17,7 +17,7 @@ fn interface(name: &str, device: Device, addresses: &[(&str, u8)]) -> Interface 
     };
     let mac = Some(Mac([0, 0x16, 0x3e, 0xa, 0xb, 0xc]));
     Interface {
-        name: name.to_owned(),
+        name: name.into(),
         mac,
         is_up: true,
         device,
@@ -160,7 +160,7 @@ fn unusable_addresses_and_down_interfaces_are_not_published() {
 #[test]
 fn long_values_are_truncated_between_characters() {
     let mut guest = guest();
-    guest.interfaces.get_mut(&2).unwrap().name = format!("x{}", "\u{e9}".repeat(1500));
+    guest.interfaces.get_mut(&2).unwrap().name = format!("x{}", "\u{e9}".repeat(1500)).into();
     let nodes = Schema::default().render(&guest);
     assert_eq!(
         nodes["attr/vif/0/name"],

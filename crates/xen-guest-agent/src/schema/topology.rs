@@ -71,7 +71,7 @@ impl Filter {
         !self
             .without_interfaces
             .iter()
-            .any(|pattern| pattern.matches(&interface.name))
+            .any(|pattern| pattern.matches(&interface.name.to_string_lossy()))
     }
 
     fn is_address_shown(&self, address: &Address) -> bool {
@@ -115,7 +115,8 @@ impl<'a> Topology<'a> {
     /// that are stacked on them.
     pub fn external_interfaces(&self) -> BTreeMap<u32, &'a Interface> {
         let interfaces = self.guest.interfaces.iter();
-        let devices = interfaces.filter(|(_, interface)| interface.device != Device::Virtual);
+        let devices = interfaces
+            .filter(|(_, interface)| matches!(interface.device, Device::Vif(_) | Device::Physical));
         let mut external = self.stacked_on(devices.map(|(index, _)| *index));
         external.retain(|(_, interface)| self.filter.is_shown(interface));
         external.into_iter().collect()
@@ -201,6 +202,6 @@ fn host_device(guest: &Guest, interface: &Interface) -> Option<HostDevice> {
                 .find(|(_, function)| **function == mac);
             function.map(|(id, _)| HostDevice::VirtualFunction(*id))
         }
-        Device::Virtual => None,
+        Device::Virtual | Device::Loopback => None,
     }
 }

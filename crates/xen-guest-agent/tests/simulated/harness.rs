@@ -42,7 +42,7 @@ pub(crate) fn addresses(count: u32) -> Vec<Address> {
 
 pub(crate) fn interface(device: Device, addresses: &[&str]) -> Interface {
     Interface {
-        name: "eth0".to_owned(),
+        name: "eth0".into(),
         mac: Some(Mac([0, 0x16, 0x3e, 0, 0, 1])),
         is_up: true,
         device,

@@ -37,7 +37,7 @@ pub(crate) fn interface(
 ) -> (u32, Interface) {
     let last = name.bytes().fold(0, u8::wrapping_add);
     let interface = Interface {
-        name: name.to_owned(),
+        name: name.into(),
         mac: Some(Mac([0, 0x16, 0x3e, 0, 0, last])),
         is_up: true,
         device,

@@ -1,14 +1,15 @@
 //! FreeBSD. Only what is portable works so far.
 
+mod interfaces;
+
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::socket::LinkAddr;
 use rustix::event::PollFlags;
 use rustix::time::ClockId;
 
-use super::{DirWatch, LinkMonitor, Platform, Process, interfaces, uname};
-use crate::guest::{Interfaces, Mac, Memory, Volume};
+use super::{DirWatch, LinkMonitor, Platform, Process, uname};
+use crate::guest::{Interfaces, Memory, Volume};
 use crate::root::Root;
 
 /// A FreeBSD system.
@@ -67,7 +68,7 @@ impl Platform for System {
     }
 
     fn interfaces(&self) -> io::Result<Interfaces> {
-        interfaces::snapshot(mac)
+        interfaces::snapshot()
     }
 
     fn monitor_links(&self) -> io::Result<Unsupported> {
@@ -122,9 +123,4 @@ impl DirWatch for Unsupported {
 fn unsupported(operation: &str) -> io::Error {
     let message = format!("{operation}: not supported on FreeBSD yet");
     io::Error::new(ErrorKind::Unsupported, message)
-}
-
-/// Returns a hardware address if it has six bytes.
-fn mac(link: &LinkAddr) -> Option<Mac> {
-    link.addr().map(Mac)
 }

@@ -1,38 +1,65 @@
 //! Applies a sequence of netlink messages to the interfaces.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use super::message::{Link, Message};
 use super::sysfs::Sysfs;
 use crate::guest::{Address, Device, Interface, Interfaces};
 
-/// Applies messages to the interfaces of a guest.
+/// Maximum number of addresses of unknown links. A dump reports links first, so that only links
+/// that appear meanwhile have any.
+const MAX_ORPHANED: usize = 256;
+
+/// Applies messages to the interfaces of a guest. A message takes logarithmic time, except that
+/// removing one of many addresses moves those after it.
 #[derive(Debug)]
 pub(super) struct LinkTable {
     sysfs: Sysfs,
-    /// Addresses of unknown links. An address may arrive before its link, or after the link was
-    /// removed.
-    orphaned: BTreeMap<u32, Vec<Address>>,
-    /// Links and addresses that the dump in progress has reported.
-    seen: Option<Seen>,
+    /// Number of the current or last dump.
+    dump: u64,
+    is_dumping: bool,
+    /// All links, with the dump in or after which the kernel last reported each.
+    links: BTreeMap<u32, u64>,
+    /// All addresses of these links, with the dump in or after which the kernel last reported each.
+    addresses: BTreeMap<AddressKey, u64>,
+    /// Addresses of unknown links with their interface indices. An address may arrive before its
+    /// link, or after the link was removed.
+    orphaned: Vec<(u32, Address)>,
+    /// Position of the address that was updated last among the addresses of its link. The next one
+    /// is usually its neighbour.
+    cursor: usize,
     /// Whether the messages were ambiguous, so that only a dump gives the true state.
     needs_dump: bool,
+    /// First error of sysfs since the last dump began.
+    error: Option<io::Error>,
+    /// Whether there was such an error.
+    has_failed: bool,
 }
 
-#[derive(Debug, Default)]
-struct Seen {
-    links: BTreeSet<u32>,
-    addresses: BTreeSet<(u32, IpAddr, u8)>,
+/// Interface index, address and prefix length.
+type AddressKey = (u32, IpAddr, u8);
+
+fn key(index: u32, address: &Address) -> AddressKey {
+    (index, address.ip, address.prefix)
 }
 
 impl LinkTable {
     pub(super) fn new(sysfs: Sysfs) -> Self {
         LinkTable {
             sysfs,
-            orphaned: BTreeMap::new(),
-            seen: None,
+            dump: 0,
+            is_dumping: false,
+            links: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            orphaned: Vec::new(),
+            cursor: 0,
             needs_dump: false,
+            error: None,
+            has_failed: false,
         }
     }
 
@@ -41,36 +68,51 @@ impl LinkTable {
         std::mem::take(&mut self.needs_dump)
     }
 
+    /// Returns the first error of sysfs since the last dump began, once.
+    pub(super) fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take()
+    }
+
+    /// Whether sysfs could not be read since the last dump began, so that some links may have the
+    /// wrong kind.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// Starts a dump of all links and addresses.
     pub(super) fn begin_dump(&mut self) {
-        self.seen = Some(Seen::default());
+        self.dump += 1;
+        self.is_dumping = true;
+        self.orphaned.clear();
+        (self.error, self.has_failed) = (None, false);
     }
 
     /// Ends an incomplete dump.
     pub(super) fn abort_dump(&mut self) {
-        self.seen = None;
+        self.is_dumping = false;
     }
 
     /// Ends a complete dump and removes what it did not report. Returns whether the interfaces
     /// changed.
     pub(super) fn end_dump(&mut self, interfaces: &mut Interfaces) -> bool {
-        let Some(seen) = self.seen.take() else {
+        if !std::mem::take(&mut self.is_dumping) {
             return false;
-        };
+        }
 
-        let is_seen = |index: u32, address: &Address| {
-            seen.addresses
-                .contains(&(index, address.ip, address.prefix))
-        };
         let mut changed = false;
         interfaces.retain(|index, interface| {
+            let is_reported = self.links.get(index) == Some(&self.dump);
             let before = interface.addresses.len();
             interface
                 .addresses
-                .retain(|address| is_seen(*index, address));
-            changed |= interface.addresses.len() != before || !seen.links.contains(index);
-            seen.links.contains(index)
+                .retain(|address| self.addresses.get(&key(*index, address)) == Some(&self.dump));
+            changed |= interface.addresses.len() != before || !is_reported;
+            is_reported
         });
+
+        self.links.retain(|_, dump| *dump == self.dump);
+        self.addresses
+            .retain(|(index, ..), dump| *dump == self.dump && self.links.contains_key(index));
         self.orphaned.clear();
         changed
     }
@@ -78,34 +120,23 @@ impl LinkTable {
     /// Applies a message. Returns whether the interfaces changed.
     pub(super) fn apply(&mut self, message: Message, interfaces: &mut Interfaces) -> bool {
         match message {
-            Message::Link { index, link } => {
-                let mut is_same = true;
-                if let Some(seen) = &mut self.seen {
-                    // A dump follows a loss, so another link may have this index by now.
-                    is_same = !seen.links.insert(index);
-                    // The dump reports addresses after links. These may belong to an earlier link
-                    // of this index.
-                    self.needs_dump |=
-                        !is_same && seen.addresses.iter().any(|(known, _, _)| *known == index);
-                }
-                self.link(index, link, is_same, interfaces)
-            }
+            Message::Link { index, link } => self.link(index, &link, interfaces),
             Message::NoLink { index } => {
-                self.orphaned.remove(&index);
-                interfaces.remove(&index).is_some()
-            }
-            Message::Address { index, address } => {
-                if let Some(seen) = &mut self.seen {
-                    seen.addresses.insert((index, address.ip, address.prefix));
+                self.orphaned.retain(|(orphan, _)| *orphan != index);
+                self.links.remove(&index);
+                let removed = interfaces.remove(&index);
+                for address in removed.iter().flat_map(|interface| &interface.addresses) {
+                    self.addresses.remove(&key(index, address));
                 }
-                match interfaces.get_mut(&index) {
-                    Some(interface) => put(&mut interface.addresses, address),
-                    None => {
-                        put(self.orphaned.entry(index).or_default(), address);
-                        false
-                    }
-                }
+                removed.is_some()
             }
+            Message::Address { index, address } => match interfaces.get_mut(&index) {
+                Some(interface) => self.address(index, address, &mut interface.addresses),
+                None => {
+                    self.orphan(index, address);
+                    false
+                }
+            },
             Message::NoAddress {
                 index,
                 ip,
@@ -113,55 +144,34 @@ impl LinkTable {
                 has_peer,
             } => {
                 self.needs_dump |= has_peer;
-                if let Some(seen) = &mut self.seen {
-                    seen.addresses.remove(&(index, ip, prefix));
-                }
-                let interface = interfaces
-                    .get_mut(&index)
-                    .map(|interface| &mut interface.addresses);
-                let is_shown = interface.is_some();
-                let Some(addresses) = interface.or_else(|| self.orphaned.get_mut(&index)) else {
+                let gone = (index, ip, prefix);
+                self.orphaned
+                    .retain(|(orphan, address)| key(*orphan, address) != gone);
+                if self.addresses.remove(&gone).is_none() {
                     return false;
-                };
-                let before = addresses.len();
-                addresses.retain(|address| (address.ip, address.prefix) != (ip, prefix));
-                is_shown && addresses.len() != before
+                }
+                if let Some(interface) = interfaces.get_mut(&index) {
+                    interface
+                        .addresses
+                        .retain(|address| key(index, address) != gone);
+                }
+                true
             }
         }
     }
 
-    fn link(&mut self, index: u32, link: Link, is_same: bool, interfaces: &mut Interfaces) -> bool {
-        let Link {
-            name,
-            mac,
-            mut permanent_mac,
-            is_up,
-            master,
-            parent,
-        } = link;
-
-        let known = interfaces.get(&index).filter(|_| is_same);
-        let device = match known {
-            Some(known) if known.device != Device::Virtual && known.name == name => known.device,
-            // A message may have an older name of the interface, which sysfs no longer has.
-            _ => match (self.sysfs.device(&name), known) {
-                (Device::Virtual, Some(known)) => known.device,
-                (device, _) => device,
-            },
-        };
-        if permanent_mac.is_none() && master.is_some() && device == Device::Physical {
-            permanent_mac = self.sysfs.permanent_mac(&name);
+    fn link(&mut self, index: u32, link: &Link, interfaces: &mut Interfaces) -> bool {
+        let last = self.links.insert(index, self.dump);
+        // A dump follows a loss, so another link may have this index by now.
+        let is_same = !self.is_dumping || last == Some(self.dump);
+        if !is_same {
+            // The dump reports addresses after links. These may belong to an earlier link of this
+            // index.
+            let mut addresses = self.addresses.range(of_link(index));
+            self.needs_dump |= addresses.any(|(_, dump)| *dump == self.dump);
         }
-        let mut interface = Interface {
-            name,
-            mac,
-            permanent_mac,
-            is_up,
-            device,
-            master,
-            parent,
-            addresses: Vec::new(),
-        };
+
+        let mut interface = self.interface(link, interfaces.get(&index), is_same);
 
         match interfaces.get_mut(&index) {
             Some(known) => {
@@ -172,33 +182,126 @@ impl LinkTable {
                 changed
             }
             None => {
-                interface.addresses = self.orphaned.remove(&index).unwrap_or_default();
-                // These addresses may belong to an earlier link of this index.
-                self.needs_dump |= !interface.addresses.is_empty();
+                let (own, others) = std::mem::take(&mut self.orphaned)
+                    .into_iter()
+                    .partition(|(orphan, _)| *orphan == index);
+                self.orphaned = others;
+                for (_, address) in own {
+                    self.address(index, address, &mut interface.addresses);
+                    // These addresses may belong to an earlier link of this index.
+                    self.needs_dump = true;
+                }
                 interfaces.insert(index, interface);
                 true
             }
         }
     }
-}
 
-/// Inserts or updates an address. An existing one keeps its position because the order is the
-/// kernel's.
-fn put(addresses: &mut Vec<Address>, address: Address) -> bool {
-    match addresses
-        .iter_mut()
-        .find(|old| (old.ip, old.prefix) == (address.ip, address.prefix))
-    {
-        Some(old) => std::mem::replace(old, address) != address,
-        None => {
-            addresses.push(address);
-            true
+    /// Returns the interface of a link without its addresses. `old` had this index before, and
+    /// `is_same` tells whether it surely is the same link.
+    fn interface(&mut self, link: &Link, old: Option<&Interface>, is_same: bool) -> Interface {
+        let known = old.filter(|_| is_same);
+        let namesake = old.filter(|old| old.name == link.name);
+        let device = match known {
+            _ if link.is_loopback => Device::Loopback,
+            Some(known) if known.device != Device::Virtual && namesake.is_some() => known.device,
+            // A message may have an older name of the interface, which sysfs no longer has.
+            _ => match (self.device(&link.name), known) {
+                (Some(Device::Virtual), Some(known)) => known.device,
+                (Some(device), _) => device,
+                (None, _) => namesake.map_or(Device::Virtual, |old| old.device),
+            },
+        };
+
+        let mut permanent_mac = link.permanent_mac;
+        if permanent_mac.is_none() && link.master.is_some() && device == Device::Physical {
+            let read = self.sysfs.permanent_mac(&link.name);
+            permanent_mac = self
+                .readable(read)
+                .unwrap_or_else(|| namesake.and_then(|old| old.permanent_mac));
+        }
+
+        Interface {
+            name: link.name.clone(),
+            mac: link.mac,
+            permanent_mac,
+            is_up: link.is_up,
+            device,
+            master: link.master,
+            parent: link.parent,
+            addresses: Vec::new(),
         }
     }
+
+    /// Returns the kind of a link, or `None` if it cannot be read.
+    fn device(&mut self, name: &OsStr) -> Option<Device> {
+        let device = self.sysfs.device(name);
+        self.readable(device)
+    }
+
+    /// Keeps the error of a result.
+    fn readable<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    self.error = Some(error);
+                }
+                None
+            }
+        }
+    }
+
+    /// Inserts or updates an address. An existing one keeps its position because the order is the
+    /// kernel's. Returns whether the addresses changed.
+    fn address(&mut self, index: u32, address: Address, addresses: &mut Vec<Address>) -> bool {
+        let key_of_it = key(index, &address);
+        if self.addresses.insert(key_of_it, self.dump).is_none() {
+            self.cursor = addresses.len();
+            addresses.push(address);
+            return true;
+        }
+
+        // The search goes outwards, because dumps have IPv6 addresses in reverse order.
+        let cursor = self.cursor.min(addresses.len());
+        let mut positions = (0..=addresses.len())
+            .flat_map(|steps| [Some(cursor + steps), cursor.checked_sub(steps)])
+            .flatten();
+        let position = positions.find(|position| {
+            let known = addresses.get(*position);
+            known.is_some_and(|known| key(index, known) == key_of_it)
+        });
+
+        let known = position.and_then(|position| {
+            self.cursor = position;
+            addresses.get_mut(position)
+        });
+        known.is_some_and(|known| std::mem::replace(known, address) != address)
+    }
+
+    /// Keeps the address of an unknown link until the link appears.
+    fn orphan(&mut self, index: u32, address: Address) {
+        self.orphaned
+            .retain(|(orphan, known)| key(*orphan, known) != key(index, &address));
+        if self.orphaned.len() == MAX_ORPHANED {
+            self.orphaned.clear();
+            self.needs_dump = true;
+        }
+        self.orphaned.push((index, address));
+    }
+}
+
+/// Returns the range of the keys of a link's addresses.
+fn of_link(index: u32) -> RangeInclusive<AddressKey> {
+    let first = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let last = IpAddr::V6(Ipv6Addr::from(u128::MAX));
+    (index, first, 0)..=(index, last, u8::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::root::Root;
 
@@ -210,7 +313,7 @@ mod tests {
         Message::Link {
             index,
             link: Link {
-                name: name.to_owned(),
+                name: name.into(),
                 is_up,
                 ..Link::default()
             },
@@ -264,7 +367,7 @@ mod tests {
                 .collect();
             format!(
                 "{index}:{}{}[{}]",
-                interface.name,
+                interface.name.to_string_lossy(),
                 if interface.is_up { "+" } else { "-" },
                 ips.join(" ")
             )
@@ -359,6 +462,70 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_unknown_links_are_bounded() {
+        let (mut table, mut interfaces) = fresh();
+        for last in 0..10 * u32::try_from(MAX_ORPHANED).unwrap() {
+            let ip = std::net::Ipv4Addr::from(last).to_string();
+            assert!(!table.apply(address(last % 7, &ip, 32), &mut interfaces));
+            assert!(table.orphaned.len() <= MAX_ORPHANED);
+        }
+        assert!(table.take_needs_dump(), "the discarded addresses are lost");
+    }
+
+    #[test]
+    fn unreadable_sysfs_keeps_the_kind_and_is_reported_once() {
+        let root = tempfile::tempdir().unwrap();
+        let device = root.path().join("sys/class/net/eth0/device");
+        let vif = |nodename: &str| {
+            fs::create_dir_all(&device).unwrap();
+            fs::write(device.join("devtype"), "vif\n").unwrap();
+            fs::write(device.join("nodename"), nodename).unwrap();
+        };
+        let mut table = LinkTable::new(Sysfs::new(Root::new(root.path())));
+        let mut interfaces = Interfaces::new();
+        let mut dump = |table: &mut LinkTable| {
+            table.begin_dump();
+            run(table, &mut interfaces, &[link(2, "eth0", true)]);
+            table.end_dump(&mut interfaces);
+            interfaces[&2].device
+        };
+        vif("device/vif/3\n");
+        assert_eq!(dump(&mut table), Device::Vif(3));
+        assert!(!table.has_failed());
+
+        // A directory cannot be read as a file, even by root.
+        fs::remove_dir_all(&device).unwrap();
+        fs::create_dir_all(device.join("devtype")).unwrap();
+        assert_eq!(dump(&mut table), Device::Vif(3));
+        assert!(table.take_error().is_some() && table.take_error().is_none());
+        assert!(table.has_failed());
+
+        fs::remove_dir_all(&device).unwrap();
+        vif("device/vif/4\n");
+        assert_eq!(dump(&mut table), Device::Vif(4));
+        assert!(!table.has_failed());
+
+        fs::remove_dir_all(&device).unwrap();
+        assert_eq!(dump(&mut table), Device::Virtual);
+        assert!(!table.has_failed());
+    }
+
+    #[test]
+    fn dumps_are_searched_in_either_order() {
+        let (mut table, mut interfaces) = fresh();
+        table.apply(link(2, "a", true), &mut interfaces);
+        let all: Vec<_> = (0..100)
+            .map(|last| address(2, &format!("10.0.0.{last}"), 24))
+            .collect();
+        for message in all.iter().chain(all.iter().rev()).chain(&all) {
+            let before = table.cursor;
+            table.apply(message.clone(), &mut interfaces);
+            assert!(table.cursor.abs_diff(before) <= 1);
+        }
+        assert_eq!(interfaces[&2].addresses.len(), 100);
+    }
+
+    #[test]
     fn end_of_a_dump_removes_unreported_links_and_addresses() {
         let (mut table, mut interfaces) = fresh();
         let all = [
@@ -388,6 +555,8 @@ mod tests {
 /// Random histories of a kernel whose messages are partly lost.
 #[cfg(test)]
 mod properties {
+    use std::ffi::OsString;
+
     use proptest::prelude::*;
 
     use super::tests::no_sysfs;
@@ -425,7 +594,7 @@ mod properties {
     type Addresses = BTreeMap<(IpAddr, u8), bool>;
 
     /// Name, whether it is up, master, addresses.
-    type Shown = BTreeMap<u32, (String, bool, Option<u32>, Addresses)>;
+    type Shown = BTreeMap<u32, (OsString, bool, Option<u32>, Addresses)>;
 
     /// The kernel's links and addresses, and its messages about changes.
     #[derive(Default)]
@@ -457,7 +626,7 @@ mod properties {
             match *event {
                 Event::Link(index, name, is_up, master) => {
                     let link = Link {
-                        name: name.to_string(),
+                        name: name.to_string().into(),
                         is_up,
                         master,
                         ..Link::default()

@@ -1,6 +1,8 @@
 //! Messages of rtnetlink(7) about links and addresses.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStringExt as _;
 
 use netlink_packet_core::{NlaBuffer, NlasIterator};
 
@@ -37,14 +39,16 @@ const AF_INET6: u8 = 10;
 /// Kinds of links whose own addresses are reached through the link below them. The link below a
 /// veth is its peer, often in a container. Addresses behind a tunnel (vxlan) belong to another
 /// network.
-const STACKED_KINDS: [&str; 6] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"];
+const STACKED_KINDS: [&[u8]; 6] = [
+    b"vlan", b"macvlan", b"macvtap", b"ipvlan", b"ipvtap", b"macsec",
+];
 
 /// A message about a link or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
     /// A link exists or changed.
     Link { index: u32, link: Link },
-    /// A link was removed, or is loopback.
+    /// A link was removed.
     NoLink { index: u32 },
     /// A link has an address, or the address changed.
     Address { index: u32, address: Address },
@@ -60,10 +64,11 @@ pub(super) enum Message {
 /// State of a link. Each message about a link has all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Link {
-    pub(super) name: String,
+    pub(super) name: OsString,
     pub(super) mac: Option<Mac>,
     pub(super) permanent_mac: Option<Mac>,
     pub(super) is_up: bool,
+    pub(super) is_loopback: bool,
     pub(super) master: Option<u32>,
     pub(super) parent: Option<u32>,
 }
@@ -103,19 +108,20 @@ fn parse_link(kind: u16, payload: &[u8]) -> Option<Message> {
     if family != 0 {
         return None;
     }
-    if kind == RTM_DELLINK || flags & IFF_LOOPBACK != 0 {
+    if kind == RTM_DELLINK {
         return Some(Message::NoLink { index });
     }
 
     let mut link = Link {
         is_up: flags & IFF_UP != 0,
+        is_loopback: flags & IFF_LOOPBACK != 0,
         ..Link::default()
     };
     let (mut lower, mut is_stacked, mut is_in_other_namespace) = (None, false, false);
     for attribute in attributes_of(attributes) {
         let value = attribute.value();
         match attribute.kind() {
-            IFLA_IFNAME => link.name = text(value),
+            IFLA_IFNAME => link.name = OsString::from_vec(text(value).to_vec()),
             IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
             IFLA_PERM_ADDRESS => link.permanent_mac = value.try_into().ok().map(Mac),
             IFLA_MASTER => link.master = number(value),
@@ -135,7 +141,7 @@ fn parse_link(kind: u16, payload: &[u8]) -> Option<Message> {
 
 fn is_stacked_kind(info: &[u8]) -> bool {
     let kind = attributes_of(info).find(|attribute| attribute.kind() == IFLA_INFO_KIND);
-    kind.is_some_and(|kind| STACKED_KINDS.contains(&text(kind.value()).as_str()))
+    kind.is_some_and(|kind| STACKED_KINDS.contains(&text(kind.value())))
 }
 
 /// `struct ifaddrmsg`: family, prefix length, flags, scope (1 byte each), index (4).
@@ -179,8 +185,8 @@ fn attributes_of(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(bytes).map_while(Result::ok)
 }
 
-fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value.strip_suffix(b"\0").unwrap_or(value)).into_owned()
+fn text(value: &[u8]) -> &[u8] {
+    value.strip_suffix(b"\0").unwrap_or(value)
 }
 
 fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
@@ -238,7 +244,7 @@ pub(super) mod tests {
         let name = attribute(IFLA_IFNAME, b"eth0\0");
         let mac = attribute(IFLA_ADDRESS, &[0, 0x16, 0x3e, 1, 2, 3]);
         let eth0 = Link {
-            name: "eth0".to_owned(),
+            name: "eth0".into(),
             ..Link::default()
         };
         let expected = |link| Some(Message::Link { index: 7, link });
@@ -283,7 +289,19 @@ pub(super) mod tests {
             ),
             (
                 link(7, IFF_UP | IFF_LOOPBACK, &[&name]),
-                Some(Message::NoLink { index: 7 }),
+                expected(Link {
+                    is_up: true,
+                    is_loopback: true,
+                    ..eth0.clone()
+                }),
+            ),
+            // The kernel accepts names that are not UTF-8.
+            (
+                link(7, 0, &[&attribute(IFLA_IFNAME, b"abc\xff\0")]),
+                expected(Link {
+                    name: OsString::from_vec(b"abc\xff".to_vec()),
+                    ..Link::default()
+                }),
             ),
             (link(7, 0, &[&mac]), None),
             (

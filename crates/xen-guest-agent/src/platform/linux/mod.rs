@@ -8,7 +8,6 @@ mod memory;
 mod message;
 mod mounts;
 mod netlink;
-mod snapshot;
 mod sysfs;
 mod volumes;
 
@@ -106,7 +105,7 @@ impl Platform for System {
     }
 
     fn interfaces(&self) -> io::Result<Interfaces> {
-        snapshot::interfaces(&self.root)
+        Netlink::snapshot(Sysfs::new(self.root.clone()))
     }
 
     fn monitor_links(&self) -> io::Result<Netlink> {

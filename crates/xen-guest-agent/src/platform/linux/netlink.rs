@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use log::debug;
 use netlink_packet_core::NetlinkBuffer;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -24,6 +25,8 @@ const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
 const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
+/// Port of the kernel.
+const KERNEL: u32 = 0;
 const RTMGRP_LINK: u32 = 0x1;
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
@@ -36,6 +39,12 @@ const MAX_INTERRUPTED_DUMPS: u32 = 3;
 /// Maximum number of datagrams received in one go, so that endless changes do not keep the agent
 /// from other work.
 const MAX_DATAGRAMS: usize = 32;
+
+/// Time after which a snapshot fails if the kernel sends nothing.
+const SNAPSHOT_TIMEOUT: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 /// Receive buffer in bytes. The kernel sends no larger datagram. A dump silently ends before a link
 /// that does not fit into the reader's buffer.
@@ -71,20 +80,32 @@ struct Dump {
 }
 
 impl Netlink {
-    /// Opens the socket and requests a dump.
+    /// Opens a socket for all changes and requests a dump.
     pub(super) fn open(sysfs: Sysfs) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            flags,
-            NETLINK_ROUTE,
-        )
-        .map_err(|error| failure("open a socket", error))?;
-
         let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
-        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))
-            .map_err(|error| failure("subscribe to links and addresses", error))?;
+        Netlink::on_socket(open_socket(SocketFlags::NONBLOCK, groups)?, sysfs)
+    }
+
+    /// Returns a complete snapshot of the interfaces, from dumps without a subscription.
+    pub(super) fn snapshot(sysfs: Sysfs) -> io::Result<Interfaces> {
+        let socket = open_socket(SocketFlags::empty(), 0)?;
+        let mut netlink = Netlink::on_socket(socket, sysfs)?;
+
+        let mut interfaces = Interfaces::new();
+        while !netlink.is_synced {
+            let mut fds = [PollFd::new(&netlink.socket, PollFlags::IN)];
+            match rustix::event::poll(&mut fds, Some(&SNAPSHOT_TIMEOUT)) {
+                Ok(0) => return Err(failure("receive", Errno::TIMEDOUT)),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(failure("receive", error)),
+            }
+            netlink.on_readable(&mut interfaces)?;
+        }
+        Ok(interfaces)
+    }
+
+    fn on_socket(socket: OwnedFd, sysfs: Sysfs) -> io::Result<Self> {
         let mut netlink = Netlink::new(socket, sysfs);
         netlink
             .begin_dump()
@@ -127,10 +148,14 @@ impl Netlink {
         self.request(RTM_GETLINK)
     }
 
-    fn fail(&mut self, error: io::Error) {
+    fn report(&mut self, error: io::Error) {
         if !std::mem::replace(&mut self.has_failed, true) {
             self.error = Some(error);
         }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.report(error);
         (self.needs_dump, self.dump) = (false, None);
         self.table.abort_dump();
     }
@@ -168,8 +193,9 @@ impl Netlink {
         // written cost nothing.
         let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER_SIZE);
 
+        let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
         for _ in 0..MAX_DATAGRAMS {
-            match rustix::net::recv(&self.socket, buffer.spare_capacity_mut(), RecvFlags::TRUNC) {
+            match rustix::net::recv(&self.socket, buffer.spare_capacity_mut(), flags) {
                 Ok(((datagram, _), len)) if len <= datagram.len() => {
                     changed |= self.on_datagram(datagram, interfaces);
                 }
@@ -195,6 +221,12 @@ impl Netlink {
             }
         }
 
+        // An error before the first complete dump would make the caller give up this source.
+        if self.is_synced {
+            if let Some(error) = self.table.take_error() {
+                self.report(error);
+            }
+        }
         changed
     }
 
@@ -245,7 +277,7 @@ impl Netlink {
             return false;
         }
 
-        self.has_failed = false;
+        self.has_failed &= self.table.has_failed();
         if self.needs_dump {
             debug!("rtnetlink: dump {} was interrupted", self.dumps);
             // Reported links and addresses are true, but others may exist, so none is removed.
@@ -282,6 +314,24 @@ impl LinkMonitor for Netlink {
     }
 }
 
+/// Opens a socket that is subscribed to `groups` and receives from the kernel only.
+fn open_socket(flags: SocketFlags, groups: u32) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        flags | SocketFlags::CLOEXEC,
+        NETLINK_ROUTE,
+    )
+    .map_err(|error| failure("open a socket", error))?;
+
+    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))
+        .map_err(|error| failure("subscribe to links and addresses", error))?;
+    // Without this, another process could send messages in the kernel's name.
+    rustix::net::connect(&socket, &SocketAddrNetlink::new(KERNEL, 0))
+        .map_err(|error| failure("connect to the kernel", error))?;
+    Ok(socket)
+}
+
 impl AsFd for Netlink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -306,6 +356,7 @@ mod tests {
 
     use super::super::message::tests::{address, attribute, link};
     use super::*;
+    use crate::guest::Device;
     use crate::root::Root;
 
     // Constants of linux/rtnetlink.h.
@@ -395,6 +446,13 @@ mod tests {
             answer(&kernel, 0, &[]).is_empty(),
             "a complete dump is followed by another"
         );
+    }
+
+    #[test]
+    fn snapshot_of_this_machine_has_loopback() {
+        let interfaces = Netlink::snapshot(Sysfs::new(Root::default())).unwrap();
+        assert_eq!(interfaces[&1].device, Device::Loopback);
+        assert_eq!(interfaces[&1].name, "lo");
     }
 
     #[test]

@@ -6,51 +6,43 @@ use std::net::IpAddr;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
-use nix::sys::socket::{LinkAddr, SockaddrStorage};
+use nix::sys::socket::SockaddrStorage;
 
-use crate::guest::{Address, Interface, Interfaces, Mac};
+use crate::guest::{Address, Device, Interface, Interfaces, Mac};
 
-/// Returns all interfaces but loopback. `mac` converts a hardware address of six bytes.
+/// Returns all interfaces.
 ///
 /// getifaddrs(3) does not report how interfaces are stacked, what kind of device they are, or the
-/// state of addresses. The caller completes these fields if the system has a source for them.
-pub(super) fn snapshot(mac: fn(&LinkAddr) -> Option<Mac>) -> io::Result<Interfaces> {
+/// state of addresses.
+pub(super) fn snapshot() -> io::Result<Interfaces> {
     let mut found: BTreeMap<String, (u32, Interface)> = BTreeMap::new();
     for entry in getifaddrs()? {
-        if entry.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
-            continue;
-        }
-
-        // Linux reports the label of an IPv4 address (eth0:1) instead of the name. An address whose
-        // label has another form is lost.
-        let name = entry
-            .interface_name
-            .split(':')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        if !found.contains_key(&name) {
+        let name = &entry.interface_name;
+        if !found.contains_key(name) {
             // The interface may be gone by now.
             let Ok(index) = if_nametoindex(name.as_str()) else {
                 continue;
             };
             let interface = Interface {
-                name: name.clone(),
+                name: name.into(),
                 ..Interface::default()
             };
             found.insert(name.clone(), (index, interface));
         }
-        let Some((_, interface)) = found.get_mut(&name) else {
+        let Some((_, interface)) = found.get_mut(name) else {
             continue;
         };
 
         interface.is_up = entry.flags.contains(InterfaceFlags::IFF_UP);
+        if entry.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
+            interface.device = Device::Loopback;
+        }
         let link = entry
             .address
             .as_ref()
             .and_then(SockaddrStorage::as_link_addr);
         if let Some(link) = link {
-            interface.mac = mac(link);
+            interface.mac = link.addr().map(Mac);
         }
         interface.addresses.extend(address(&entry));
     }
@@ -86,8 +78,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn snapshot_of_this_machine_has_no_loopback() {
-        let interfaces = snapshot(|_| None).unwrap();
-        assert!(interfaces.values().all(|interface| interface.name != "lo"));
+    fn snapshot_of_this_machine_tells_loopback() {
+        let interfaces = snapshot().unwrap();
+        for interface in interfaces.values() {
+            let name = interface.name.to_string_lossy();
+            assert_eq!(interface.device == Device::Loopback, name.starts_with("lo"));
+        }
     }
 }
