@@ -33,6 +33,11 @@ impl Terminal {
 
     /// Opens the program's side, to use as one of its standard streams.
     pub fn stdio(&self) -> Stdio {
+        self.file().into()
+    }
+
+    /// Opens the program's side.
+    pub fn file(&self) -> OwnedFd {
         let name = rustix::pty::ptsname(&self.controller, Vec::new()).unwrap();
         let name = name.to_str().unwrap();
         let file = File::options().read(true).write(true).open(name).unwrap();

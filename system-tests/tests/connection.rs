@@ -143,8 +143,11 @@ fn sigterm_ends_the_agent_while_xenstored_hangs(daemon: Daemon) {
     kill_process(server, Signal::STOP).unwrap();
     testbed.network.ip("addr add 10.0.0.9/24 dev lan");
     sleep(SETTLE_TIME);
+    let begin = Instant::now();
     agent.signal(Signal::TERM);
     let status = agent.wait();
+    let elapsed = begin.elapsed();
     kill_process(server, Signal::CONT).unwrap();
     assert_eq!(status.code(), Some(0));
+    assert!(elapsed <= Duration::from_secs(1), "{elapsed:?}");
 }

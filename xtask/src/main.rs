@@ -1,5 +1,6 @@
 //! Tasks of the build host. Run them with `cargo xtask TASK`.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 mod completions;
@@ -22,8 +23,8 @@ fn main() -> ExitCode {
         ["generate"] => generate::write(&files::dist()),
         ["generate", "--check"] => generate::check(&files::dist()),
         ["help" | "-h" | "--help"] => {
-            println!("{USAGE}");
-            Ok(())
+            let printed = writeln!(io::stdout(), "{USAGE}");
+            printed.map_err(|error| format!("cannot print: {error}"))
         }
         _ => Err(USAGE.to_owned()),
     };
@@ -31,7 +32,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("{message}");
+            // Standard error may be closed, which is no reason to panic.
+            let _ = writeln!(io::stderr(), "{message}");
             ExitCode::FAILURE
         }
     }

@@ -37,7 +37,9 @@ impl Interface {
 impl Drop for Interface {
     fn drop(&mut self) {
         if let Err(error) = ip(&format!("link delete {NAME}")) {
-            eprintln!("demo: cannot remove the interface {NAME}: {error}");
+            crate::print_error(&format!(
+                "demo: cannot remove the interface {NAME}: {error}"
+            ));
         }
     }
 }

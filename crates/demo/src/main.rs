@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         [] => true,
         [argument] if argument == "--no-interface" => false,
         _ => {
-            eprintln!("{USAGE}");
+            print_error(USAGE);
             return ExitCode::from(2);
         }
     };
@@ -50,10 +50,15 @@ fn main() -> ExitCode {
         // The reader of the output has seen enough, as in `demo | head -1`.
         Err(error) if is_output_closed(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("demo: {error}");
+            print_error(&format!("demo: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a line on standard error. It may be closed or full, which is no reason to panic.
+fn print_error(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {

@@ -184,6 +184,7 @@ impl Daemon {
         self.status.update(&self.agent, &self.collectors, now, date);
         self.service_manager.update(self.status.ready_state(), now);
         self.stagger_polls(now);
+        crate::logging::report_lost();
 
         let agent = if is_waiting {
             Some(self.network_due)

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use log::warn;
 use rustix::event::PollFd;
+use xenstore::escape;
 
 use crate::collect::{Collectors, Source};
 use crate::error::Failure;
@@ -109,6 +110,7 @@ fn as_tree(tree: &Tree) -> String {
         for (depth, name) in names.iter().enumerate().skip(known) {
             let value = if depth + 1 == names.len() { value } else { "" };
             // Writing to a string cannot fail.
+            let (name, value) = (escape(name), escape(value));
             let _ = writeln!(text, "{:depth$}{name} = \"{value}\"", "");
         }
         parent = names;

@@ -1,6 +1,9 @@
-//! Text helpers: shortening, escaping and quoting for messages, Xenstore values and TOML.
+//! Text helpers: shortening and quoting for messages, Xenstore values and TOML.
 
-use std::fmt::{Display, Write as _};
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use xenstore::escape;
 
 /// Number of items that [`summarize`] names.
 const SUMMARY_ITEMS: usize = 3;
@@ -42,18 +45,16 @@ pub(crate) fn truncate(text: &str) -> String {
     }
 }
 
-/// Returns the text with control characters as `\u{...}`, so that it stays in one line. File names
-/// may contain them.
-pub(crate) fn escape_control(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() {
-            escaped.extend(char.escape_unicode());
-        } else {
-            escaped.push(char);
-        }
+/// Returns the text, or the start of it that fits `max_len` bytes together with `...`.
+pub(crate) fn shorten(text: &str, max_len: usize) -> Cow<'_, str> {
+    if text.len() <= max_len {
+        return Cow::Borrowed(text);
     }
-    escaped
+    let mut end = max_len.saturating_sub(3);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}...", text.split_at(end).0))
 }
 
 /// Returns the text as a node can hold it: control characters are removed, each run of non-ASCII
@@ -74,19 +75,16 @@ pub(crate) fn to_ascii(text: &str) -> String {
     ascii.trim().to_owned()
 }
 
-/// Returns the text as a string literal that is valid in both TOML and JSON.
+/// Returns the text as a string literal that is valid in both TOML and JSON, and safe to print.
 pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
     for char in text.chars() {
-        match char {
-            '"' | '\\' => quoted.extend(['\\', char]),
-            _ if char.is_control() => drop(write!(quoted, "\\u{:04x}", u32::from(char))),
-            _ => quoted.push(char),
+        if matches!(char, '"' | '\\') {
+            quoted.push('\\');
         }
+        quoted.push(char);
     }
-    quoted.push('"');
-    quoted
+    format!("\"{}\"", escape(&quoted))
 }
 
 #[cfg(test)]
@@ -126,13 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_escaped() {
+    fn shortened_text_fits() {
         for (text, expected) in [
-            ("plain \u{e4} \\", "plain \u{e4} \\"),
-            ("a\nb\0", "a\\u{a}b\\u{0}"),
-            ("\u{9b}", "\\u{9b}"),
+            ("", ""),
+            ("1234567890", "1234567890"),
+            ("12345678901", "1234567..."),
+            ("123456\u{e4}8901", "123456..."),
         ] {
-            assert_eq!(escape_control(text), expected);
+            assert_eq!(shorten(text, 10), expected);
         }
     }
 
@@ -156,7 +155,7 @@ mod tests {
             ("", r#""""#),
             ("a b", r#""a b""#),
             (r#"say "x" \ y"#, r#""say \"x\" \\ y""#),
-            ("\n\u{9b}", r#""\u000a\u009b""#),
+            ("\n\u{9b}\u{202e}", r#""\u000a\u009b\u202e""#),
         ] {
             assert_eq!(quote(text), expected);
         }

@@ -7,13 +7,16 @@
     reason = "this is test code"
 )]
 
+mod broken_output;
 mod fatal;
 mod footprint;
 mod lifecycle;
+mod logging;
 mod network_changes;
 mod publication;
 mod service_manager;
 mod status;
+mod stopped_peers;
 
 use system_tests::{Collector, Daemon, Testbed, Toolstack};
 

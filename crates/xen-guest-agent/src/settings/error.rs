@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::Setting;
-use crate::text::escape_control;
+use xenstore::escape;
 
 /// Source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +36,14 @@ impl Origin {
             Origin::Environment(_) => self.to_string(),
             Origin::CommandLine => format!("--{}", setting.option()),
         };
-        escape_control(&format!(
-            "{name}: invalid value {found}; expected {expected}"
-        ))
+        let message = format!("{name}: invalid value {found}; expected {expected}");
+        escape(&message).into_owned()
     }
 }
 
 /// Returns the name of a line in a file.
 pub(super) fn in_file(path: &Path, line: usize) -> String {
-    format!("{}:{line}", escape_control(&path.to_string_lossy()))
+    format!("{}:{line}", escape(&path.to_string_lossy()))
 }
 
 /// All mistakes in the settings.
@@ -62,7 +61,7 @@ impl SettingsError {
     /// Returns an error for a file or directory that cannot be read.
     pub(super) fn cannot_read(what: &str, path: &Path, error: &impl fmt::Display) -> Self {
         let message = format!("cannot read the {what} {}: {error}", path.display());
-        SettingsError::new(vec![escape_control(&message)])
+        SettingsError::new(vec![escape(&message).into_owned()])
     }
 
     /// Returns one message for each mistake, in the order in which the sources are read.

@@ -16,7 +16,7 @@ use super::sources::RawValue;
 use super::value::TomlType;
 use super::{SETTINGS, Setting, syntax};
 use crate::root::Root;
-use crate::text::{escape_control, truncate};
+use crate::text::truncate;
 
 /// Maximum size of a file in bytes, because a device or a wrong file may have no end.
 const SIZE_MAX: usize = 1024 * 1024;
@@ -138,7 +138,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Contents {
         let is_unquoted = unquoted.iter().any(|span| leaf.contains(span));
         match leaf.into_value(text, origin, is_unquoted) {
             Ok(value) => contents.values.push((line, value)),
-            Err(message) => contents.mistakes.push((line, escape_control(&message))),
+            Err(message) => contents
+                .mistakes
+                .push((line, xenstore::escape(&message).into_owned())),
         }
     }
     contents

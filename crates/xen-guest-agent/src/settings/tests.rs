@@ -325,11 +325,11 @@ fn unreadable_files_are_errors() {
         ("latin-1", "DIR/latin-1:2: not UTF-8"),
         (
             "line\nbreak",
-            "DIR/line\\u{a}break:1: there is no setting x",
+            "DIR/line\\u000abreak:1: there is no setting x",
         ),
         (
             "missing\n",
-            "cannot read the settings file DIR/missing\\u{a}: No such file or directory (os error 2)",
+            "cannot read the settings file DIR/missing\\u000a: No such file or directory (os error 2)",
         ),
     ] {
         let error = Sources::default().load_from(&[at(name)], |_| None);

@@ -1,0 +1,242 @@
+//! The log: the service manager's journal, syslog, or standard error. Logging never blocks; messages
+//! that the log does not accept are counted, and the log says so later.
+
+mod filter;
+mod stderr;
+mod syslog;
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io;
+use std::sync::Mutex;
+
+use log::{Level, Log, Metadata, Record};
+
+use crate::platform::{Platform, System};
+use crate::text::shorten;
+use filter::{CRATE, XENSTORE};
+use stderr::Stderr;
+use syslog::Syslog;
+
+pub use filter::LogFilter;
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+
+/// Maximum length in bytes of a message. With its prefix it fits `PIPE_BUF`, the 4096 bytes that
+/// Linux writes to a pipe as a whole.
+const MAX_LEN: usize = 4000;
+
+/// Destination of the log.
+#[derive(Debug)]
+enum Destination {
+    /// Standard error is the service manager's journal.
+    Journal,
+    /// Syslog, or standard error as long as there is no syslog.
+    Syslog(Syslog),
+    Stderr,
+}
+
+/// Receiver of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sink {
+    Syslog,
+    Stderr,
+}
+
+#[derive(Debug)]
+struct Logger {
+    filter: LogFilter,
+    destination: Destination,
+    stderr: Stderr,
+    /// Number of messages that the log did not accept and that it does not mention yet.
+    lost: u64,
+}
+
+impl Logger {
+    fn is_enabled(&self, level: Level, target: &str) -> bool {
+        level <= self.filter.level(target)
+    }
+
+    /// Logs a message. Returns `None` if it is lost.
+    fn log(&mut self, level: Level, message: &str) -> Option<Sink> {
+        self.report_lost();
+        let written = self.write(level, message);
+        self.lost += u64::from(written.is_err());
+        written.ok()
+    }
+
+    /// Logs how many messages are lost, if the log accepts messages again.
+    fn report_lost(&mut self) {
+        if self.lost == 0 {
+            return;
+        }
+        let message = format!(
+            "{} log messages were lost, because the log did not accept them",
+            self.lost
+        );
+        if self.write(Level::Warn, &message).is_ok() {
+            self.lost = 0;
+        }
+    }
+
+    fn write(&mut self, level: Level, message: &str) -> io::Result<Sink> {
+        let message = prepare(message);
+        match &mut self.destination {
+            Destination::Journal => {
+                // The journal takes the priority from the start of the line, see sd-daemon(3).
+                let line = format!("<{}>{message}\n", severity(level));
+                self.stderr.write(line.as_bytes())?;
+                return Ok(Sink::Stderr);
+            }
+            Destination::Syslog(syslog) => match syslog.send(severity(level), &message) {
+                Ok(()) => return Ok(Sink::Syslog),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(_) => {}
+            },
+            Destination::Stderr => {}
+        }
+        self.stderr.write(line(level, &message).as_bytes())?;
+        Ok(Sink::Stderr)
+    }
+}
+
+/// The logger of this process. A reload of the settings replaces it.
+struct Current(Mutex<Option<Logger>>);
+
+static CURRENT: Current = Current(Mutex::new(None));
+
+impl Current {
+    fn with<T>(&self, act: impl FnOnce(&mut Logger) -> T) -> Option<T> {
+        self.0.lock().ok()?.as_mut().map(act)
+    }
+}
+
+impl Log for Current {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.with(|logger| logger.is_enabled(metadata.level(), metadata.target()))
+            .unwrap_or_default()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        // The text is formatted first, because formatting may log a message.
+        let message = record.args().to_string();
+        self.with(|logger| {
+            if logger.is_enabled(record.level(), record.target()) {
+                logger.log(record.level(), &message);
+            }
+        });
+    }
+
+    fn flush(&self) {
+        self.with(Logger::report_lost);
+    }
+}
+
+/// Starts the log, or replaces it by one with another filter or destination.
+pub fn start(filter: &LogFilter, to_stderr: bool) {
+    let destination = match System::SYSLOG {
+        _ if to_stderr => Destination::Stderr,
+        _ if is_journal() => Destination::Journal,
+        Some(path) => Destination::Syslog(Syslog::new(path)),
+        None => Destination::Stderr,
+    };
+
+    log::set_max_level(filter.max_level());
+    if let Ok(mut current) = CURRENT.0.lock() {
+        let lost = current.as_ref().map_or(0, |former| former.lost);
+        *current = Some(Logger {
+            filter: filter.clone(),
+            destination,
+            stderr: Stderr::open(),
+            lost,
+        });
+    }
+    // This fails after the first call, when the logger is already set.
+    let _ = log::set_logger(&CURRENT);
+
+    for module in filter.unknown_modules() {
+        log::warn!(
+            "loglevel: no module {module:?}; known: {XENSTORE}, {CRATE}, {CRATE}::{{{}}}",
+            crate::MODULES.join(", ")
+        );
+    }
+}
+
+/// Logs the number of lost messages, if there are any and the log accepts messages again.
+pub fn report_lost() {
+    log::logger().flush();
+}
+
+/// Logs a fatal error. Also prints it on standard error unless the log goes there, so that a user
+/// at a terminal sees it.
+pub fn fatal(error: &dyn Display) {
+    let message = error.to_string();
+    let sink = CURRENT.with(|logger| {
+        let is_enabled = logger.is_enabled(Level::Error, module_path!());
+        is_enabled.then(|| logger.log(Level::Error, &message))?
+    });
+    if sink.flatten() != Some(Sink::Stderr) {
+        let message = prepare(&message);
+        // Standard error may be closed. The log has the error then.
+        let _ = Stderr::open().write(line(Level::Error, &message).as_bytes());
+    }
+}
+
+/// Returns a message that fits one line and forges no other line. Values of the store, names of
+/// files and texts of servers may contain any character.
+fn prepare(message: &str) -> Cow<'_, str> {
+    match xenstore::escape(message) {
+        Cow::Borrowed(message) => shorten(message, MAX_LEN),
+        Cow::Owned(message) => Cow::Owned(shorten(&message, MAX_LEN).into_owned()),
+    }
+}
+
+/// Returns a line for users.
+fn line(level: Level, message: &str) -> String {
+    format!("{NAME}: {}: {message}\n", name(level))
+}
+
+/// Whether standard error is connected to the journal, see `JOURNAL_STREAM` in systemd.exec(5).
+fn is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|status| stream == format!("{}:{}", status.st_dev, status.st_ino))
+}
+
+/// Returns the severity of syslog(3).
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warning",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn log_lines_are_escaped_and_fit_a_pipe(message in any::<String>(), repeated in 1..3000_usize) {
+            let message = message.repeat(repeated);
+            let text = prepare(&message);
+            prop_assert_eq!(xenstore::escape(&text), text.as_ref());
+            let line = line(Level::Warn, &text);
+            prop_assert!(line.len() <= 4096 && line.matches('\n').count() == 1);
+        }
+    }
+}
