@@ -283,7 +283,7 @@ impl Agent {
                 Ok(Effect::Resumed) => {
                     self.resumes += 1;
                     self.is_urgent = true;
-                    lost = self.domain.on_resume(connection).err().or(lost);
+                    self.domain.on_resume();
                 }
                 Err(error) => lost = Some(error),
             }
@@ -350,7 +350,7 @@ impl Agent {
         };
 
         connection.flush()?;
-        self.domain.advance(connection)?;
+        self.domain.advance(connection, now)?;
         let settled = self.settle_deadline.take_if(|deadline| *deadline <= now);
         self.changed |= settled.is_some();
 
@@ -460,6 +460,9 @@ impl Agent {
         .min();
         let allowed = work.map(|time| time.max(self.limiter.next()));
         let silence = self.silent_since.map(|since| since + REPLY_TIMEOUT);
-        [allowed, silence].into_iter().flatten().min()
+        [allowed, silence, self.domain.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

@@ -1,25 +1,62 @@
 //! Facts that the toolstack writes to Xenstore: the domain ID and the SR-IOV virtual functions.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use log::warn;
 use xenstore::{Connection, Error, ErrorCode, Event, Request, RequestId, wire};
 
 use crate::guest::Mac;
+use crate::rate_limit::Limiter;
 use crate::schema::layout::{DOMAIN_ID, GIVEN_FUNCTIONS};
 
+/// Number of reads that may follow one another at once. A toolstack causes a few events when it
+/// assigns a function.
+const BURST: u32 = 10;
+
+/// Time between two reads after a burst, so that a storm of events causes few requests.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Maximum number of virtual functions. A toolstack assigns a few; a device has at most 256.
+const MAX_FUNCTIONS: usize = 256;
+
 /// Reads the facts over the caller's connection, and watches those that may change.
-#[derive(Debug, Default)]
+#[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any combination is possible"
+)]
 pub struct Domain {
     id: Option<u16>,
     pending: BTreeMap<RequestId, Pending>,
     /// Virtual functions found by the read in progress.
     found: BTreeMap<u32, Mac>,
-    /// Whether the virtual functions were read and have not changed since.
+    /// Whether the ID may have changed since the last read of it began.
+    is_id_stale: bool,
+    /// Whether the virtual functions may have changed since the last read of them began.
+    are_functions_stale: bool,
+    /// Whether the virtual functions were read on this connection.
     is_known: bool,
     /// Whether a read or the watch failed, so that the next comparison reads again.
     needs_reread: bool,
     is_unwatched: bool,
+    limiter: Limiter,
+}
+
+impl Default for Domain {
+    fn default() -> Self {
+        Domain {
+            id: None,
+            pending: BTreeMap::new(),
+            found: BTreeMap::new(),
+            is_id_stale: false,
+            are_functions_stale: false,
+            is_known: false,
+            needs_reread: false,
+            is_unwatched: false,
+            limiter: Limiter::new(BURST, READ_INTERVAL),
+        }
+    }
 }
 
 /// A request that the server has not answered.
@@ -49,31 +86,50 @@ impl Domain {
         self.submit(Request::read(DOMAIN_ID)?, Pending::Id, connection)
     }
 
-    /// Reads all facts again, because the domain was resumed or migrated.
-    ///
-    /// # Errors
-    /// Errors that end the connection.
-    pub fn on_resume(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        self.is_known = false;
-        self.read_functions(connection)?;
-        self.submit(Request::read(DOMAIN_ID)?, Pending::Id, connection)
+    /// Schedules another read of all facts, because the domain was resumed or migrated.
+    pub fn on_resume(&mut self) {
+        self.is_id_stale = true;
+        self.are_functions_stale = true;
     }
 
     /// Schedules another read of facts that could not be read or watched.
     pub fn compare(&mut self) {
-        self.is_known &= !self.needs_reread;
+        self.are_functions_stale |= self.needs_reread;
     }
 
-    /// Sends the reads that [`compare`](Self::compare) scheduled.
+    /// Sends the scheduled reads, as far as the rate limit allows. Events during a read cause one
+    /// more read after it.
     ///
     /// # Errors
     /// Errors that end the connection.
-    pub fn advance(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        if self.needs_reread && !self.is_known {
-            self.read_functions(connection)
-        } else {
-            Ok(())
+    pub fn advance(&mut self, connection: &mut Connection, now: Duration) -> Result<(), Error> {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return Ok(());
         }
+
+        self.limiter.take(now);
+        if self.must_read_id() {
+            self.is_id_stale = false;
+            self.submit(Request::read(DOMAIN_ID)?, Pending::Id, connection)?;
+        }
+        if self.must_read_functions() {
+            self.read_functions(connection)?;
+        }
+        connection.flush()
+    }
+
+    /// Returns when [`advance`](Self::advance) has a read to send.
+    pub fn deadline(&self) -> Option<Duration> {
+        (self.must_read_id() || self.must_read_functions()).then(|| self.limiter.next())
+    }
+
+    fn must_read_id(&self) -> bool {
+        let is_reading = self.pending.values().any(|pending| *pending == Pending::Id);
+        self.is_id_stale && !is_reading
+    }
+
+    fn must_read_functions(&self) -> bool {
+        self.are_functions_stale && !self.is_reading()
     }
 
     /// Returns the ID of this domain, once it is known.
@@ -81,7 +137,8 @@ impl Domain {
         self.id
     }
 
-    /// Whether the virtual functions are known. Until then the guest is not complete.
+    /// Whether the virtual functions are known. Until then the guest is not complete. A storm of
+    /// events does not change that, because the rate limit defers the reads.
     pub fn is_settled(&self) -> bool {
         self.is_known && !self.is_reading()
     }
@@ -116,8 +173,7 @@ impl Domain {
     ) -> Result<Option<bool>, Error> {
         let (pending, result) = match event {
             Event::Watch(event) if event.token == GIVEN_FUNCTIONS => {
-                self.is_known = false;
-                self.read_functions(connection)?;
+                self.are_functions_stale = true;
                 return Ok(Some(false));
             }
             Event::Reply { id, result } => match self.pending.remove(id) {
@@ -143,7 +199,7 @@ impl Domain {
                 // The first event of a working watch starts the read.
                 if let Err(error) = result {
                     warn!("{error}: not noticing virtual functions that are added later");
-                    self.read_functions(connection)?;
+                    self.are_functions_stale = true;
                 }
             }
             // A missing node means that there are no functions. After another error they are
@@ -157,16 +213,10 @@ impl Domain {
             }
             Pending::Functions => {
                 let names = result.as_ref().map(Vec::as_slice).unwrap_or_default();
-                for name in wire::strings(names).filter_map(|name| std::str::from_utf8(name).ok()) {
-                    // The parser accepts `+1` and `01`, which are no canonical numbers.
-                    if let Some(number) = name
-                        .parse::<u32>()
-                        .ok()
-                        .filter(|number| number.to_string() == name)
-                    {
-                        let mac = Request::read(format!("{GIVEN_FUNCTIONS}/{name}/mac"))?;
-                        self.submit(mac, Pending::Mac(number), connection)?;
-                    }
+                let numbers = wire::strings(names).filter_map(parse_number);
+                for number in numbers.take(MAX_FUNCTIONS) {
+                    let mac = Request::read(format!("{GIVEN_FUNCTIONS}/{number}/mac"))?;
+                    self.submit(mac, Pending::Mac(number), connection)?;
                 }
             }
             Pending::Mac(number) => {
@@ -179,29 +229,28 @@ impl Domain {
         if self.is_reading() || !matches!(pending, Pending::Functions | Pending::Mac(_)) {
             return Ok(Some(false));
         }
-        if !self.is_known {
-            // The functions changed during the read.
-            self.read_functions(connection)?;
-            return Ok(Some(false));
-        }
-
+        self.is_known = true;
         let changed = *functions != self.found;
         *functions = std::mem::take(&mut self.found);
         Ok(Some(changed))
     }
 
     fn read_functions(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        if self.is_reading() {
-            return Ok(());
-        }
-
         self.found.clear();
         self.needs_reread = self.is_unwatched;
-        self.is_known = true;
+        self.are_functions_stale = false;
         self.submit(
             Request::list(GIVEN_FUNCTIONS)?,
             Pending::Functions,
             connection,
         )
     }
+}
+
+/// Returns the number that is the name of a virtual function. The standard parser alone would also
+/// accept `+1` and `01`.
+fn parse_number(name: &[u8]) -> Option<u32> {
+    let name = std::str::from_utf8(name).ok()?;
+    let number: u32 = name.parse().ok()?;
+    (number.to_string() == name).then_some(number)
 }

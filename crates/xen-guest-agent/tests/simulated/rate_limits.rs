@@ -92,7 +92,7 @@ fn resume_costs_one_resynchronisation_and_one_round_of_writes() {
     let paths: BTreeSet<_> = writes.iter().map(|(_, path)| path).collect();
     assert_eq!(paths.len(), writes.len(), "{requests:#?}");
     assert_eq!(harness.nodes().len(), nodes.len());
-    assert_eq!((writes.len(), requests.len() - writes.len()), (18, 8));
+    assert_eq!((writes.len(), requests.len() - writes.len()), (18, 7));
     assert_eq!(harness.agent.events(), events + 1, "more than one round");
 }
 

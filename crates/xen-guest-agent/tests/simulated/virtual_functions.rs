@@ -1,5 +1,7 @@
 //! SR-IOV virtual functions.
 
+use std::time::Duration;
+
 use xen_guest_agent::guest::{Device, Mac};
 use xenstore::embedded::Toolstack;
 use xenstore::wire::Kind;
@@ -75,4 +77,77 @@ fn virtual_functions_are_read_before_the_first_publication() {
             .as_deref(),
         Some("10.0.9.1")
     );
+}
+
+/// Number of requests of one kind in ten seconds that a storm of events may cause: a burst of ten,
+/// and one each second.
+const STORM_LIMIT: usize = 20;
+
+/// Writes a node every five milliseconds for ten seconds, and changes an address meanwhile. Returns
+/// the requests of the agent.
+fn storm(harness: &mut Harness, path: &str, value: &str) -> Vec<(Kind, String)> {
+    harness.take_requests();
+    for step in 0..2000 {
+        harness.write(path, value);
+        harness.pass(Duration::from_millis(5));
+        if step == 1000 {
+            harness.set_address(9);
+        }
+    }
+    harness.take_requests()
+}
+
+fn count(requests: &[(Kind, String)], kind: Kind, path: &str) -> usize {
+    let request = (kind, path.to_owned());
+    requests.iter().filter(|other| **other == request).count()
+}
+
+#[test]
+fn storm_of_function_events_is_rate_limited_and_does_not_stop_publication() {
+    let mut harness = with_function(Toolstack::Xapi);
+    harness.store().keep_requests(true);
+    harness.connect();
+    let mac = "xenserver/device/net-sriov-vf/4/mac";
+    let requests = storm(&mut harness, mac, "02:00:00:00:00:09");
+    let lists = count(&requests, Kind::DIRECTORY, "xenserver/device/net-sriov-vf");
+    assert!((10..=STORM_LIMIT).contains(&lists), "{lists} lists");
+    let reads = count(&requests, Kind::READ, mac);
+    assert!((10..=STORM_LIMIT).contains(&reads), "{reads} reads");
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.1.9")
+    );
+
+    // A change at the end of the storm is found after it.
+    harness.write(mac, "02:00:00:00:00:08");
+    harness.settle();
+    harness.pass(Duration::from_secs(1));
+    assert_eq!(
+        harness.agent.guest().virtual_functions[&4],
+        Mac([2, 0, 0, 0, 0, 8])
+    );
+    assert_eq!(harness.agent.deadline(), None);
+}
+
+#[test]
+fn storm_of_resumes_reads_the_domain_id_slowly() {
+    let mut harness = with_function(Toolstack::Xapi);
+    harness.store().keep_requests(true);
+    harness.connect();
+    let requests = storm(&mut harness, "domid", "5");
+    let reads = count(&requests, Kind::READ, "domid");
+    assert!((10..=STORM_LIMIT).contains(&reads), "{reads} reads");
+    assert_eq!(harness.agent.domain_id(), Some(5));
+}
+
+#[test]
+fn at_most_256_functions_are_read() {
+    let mut harness = with_function(Toolstack::Xapi);
+    for number in 0..300 {
+        let path = format!("xenserver/device/net-sriov-vf/{number}/mac");
+        harness.write(&path, "02:00:00:00:00:09");
+    }
+    harness.connect();
+    assert_eq!(harness.agent.guest().virtual_functions.len(), 256);
+    assert!(harness.agent.is_published());
 }
