@@ -7,5 +7,6 @@ const CHANGE_DIVISOR: u64 = 100;
 
 /// Whether the difference is large enough to be published.
 pub(super) fn has_changed(old: Memory, new: Memory) -> bool {
-    old.total != new.total || old.available.abs_diff(new.available) >= new.total / CHANGE_DIVISOR
+    let least = (new.total / CHANGE_DIVISOR).max(1);
+    old.total != new.total || old.available.abs_diff(new.available) >= least
 }

@@ -1,7 +1,7 @@
-//! Memory, from `/proc/meminfo`.
+//! Memory, from `/proc/meminfo`, and the cache of ZFS.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind, Read as _, Seek as _};
 use std::os::unix::fs::FileExt;
 
 use crate::guest::Memory;
@@ -9,35 +9,66 @@ use crate::root::Root;
 
 const PATH: &str = "/proc/meminfo";
 
+/// Statistics of ZFS's cache, the ARC. The file exists while the module zfs is loaded.
+const ARC_PATH: &str = "/proc/spl/kstat/zfs/arcstats";
+
+/// Maximum size in bytes of [`ARC_PATH`] that is read. ZFS 2.3 writes about 7 KiB.
+const ARC_MAX: u64 = 64 * 1024;
+
 /// `/proc/meminfo`, which stays open so that a poll is a single system call.
 #[derive(Debug)]
-pub(super) struct Meminfo(File);
+pub(super) struct Meminfo {
+    file: File,
+    arc: Option<File>,
+}
 
 impl Meminfo {
     pub(super) fn open(root: &Root) -> io::Result<Self> {
-        root.open(PATH).map(Meminfo)
+        let arc = match root.open(ARC_PATH) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Meminfo {
+            file: root.open(PATH)?,
+            arc,
+        })
     }
 
     pub(super) fn read(&self) -> io::Result<Memory> {
-        // The lines in question are the first ones on every kernel.
-        let mut buffer = [0; 512];
+        // `Shmem` is within the first 1024 bytes on every kernel.
+        let mut buffer = [0; 2048];
         let len = self
-            .0
+            .file
             .read_at(&mut buffer, 0)
-            .map_err(|error| with_path(error.kind(), &error.to_string()))?;
+            .map_err(|error| with_path(PATH, error.kind(), &error.to_string()))?;
         let text = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default());
-        parse(&text)
-            .ok_or_else(|| with_path(io::ErrorKind::InvalidData, "no MemTotal or no MemAvailable"))
+        let mut memory =
+            parse(&text).map_err(|reason| with_path(PATH, ErrorKind::InvalidData, reason))?;
+
+        if let Some(arc) = &self.arc {
+            let shrinkable = read_arc(arc)
+                .map_err(|error| with_path(ARC_PATH, error.kind(), &error.to_string()))?;
+            memory.available = memory
+                .available
+                .saturating_add(shrinkable)
+                .min(memory.total);
+        }
+        Ok(memory)
     }
 }
 
-fn with_path(kind: io::ErrorKind, reason: &str) -> io::Error {
-    io::Error::new(kind, format!("{PATH}: {reason}"))
+fn with_path(path: &str, kind: ErrorKind, reason: &str) -> io::Error {
+    io::Error::new(kind, format!("{path}: {reason}"))
 }
 
 /// Parses `MemTotal` and `MemAvailable`. Linux before 3.14 lacks the latter, so free memory and
 /// caches are added.
-fn parse(text: &str) -> Option<Memory> {
+///
+/// # Errors
+/// The reason if figures are missing or cannot be true. Virtual `/proc` file systems of containers
+/// have reported negative numbers as unsigned ones.
+fn parse(text: &str) -> Result<Memory, &'static str> {
     let figure = |name: &str| {
         let line = text
             .lines()
@@ -45,49 +76,134 @@ fn parse(text: &str) -> Option<Memory> {
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
     };
 
-    let total = figure("MemTotal")?;
-    let estimate = || {
-        Some(
-            figure("MemFree")?
-                .saturating_add(figure("Buffers")?)
-                .saturating_add(figure("Cached")?),
-        )
-    };
+    let total = figure("MemTotal").ok_or("no MemTotal")?;
+    if total == 0 {
+        return Err("MemTotal is 0");
+    }
 
-    let available = figure("MemAvailable").or_else(estimate)?;
-    Some(Memory { total, available })
+    let estimate = || {
+        let (free, buffers) = (figure("MemFree")?, figure("Buffers")?);
+        let cached = figure("Cached")?;
+        // Linux before 2.6.32 has no such line. `Cached` includes shared memory, which cannot be
+        // freed.
+        let shared = figure("Shmem").unwrap_or(0);
+        free.checked_add(buffers)?
+            .checked_add(cached)?
+            .checked_sub(shared)
+    };
+    let available = figure("MemAvailable")
+        .or_else(estimate)
+        .ok_or("no MemAvailable, and no valid figures in its place")?;
+    if available > total {
+        return Err("more memory is available than there is");
+    }
+    Ok(Memory { total, available })
+}
+
+/// Returns the KiB by which the ARC shrinks if programs need memory. It keeps its minimum size.
+fn read_arc(mut file: &File) -> io::Result<u64> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.take(ARC_MAX).read_to_string(&mut text)?;
+    Ok(parse_arc(&text).unwrap_or(0))
+}
+
+/// Parses lines with name, type and value, such as `size 4 26843545600`.
+fn parse_arc(text: &str) -> Option<u64> {
+    let figure = |name: &str| {
+        let mut lines = text.lines().map(str::split_ascii_whitespace);
+        let mut line = lines.find(|line| line.clone().next() == Some(name))?;
+        line.nth(2)?.parse::<u64>().ok()
+    };
+    Some(figure("size")?.saturating_sub(figure("c_min")?) / 1024)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn memory_is_parsed_for_old_and_new_kernels() {
-        let modern = "MemTotal:        2014140 kB\nMemFree:          102400 kB\nMemAvailable:    1503220 kB\nBuffers: 5 kB\n";
-        assert_eq!(
-            parse(modern),
-            Some(Memory {
-                total: 2_014_140,
-                available: 1_503_220
-            })
-        );
+        let modern = "MemTotal:        2014140 kB\nMemFree:          102400 kB\nMemAvailable:    1503220 kB\nBuffers: 5 kB\nShmem: 9 kB\n";
         let old =
             "MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 20 kB\nCached: 3 kB\nSwapCached: 9 kB\n";
-        assert_eq!(
-            parse(old),
-            Some(Memory {
-                total: 1000,
-                available: 123
-            })
-        );
-        for broken in [
+        let shared = "MemTotal: 4000000 kB\nMemFree: 102400 kB\nBuffers: 20000 kB\nCached: 3000000 kB\nShmem: 2900000 kB\n";
+        for (text, total, available) in [
+            (modern, 2_014_140, 1_503_220),
+            (old, 1000, 123),
+            (shared, 4_000_000, 222_400),
+        ] {
+            assert_eq!(parse(text), Ok(Memory { total, available }), "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_figures_that_cannot_be_true_are_an_error() {
+        for text in [
             "",
             "MemTotal: x kB\nMemAvailable: 1 kB",
             "MemTotal: 5 kB\nMemFree: 1 kB",
             "MemTotal: 5\nMemAvailable: 5",
+            "MemTotal: 0 kB\nMemAvailable: 0 kB",
+            "MemTotal: 16386136 kB\nMemAvailable: 18446744073708785356 kB",
+            "MemTotal: 5 kB\nMemAvailable: 6 kB",
+            "MemTotal: 5 kB\nMemAvailable: 99999999999999999999 kB",
+            "MemTotal: 9 kB\nMemFree: 1 kB\nBuffers: 1 kB\nCached: 3 kB\nShmem: 6 kB",
+            "MemTotal: 5 kB\nMemFree: 6 kB\nBuffers: 0 kB\nCached: 0 kB",
+            "MemTotal: 5 kB\nMemFree: 18446744073709551615 kB\nBuffers: 1 kB\nCached: 0 kB",
         ] {
-            assert_eq!(parse(broken), None, "{broken}");
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shared_memory_far_down_in_meminfo_is_subtracted() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("proc")).unwrap();
+        let others: String = (0..30).fold(String::new(), |text, number| {
+            text + &format!("Other{number:<9}        1234 kB\n")
+        });
+        assert!(others.len() > 512);
+        let text = format!(
+            "MemTotal: 4000000 kB\nMemFree: 102400 kB\nBuffers: 20000 kB\nCached: 3000000 kB\n{others}Shmem: 2900000 kB\n"
+        );
+        fs::write(directory.path().join("proc/meminfo"), text).unwrap();
+        let meminfo = Meminfo::open(&Root::new(directory.path())).unwrap();
+        assert_eq!(meminfo.read().unwrap().available, 222_400);
+    }
+
+    #[test]
+    fn zfs_arc_above_its_minimum_is_available() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        let write = |file: &str, text: &str| {
+            let path = directory.path().join(file.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write(PATH, "MemTotal: 10000 kB\nMemAvailable: 1000 kB\n");
+        for (arc, available) in [
+            (
+                "c_min 4 1048576\nc_max 4 9\nsize 4 3145728\nhdr_size 4 7\n",
+                3048,
+            ),
+            (
+                "size                            4    1048576\nc_min                           4    3145728\n",
+                1000,
+            ),
+            ("size 4 104857600\nc_min 4 0\n", 10_000),
+            (
+                "13 1 0x01 147 39984 4373541379 1\nname type data\nsize 4\n",
+                1000,
+            ),
+        ] {
+            write(ARC_PATH, arc);
+            let meminfo = Meminfo::open(&root).unwrap();
+            for _ in 0..2 {
+                assert_eq!(meminfo.read().unwrap().available, available, "{arc}");
+            }
         }
     }
 }
