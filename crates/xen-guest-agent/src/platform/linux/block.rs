@@ -140,6 +140,12 @@ fn device(root: &Root, path: &str, name: String) -> Option<Device> {
 }
 
 impl Device {
+    /// Whether another device is stacked on this one.
+    pub(super) fn has_holders(&self, root: &Root) -> bool {
+        names(root, &format!("/sys/class/block/{}/holders", self.name))
+            .is_ok_and(|holders| !holders.is_empty())
+    }
+
     pub(super) fn content(&self, root: &Root) -> Content {
         let (major, minor) = self.number;
         let entry = root

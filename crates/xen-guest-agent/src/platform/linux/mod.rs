@@ -1,6 +1,7 @@
 //! Linux.
 
 mod block;
+mod btrfs;
 mod dir_watch;
 mod host;
 mod link_table;

@@ -1,13 +1,13 @@
 //! Mounted file systems, from `/proc/self/mountinfo`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::block::{Device, Number, names};
+use super::block::{Device, Number};
+use super::btrfs;
 use crate::root::Root;
 
 /// File systems that report free space from memory. The agent does not ask a file system in user
@@ -49,32 +49,25 @@ struct Mount {
     source: Vec<u8>,
 }
 
-/// Identity of a file system.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    Number(Number),
-    /// A btrfs may be on several devices and has a number of its own, so its source identifies it.
-    Source(Vec<u8>),
-}
-
 /// Finds where the devices' file systems are mounted.
 ///
 /// # Errors
 /// The system's, if mountinfo cannot be read.
 pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Number, Mounted>> {
-    let mut best: BTreeMap<Key, Mount> = BTreeMap::new();
+    let mut best: BTreeMap<Number, Mount> = BTreeMap::new();
+    let mut sources: BTreeMap<Number, BTreeSet<Vec<u8>>> = BTreeMap::new();
     each(root, |mount| {
-        let key = if mount.kind == "btrfs" {
-            Key::Source(mount.source.clone())
-        } else if devices.iter().any(|device| device.number == mount.number) {
-            Key::Number(mount.number)
-        } else {
+        // A btrfs has a device number of its own, which all mounts of its subvolumes share.
+        if mount.kind == "btrfs" {
+            let sources = sources.entry(mount.number).or_default();
+            sources.insert(mount.source.clone());
+        } else if !devices.iter().any(|device| device.number == mount.number) {
             return;
-        };
-        match best.get_mut(&key) {
+        }
+        match best.get_mut(&mount.number) {
             Some(known) if rank(&mount) < rank(known) => *known = mount,
             Some(_) => {}
-            None => drop(best.insert(key, mount)),
+            None => drop(best.insert(mount.number, mount)),
         }
     })?;
 
@@ -89,11 +82,13 @@ pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Numbe
         }
     })?;
 
+    let mut pools = btrfs::devices(root, &sources, devices);
     let mut found = BTreeMap::new();
-    for (key, mount) in best {
-        let numbers = match key {
-            Key::Number(number) => vec![number],
-            Key::Source(source) => members(root, &source, devices),
+    for (number, mount) in best {
+        let numbers = if mount.kind == "btrfs" {
+            pools.remove(&number).unwrap_or_default()
+        } else {
+            vec![number]
         };
         let is_reachable = is_reachable(&mount, &near);
         for (index, number) in numbers.into_iter().enumerate() {
@@ -222,39 +217,6 @@ fn is_reachable(wanted: &Mount, mounts: &[Mount]) -> bool {
         }
     }
     here.id == wanted.id
-}
-
-/// Returns the devices of a btrfs that is mounted from `source`, at least that one.
-fn members(root: &Root, source: &[u8], devices: &[Device]) -> Vec<Number> {
-    let Some(own) = device_of(root, source, devices) else {
-        return Vec::new();
-    };
-    let mut systems = names(root, "/sys/fs/btrfs").unwrap_or_default().into_iter();
-    let member = systems.find_map(|id| {
-        let names = names(root, &format!("/sys/fs/btrfs/{id}/devices")).ok()?;
-        names.contains(&own.name).then_some(names)
-    });
-    let names = member.unwrap_or_else(|| vec![own.name.clone()]);
-    devices
-        .iter()
-        .filter(|device| names.contains(&device.name))
-        .map(|device| device.number)
-        .collect()
-}
-
-/// Finds the device of a path by its name or by the target of udev's link.
-fn device_of<'a>(root: &Root, source: &[u8], devices: &'a [Device]) -> Option<&'a Device> {
-    let source = std::str::from_utf8(source)
-        .ok()
-        .filter(|source| source.starts_with("/dev/"))?;
-    let target = root.path(source).and_then(fs::canonicalize).ok();
-    let name = target
-        .as_deref()
-        .and_then(Path::file_name)
-        .and_then(OsStr::to_str);
-    devices
-        .iter()
-        .find(|device| device.path == source || name == Some(&device.name))
 }
 
 /// Returns the path of a mount point for the agent.

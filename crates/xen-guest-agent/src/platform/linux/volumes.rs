@@ -39,6 +39,8 @@ fn volume(root: &Root, device: &Device, mounted: Option<Mounted>) -> Volume {
     };
 
     let is_lvm = content.kind.as_deref() == Some("LVM2_member");
+    // A physical volume that belongs to no active volume group has no device on top.
+    let is_in_use = is_lvm && device.has_holders(root);
     let free = mounted
         .as_ref()
         .and_then(|mounted| free(root, device, mounted));
@@ -58,7 +60,7 @@ fn volume(root: &Root, device: &Device, mounted: Option<Mounted>) -> Volume {
         } else {
             kind.or(content.kind)
         },
-        mount_point: if is_lvm {
+        mount_point: if is_in_use {
             Some("[LVM]".to_owned())
         } else {
             point

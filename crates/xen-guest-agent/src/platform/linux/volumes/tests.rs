@@ -177,6 +177,9 @@ fn partitions_are_listed_with_their_content() {
         .vbd("xvdb", 51728, "202:16")
         .vbd("xvdaa", 268_442_112, "202:1232")
         .disk("sda", "pci0/host0", "8:0");
+    // No volume group uses the physical volume xvda11.
+    system.partition("xvda", "xvda11", "202:11");
+    fs::create_dir_all(system.at("sys/block/xvda/xvda10/holders/dm-0")).unwrap();
     // This directory only looks like a partition.
     system.write("sys/block/xvda/xvda_stat/size", "1");
     system
@@ -186,6 +189,7 @@ fn partitions_are_listed_with_their_content() {
             "E:ID_FS_UUID=6f3c-2\nE:ID_FS_UUID_ENC=x\nE:ID_FS_TYPE=swap",
         )
         .udev("202:10", "E:ID_FS_UUID=\nE:ID_FS_TYPE=LVM2_member")
+        .udev("202:11", "E:ID_FS_TYPE=LVM2_member")
         .udev("202:16", "E:ID_FS_TYPE=vfat\nE:ID_FS_UUID=\u{e9}\u{1}");
     system.mount(&[
         ROOT,
@@ -207,6 +211,7 @@ fn partitions_are_listed_with_their_content() {
             "/dev/xvda2(6f3c-2) 512 - swap - hda",
             "/dev/xvda3 512 - - - hda",
             "/dev/xvda10 512 - lvm2 [LVM] hda",
+            "/dev/xvda11 512 - lvm2 - hda",
             "/dev/xvdb(\\303\\251\\001) 1024 - vfat /mnt/a b\\134 xvdb",
             "/dev/xvdaa 1024 - - - xvdaa",
         ]
@@ -337,6 +342,50 @@ fn mount_of_the_whole_file_system_with_the_shortest_path_is_published() {
             expected,
             "{mounts:?}"
         );
+    }
+}
+
+#[test]
+fn btrfs_without_a_valid_source_has_its_mount_point() {
+    for (sources, expected) in [
+        // Another mount of the same file system has a valid source.
+        (["/dev/root", "/dev/xvda", "/dev/xvdb"], ["/", "/srv"]),
+        // The link of the UUID is missing.
+        (
+            [
+                "/dev/root",
+                "/dev/disk/by-uuid/b-1",
+                "/dev/disk/by-uuid/A-1",
+            ],
+            ["/srv", "/"],
+        ),
+        // Only one file system is left.
+        (
+            ["/dev/root", "/dev/root", "/dev/disk/by-uuid/b-1"],
+            ["/", "/srv"],
+        ),
+        (["/dev/root", "/dev/root", "/dev/xvda"], ["/srv", "/"]),
+        (["/dev/root", "/dev/root", "/dev/root"], ["-", "-"]),
+    ] {
+        let mut system = System::new();
+        system
+            .vbd("xvda", 51712, "202:0")
+            .vbd("xvdb", 51728, "202:16");
+        for path in ["a-1/devices/xvda", "b-1/devices/xvdb", "features/x"] {
+            fs::create_dir_all(system.at(&format!("sys/fs/btrfs/{path}"))).unwrap();
+        }
+        let [root, home, srv] = sources;
+        system.mount(&[
+            ["1", "0", "0:30", "/@", "/", "btrfs", root],
+            ["2", "1", "0:30", "/@home", "/home", "btrfs", home],
+            ["3", "1", "0:31", "/", "/srv", "btrfs", srv],
+        ]);
+        let points: Vec<_> = system
+            .read()
+            .into_iter()
+            .map(|volume| volume.mount_point.unwrap_or_else(|| "-".to_owned()))
+            .collect();
+        assert_eq!(points, expected, "{sources:?}");
     }
 }
 
