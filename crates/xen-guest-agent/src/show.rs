@@ -12,7 +12,9 @@ use crate::collect::{Collectors, Source};
 use crate::error::Failure;
 use crate::guest::{Device, Guest};
 use crate::platform::{Platform, System, clock};
+use crate::publish;
 use crate::root::Root;
+use crate::schema::layout::LAYOUT;
 use crate::schema::{Name, Schema, Tree};
 use crate::settings::Settings;
 use crate::text::quote;
@@ -47,11 +49,17 @@ pub fn show(settings: &Settings, format: Format, all_interfaces: bool) -> Result
         );
     }
 
-    let tree = Schema::new(settings.schema, settings.filter.clone()).render(&guest);
+    let tree = nodes(settings, &guest);
     print(&match format {
         Format::Tree => as_tree(&tree),
         Format::Json => as_json(&tree),
     })
+}
+
+/// Returns the nodes that the agent would publish in an empty store, within the node budget.
+pub fn nodes(settings: &Settings, guest: &Guest) -> Tree {
+    let tree = Schema::new(settings.schema, settings.filter.clone()).render(guest);
+    publish::within_budget(&LAYOUT, tree, settings.node_budget)
 }
 
 /// Prints text on standard output.

@@ -25,6 +25,7 @@ pub use quota::NODE_BUDGET;
 use quota::NodeQuota;
 use resync::{Resync, ResyncScope};
 
+use crate::schema::Tree;
 use crate::schema::layout::{Layout, Role, is_at_or_below};
 
 /// Length in bytes of a value that every server accepts. If a longer one is rejected for lack of
@@ -67,6 +68,16 @@ pub struct Publisher {
     announce: bool,
     /// An announcement that could not be written.
     unannounced: Option<Path>,
+}
+
+/// Returns the nodes that a publisher with this node budget writes into an empty store.
+pub fn within_budget(layout: &Layout, nodes: Tree, budget: usize) -> Tree {
+    let mut desired = Desired {
+        nodes,
+        ..Desired::default()
+    };
+    NodeQuota::new(budget).choose(layout, &Actual::new(), &mut desired);
+    desired.nodes
 }
 
 /// The effect of an event.

@@ -98,7 +98,6 @@ pub static SETTINGS: [Setting; 15] = [
         summary: "Maximum number of nodes to create, parent nodes included",
         details: "A guest may usually own 1000 nodes. \
             Beyond this limit, the least important nodes are not published.",
-        affects_show: false,
         field: |settings| &mut settings.node_budget,
         ..PLAIN
     },

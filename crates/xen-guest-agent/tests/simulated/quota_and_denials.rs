@@ -1,10 +1,12 @@
 //! Denied writes and node quota.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use xen_guest_agent::guest::{Device, Mac};
 use xen_guest_agent::schema::layout::LAYOUT;
+use xen_guest_agent::settings::Settings;
+use xen_guest_agent::show;
 use xenstore::ErrorCode;
 use xenstore::Path;
 use xenstore::embedded::{Refusal, Toolstack};
@@ -13,6 +15,7 @@ use xenstore::wire::Kind;
 use crate::harness::{DOMAIN, Harness, address, addresses, guest, interface, meaning};
 use crate::log;
 use crate::publication::volume;
+use crate::sample_guests::distribution;
 
 fn refusal(path: &str, code: ErrorCode) -> Refusal {
     Refusal {
@@ -279,6 +282,63 @@ fn node_budget_drops_nodes_by_priority_before_sending() {
         meaning(&harness.published()),
         meaning(&harness.expected(&[].into()))
     );
+}
+
+#[test]
+fn show_prints_the_nodes_that_are_published_within_the_budget() {
+    let defaults = Settings::default();
+    for (node_budget, count) in [(20, 3), (60, 200), (120, 200), (defaults.node_budget, 400)] {
+        let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+        harness.agent.set_node_budget(node_budget);
+        harness.set_addresses(addresses(count));
+        harness.connect();
+        let settings = Settings {
+            node_budget,
+            ..Settings::default()
+        };
+        let shown: BTreeMap<_, _> = show::nodes(&settings, harness.agent.guest())
+            .into_iter()
+            .map(|(path, value)| (path.to_string(), value))
+            .collect();
+        assert!(harness.agent.over_quota().next().is_some());
+        assert_eq!(shown, harness.published(), "{node_budget}");
+    }
+}
+
+#[test]
+fn budget_of_120_nodes_keeps_essential_nodes_for_hosts_that_read_128() {
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    harness.agent.set_node_budget(120);
+    harness.set_addresses(addresses(200));
+    harness.agent.update(|guest| {
+        guest.distribution = Some(distribution("debian-12"));
+        guest.volumes = (1..=22)
+            .map(|number| volume(&number.to_string(), number))
+            .collect();
+        true
+    });
+    let base = harness.server.store().owned_nodes(DOMAIN);
+    harness.connect();
+    let owned = harness.server.store().owned_nodes(DOMAIN) - base;
+    assert!((100..=120).contains(&owned), "{owned} nodes");
+    let published = harness.published();
+    for node in [
+        "attr/PVAddons/MajorVersion",
+        "attr/PVAddons/MinorVersion",
+        "attr/PVAddons/MicroVersion",
+        "attr/PVAddons/BuildVersion",
+        "attr/vif/0/ipv4/0",
+        "data/host_name_dns",
+        "data/meminfo_free",
+        "data/meminfo_total",
+        "data/os_distro",
+        "data/os_name",
+        "data/os_uname",
+        "data/updated",
+        "feature/hotplug/vif",
+    ] {
+        assert!(published.contains_key(node), "{node} of {published:?}");
+    }
 }
 
 #[test]

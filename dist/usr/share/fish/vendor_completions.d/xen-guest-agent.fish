@@ -106,6 +106,7 @@ trace\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l schema -d 'Layout of the published nodes' -r -f -a "std\t''
 rfc\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l node-budget -d 'Maximum number of nodes to create, parent nodes included' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-mode -d 'How to detect changes of the network' -r -f -a "auto\t''
 netlink\t''
 poll\t''
