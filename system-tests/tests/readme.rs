@@ -23,6 +23,7 @@ fn rows<'a>(readme: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
 fn belongs_to(file: &str, target: &str) -> bool {
     match target {
         "simulated" => file.starts_with("crates/xen-guest-agent/tests/simulated/"),
+        "unit" => file.starts_with("crates/xen-guest-agent/src/"),
         "xen" => file.starts_with("tests/xen/"),
         // The virtual machine runs these with another kernel.
         "kernel" => file == "tests/network.rs" || file.starts_with("tests/agent"),

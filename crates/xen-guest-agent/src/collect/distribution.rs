@@ -3,7 +3,11 @@
 //! Readers compare names byte by byte with those of xe-guest-utilities. These are the `ID` of
 //! os-release, except `oracle`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+
+use rustix::io::Errno;
 
 use crate::collect::os_release;
 use crate::guest::Distribution;
@@ -13,17 +17,19 @@ use crate::text::to_ascii;
 /// Maximum size of a release file in bytes. Real files have less than 2 KiB.
 const FILE_MAX: usize = 64 * 1024;
 
+/// File that almost every system has.
+pub const MAIN_FILE: &str = "/etc/os-release";
+
 /// Candidates in order. FreeBSD generates the file in `/var/run` at boot. `/etc/os-release` is a
 /// link to it, which an administrator may have removed.
-const OS_RELEASE: [&str; 3] = [
-    "/etc/os-release",
-    "/usr/lib/os-release",
-    "/var/run/os-release",
-];
+const OS_RELEASE: [&str; 3] = [MAIN_FILE, "/usr/lib/os-release", "/var/run/os-release"];
 
 /// Files with one line such as `CentOS release 5.11 (Final)`. The file of a derivative precedes the
 /// file of its origin.
-const RELEASE_LINE: [&str; 7] = [
+const RELEASE_LINE: [&str; 10] = [
+    "/etc/asianux-release",
+    "/etc/turbo-release",
+    "/etc/neokylin-release",
     "/etc/oracle-release",
     "/etc/enterprise-release",
     "/etc/centos-release",
@@ -33,6 +39,9 @@ const RELEASE_LINE: [&str; 7] = [
     "/etc/slackware-version",
 ];
 
+const SUSE_RELEASE: &str = "/etc/SuSE-release";
+const LSB_RELEASE: &str = "/etc/lsb-release";
+
 /// Members of the Red Hat family by `ID` or `ID_LIKE`. Some releases of Oracle Linux 7 have no
 /// `ID_LIKE`.
 const RED_HAT: [&str; 4] = ["rhel", "fedora", "centos", "ol"];
@@ -40,19 +49,42 @@ const RED_HAT: [&str; 4] = ["rhel", "fedora", "centos", "ol"];
 /// Members of the SUSE family. SLES 12 has no `ID_LIKE`.
 const SUSE: [&str; 4] = ["suse", "opensuse", "sles", "sled"];
 
-/// Reads the release files under `root`. Returns `None` if there are none.
-pub fn read(root: &Root) -> Option<Distribution> {
-    OS_RELEASE
-        .iter()
-        .find_map(|path| from_os_release(root, &os_release::parse(&bytes(root, path)?)))
-        .or_else(|| {
-            RELEASE_LINE
-                .iter()
-                .find_map(|path| from_release_line(&first_line(root, path)?))
-        })
-        .or_else(|| from_suse_release(root))
-        .or_else(|| from_lsb_release(root))
-        .or_else(|| from_bare_version(root))
+/// Release files of a system. A file that cannot be read counts as missing, but the first such error
+/// is kept if it says nothing about the file, such as EMFILE or EIO.
+struct Files<'a> {
+    root: &'a Root,
+    error: RefCell<Option<io::Error>>,
+}
+
+/// Reads the release files under `root`. Returns the distribution and the file that names it, or
+/// `None` if there is none.
+///
+/// # Errors
+/// The system's, unless the error means that a file is missing or unsuitable.
+pub fn read(root: &Root) -> io::Result<Option<(Distribution, &'static str)>> {
+    let files = Files {
+        root,
+        error: RefCell::default(),
+    };
+    let found = find(&files);
+    files.error.into_inner().map_or(Ok(found), Err)
+}
+
+fn find(files: &Files<'_>) -> Option<(Distribution, &'static str)> {
+    let from_os_release = |path| from_os_release(files, &os_release::parse(&files.bytes(path)?));
+    let from_release_line = |path| from_release_line(&files.first_line(path)?);
+
+    let os_release = OS_RELEASE.into_iter();
+    let mut os_release = os_release.filter_map(|path| Some((from_os_release(path)?, path)));
+    let release_line = RELEASE_LINE.into_iter();
+    let mut release_line = release_line.filter_map(|path| Some((from_release_line(path)?, path)));
+
+    os_release
+        .next()
+        .or_else(|| release_line.next())
+        .or_else(|| Some((from_suse_release(files)?, SUSE_RELEASE)))
+        .or_else(|| Some((from_lsb_release(files)?, LSB_RELEASE)))
+        .or_else(|| from_bare_version(files))
 }
 
 /// Derives the distribution from the kernel's name and release (`uname -s`, `uname -r`). NetBSD and
@@ -130,7 +162,7 @@ fn number(text: &str) -> Option<(&str, &str)> {
         .filter(|(digits, _)| !digits.is_empty())
 }
 
-fn from_os_release(root: &Root, fields: &BTreeMap<String, String>) -> Option<Distribution> {
+fn from_os_release(files: &Files<'_>, fields: &BTreeMap<String, String>) -> Option<Distribution> {
     let get = |key| field(fields, key);
     let (id, name) = (get("ID"), get("NAME"));
     let pretty = get("PRETTY_NAME").or_else(|| match (&name, get("VERSION")) {
@@ -151,7 +183,7 @@ fn from_os_release(root: &Root, fields: &BTreeMap<String, String>) -> Option<Dis
     let like = get("ID_LIKE").unwrap_or_default().to_ascii_lowercase();
     let version = get("VERSION_ID")
         .and_then(|text| Version::parse(&text))
-        .map(|v| complete(root, v, &id, &like));
+        .map(|v| complete(files, v, &id, &like));
 
     Some(Distribution::new(
         if id == "ol" { "oracle" } else { &id },
@@ -161,7 +193,7 @@ fn from_os_release(root: &Root, fields: &BTreeMap<String, String>) -> Option<Dis
 }
 
 /// Adds the minor number that `VERSION_ID` lacks, from the distribution's own file.
-fn complete(root: &Root, version: Version, id: &str, like: &str) -> Version {
+fn complete(files: &Files<'_>, version: Version, id: &str, like: &str) -> Version {
     if version.minor.is_some() {
         return version;
     }
@@ -174,7 +206,8 @@ fn complete(root: &Root, version: Version, id: &str, like: &str) -> Version {
     let fits = |own: &Version| own.minor.is_some() && own.major == version.major;
     let own = if id == "debian" || id == "raspbian" {
         // Derivatives of Debian also have this file, with Debian's version.
-        first_line(root, "/etc/debian_version")
+        files
+            .first_line("/etc/debian_version")
             .and_then(|line| Version::parse(&line))
             .filter(fits)
     } else if red_hat {
@@ -186,10 +219,11 @@ fn complete(root: &Root, version: Version, id: &str, like: &str) -> Version {
         ]
         .iter();
         versions
-            .filter_map(|path| release_version(&first_line(root, path)?))
+            .filter_map(|path| release_version(&files.first_line(path)?))
             .find(fits)
     } else if suse {
-        contents(root, "/etc/SuSE-release")
+        files
+            .contents(SUSE_RELEASE)
             .and_then(|text| suse_version(&text))
             .filter(fits)
     } else {
@@ -214,6 +248,7 @@ fn from_release_line(line: &str) -> Option<Distribution> {
         // (Carthage)".
         "enterprise" => "oracle",
         "amazon" => "amzn",
+        "greatturbo" => "turbo",
         first => first,
     };
 
@@ -232,14 +267,16 @@ fn from_release_line(line: &str) -> Option<Distribution> {
 /// Finds the version in a line such as "Red Hat Enterprise Linux AS release 4 (Nahant Update 8)".
 fn release_version(line: &str) -> Option<Version> {
     let version = line.split_whitespace().find_map(Version::parse)?;
-    let update = line
-        .split_once("Update")
-        .and_then(|(_, rest)| number(rest.trim_start()));
+    // Red Hat counts updates, Asianux service packs.
+    let update = ["Update", " SP"].iter().find_map(|word| {
+        let (_, rest) = line.split_once(word)?;
+        number(rest.trim_start())
+    });
     Some(version.with_minor(update.map(|(digits, _)| digits)))
 }
 
-fn from_suse_release(root: &Root) -> Option<Distribution> {
-    let text = contents(root, "/etc/SuSE-release")?;
+fn from_suse_release(files: &Files<'_>) -> Option<Distribution> {
+    let text = files.contents(SUSE_RELEASE)?;
     let line = first(&text)?;
     let lower = line.to_ascii_lowercase();
     let id = match lower.split_whitespace().next()? {
@@ -265,8 +302,8 @@ fn suse_version(text: &str) -> Option<Version> {
 
 /// Reads `/etc/lsb-release`, which Ubuntu before 12.04 and its derivatives have. Red Hat's file of
 /// that name does not name the distribution.
-fn from_lsb_release(root: &Root) -> Option<Distribution> {
-    let fields = os_release::parse(&bytes(root, "/etc/lsb-release")?);
+fn from_lsb_release(files: &Files<'_>) -> Option<Distribution> {
+    let fields = os_release::parse(&files.bytes(LSB_RELEASE)?);
     let get = |key| field(&fields, key);
     let id = get("DISTRIB_ID")?;
     let release = get("DISTRIB_RELEASE");
@@ -282,20 +319,21 @@ fn from_lsb_release(root: &Root) -> Option<Distribution> {
 }
 
 /// Reads files that hold only a version, or nothing at all (Arch).
-fn from_bare_version(root: &Root) -> Option<Distribution> {
-    let of = |path: &str, id: &str, name: &str| {
-        let line = first_line(root, path)?;
-        Some(Distribution::new(
-            id,
-            &format!("{name} {line}"),
-            Version::parse(&line),
+fn from_bare_version(files: &Files<'_>) -> Option<(Distribution, &'static str)> {
+    let of = |path, id, name| {
+        let line = files.first_line(path)?;
+        let version = Version::parse(&line);
+        Some((
+            Distribution::new(id, &format!("{name} {line}"), version),
+            path,
         ))
     };
     of("/etc/debian_version", "debian", "Debian GNU/Linux")
         .or_else(|| of("/etc/alpine-release", "alpine", "Alpine Linux"))
         .or_else(|| {
-            root.exists("/etc/arch-release")
-                .then(|| Distribution::new("arch", "Arch Linux", None))
+            let path = "/etc/arch-release";
+            let arch = |_| (Distribution::new("arch", "Arch Linux", None), path);
+            files.bytes(path).map(arch)
         })
 }
 
@@ -306,18 +344,43 @@ fn field(fields: &BTreeMap<String, String>, key: &str) -> Option<String> {
         .filter(|value| !value.is_empty())
 }
 
-fn bytes(root: &Root, path: &str) -> Option<Vec<u8>> {
-    root.read(path, FILE_MAX)
-        .inspect_err(|error| log::debug!("{error}"))
-        .ok()
+impl Files<'_> {
+    fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        match self.root.read(path, FILE_MAX) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if is_missing_or_unsuitable(&error) => {
+                log::debug!("{error}");
+                None
+            }
+            Err(error) => {
+                self.error.borrow_mut().get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    fn contents(&self, path: &str) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.bytes(path)?).into_owned())
+    }
+
+    fn first_line(&self, path: &str) -> Option<String> {
+        first(&self.contents(path)?)
+    }
 }
 
-fn contents(root: &Root, path: &str) -> Option<String> {
-    Some(String::from_utf8_lossy(&bytes(root, path)?).into_owned())
-}
-
-fn first_line(root: &Root, path: &str) -> Option<String> {
-    first(&contents(root, path)?)
+/// Whether another attempt would fail, too, so that other files count.
+fn is_missing_or_unsuitable(error: &io::Error) -> bool {
+    let is_loop = error.kind() == io::Error::from(Errno::LOOP).kind();
+    is_loop
+        || matches!(
+            error.kind(),
+            ErrorKind::NotFound
+                | ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                | ErrorKind::PermissionDenied
+                | ErrorKind::InvalidInput
+                | ErrorKind::InvalidData
+        )
 }
 
 fn first(text: &str) -> Option<String> {
@@ -358,7 +421,7 @@ mod tests {
     }
 
     #[rustfmt::skip]
-    const KNOWN: [(&str, [&str; 5]); 59] = [
+    const KNOWN: [(&str, [&str; 5]); 62] = [
         ("almalinux-9", ["almalinux", "AlmaLinux 9.6 (Sage Margay)", "9.6", "9", "6"]),
         ("alpine-2", ["alpine", "Alpine Linux 2.1.6", "2.1.6", "2", "1"]),
         ("alpine-3.19", ["alpine", "Alpine Linux v3.19", "3.19.8", "3", "19"]),
@@ -369,6 +432,7 @@ mod tests {
         ("arch", ["arch", "Arch Linux", "-", "-", "-"]),
         ("arch-container", ["arch", "Arch Linux", "-", "-", "-"]),
         ("arch-old", ["arch", "Arch Linux", "-", "-", "-"]),
+        ("asianux-4", ["asianux", "Asianux Server 4 (Hiranya SP2)", "4.2", "4", "2"]),
         ("centos-5", ["centos", "CentOS release 5.11 (Final)", "5.11", "5", "11"]),
         ("centos-6", ["centos", "CentOS release 6.10 (Final)", "6.10", "6", "10"]),
         ("centos-7", ["centos", "CentOS Linux 7 (Core)", "7.9.2009", "7", "9"]),
@@ -386,6 +450,7 @@ mod tests {
         ("gentoo-old", ["gentoo", "Gentoo Base System release 2.0.3", "2.0.3", "2", "0"]),
         ("kali", ["kali", "Kali GNU/Linux Rolling", "2025.4", "2025", "4"]),
         ("linuxmint-22", ["linuxmint", "Linux Mint 22", "22", "22", "-"]),
+        ("neokylin-6", ["neokylin", "NeoKylin Linux Advanced Server release 6.5 (Berryllium)", "6.5", "6", "5"]),
         ("nixos-24.05", ["nixos", "NixOS 24.05 (Uakari)", "24.05", "24", "05"]),
         ("opensuse-11.4", ["opensuse", "openSUSE 11.4 (x86_64)", "11.4", "11", "4"]),
         ("opensuse-leap-15.6", ["opensuse-leap", "openSUSE Leap 15.6", "15.6", "15", "6"]),
@@ -414,6 +479,7 @@ mod tests {
         ("sles-9", ["sles", "SUSE LINUX Enterprise Server 9 (i586)", "9.3", "9", "3"]),
         ("talos", ["talos", "Talos (v1.7.0)", "1.7.0", "1", "7"]),
         ("truenas-scale", ["debian", "Debian GNU/Linux 12 (bookworm)", "12.2", "12", "2"]),
+        ("turbo-12", ["turbo", "GreatTurbo Enterprise Server release 12.2 (Theseus)", "12.2", "12", "2"]),
         ("ubuntu-10.04", ["ubuntu", "Ubuntu 10.04.4 LTS", "10.04", "10", "04"]),
         ("ubuntu-22.04", ["ubuntu", "Ubuntu 22.04.4 LTS", "22.04", "22", "04"]),
         ("ubuntu-24.04", ["ubuntu", "Ubuntu 24.04.1 LTS", "24.04", "24", "04"]),
@@ -429,7 +495,8 @@ mod tests {
         there.sort();
         assert_eq!(there, KNOWN.map(|(directory, _)| directory));
         for (directory, expected) in KNOWN {
-            let found = read(&Root::new(data().join(directory)))
+            let (found, _) = read(&Root::new(data().join(directory)))
+                .unwrap()
                 .unwrap_or_else(|| panic!("{directory}: nothing"));
             assert_eq!(shown(&found), expected, "{directory}");
         }
@@ -471,7 +538,7 @@ mod tests {
             ),
         ] {
             let (_directory, root) = root(&[("/etc/os-release", text.as_bytes())]);
-            assert_eq!(shown(&read(&root).unwrap()), expected, "{text}");
+            assert_eq!(shown(&read(&root).unwrap().unwrap().0), expected, "{text}");
         }
     }
 
@@ -522,7 +589,7 @@ mod tests {
                     format!("CentOS Linux release {release}\n").as_bytes(),
                 ),
             ]);
-            let found = read(&root).unwrap();
+            let found = read(&root).unwrap().unwrap().0;
             assert_eq!(
                 (found.version.as_deref(), found.minor.as_deref()),
                 (Some(version), Some(minor)),
@@ -556,12 +623,12 @@ mod tests {
             let (directory, root) = root(&[GOOD, ("/etc/hostname", b"")]);
             make(&directory.path().join("etc/os-release"));
             assert_eq!(
-                read(&root).map(|found| found.id).as_deref(),
+                read(&root).unwrap().map(|(found, _)| found.id).as_deref(),
                 Some("good"),
                 "{what}"
             );
             fs::remove_file(directory.path().join("usr/lib/os-release")).unwrap();
-            assert_eq!(read(&root), None, "{what}");
+            assert_eq!(read(&root).unwrap(), None, "{what}");
         }
     }
 
@@ -575,7 +642,27 @@ mod tests {
             ("/etc/debian_version", ""),
         ] {
             let (_directory, root) = root(&[(path, text.as_bytes())]);
-            assert_eq!(read(&root), None, "{path}");
+            assert_eq!(read(&root).unwrap(), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn system_errors_do_not_count_as_missing_files() {
+        for (errno, is_kept) in [
+            (Errno::NOENT, false),
+            (Errno::NOTDIR, false),
+            (Errno::ISDIR, false),
+            (Errno::LOOP, false),
+            (Errno::ACCESS, false),
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::IO, true),
+            (Errno::NOMEM, true),
+            (Errno::STALE, true),
+        ] {
+            let error = io::Error::from(errno);
+            let error = io::Error::new(error.kind(), error.to_string());
+            assert_eq!(!is_missing_or_unsuitable(&error), is_kept, "{error}");
         }
     }
 
@@ -591,7 +678,7 @@ mod tests {
             directory.path().join("etc/os-release"),
         )
         .unwrap();
-        assert_eq!(read(&root).unwrap().id, "nixos");
+        assert_eq!(read(&root).unwrap().unwrap().0.id, "nixos");
     }
 
     const FILES: [&str; 5] = [
@@ -636,7 +723,7 @@ mod tests {
             text in prop::collection::vec(line(), 0..6).prop_map(|lines| lines.concat()),
         ) {
             let (_directory, root) = root(&[(path, &text), ("/etc/arch-release", b"")]);
-            let found = read(&root).unwrap();
+            let found = read(&root).unwrap().unwrap().0;
             let versions = [found.version, found.major.clone(), found.minor.clone()];
             for text in [found.id, found.name].into_iter().chain(versions.into_iter().flatten()) {
                 prop_assert!((1..=255).contains(&text.len()), "{:?}", text);

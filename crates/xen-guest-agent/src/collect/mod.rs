@@ -2,6 +2,7 @@
 //! to poll.
 
 pub mod distribution;
+mod fault;
 mod memory;
 pub mod network;
 pub mod os_release;
@@ -21,13 +22,12 @@ use rustix::event::PollFlags;
 
 use crate::guest::Guest;
 use crate::platform::{Platform, System, uname};
+use crate::root::Root;
 use crate::text::to_ascii;
+use fault::Fault;
 use network::Network;
 pub use schedule::DEFAULT_PERIOD;
 use schedule::PollSchedule;
-
-/// File that an upgrade of the distribution replaces.
-const OS_RELEASE: &str = "/etc/os-release";
 
 /// Device, inode, size and time of change (seconds, nanoseconds). A replaced or rewritten file has
 /// another fingerprint.
@@ -81,13 +81,45 @@ pub struct Poll {
     pub is_full: bool,
 }
 
+/// The file with the distribution's name, which an upgrade replaces.
+#[derive(Debug)]
+struct ReleaseFile {
+    /// Path below the root.
+    name: &'static str,
+    /// Path without links, for the agent.
+    path: PathBuf,
+    /// Fingerprint when the file was read.
+    fingerprint: Option<Fingerprint>,
+}
+
+impl ReleaseFile {
+    fn new(root: &Root, name: &'static str) -> Self {
+        let path = root.path(name).unwrap_or_default();
+        let fingerprint = fingerprint(&path);
+        ReleaseFile {
+            name,
+            path,
+            fingerprint,
+        }
+    }
+}
+
+/// Sources that could not be read at the last attempt.
+#[derive(Debug)]
+struct Faults {
+    memory: Fault,
+    distribution: Fault,
+    host_name: Fault,
+    volumes: Fault,
+}
+
 /// Collectors of one system and their open files.
 #[derive(Debug)]
 pub struct Collectors {
     platform: System,
     network: Network,
-    /// File with the distribution's name, and its fingerprint when it was read.
-    os_release: Option<(PathBuf, Option<Fingerprint>)>,
+    release_file: Option<ReleaseFile>,
+    faults: Faults,
     has_volumes: bool,
     services: services::Directory,
     schedule: PollSchedule,
@@ -113,7 +145,13 @@ impl Collectors {
         let mut collectors = Collectors {
             platform,
             network,
-            os_release: None,
+            release_file: None,
+            faults: Faults {
+                memory: Fault::new("memory figures"),
+                distribution: Fault::new("distribution"),
+                host_name: Fault::new("host name"),
+                volumes: Fault::new("volumes"),
+            },
             has_volumes: config.volumes,
             services,
             schedule: PollSchedule::new(config.memory_period, now),
@@ -121,7 +159,7 @@ impl Collectors {
 
         guest.kernel = to_ascii(&uname::release());
         collectors.poll_all(guest);
-        if guest.distribution.is_none() {
+        if guest.distribution.is_none() && !collectors.faults.distribution.has_failed() {
             warn!("cannot determine the distribution: no os-release or release file found");
         }
         collectors.poll_volumes(guest, true);
@@ -203,7 +241,7 @@ impl Collectors {
     /// Polls everything about the system itself, with newly opened files.
     fn poll_all(&mut self, guest: &mut Guest) -> bool {
         self.platform.reopen_files();
-        self.os_release = None;
+        self.release_file = None;
         let has_balloon = self.platform.has_balloon_driver();
         let balloon = std::mem::replace(&mut guest.balloon, has_balloon) != has_balloon;
         let memory = self.poll_memory(guest, true);
@@ -212,7 +250,7 @@ impl Collectors {
     }
 
     fn poll_memory(&mut self, guest: &mut Guest, is_full: bool) -> bool {
-        let Some(memory) = log_error(self.platform.memory(), is_full) else {
+        let Some(memory) = self.faults.memory.check(self.platform.memory()) else {
             return false;
         };
         let changed = guest
@@ -226,27 +264,43 @@ impl Collectors {
 
     fn poll_distribution(&mut self, guest: &mut Guest) -> bool {
         // Only a full poll resolves the path again, so that other polls need one system call.
-        let known = self.os_release.take();
-        let path = known.as_ref().map_or_else(
-            || self.platform.root().path(OS_RELEASE).unwrap_or_default(),
-            |(path, _)| path.clone(),
-        );
-        let now = (path.clone(), fingerprint(&path));
-        let is_same = known.as_ref() == Some(&now);
-        self.os_release = Some(now);
-        if is_same {
-            return false;
-        }
+        let root = self.platform.root();
+        let mut file = match self.release_file.take() {
+            Some(mut known) => {
+                let now = fingerprint(&known.path);
+                if now == known.fingerprint {
+                    self.release_file = Some(known);
+                    return false;
+                }
+                known.fingerprint = now;
+                known
+            }
+            None => ReleaseFile::new(root, distribution::MAIN_FILE),
+        };
 
-        let distribution = distribution::read(self.platform.root())
-            .or_else(|| distribution::from_kernel(&uname::system(), &uname::release()));
-        let changed = guest.distribution != distribution;
-        guest.distribution = distribution;
+        let result = distribution::read(root);
+        let Some(found) = self.faults.distribution.check(result) else {
+            return false;
+        };
+        let (found, name) = found.map_or((None, distribution::MAIN_FILE), |(found, name)| {
+            (Some(found), name)
+        });
+        if name != file.name {
+            file = ReleaseFile::new(root, name);
+        }
+        self.release_file = Some(file);
+
+        let found =
+            found.or_else(|| distribution::from_kernel(&uname::system(), &uname::release()));
+        let changed = guest.distribution != found;
+        guest.distribution = found;
         changed
     }
 
     fn poll_host_name(&mut self, guest: &mut Guest) -> bool {
-        let name = log_error(self.platform.host_name(), true).flatten();
+        let Some(name) = self.faults.host_name.check(self.platform.host_name()) else {
+            return false;
+        };
         let name = name
             .map(|name| to_ascii(&name))
             .filter(|name| !name.is_empty());
@@ -255,12 +309,12 @@ impl Collectors {
         changed
     }
 
-    fn poll_volumes(&self, guest: &mut Guest, is_full: bool) -> bool {
+    fn poll_volumes(&mut self, guest: &mut Guest, is_full: bool) -> bool {
         if !self.has_volumes {
             return false;
         }
-        log_error(self.platform.volumes(), is_full)
-            .is_some_and(|found| volumes::update(&mut guest.volumes, found, is_full))
+        let found = self.faults.volumes.check(self.platform.volumes());
+        found.is_some_and(|found| volumes::update(&mut guest.volumes, found, is_full))
     }
 
     /// Forgets withdrawn services, because their nodes have been removed.
@@ -305,14 +359,6 @@ impl Collectors {
     }
 }
 
-/// Logs an error if it is to be logged, and returns `None` for it.
-fn log_error<T>(result: io::Result<T>, is_logged: bool) -> Option<T> {
-    if let (Err(error), true) = (&result, is_logged) {
-        warn!("{error}");
-    }
-    result.ok()
-}
-
 fn fingerprint(path: &Path) -> Option<Fingerprint> {
     let status = fs::metadata(path).ok()?;
     Some((
@@ -331,7 +377,6 @@ mod tests {
     use super::schedule::FULL_PERIOD;
     use super::*;
     use crate::guest::Memory;
-    use crate::root::Root;
 
     /// Configuration without network, which a test cannot control.
     fn config() -> Config {
@@ -494,6 +539,66 @@ mod tests {
                 .map(|distribution| distribution.id)
                 .as_deref(),
             Some("two")
+        );
+    }
+
+    #[test]
+    fn release_file_behind_a_link_or_in_usr_lib_is_found_changed_by_the_next_poll() {
+        for link in [
+            Some("/usr/lib/os-release"),
+            Some("../usr/lib/os-release"),
+            None,
+        ] {
+            let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
+            let at = |path: &str| directory.path().join(path);
+            drop(collectors(directory.path(), &mut guest));
+            fs::remove_file(at("etc/os-release")).unwrap();
+            fs::create_dir_all(at("usr/lib")).unwrap();
+            if let Some(target) = link {
+                std::os::unix::fs::symlink(target, at("etc/os-release")).unwrap();
+            }
+            write(at("usr/lib/os-release"), "ID=two\n").unwrap();
+            let mut collectors = open(directory.path(), &config(), &mut guest);
+            for (minute, id) in (1..).zip(["three", "eleven"]) {
+                write(at("usr/lib/os-release"), format!("ID={id}\n")).unwrap();
+                assert!(
+                    collectors.poll(&mut guest, DEFAULT_PERIOD * minute).changed,
+                    "{link:?}"
+                );
+                assert_eq!(guest.distribution.as_ref().unwrap().id, id, "{link:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn source_that_cannot_be_read_keeps_its_facts_and_has_one_fault() {
+        let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
+        let at = |path: &str| directory.path().join(path);
+        let mut collectors = collectors(directory.path(), &mut guest);
+        write(at("proc/sys/kernel/hostname"), "here\n").unwrap();
+        assert!(collectors.poll(&mut guest, FULL_PERIOD).changed);
+        let before = guest.clone();
+        fs::remove_file(at("proc/sys/kernel/hostname")).unwrap();
+        write(at("proc/meminfo"), "MemTotal: 0 kB\nMemAvailable: 0 kB\n").unwrap();
+        for round in 2..5 {
+            collectors.poll(&mut guest, FULL_PERIOD * round);
+            assert_eq!(guest.memory, before.memory);
+            assert_eq!(guest.host_name, before.host_name);
+            let Faults {
+                memory,
+                host_name,
+                distribution,
+                ..
+            } = &collectors.faults;
+            assert!(memory.has_failed() && host_name.has_failed());
+            assert!(!distribution.has_failed());
+        }
+        write(at("proc/sys/kernel/hostname"), "there\n").unwrap();
+        set_memory(directory.path(), 10_000, 1);
+        assert!(collectors.poll(&mut guest, FULL_PERIOD * 5).changed);
+        assert_eq!(guest.host_name.as_deref(), Some("there"));
+        assert!(
+            !collectors.faults.memory.has_failed() && !collectors.faults.host_name.has_failed()
         );
     }
 

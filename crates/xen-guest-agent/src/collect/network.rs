@@ -4,8 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use log::{info, warn};
+use log::warn;
 
+use super::fault::Fault;
 use super::schedule::{self, next_after};
 use crate::guest::{Device, Interfaces};
 use crate::platform::{LinkMonitor, Platform, System};
@@ -52,8 +53,7 @@ pub(super) struct Network {
     next_poll: Duration,
     /// Whether a poll has succeeded.
     has_polled: bool,
-    /// Whether the source failed and has not recovered.
-    has_failed: bool,
+    fault: Fault,
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Network {
             all_interfaces,
             next_poll: Duration::ZERO,
             has_polled: false,
-            has_failed: false,
+            fault: Fault::new("network interfaces"),
         };
         match config.mode {
             Mode::Off => {}
@@ -123,14 +123,14 @@ impl Network {
         match platform.interfaces() {
             Ok(mut found) => {
                 self.has_polled = true;
-                self.on_success();
+                self.fault.on_success();
                 self.number_all(&mut found);
                 let changed = *interfaces != found;
                 *interfaces = found;
                 changed
             }
             Err(error) => {
-                self.on_failure(&error);
+                self.fault.on_error(&error);
                 false
             }
         }
@@ -153,7 +153,7 @@ impl Network {
         match result {
             Ok(changed) => {
                 if has_recovered {
-                    self.on_success();
+                    self.fault.on_success();
                 }
                 changed
             }
@@ -180,19 +180,7 @@ impl Network {
         if self.config.mode == Mode::Auto && !self.is_synced() {
             self.fall_back_to_polling(error);
         } else {
-            self.on_failure(error);
-        }
-    }
-
-    fn on_failure(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.has_failed, true) {
-            warn!("cannot read the network: {error}; retrying at each poll");
-        }
-    }
-
-    fn on_success(&mut self) {
-        if std::mem::take(&mut self.has_failed) {
-            info!("the network can be read again");
+            self.fault.on_error(error);
         }
     }
 

@@ -25,5 +25,6 @@ mod services;
 mod snapshots;
 mod stale_nodes;
 mod status;
+mod unreadable_sources;
 mod virtual_functions;
 mod xapi_reader;

@@ -24,7 +24,8 @@ pub(crate) fn distribution(system: &str) -> Distribution {
             .join("tests/data/os")
             .join(system),
     );
-    distribution::read(&root).unwrap_or_else(|| panic!("{system}: nothing"))
+    let found = distribution::read(&root).unwrap();
+    found.unwrap_or_else(|| panic!("{system}: nothing")).0
 }
 
 /// Returns an interface that is up, with its index. `addresses` are networks such as `10.0.0.1/24`,
