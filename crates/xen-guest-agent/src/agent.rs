@@ -33,6 +33,10 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time without a reply after which a server on a socket counts as having lost the request.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Maximum length in bytes of the names of a node's children. A guest has at most 1,000 nodes by
+/// default, and C xenstored limits the names to 2,048 bytes.
+const LIST_LIMIT: usize = 64 << 10;
+
 /// The state of the agent. All times count from the guest's boot.
 #[derive(Debug)]
 #[allow(
@@ -105,7 +109,8 @@ impl Agent {
     /// Starts on a new connection, or schedules another attempt.
     pub fn connect(&mut self, connection: Result<Connection, Error>, now: Duration) {
         match connection {
-            Ok(connection) => {
+            Ok(mut connection) => {
+                connection.set_list_limit(LIST_LIMIT);
                 let connection = self.connection.insert(connection);
                 let owned = Schema::owned(&self.guest);
                 let begun = self

@@ -2,12 +2,12 @@
 
 use crate::error::{Error, Result};
 
-/// Maximum length of the names in bytes.
+/// Default maximum length of the names in bytes.
 ///
 /// C xenstored limits a guest's node with the names of its children to 2048 bytes. It does not
 /// limit domain 0, but a host has at most 32752 domains, and a UUID as a name for each of them
 /// takes 1.2 MB.
-const MAX_LEN: usize = 4 << 20;
+pub(crate) const MAX_LEN: usize = 4 << 20;
 
 /// Maximum number of restarts because the list changed while it was fetched.
 const MAX_RESTARTS: usize = 1000;
@@ -27,11 +27,11 @@ impl ListAssembler {
     }
 
     /// Adds a part, which consists of the directory's generation and names. Returns all names after
-    /// the last part, which ends in an empty name.
+    /// the last part, which ends in an empty name. The names have at most `max_len` bytes.
     ///
     /// # Errors
     /// [`Error::InvalidReply`] for a malformed part, and for a list that does not end.
-    pub(crate) fn add(&mut self, part: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn add(&mut self, part: &[u8], max_len: usize) -> Result<Option<Vec<u8>>> {
         let Some(end) = part.iter().position(|byte| *byte == 0) else {
             return Err(Error::InvalidReply(
                 "part of a list without a generation".to_owned(),
@@ -53,9 +53,9 @@ impl ListAssembler {
             return Ok(None);
         }
 
-        if self.names.len() + names.len() > MAX_LEN {
+        if self.names.len() + names.len() > max_len {
             return Err(Error::InvalidReply(format!(
-                "list of more than {MAX_LEN} bytes"
+                "list of more than {max_len} bytes"
             )));
         }
         self.generation = generation.to_vec();
@@ -91,7 +91,7 @@ mod tests {
             let mut list = ListAssembler::default();
             let mut took = parts
                 .iter()
-                .map(|part| list.add(part).unwrap())
+                .map(|part| list.add(part, MAX_LEN).unwrap())
                 .collect::<Vec<_>>();
             assert_eq!(took.pop().unwrap().as_deref(), Some(expected), "{parts:?}");
             assert!(took.iter().all(Option::is_none), "{parts:?}");
@@ -104,7 +104,7 @@ mod tests {
         let mut list = ListAssembler::default();
         let mut took = 0;
         let error = loop {
-            match list.add(&part) {
+            match list.add(&part, MAX_LEN) {
                 Ok(None) => took += 1,
                 Ok(Some(_)) => panic!("an endless list cannot be complete"),
                 Err(error) => break error,
@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn constantly_changing_list_is_rejected() {
         let mut list = ListAssembler::default();
-        let mut parts = (0..).map(|generation| list.add(format!("{generation}\0n\0").as_bytes()));
+        let mut parts =
+            (0..).map(|generation| list.add(format!("{generation}\0n\0").as_bytes(), MAX_LEN));
         // The list takes one part at first, and one more after each change.
         let took = parts
             .by_ref()
@@ -130,7 +131,7 @@ mod tests {
     fn part_without_generation_is_rejected() {
         for part in [b"".as_slice(), b"7"] {
             assert!(matches!(
-                ListAssembler::default().add(part),
+                ListAssembler::default().add(part, MAX_LEN),
                 Err(Error::InvalidReply(_))
             ));
         }

@@ -151,3 +151,20 @@ fn at_most_256_functions_are_read() {
     assert_eq!(harness.agent.guest().virtual_functions.len(), 256);
     assert!(harness.agent.is_published());
 }
+
+#[test]
+fn list_of_more_than_64_kib_is_rejected_and_the_rest_is_published() {
+    let mut harness = with_function(Toolstack::Xapi);
+    harness.write("xenserver/device/net-sriov-vf/4/mac", "02:00:00:00:00:09");
+    for number in 0..400 {
+        let path = format!("xenserver/device/net-sriov-vf/{number:0>200}");
+        harness.write(&path, "");
+    }
+    harness.connect();
+    assert!(harness.agent.guest().virtual_functions.is_empty());
+    assert!(harness.agent.is_published());
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.0.1")
+    );
+}

@@ -15,6 +15,7 @@ pub(crate) use self::replies::parse_transaction;
 use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::event::{Event, RequestId};
+use crate::list_assembler::MAX_LEN;
 use crate::logging::TARGET;
 use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
@@ -33,7 +34,8 @@ use crate::wire::{self, Decoder, Kind};
 ///
 /// A connection holds the requests that are not sent yet and the events that are not taken yet. One
 /// call of `on_readable` receives at most 4112 bytes. If you take all events after each call, a
-/// server cannot make the connection hold more than that.
+/// server cannot make the connection hold more than that, except for lists that it sends in parts.
+/// Each of them has at most 4 MiB, or the bytes of [`set_list_limit`](Self::set_list_limit).
 #[derive(Debug)]
 pub struct Connection {
     transport: Transport,
@@ -48,6 +50,8 @@ pub struct Connection {
     /// Open transactions that were started on this connection.
     transactions: Vec<TransactionId>,
     last_id: u32,
+    /// Maximum length of a list that is fetched in parts, in bytes.
+    list_limit: usize,
     /// Error that closed the connection.
     closed_by: Option<Error>,
 }
@@ -65,8 +69,17 @@ impl Connection {
             events: VecDeque::new(),
             transactions: Vec::new(),
             last_id: 0,
+            list_limit: MAX_LEN,
             closed_by: None,
         }
+    }
+
+    /// Limits the names of a list that the server sends in parts to this many bytes. The default is
+    /// 4 MiB. A longer list fails with [`Error::InvalidReply`].
+    ///
+    /// A list that fits one message, of 4096 bytes, is always accepted.
+    pub fn set_list_limit(&mut self, bytes: usize) {
+        self.list_limit = bytes;
     }
 
     /// Returns the transport of the connection.

@@ -36,8 +36,8 @@ impl Pending {
     }
 
     /// Adds a part of the list. Returns all names once the list is complete.
-    pub(super) fn add_part(&mut self, part: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.list.get_or_insert_default().add(part)
+    pub(super) fn add_part(&mut self, part: &[u8], max_len: usize) -> Result<Option<Vec<u8>>> {
+        self.list.get_or_insert_default().add(part, max_len)
     }
 
     /// Returns the kind of the message to send, which is also the kind of the expected reply.

@@ -90,7 +90,7 @@ impl Connection {
     }
 
     fn on_list_part(&mut self, mut pending: Pending, part: &[u8]) {
-        match pending.add_part(part) {
+        match pending.add_part(part, self.list_limit) {
             Ok(None) => self.queue.push_front(pending),
             Ok(Some(names)) => self.answer(&pending, Ok(names)),
             Err(error) => self.answer(&pending, Err(error)),

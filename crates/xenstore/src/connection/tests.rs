@@ -173,6 +173,28 @@ fn long_list_without_directory_part_is_e2big() {
 }
 
 #[test]
+fn list_limit_can_be_lowered() {
+    for (limit, is_accepted) in [(4, true), (3, false)] {
+        let (mut connection, mut peer) = socket();
+        connection.set_list_limit(limit);
+        submit(&mut connection, [Request::list("d").unwrap()]);
+        let id = peer.receive().request_id;
+        peer.send(Kind::ERROR, id, b"E2BIG\0");
+        connection.on_readable().unwrap();
+        peer.receive();
+        peer.send(Kind::DIRECTORY_PART, id, b"7\0bc\0\0");
+        connection.on_readable().unwrap();
+        match reply(&mut connection).1 {
+            Ok(names) => assert!(is_accepted && names == b"bc\0"),
+            Err(error) => assert!(
+                !is_accepted && error.to_string().ends_with("list of more than 3 bytes"),
+                "{error}"
+            ),
+        }
+    }
+}
+
+#[test]
 fn endless_list_is_rejected_without_closing_the_connection() {
     let (mut connection, mut peer) = socket();
     submit(&mut connection, [Request::list("d").unwrap()]);
