@@ -15,6 +15,7 @@ mod faults;
 mod harness;
 mod hostile_server;
 mod log;
+mod main_address;
 mod publication;
 mod quota_and_denials;
 mod rate_limits;
