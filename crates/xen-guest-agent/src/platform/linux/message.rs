@@ -26,6 +26,7 @@ const IFLA_PERM_ADDRESS: u16 = 54;
 const IFLA_INFO_KIND: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 // The same bit means "secondary" for IPv4 and "temporary" for IPv6.
 const IFA_F_SECONDARY: u32 = 0x1;
@@ -150,6 +151,7 @@ fn parse_address(kind: u16, payload: &[u8]) -> Option<Message> {
     let [family, prefix, flags, _scope, index @ ..] = *header;
     let index = u32::from_ne_bytes(index);
     let (mut local, mut other, mut flags) = (None, None, u32::from(flags));
+    let mut has_no_lifetime = false;
     for attribute in attributes_of(attributes) {
         let value = attribute.value();
         match attribute.kind() {
@@ -158,6 +160,8 @@ fn parse_address(kind: u16, payload: &[u8]) -> Option<Message> {
             IFA_ADDRESS => other = ip(family, value),
             // The header has room for only eight bits of the flags.
             IFA_FLAGS => flags = value.try_into().map_or(flags, u32::from_ne_bytes),
+            // `struct ifa_cacheinfo` begins with the preferred lifetime in seconds.
+            IFA_CACHEINFO => has_no_lifetime = value.starts_with(&[0; 4]),
             _ => {}
         }
     }
@@ -172,7 +176,9 @@ fn parse_address(kind: u16, payload: &[u8]) -> Option<Message> {
             has_peer,
         });
     }
-    let address = address_with_flags(ip, prefix, flags);
+    let mut address = address_with_flags(ip, prefix, flags);
+    // After a router advertisement the kernel reports the lifetime 0 first, and the flag later.
+    address.is_deprecated |= has_no_lifetime;
     Some(Message::Address { index, address })
 }
 
@@ -411,6 +417,16 @@ pub(super) mod tests {
             shown(address(AF_INET, 0x20, &[&v4(IFA_LOCAL, 1)])),
             "10.0.0.1/24 deprecated"
         );
+        for (preferred, expected) in [
+            (0, "fe80::1/24 deprecated"),
+            (1, "fe80::1/24"),
+            (u32::MAX, "fe80::1/24"),
+        ] {
+            let [valid, created, changed] = [7200_u32, 1, 2].map(u32::to_ne_bytes);
+            let lifetimes = [preferred.to_ne_bytes(), valid, created, changed].concat();
+            let lifetimes = attribute(IFA_CACHEINFO, &lifetimes);
+            assert_eq!(shown(address(AF_INET6, 0, &[&v6, &lifetimes])), expected);
+        }
         for broken in [
             address(AF_INET, 0, &[&v6]),
             address(99, 0, &[&v4(IFA_LOCAL, 1)]),
