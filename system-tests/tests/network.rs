@@ -12,11 +12,17 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write;
+use std::net::{Ipv6Addr, SocketAddrV6};
+use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::net::ipproto::ICMPV6;
+use rustix::net::sockopt::set_ipv6_multicast_hops;
+use rustix::net::{AddressFamily, SendFlags, SocketType, sendto};
 use rustix::process::Signal;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use system_tests::{
     Agent, Collector, Daemon, Network, Profile, SETTLE_TIME, Testbed, Toolstack,
     with_both_collectors,
@@ -40,6 +46,9 @@ with_both_collectors! {
     network_stacked_links_false_ignores_stacked_links
     sriov_virtual_functions
     slots_survive_a_restart_and_are_reused
+    dhcp_renewal_beside_a_virtual_ip_moves_index_0
+    ipv6_renumbering_and_deprecation_move_index_0
+    index_0_is_refilled_after_the_first_addresses_are_removed
     most_useful_address_gets_slot_0
     hundreds_of_addresses
     mac_address_change_is_published
@@ -607,6 +616,133 @@ fn slots_survive_a_restart_and_are_reused(collector: Collector) {
         slots(&nodes, "ipv4"),
         [(0, "10.0.0.2"), (1, "10.0.0.4"), (2, "10.0.0.3")]
     );
+}
+
+fn dhcp_renewal_beside_a_virtual_ip_moves_index_0(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let all = "echo 1 > /proc/sys/net/ipv4/conf/all/promote_secondaries";
+    let shell = testbed.network.command("sh").args(["-c", all]).status();
+    assert!(shell.unwrap().success());
+
+    // A fresh agent finds the virtual IP first in the kernel's list.
+    batch(
+        &testbed,
+        "addr add 192.0.2.100/32 dev lan\naddr add 192.0.2.10/24 dev lan\n",
+    );
+    let agent = testbed.start();
+    let nodes = testbed.await_network();
+    assert_eq!(
+        slots(&nodes, "ipv4"),
+        [(0, "192.0.2.10"), (1, "192.0.2.100")]
+    );
+
+    testbed.network.ip("addr add 192.0.2.20/24 dev lan");
+    testbed.await_network();
+    testbed.network.ip("addr del 192.0.2.10/24 dev lan");
+    let expected = [(0, "192.0.2.20"), (1, "192.0.2.100")];
+    let nodes = testbed.await_network();
+    assert_eq!(slots(&nodes, "ipv4"), expected);
+    agent.stop();
+    let _agent = testbed.start();
+    let nodes = testbed.await_network();
+    assert_eq!(slots(&nodes, "ipv4"), expected);
+}
+
+fn ipv6_renumbering_and_deprecation_move_index_0(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
+    let (old, new) = ("2001:db8:1::2", "2001:db8:2::2");
+    testbed
+        .network
+        .ip("addr add 2001:db8:1::2/64 dev lan nodad");
+    testbed.await_network();
+    testbed
+        .network
+        .ip("addr add 2001:db8:2::2/64 dev lan nodad");
+    let nodes = testbed.await_network();
+    assert_eq!(slots(&nodes, "ipv6")[0], (0, old));
+
+    testbed
+        .network
+        .ip("addr change 2001:db8:1::2/64 dev lan valid_lft 1000 preferred_lft 0");
+    let is_moved = |nodes: &BTreeMap<String, String>| {
+        address(nodes, "attr/vif/0/ipv6/0") == Some(new) && nodes.values().any(|ip| ip == old)
+    };
+    testbed.await_nodes(is_moved);
+    testbed.network.ip("addr del 2001:db8:1::2/64 dev lan");
+    let nodes = testbed.await_network();
+    let slots = slots(&nodes, "ipv6");
+    assert_eq!(slots[0], (0, new));
+    assert!(slots[1].0 == 1 && slots[1].1.starts_with("fe80::") && slots.len() == 2);
+}
+
+fn index_0_is_refilled_after_the_first_addresses_are_removed(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
+    let lines = |verb, end, hosts: std::ops::RangeInclusive<u32>| {
+        let line = |host| format!("addr {verb} 2001:db8::{host}/64 dev lan{end}\n");
+        hosts.map(line).collect::<String>()
+    };
+    batch(&testbed, &lines("add", " nodad", 1..=12));
+    testbed.await_network();
+    let first_key = |nodes: &BTreeMap<String, String>| {
+        let is_address = |path: &&String| path.starts_with("attr/vif/0/ipv6/");
+        nodes.keys().find(is_address).cloned()
+    };
+    batch(&testbed, &lines("del", "", 1..=2));
+    let nodes = testbed.await_network();
+    assert_eq!(slots(&nodes, "ipv6").len(), 11);
+    // Xen Orchestra takes the first key in the order of strings.
+    assert_eq!(first_key(&nodes).as_deref(), Some("attr/vif/0/ipv6/0"));
+}
+
+/// Sends router advertisements of a prefix with a preferred lifetime in seconds.
+fn advertise(testbed: &Testbed, device: &str, preferred: u32, count: u32) {
+    let index = testbed.network.ip(&format!("-o link show dev {device}"));
+    let scope = index.split(':').next().unwrap().parse().unwrap();
+    let namespace = std::fs::File::open(testbed.network.namespace()).unwrap();
+    // Type 134, hop limit 64, no router lifetime.
+    let mut message = vec![134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // The prefix option: 64 bits, on-link and autonomous, valid for two hours.
+    message.extend([3, 4, 64, 0xc0]);
+    for lifetime in [7200, preferred, 0] {
+        message.extend(lifetime.to_be_bytes());
+    }
+    message.extend("2001:db8:1::".parse::<Ipv6Addr>().unwrap().octets());
+
+    let send = move || {
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+        let socket =
+            rustix::net::socket(AddressFamily::INET6, SocketType::RAW, Some(ICMPV6)).unwrap();
+        set_ipv6_multicast_hops(&socket, 255).unwrap();
+        let all_nodes = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, scope);
+        for _ in 0..count {
+            sendto(&socket, &message, SendFlags::empty(), &all_nodes).unwrap();
+            sleep(Duration::from_millis(100));
+        }
+    };
+    std::thread::spawn(send).join().unwrap();
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn repeated_router_advertisement_of_lifetime_0_writes_nothing() {
+    let mut testbed = testbed(Collector::Netlink);
+    let accept = "echo 2 > /proc/sys/net/ipv6/conf/lan/accept_ra; \
+                  echo 1 > /proc/sys/net/ipv6/conf/lan/autoconf";
+    let shell = testbed.network.command("sh").args(["-c", accept]).status();
+    assert!(shell.unwrap().success());
+    let _agent = testbed.start();
+    testbed.network.ip("addr add fd00::2/64 dev lan nodad");
+    advertise(&testbed, "lan-peer", 3600, 1);
+    testbed.await_nodes(|nodes| {
+        address(nodes, "attr/vif/0/ipv6/0").is_some_and(|ip| ip.starts_with("2001:db8:1:"))
+    });
+    advertise(&testbed, "lan-peer", 0, 1);
+    testbed.await_nodes(|nodes| address(nodes, "attr/vif/0/ipv6/0") == Some("fd00::2"));
+    let requests = testbed.requests_during(|testbed| advertise(testbed, "lan-peer", 0, 30));
+    assert!(requests.is_empty(), "{requests:?}");
 }
 
 fn most_useful_address_gets_slot_0(collector: Collector) {
