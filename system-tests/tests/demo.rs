@@ -1,6 +1,10 @@
 //! The demo: the agent against a Xenstore server in the same process, on a machine without Xen.
 
-#![allow(clippy::unwrap_used, reason = "this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "this is test code"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Read};
@@ -117,15 +121,34 @@ fn address_is_printed_at_once_and_the_interface_is_removed() {
 }
 
 #[test]
+fn directory_of_sockets_is_private_and_unpredictable_under_any_umask() {
+    let mut names = Vec::new();
+    for umask in ["000", "022"] {
+        let mut command = Command::new("sh");
+        let script = format!("umask {umask}; exec \"$0\" --no-interface");
+        command
+            .args(["-c", &script])
+            .arg(build("demo", Profile::Debug));
+        let mut demo = Demo::spawn(&mut command);
+        let socket = demo.socket();
+        let directory = socket.parent().unwrap();
+        let mode = fs::metadata(directory).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700, "umask {umask}");
+
+        let name = directory.file_name().unwrap().to_str().unwrap().to_owned();
+        let random = name.strip_prefix("xen-guest-agent-demo-").unwrap();
+        assert!(random.len() >= 6, "{name}");
+        assert_ne!(random, demo.process.id().to_string());
+        names.push(name);
+    }
+    assert_ne!(names[0], names[1]);
+}
+
+#[test]
 fn output_has_the_nodes_that_others_read() {
-    // With the widest umask, because the directory of the sockets must be private all the same.
-    let mut command = Command::new("sh");
-    command.args(["-c", "umask 000; exec \"$0\" --no-interface"]);
-    let mut demo = Demo::spawn(command.arg(build("demo", Profile::Debug)));
+    let mut demo = Demo::spawn(&mut demo());
     let socket = demo.socket();
     let directory = socket.parent().unwrap();
-    let mode = fs::metadata(directory).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700, "{}", directory.display());
 
     let printed = demo.next("data/os_uname = ");
     let mut client = Client::new(Transport::connect(&socket).unwrap());

@@ -78,8 +78,9 @@ pub struct Daemon {
     warns_of_other_agents: bool,
     /// Whether the log has the line about the first complete publication.
     is_publication_logged: bool,
+    runtime_dir: Option<PathBuf>,
     /// Held open, because closing the file releases the lock.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Daemon {
@@ -127,13 +128,14 @@ impl Daemon {
             agent,
             collectors,
             all_interfaces: options.all_interfaces,
-            status: Status::new(options.runtime_dir, SystemTime::now()),
+            status: Status::new(options.runtime_dir.clone(), SystemTime::now()),
             service_manager: ServiceManager::from_environment(),
             network_due: now + INITIAL_NETWORK_TIMEOUT,
             staggered_by: None,
             warns_of_other_agents: options.warns_of_other_agents,
             is_publication_logged: false,
-            _lock: lock,
+            runtime_dir: options.runtime_dir,
+            lock,
         })
     }
 
@@ -253,6 +255,31 @@ impl Daemon {
         self.agent.probe_quota();
         if is_full {
             self.agent.compare();
+            self.renew_lock();
+        }
+    }
+
+    /// Takes the lock again if somebody removed its file, for example to tidy `/run`.
+    fn renew_lock(&mut self) {
+        let (Some(directory), Some(lock)) = (&self.runtime_dir, &self.lock) else {
+            return;
+        };
+        if runtime_dir::is_locked(directory, lock) {
+            return;
+        }
+        match runtime_dir::lock(directory) {
+            Ok(Some(lock)) => {
+                warn!(
+                    "the lock in {} was removed; it is taken again",
+                    directory.display()
+                );
+                self.lock = Some(lock);
+            }
+            Ok(None) => warn!(
+                "the lock in {} was removed, and another agent has taken it; stop one of the two",
+                directory.display()
+            ),
+            Err(error) => warn!("cannot take the removed lock again: {error}"),
         }
     }
 

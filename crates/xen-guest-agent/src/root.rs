@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -53,19 +53,7 @@ impl Root {
     /// Those of [`Root::open`], and `InvalidData` if the file is larger than `limit` bytes.
     pub fn read(&self, path: &(impl AsRef<Path> + ?Sized), limit: usize) -> io::Result<Vec<u8>> {
         let path = path.as_ref();
-        let read = || {
-            let mut bytes = Vec::new();
-            // stat(2) reports a size of 0 for files in /proc and 4096 for files in /sys.
-            let limit_and_one = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-            self.open_resolved(path)?
-                .take(limit_and_one)
-                .read_to_end(&mut bytes)?;
-            if bytes.len() > limit {
-                let reason = format!("larger than {limit} bytes");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-            }
-            Ok(bytes)
-        };
+        let read = || read_all(self.open_resolved(path)?, limit);
         read().map_err(|error| self.at(path, &error))
     }
 
@@ -75,12 +63,8 @@ impl Root {
     /// Those of [`Root::read`], and `InvalidData` if the text is not UTF-8.
     pub fn text(&self, path: &(impl AsRef<Path> + ?Sized)) -> io::Result<String> {
         let path = path.as_ref();
-        let mut text = String::from_utf8(self.read(path, TEXT_MAX)?).map_err(|_| {
-            self.at(
-                path,
-                &io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"),
-            )
-        })?;
+        let mut text = String::from_utf8(self.read(path, TEXT_MAX)?)
+            .map_err(|_| self.at(path, &io::Error::new(ErrorKind::InvalidData, "not UTF-8")))?;
         text.truncate(text.trim_end_matches('\n').len());
         Ok(text)
     }
@@ -98,6 +82,17 @@ impl Root {
     pub fn path(&self, path: &(impl AsRef<Path> + ?Sized)) -> io::Result<PathBuf> {
         let path = path.as_ref();
         self.resolve(path).map_err(|error| self.at(path, &error))
+    }
+
+    /// Returns the path of a file for the agent, like [`path`](Self::path), but the file itself need
+    /// not exist yet. Use this to create it.
+    ///
+    /// # Errors
+    /// Those of [`path`](Self::path), if the directory of the file is missing.
+    pub fn path_of_new(&self, path: &str) -> io::Result<PathBuf> {
+        let path = Path::new(path);
+        self.resolve_if(path, true)
+            .map_err(|error| self.at(path, &error))
     }
 
     fn open_resolved(&self, path: &Path) -> io::Result<File> {
@@ -118,6 +113,11 @@ impl Root {
 
     /// Returns a path without links, unless the kernel resolves links against the right root.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        self.resolve_if(path, false)
+    }
+
+    /// Resolves a path, whose last part may be missing if `is_new`.
+    fn resolve_if(&self, path: &Path, is_new: bool) -> io::Result<PathBuf> {
         if self.is_system() {
             return Ok(self.join(path));
         }
@@ -146,6 +146,8 @@ impl Root {
                 }
                 // readlink(2) returns EINVAL for a file that is not a link.
                 Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
+                Err(error)
+                    if is_new && remaining.is_empty() && error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
@@ -172,6 +174,22 @@ impl Root {
     }
 }
 
+/// Reads an opened file to its end.
+///
+/// # Errors
+/// The system's, and `InvalidData` if the file is larger than `limit` bytes.
+pub(crate) fn read_all(file: File, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // stat(2) reports a size of 0 for files in /proc and 4096 for files in /sys.
+    let limit_and_one = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit_and_one).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        let reason = format!("larger than {limit} bytes");
+        return Err(io::Error::new(ErrorKind::InvalidData, reason));
+    }
+    Ok(bytes)
+}
+
 /// Puts the parts of `path` before the remaining ones. An absolute path starts again at the root.
 fn push(remaining: &mut Vec<OsString>, found: &mut Vec<OsString>, path: &Path) {
     for component in path.components().rev() {
@@ -189,7 +207,7 @@ fn regular(metadata: &fs::Metadata) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
+            ErrorKind::InvalidInput,
             "not a regular file",
         ))
     }
@@ -199,7 +217,6 @@ fn regular(metadata: &fs::Metadata) -> io::Result<()> {
 mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType};
-    use std::io::ErrorKind;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 

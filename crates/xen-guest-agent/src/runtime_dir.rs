@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,9 @@ use crate::root::Root;
 /// Directories for runtime files. The second is the older one.
 const RUN: [&str; 2] = ["/run", "/var/run"];
 
+/// Maximum number of bytes that are read of a file. The status of a thousand nodes is smaller.
+const SIZE_MAX: u64 = 16 * 1024 * 1024;
+
 /// Lock file. Its holder is the running agent.
 const LOCK: &str = "lock";
 
@@ -23,10 +26,9 @@ const SOCKET: &str = "socket";
 
 /// Returns the path of the directory, which may not exist yet. `None` if the system has no `/run`.
 pub fn path(root: &Root) -> Option<PathBuf> {
-    let run = RUN
-        .iter()
-        .find_map(|run| root.path(run).ok().filter(|run| run.is_dir()));
-    run.map(|run| run.join("xen-guest-agent"))
+    let has_run = |run: &&&str| root.path(run).is_ok_and(|run| run.is_dir());
+    let run = RUN.iter().find(has_run)?;
+    root.path_of_new(&format!("{run}/xen-guest-agent")).ok()
 }
 
 /// Replaces a file in the directory. A reader finds either the old text or the new one. Every user
@@ -35,6 +37,18 @@ pub fn path(root: &Root) -> Option<PathBuf> {
 /// # Errors
 /// The system's error, with the path.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
+    write_with_mode(file, text, 0o644)
+}
+
+/// Replaces a file in the directory, like [`write`]. Only root may read the file.
+///
+/// # Errors
+/// The system's error, with the path.
+pub fn write_private(file: &Path, text: &str) -> io::Result<()> {
+    write_with_mode(file, text, 0o600)
+}
+
+fn write_with_mode(file: &Path, text: &str, mode: u32) -> io::Result<()> {
     let new = file.with_extension("new");
     let write = || {
         create_parent(file)?;
@@ -43,9 +57,13 @@ pub fn write(file: &Path, text: &str) -> io::Result<()> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut opened = OpenOptions::new().write(true).create_new(true).open(&new)?;
+        let mut opened = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         // Independent of the umask.
-        opened.set_permissions(Permissions::from_mode(0o644))?;
+        opened.set_permissions(Permissions::from_mode(mode))?;
         opened.write_all(text.as_bytes())?;
         fs::rename(&new, file)
     };
@@ -80,7 +98,12 @@ pub fn lock(directory: &Path) -> io::Result<Option<File>> {
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     create_parent(&path).map_err(at)?;
     // Only root may open the file, because every user who can read a file can lock it.
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = OFlags::RDWR
+        | OFlags::CREATE
+        | OFlags::CLOEXEC
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::NOCTTY;
     let file =
         rustix::fs::open(&path, flags, Mode::from(0o600)).map_err(|error| at(error.into()))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -88,6 +111,14 @@ pub fn lock(directory: &Path) -> io::Result<Option<File>> {
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(at(error.into())),
     }
+}
+
+/// Whether the locked file is still in the directory, so that another agent would find the lock.
+pub fn is_locked(directory: &Path, lock: &File) -> bool {
+    let found = fs::symlink_metadata(directory.join(LOCK));
+    lock.metadata().is_ok_and(|lock| {
+        found.is_ok_and(|found| (found.dev(), found.ino()) == (lock.dev(), lock.ino()))
+    })
 }
 
 /// Reads a file of the directory, which must be a regular file.
@@ -99,7 +130,7 @@ pub fn read(file: &Path) -> io::Result<String> {
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
     let read = || {
         let flags = i32::try_from(flags.bits()).unwrap_or_default();
-        let mut opened = OpenOptions::new()
+        let opened = OpenOptions::new()
             .read(true)
             .custom_flags(flags)
             .open(file)?;
@@ -107,7 +138,7 @@ pub fn read(file: &Path) -> io::Result<String> {
             return Err(io::Error::other("not a regular file"));
         }
         let mut text = String::new();
-        opened.read_to_string(&mut text)?;
+        opened.take(SIZE_MAX).read_to_string(&mut text)?;
         Ok(text)
     };
     read().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
@@ -203,6 +234,40 @@ mod tests {
         assert!(lock(&path).unwrap().is_some());
         let mode = |file: &str| fs::metadata(path.join(file)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(""), mode(LOCK)), (0o755, 0o600));
+    }
+
+    #[test]
+    fn removed_lock_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("xen-guest-agent");
+        let first = lock(&path).unwrap().unwrap();
+        assert!(is_locked(&path, &first));
+        fs::remove_dir_all(&path).unwrap();
+        assert!(!is_locked(&path, &first), "removed");
+        let second = lock(&path).unwrap().unwrap();
+        assert!(!is_locked(&path, &first), "replaced");
+        assert!(is_locked(&path, &second));
+    }
+
+    #[test]
+    fn link_in_another_root_is_resolved_below_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        let target = outside.path().to_str().unwrap().trim_start_matches('/');
+        fs::create_dir(at("run")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), at("run/xen-guest-agent")).unwrap();
+        let found = || path(&Root::new(directory.path()));
+        assert_eq!(found(), None, "the parent is missing below the root");
+
+        fs::create_dir_all(at(target).parent().unwrap()).unwrap();
+        let inside = found().unwrap();
+        assert_eq!(inside, at(target));
+        write(&inside.join("status"), "text").unwrap();
+        assert!(lock(&inside).unwrap().is_some());
+        assert_eq!(fs::read_dir(&inside).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        assert_eq!(found(), Some(inside));
     }
 
     #[test]

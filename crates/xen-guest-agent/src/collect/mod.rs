@@ -21,7 +21,7 @@ use log::{error, warn};
 use rustix::event::PollFlags;
 
 use crate::guest::Guest;
-use crate::platform::{Platform, System, uname};
+use crate::platform::{Platform, System, clock, uname};
 use crate::root::Root;
 use crate::text::to_ascii;
 use fault::Fault;
@@ -206,13 +206,15 @@ impl Collectors {
     /// Returns the time of the next [`poll`](Self::poll).
     pub fn deadline(&self) -> Duration {
         let next = self.schedule.next();
-        self.network
-            .deadline()
-            .map_or(next, |deadline| deadline.min(next))
+        [self.network.deadline(), self.services.deadline()]
+            .into_iter()
+            .flatten()
+            .fold(next, Duration::min)
     }
 
     /// Polls everything that is due.
     pub fn poll(&mut self, guest: &mut Guest, now: Duration) -> Poll {
+        self.services.resume(now);
         let network = self
             .network
             .poll(&self.platform, &mut guest.interfaces, now);
@@ -344,7 +346,7 @@ impl Collectors {
         match source {
             Source::Network => self.network.on_readable(&mut guest.interfaces),
             Source::HostName => self.poll_host_name(guest),
-            Source::Services => self.services.read(&mut guest.services),
+            Source::Services => self.services.on_changed(&mut guest.services, clock::now()),
         }
     }
 

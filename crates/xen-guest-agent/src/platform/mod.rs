@@ -21,9 +21,11 @@ use linux as sys;
 #[cfg(not(any(target_os = "freebsd", target_os = "linux")))]
 compile_error!("no folder in src/platform implements this operating system");
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::SocketAddr;
+use std::path::Path;
 
 use rustix::event::PollFlags;
 use rustix::time::ClockId;
@@ -53,6 +55,23 @@ pub trait Platform: Sized {
     /// # Errors
     /// The system's, or `Unsupported`.
     fn abstract_socket(_name: &str) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether looking up an absolute path without links crosses only mounted file systems that
+    /// do not wait for a server or a process. The root directory may be on any.
+    ///
+    /// # Errors
+    /// The system's, if mounts cannot be read.
+    fn is_local(_path: &Path) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Opens the file of a descriptor from `O_PATH` for reading.
+    ///
+    /// # Errors
+    /// The system's, or `Unsupported`.
+    fn reopen(_file: &OwnedFd) -> io::Result<File> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -159,7 +178,10 @@ pub trait DirWatch: AsFd {
     /// Discards all events and watches the directory that is at the path now, and its parent.
     ///
     /// Call this before reading the directory, so that no change is missed.
-    fn renew(&mut self, directory: &str, parent: &str);
+    ///
+    /// # Errors
+    /// The reason why changes in an existing directory are not reported.
+    fn renew(&mut self, directory: &str, parent: &str) -> io::Result<()>;
 
     /// Whether every later change will be reported.
     fn is_reliable(&self) -> bool;

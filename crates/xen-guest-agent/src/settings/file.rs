@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{StatVfs, StatVfsMountFlags, fstatvfs};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -33,11 +35,13 @@ pub(super) struct Contents {
 pub(super) fn in_directory(directory: &Path) -> Result<Vec<PathBuf>, SettingsError> {
     let main = directory.join("config.toml");
     let mut files = Vec::new();
+    check_directory(directory, false)?;
     if exists("settings file", &main)? {
         files.push(main);
     }
 
     let fragments = directory.join("conf.d");
+    check_directory(&fragments, false)?;
     let list = || {
         fs::read_dir(&fragments)?
             .map(|entry| Ok(entry?.file_name()))
@@ -69,8 +73,51 @@ fn exists(what: &str, path: &Path) -> Result<bool, SettingsError> {
     }
 }
 
+/// Checks that only root and the owner may change the entries of a directory. A missing directory
+/// passes. In a sticky directory, others may add files, but not replace them.
+pub(super) fn check_directory(path: &Path, may_be_sticky: bool) -> Result<(), SettingsError> {
+    // The path of a file may have no directory.
+    let here = Path::new(".");
+    let path = if path == Path::new("") { here } else { path };
+    let Ok(metadata) = path.metadata() else {
+        return Ok(());
+    };
+    let is_sticky = metadata.mode() & 0o1000 != 0;
+    if is_sticky && may_be_sticky {
+        return Ok(());
+    }
+    let reason = writers(&metadata).filter(|_| !is_read_only(rustix::fs::statvfs(path)));
+    reason.map_or(Ok(()), |reason| {
+        Err(SettingsError::cannot_read("directory", path, &reason))
+    })
+}
+
+/// Returns why others than root and the owner may write to a file or directory.
+fn writers(metadata: &Metadata) -> Option<String> {
+    let (mode, group) = (metadata.mode(), metadata.gid());
+    if mode & 0o002 != 0 {
+        return Some("every user may write to it; run chmod o-w on it".to_owned());
+    }
+    (mode & 0o020 != 0 && group != 0)
+        .then(|| format!("the group {group} may write to it; run chmod g-w on it"))
+}
+
+/// Whether nobody can write because of how the file system is mounted. Kubernetes mounts settings
+/// read-only, with mode 0777.
+fn is_read_only(system: rustix::io::Result<StatVfs>) -> bool {
+    system.is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// Whether the path is a link to `/dev/null`, which means an empty file as for systemd.
+fn is_masked(path: &Path) -> bool {
+    fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null"))
+}
+
 /// Reads a file. It must be a regular one, so that the agent never waits for the writer of a FIFO.
 pub(super) fn read(path: &Path) -> Result<Contents, SettingsError> {
+    if is_masked(path) {
+        return Ok(Contents::default());
+    }
     let failed = |error: &dyn std::fmt::Display| {
         SettingsError::cannot_read("settings file", path, &error.to_string())
     };
@@ -78,8 +125,16 @@ pub(super) fn read(path: &Path) -> Result<Contents, SettingsError> {
     let name = absolute
         .to_str()
         .ok_or_else(|| failed(&"the path is not UTF-8"))?;
-    let bytes = Root::default().read(name, SIZE_MAX).map_err(|error| {
-        // The error names the file, which this message does already.
+    let file = Root::default().open(name);
+    let bytes = file.and_then(|file| {
+        let reason = writers(&file.metadata()?).filter(|_| !is_read_only(fstatvfs(&file)));
+        if let Some(reason) = reason {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        }
+        crate::root::read_all(file, SIZE_MAX)
+    });
+    let bytes = bytes.map_err(|error| {
+        // The error may name the file, which this message does already.
         let reason = error.to_string();
         failed(&reason.strip_prefix(&format!("{name}: ")).unwrap_or(&reason))
     })?;

@@ -80,7 +80,11 @@ impl Sources {
     /// All mistakes in the settings.
     pub fn load(&self) -> Result<Loaded, SettingsError> {
         let files = match &self.file {
-            Some(file) => vec![file.clone()],
+            Some(file) => {
+                let directory = file.parent().unwrap_or(Path::new("/"));
+                file::check_directory(directory, true)?;
+                vec![file.clone()]
+            }
             None => file::in_directory(Path::new(DIRECTORY))?,
         };
         self.load_from(&files, |name| std::env::var_os(name))

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode};
@@ -347,6 +347,133 @@ fn unreadable_files_are_errors() {
         SETTINGS.len(),
         "{shown}"
     );
+}
+
+#[test]
+fn link_to_dev_null_is_an_empty_file() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("conf.d")).unwrap();
+    fs::write(directory.path().join("conf.d/a.toml"), "stderr = true").unwrap();
+    for name in ["config.toml", "conf.d/b.toml"] {
+        symlink("/dev/null", directory.path().join(name)).unwrap();
+    }
+    let files = file::in_directory(directory.path()).unwrap();
+    assert_eq!(files.len(), 3);
+    let loaded = Sources::default().load_from(&files, |_| None).unwrap();
+    assert!(loaded.settings.stderr);
+}
+
+/// Loads `config.toml` and `conf.d` in a directory after `change`. Returns the error, without the
+/// path of the directory.
+fn load_with_mode(path: &str, mode: u32) -> Option<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    fs::create_dir(at("conf.d")).unwrap();
+    for name in ["config.toml", "conf.d/a.toml"] {
+        fs::write(at(name), "stderr = true").unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    fs::set_permissions(at("conf.d"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
+    let group = fs::metadata(at(path)).unwrap().gid();
+    let loaded = file::in_directory(directory.path())
+        .and_then(|files| Sources::default().load_from(&files, |_| None));
+    let error = loaded.err()?.to_string();
+    let error = error.replace(&format!("{}/", directory.path().display()), "");
+    let error = error.replace(&directory.path().display().to_string(), "");
+    Some(error.replace(&format!("group {group}"), "group GROUP"))
+}
+
+#[test]
+fn settings_that_every_user_may_write_are_refused() {
+    let reason = "every user may write to it; run chmod o-w on it";
+    for (path, mode, what) in [
+        ("config.toml", 0o646, "settings file config.toml"),
+        ("config.toml", 0o602, "settings file config.toml"),
+        ("conf.d/a.toml", 0o646, "settings file conf.d/a.toml"),
+        ("conf.d", 0o757, "directory conf.d"),
+        ("conf.d", 0o1757, "directory conf.d"),
+        ("", 0o757, "directory "),
+        ("", 0o1757, "directory "),
+    ] {
+        let expected = format!("cannot read the {what}: {reason}");
+        assert_eq!(
+            load_with_mode(path, mode),
+            Some(expected),
+            "{path} {mode:o}"
+        );
+    }
+}
+
+#[test]
+fn other_mode_bits_of_settings_are_accepted() {
+    for bit in (0..12).map(|bit| 1 << bit).filter(|bit| *bit & 0o022 == 0) {
+        for path in ["config.toml", "conf.d/a.toml"] {
+            assert_eq!(load_with_mode(path, 0o400 | bit), None, "{path} {bit:o}");
+        }
+        for path in ["conf.d", ""] {
+            assert_eq!(load_with_mode(path, 0o700 | bit), None, "{path} {bit:o}");
+        }
+    }
+}
+
+#[test]
+fn settings_that_a_group_may_write_are_refused_unless_it_is_roots() {
+    let directory = tempfile::tempdir().unwrap();
+    let is_roots = fs::metadata(directory.path()).unwrap().gid() == 0;
+    for path in ["config.toml", "conf.d/a.toml", "conf.d", ""] {
+        let error = load_with_mode(path, 0o770);
+        let reason = "the group GROUP may write to it; run chmod g-w on it";
+        if is_roots {
+            assert_eq!(error, None, "{path}");
+        } else {
+            assert!(error.unwrap().ends_with(reason), "{path}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn settings_that_another_group_may_write_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    fs::write(&file, "").unwrap();
+    for (path, group, mode, is_refused) in [
+        (&*file, 0, 0o664, false),
+        (&*file, 1234, 0o664, true),
+        (&*file, 1234, 0o644, false),
+        (directory.path(), 0, 0o775, false),
+        (directory.path(), 1234, 0o775, true),
+        (directory.path(), 1234, 0o755, false),
+    ] {
+        chown(path, None, Some(group)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = file::in_directory(directory.path())
+            .and_then(|files| Sources::default().load_from(&files, |_| None));
+        let expected = format!("the group {group} may write to it; run chmod g-w on it");
+        match loaded {
+            Ok(_) => assert!(!is_refused, "{} {group} {mode:o}", path.display()),
+            Err(error) => assert!(
+                is_refused && error.to_string().ends_with(&expected),
+                "{error}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn file_in_a_sticky_directory_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("x.toml");
+    fs::write(&file, "stderr = true").unwrap();
+    let sources = Sources {
+        file: Some(file),
+        ..Sources::default()
+    };
+    for (mode, is_read) in [(0o1777, true), (0o777, false)] {
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(sources.load().is_ok(), is_read, "{mode:o}");
+    }
 }
 
 #[test]

@@ -9,12 +9,16 @@ const VALUE_MAX: usize = 2000;
 /// Maximum length in bytes of the name of a service or a key, as for file names.
 const NAME_MAX: usize = 255;
 
+/// Maximum number of invalid lines of a file that are named, so that a file of another kind does
+/// not fill the log.
+const FAULTS_MAX: usize = 10;
+
 /// Invalid lines of a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Faults {
-    /// Number of the first invalid line, from 1, and the reason.
-    pub(super) first: Option<(usize, &'static str)>,
-    /// Number of the other invalid lines.
+    /// Number of each of the first invalid lines, from 1, and the reason.
+    pub(super) lines: Vec<(usize, &'static str)>,
+    /// Number of further invalid lines.
     pub(super) others: usize,
 }
 
@@ -22,6 +26,8 @@ pub(super) struct Faults {
 pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, Faults) {
     let mut facts = BTreeMap::new();
     let mut faults = Faults::default();
+    // Editors on Windows write a byte order mark.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
 
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
@@ -36,7 +42,7 @@ pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, Faults) {
             Ok(())
         });
         match result {
-            Err(fault) if faults.first.is_none() => faults.first = Some((index + 1, fault)),
+            Err(fault) if faults.lines.len() < FAULTS_MAX => faults.lines.push((index + 1, fault)),
             Err(_) => faults.others += 1,
             Ok(()) => {}
         }
@@ -94,10 +100,16 @@ mod tests {
             .iter()
             .map(|(key, value)| format!("{key}={value};"))
             .collect();
-        match faults.first {
-            Some((line, fault)) => format!("{}{line}: {fault} +{}", facts.concat(), faults.others),
-            None => facts.concat(),
-        }
+        let lines: Vec<_> = faults
+            .lines
+            .iter()
+            .map(|(line, fault)| format!("{line}: {fault}"))
+            .collect();
+        let others = match faults.others {
+            0 => String::new(),
+            others => format!(" +{others}"),
+        };
+        format!("{}{}{others}", facts.concat(), lines.join("; "))
     }
 
     #[test]
@@ -112,35 +124,53 @@ mod tests {
             ("  a\t=  b = c  # d  \r\n", "a=b = c  # d;"),
             ("a=\"b\"\n", "a=\"b\";"),
             ("a-1_@Z = ~ !\n", "a-1_@Z=~ !;"),
-            ("just words\na=1\n", "a=1;1: not of the form key = value +0"),
+            ("just words\na=1\n", "a=1;1: not of the form key = value"),
             (
                 "a=1\n\na=2\nb=\n= 3\n",
-                "a=1;3: this key has a value already +2",
+                "a=1;3: this key has a value already; 4: no value; \
+                 5: a key has up to 255 of the characters A-Z a-z 0-9 - _ @",
             ),
             (
                 "a b = 1",
-                "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0",
+                "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @",
             ),
             (
                 "a/b = 1",
-                "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0",
+                "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @",
             ),
             (
                 "= 1",
-                "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0",
+                "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @",
             ),
-            ("a =", "1: no value +0"),
-            ("a = caf\u{e9}", "1: a value is printable ASCII +0"),
-            ("a = x\ty", "1: a value is printable ASCII +0"),
-            ("a = x\u{7f}", "1: a value is printable ASCII +0"),
+            ("a =", "1: no value"),
+            ("a = caf\u{e9}", "1: a value is printable ASCII"),
+            ("a = x\ty", "1: a value is printable ASCII"),
+            ("a = x\u{7f}", "1: a value is printable ASCII"),
         ] {
             assert_eq!(shown(text.as_bytes()), expected, "{text:?}");
         }
-        assert_eq!(shown(b"a = \xff"), "1: a value is printable ASCII +0");
+        assert_eq!(shown(b"a = \xff"), "1: a value is printable ASCII");
         assert_eq!(
             shown(b"\xff = a"),
-            "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @ +0"
+            "1: a key has up to 255 of the characters A-Z a-z 0-9 - _ @"
         );
+    }
+
+    #[test]
+    fn byte_order_mark_is_skipped() {
+        assert_eq!(shown(b"\xef\xbb\xbfa = 1\r\nb = 2\r\n"), "a=1;b=2;");
+        assert_eq!(shown(b"\xef\xbb\xbf"), "");
+        let key = "a key has up to 255 of the characters A-Z a-z 0-9 - _ @";
+        assert_eq!(shown(b"a = 1\n\xef\xbb\xbfb = 2"), format!("a=1;2: {key}"));
+    }
+
+    #[test]
+    fn ten_invalid_lines_are_named_and_others_are_counted() {
+        for (count, named, others) in [(3, 3, 0), (10, 10, 0), (11, 10, 1), (500, 10, 490)] {
+            let (_, faults) = parse("words\n".repeat(count).as_bytes());
+            assert_eq!((faults.lines.len(), faults.others), (named, others));
+            assert!(faults.lines.iter().map(|(line, _)| *line).eq(1..=named));
+        }
     }
 
     #[test]
@@ -149,8 +179,8 @@ mod tests {
             assert_eq!(
                 parse(format!("a={}", "x".repeat(len)).as_bytes())
                     .1
-                    .first
-                    .is_none(),
+                    .lines
+                    .is_empty(),
                 is_fine,
                 "{len}"
             );

@@ -1,6 +1,7 @@
 //! Services: facts that the administrator publishes. A directory has a file for each service.
 
 mod format;
+mod safe_open;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,13 +9,15 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use log::warn;
 
 use crate::guest::Services;
-use crate::platform::{DirWatch as _, Platform, System};
-use crate::root::Root;
+use crate::platform::{DirWatch as _, Platform, System, clock};
+use crate::rate_limit::Limiter;
 use format::is_name;
+use safe_open::SafeDir;
 use state::State;
 
 /// Default directory.
@@ -26,6 +29,14 @@ pub const MAX_NODES: usize = 100;
 /// Maximum size of a file in bytes.
 const FILE_SIZE_MAX: usize = 16 * 1024;
 
+/// Number of reads in a row, and the interval of further ones. A user who may write to the directory
+/// must not keep the agent busy.
+const READ_LIMIT: (u32, Duration) = (10, Duration::from_secs(1));
+
+/// Number of log lines in a row, and the interval of further ones. The first number is enough for
+/// all lines of a few files that are invalid throughout.
+const LOG_LIMIT: (u32, Duration) = (50, Duration::from_secs(10));
+
 /// Extension of a service's file.
 const EXTENSION: &str = ".conf";
 
@@ -33,13 +44,20 @@ const EXTENSION: &str = ".conf";
 /// nodes in Xenstore do, because a boot removes both.
 pub const STATE: &str = "services";
 
+/// Facts of each service, by service and key.
+type Facts = BTreeMap<String, BTreeMap<String, String>>;
+
 /// The directory of services.
 #[derive(Debug)]
 pub struct Directory {
-    root: Root,
+    platform: System,
     path: String,
     state: State,
     watch: Option<<System as Platform>::DirWatch>,
+    reads: Limiter,
+    /// Time until which changes wait, because there have been too many.
+    paused_until: Option<Duration>,
+    log: Limiter,
     /// Problems that have been logged.
     logged: BTreeSet<String>,
 }
@@ -48,49 +66,60 @@ impl Directory {
     /// Opens the directory, which need not exist. The file `state` remembers published services
     /// across restarts.
     pub fn open(platform: &System, path: &str, state: Option<PathBuf>) -> Self {
-        let watch = platform
-            .watch_dir()
-            .inspect_err(|error| warn!("cannot watch {path}: {error}; polling it instead"));
         Directory {
-            root: platform.root().clone(),
+            platform: System::new(platform.root().clone()),
             path: path.to_owned(),
             state: State::open(state),
-            watch: watch.ok(),
+            watch: None,
+            reads: Limiter::new(READ_LIMIT.0, READ_LIMIT.1),
+            paused_until: None,
+            log: Limiter::new(LOG_LIMIT.0, LOG_LIMIT.1),
             logged: BTreeSet::new(),
         }
     }
 
     /// Returns a descriptor that is readable after a change. Then call [`read`](Self::read).
     pub fn watch(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(AsFd::as_fd)
+        let watch = self.watch.as_ref().filter(|_| self.paused_until.is_none());
+        watch.map(AsFd::as_fd)
+    }
+
+    /// Returns the time at which [`resume`](Self::resume) is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.paused_until
+    }
+
+    /// Ends a pause that is over.
+    pub fn resume(&mut self, now: Duration) {
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+    }
+
+    /// Reads the directory after a change, and pauses if there have been many.
+    pub fn on_changed(&mut self, services: &mut Services, now: Duration) -> bool {
+        self.reads.take(now);
+        self.paused_until = Some(self.reads.next()).filter(|next| *next > now);
+        self.read(services)
     }
 
     /// Reads the directory if `is_full` or if changes of it are not reported. Returns whether the
     /// services changed.
     pub fn poll(&mut self, services: &mut Services, is_full: bool) -> bool {
         // For an idle guest this check is all the work of a poll.
-        let is_reported = self
-            .watch
-            .as_ref()
-            .is_some_and(|watch| watch.is_reliable() || !self.root.exists(parent(&self.path)));
+        let is_reported = self.watch.as_ref().is_some_and(|watch| {
+            watch.is_reliable() || !self.platform.root().exists(parent(&self.path))
+        });
         (is_full || !is_reported) && self.read(services)
     }
 
     /// Reads all files. Returns whether the services changed. Invalid lines and files are logged
     /// once and skipped.
     pub fn read(&mut self, services: &mut Services) -> bool {
-        if let Some(watch) = &mut self.watch {
-            watch.renew(&self.path, parent(&self.path));
-        }
         let mut faults = BTreeSet::new();
-        let facts = self.facts(&mut faults);
+        let facts = self.read_files(&mut faults);
         if let Err(error) = &facts {
-            faults.insert(error.to_string());
+            faults.insert(format!("{}: {error}", self.path));
         }
-        faults
-            .difference(&self.logged)
-            .for_each(|fault| warn!("{fault}"));
-        self.logged = faults;
+        self.log(faults, clock::now());
 
         // A failed read does not mean that the services are gone.
         let Ok(facts) = facts else { return false };
@@ -116,31 +145,88 @@ impl Directory {
         }
     }
 
-    fn facts(
-        &self,
-        faults: &mut BTreeSet<String>,
-    ) -> io::Result<BTreeMap<String, BTreeMap<String, String>>> {
+    /// Logs problems that have not been logged yet. If there are too many, the others wait for
+    /// another read.
+    fn log(&mut self, mut faults: BTreeSet<String>, now: Duration) {
+        faults.retain(|fault| {
+            if self.logged.contains(fault) {
+                return true;
+            }
+            if self.log.next() > now {
+                return false;
+            }
+            warn!("{fault}");
+            if self.log.take(now) {
+                let seconds = LOG_LIMIT.1.as_secs();
+                warn!(
+                    "{}: many problems; from now on at most one in {seconds} s is logged",
+                    self.path
+                );
+            }
+            true
+        });
+        self.logged = faults;
+    }
+
+    /// Watches the directory, and reads its files.
+    fn read_files(&mut self, faults: &mut BTreeSet<String>) -> io::Result<Facts> {
+        match self.open_directory() {
+            // A watch would follow the links, too, and wait.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                self.watch = None;
+                return Err(error);
+            }
+            Ok(_) | Err(_) => {}
+        }
+        let watched = self.renew_watch();
+
+        let Some(directory) = self.open_directory()? else {
+            return Ok(Facts::new());
+        };
+        if let Err(error) = watched {
+            faults.insert(format!("{}: changes are noticed late: {error}", self.path));
+        }
+        self.facts(&directory, faults)
+    }
+
+    /// Opens the directory, if it exists.
+    fn open_directory(&self) -> io::Result<Option<SafeDir>> {
+        // The default path is on the same file system as the agent's settings.
+        match SafeDir::open(self.platform.root(), &self.path, self.path != DIRECTORY) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    fn renew_watch(&mut self) -> io::Result<()> {
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => self.watch.insert(self.platform.watch_dir()?),
+        };
+        watch.renew(&self.path, parent(&self.path))
+    }
+
+    fn facts(&self, directory: &SafeDir, faults: &mut BTreeSet<String>) -> io::Result<Facts> {
         let mut facts = BTreeMap::new();
         let mut remaining = MAX_NODES - 1;
-        for name in self.names(faults)? {
+        for name in self.names(directory, faults)? {
             let file = format!("{}/{name}{EXTENSION}", self.path);
-            let text = match self.root.read(&file, FILE_SIZE_MAX) {
+            let text = match directory.read(&format!("{name}{EXTENSION}"), FILE_SIZE_MAX) {
                 Ok(text) => text,
                 // The file was removed meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => {
-                    faults.insert(error.to_string());
+                    faults.insert(format!("{file}: ignored: {error}"));
                     continue;
                 }
             };
 
-            let (own, line_faults) = format::parse(&text);
-            if let Some((line, fault)) = line_faults.first {
-                let others = match line_faults.others {
-                    0 => String::new(),
-                    others => format!(" (and {others} more lines)"),
-                };
-                faults.insert(format!("{file}:{line}: ignored: {fault}{others}"));
+            let (own, invalid) = format::parse(&text);
+            for (line, fault) in invalid.lines {
+                faults.insert(format!("{file}:{line}: ignored: {fault}"));
+            }
+            if invalid.others > 0 {
+                faults.insert(format!("{file}: ignored: {} more lines", invalid.others));
             }
             if own.is_empty() {
                 continue;
@@ -168,12 +254,16 @@ impl Directory {
 
     /// Returns the names of services that have a file, in order. A name precedes longer names that
     /// begin with it.
-    fn names(&self, faults: &mut BTreeSet<String>) -> io::Result<BTreeSet<String>> {
+    fn names(
+        &self,
+        directory: &SafeDir,
+        faults: &mut BTreeSet<String>,
+    ) -> io::Result<BTreeSet<String>> {
         let path = &self.path;
-        let entries = match self.root.path(path).and_then(fs::read_dir) {
-            Ok(entries) => entries,
+        let entries = match fs::read_dir(directory.path()) {
+            // The directory was removed meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
-            Err(error) => return Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+            entries => entries?,
         };
 
         let mut names = BTreeSet::new();

@@ -1,17 +1,13 @@
 //! Names of published services, which the agent remembers across restarts.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use log::warn;
 
 use super::format::is_name;
 use crate::runtime_dir;
-
-/// Maximum number of bytes that are read of the file.
-const SIZE_MAX: u64 = 64 * 1024;
 
 /// Names and the file that holds them, one per line.
 #[derive(Debug)]
@@ -25,19 +21,12 @@ impl State {
     /// Reads the file. A missing file holds no names.
     pub(super) fn open(file: Option<PathBuf>) -> Self {
         let text = file.as_ref().map(|file| {
-            let mut text = String::new();
-            match fs::File::open(file)
-                .and_then(|file| file.take(SIZE_MAX).read_to_string(&mut text))
-            {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    warn!(
-                        "{}: {error}; nodes of removed services may stay in Xenstore",
-                        file.display()
-                    );
+            runtime_dir::read(file).unwrap_or_else(|error| {
+                if error.kind() != ErrorKind::NotFound {
+                    warn!("{error}; nodes of removed services may stay in Xenstore");
                 }
-                Ok(_) | Err(_) => {}
-            }
-            text
+                String::new()
+            })
         });
         let lines = text.iter().flat_map(|text| text.lines());
         State {
@@ -72,6 +61,7 @@ impl State {
             return Ok(());
         };
         let text: String = self.names.iter().flat_map(|name| [name, "\n"]).collect();
-        runtime_dir::write(file, &text)
+        // The names may be as confidential as the values.
+        runtime_dir::write_private(file, &text)
     }
 }

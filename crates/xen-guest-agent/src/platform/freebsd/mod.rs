@@ -111,7 +111,7 @@ impl LinkMonitor for Unsupported {
 }
 
 impl DirWatch for Unsupported {
-    fn renew(&mut self, _directory: &str, _parent: &str) {
+    fn renew(&mut self, _directory: &str, _parent: &str) -> io::Result<()> {
         match *self {}
     }
 

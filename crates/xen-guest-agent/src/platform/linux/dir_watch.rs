@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
 
 use crate::platform;
 use crate::root::Root;
@@ -23,7 +24,8 @@ pub struct DirWatch {
 
 impl DirWatch {
     pub(super) fn open(root: Root) -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
+            .map_err(|error| explain(error.into()))?;
         Ok(DirWatch {
             inotify,
             root,
@@ -34,7 +36,7 @@ impl DirWatch {
 }
 
 impl platform::DirWatch for DirWatch {
-    fn renew(&mut self, directory: &str, parent: &str) {
+    fn renew(&mut self, directory: &str, parent: &str) -> io::Result<()> {
         // An event has at most 272 bytes.
         let mut events = [0; 512];
         while rustix::io::read(&self.inotify, &mut events).is_ok_and(|len| len > 0) {}
@@ -49,11 +51,9 @@ impl platform::DirWatch for DirWatch {
         let [parent, directory] =
             [(parent, parent_flags), (directory, changes | place)].map(|(path, flags)| {
                 // This returns the existing watch if the same directory is still at the path.
-                Ok::<_, io::Error>(inotify::add_watch(
-                    &self.inotify,
-                    self.root.path(path)?,
-                    flags,
-                )?)
+                let path = self.root.path(path)?;
+                inotify::add_watch(&self.inotify, path, flags)
+                    .map_err(|error| explain(error.into()))
             });
 
         let is_absent = directory
@@ -61,6 +61,11 @@ impl platform::DirWatch for DirWatch {
             .is_err_and(|error| error.kind() == ErrorKind::NotFound);
         self.is_reliable = directory.is_ok() || (is_absent && parent.is_ok());
 
+        let error = directory
+            .as_ref()
+            .err()
+            .filter(|_| !is_absent)
+            .map(|error| io::Error::new(error.kind(), error.to_string()));
         let new = [parent.ok(), directory.ok()];
         let old = std::mem::replace(&mut self.watches, new);
         for watch in old
@@ -71,6 +76,7 @@ impl platform::DirWatch for DirWatch {
             // This fails for a removed directory because the kernel has removed its watch.
             let _ = inotify::remove_watch(&self.inotify, watch);
         }
+        error.map_or(Ok(()), Err)
     }
 
     fn is_reliable(&self) -> bool {
@@ -78,8 +84,42 @@ impl platform::DirWatch for DirWatch {
     }
 }
 
+/// Names the limit that an error of inotify(7) is about. The system's messages are about open files
+/// and free space.
+fn explain(error: io::Error) -> io::Error {
+    let reason = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE) => "no free inotify instance; raise fs.inotify.max_user_instances",
+        Some(Errno::NOSPC) => "no free inotify watch; raise fs.inotify.max_user_watches",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), reason)
+}
+
 impl AsFd for DirWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exhausted_limits_are_named() {
+        for (errno, limit) in [
+            (Errno::MFILE, "fs.inotify.max_user_instances"),
+            (Errno::NOSPC, "fs.inotify.max_user_watches"),
+        ] {
+            let explained = explain(errno.into()).to_string();
+            assert!(
+                explained.ends_with(&format!("; raise {limit}")),
+                "{explained}"
+            );
+        }
+        assert_eq!(
+            explain(Errno::NOENT.into()).raw_os_error(),
+            Some(Errno::NOENT.raw_os_error())
+        );
     }
 }

@@ -12,12 +12,15 @@ mod netlink;
 mod sysfs;
 mod volumes;
 
+use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::SocketAddr;
+use std::path::Path;
 
 use rustix::event::PollFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::time::ClockId;
 
 use super::{Platform, Process};
@@ -46,6 +49,17 @@ impl Platform for System {
 
     fn abstract_socket(name: &str) -> io::Result<SocketAddr> {
         SocketAddr::from_abstract_name(name)
+    }
+
+    fn is_local(path: &Path) -> io::Result<bool> {
+        mounts::is_local(path)
+    }
+
+    fn reopen(file: &OwnedFd) -> io::Result<File> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::io::retry_on_intr(|| rustix::fs::open(&path, flags, Mode::empty()))?;
+        Ok(File::from(file))
     }
 
     fn new(root: Root) -> Self {

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::block::{Device, Number};
 use super::btrfs;
@@ -19,7 +20,9 @@ pub(super) const NON_BLOCKING: [&str; 12] = [
 ];
 
 /// File systems besides [`NON_BLOCKING`] that a path can cross without waiting.
-const LOCAL: [&str; 6] = ["devtmpfs", "erofs", "ramfs", "rootfs", "squashfs", "tmpfs"];
+const LOCAL: [&str; 8] = [
+    "devtmpfs", "erofs", "overlay", "ramfs", "rootfs", "squashfs", "tmpfs", "zfs",
+];
 
 /// A mounted file system of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,15 +122,18 @@ fn rank(mount: &Mount) -> (bool, usize, &[u8]) {
 }
 
 /// Calls `take` for each line of mountinfo that is valid.
-fn each(root: &Root, mut take: impl FnMut(Mount)) -> io::Result<()> {
+fn each(root: &Root, take: impl FnMut(Mount)) -> io::Result<()> {
     // With another root, the view of the system's first process is right, not the agent's.
     let path = if root.is_system() {
         "/proc/self/mountinfo"
     } else {
         "/proc/1/mountinfo"
     };
+    each_in(root.open(path)?, take)
+}
 
-    let mut file = BufReader::with_capacity(4096, root.open(path)?);
+fn each_in(mountinfo: File, mut take: impl FnMut(Mount)) -> io::Result<()> {
+    let mut file = BufReader::with_capacity(4096, mountinfo);
     let mut line = Vec::new();
 
     while file.read_until(b'\n', &mut line)? > 0 {
@@ -190,33 +196,69 @@ fn is_at_or_below(path: &[u8], above: &[u8]) -> bool {
 }
 
 /// Whether the path of a mount leads to it and crosses only local file systems. Another file system
-/// may be mounted over it or over a parent. A network file system or an automounter may block for
-/// ever.
+/// may be mounted over it or over a parent.
 fn is_reachable(wanted: &Mount, mounts: &[Mount]) -> bool {
     let mut roots = mounts.iter().filter(|mount| mount.point == b"/");
     // If several mounts have the path `/`, it depends on the process which one a path begins in.
-    let (Some(mut here), None) = (roots.next(), roots.next()) else {
+    let (Some(root), None) = (roots.next(), roots.next()) else {
         return false;
     };
+    mount_of(&wanted.point, root, mounts, is_local_kind).id == wanted.id
+}
 
-    let is_local = |mount: &Mount| {
-        NON_BLOCKING.contains(&mount.kind.as_str()) || LOCAL.contains(&mount.kind.as_str())
+/// Whether an absolute path without links crosses only local file systems. The root file system may
+/// be another one, because the whole system depends on it anyway.
+///
+/// # Errors
+/// The system's, if mountinfo cannot be read.
+pub(super) fn is_local(path: &Path) -> io::Result<bool> {
+    let path = path.as_os_str().as_bytes();
+    let mut mounts = Vec::new();
+    each_in(File::open("/proc/self/mountinfo")?, |mount| {
+        if is_at_or_below(path, &mount.point) {
+            mounts.push(mount);
+        }
+    })?;
+    Ok(is_path_local(path, &mounts))
+}
+
+fn is_path_local(path: &[u8], mounts: &[Mount]) -> bool {
+    // A later mount of the root is on top of an earlier one.
+    let Some(root) = mounts.iter().rfind(|mount| mount.point == b"/") else {
+        return true;
     };
-    let ends = (1..=wanted.point.len())
-        .filter(|end| wanted.point.get(*end).is_none_or(|byte| *byte == b'/'));
-    for point in ends.filter_map(|end| wanted.point.get(..end)) {
+    let may_cross = |mount: &Mount| mount.id == root.id || is_local_kind(mount);
+    may_cross(mount_of(path, root, mounts, may_cross))
+}
+
+/// Whether a path can cross the mount without waiting. A network file system or an automounter may
+/// block for ever.
+fn is_local_kind(mount: &Mount) -> bool {
+    NON_BLOCKING.contains(&mount.kind.as_str()) || LOCAL.contains(&mount.kind.as_str())
+}
+
+/// Returns the mount that a path leads to, or the first one on the way that it may not cross.
+fn mount_of<'a>(
+    path: &[u8],
+    root: &'a Mount,
+    mounts: &'a [Mount],
+    may_cross: impl Fn(&Mount) -> bool,
+) -> &'a Mount {
+    let mut here = root;
+    let ends = (1..=path.len()).filter(|end| path.get(*end).is_none_or(|byte| *byte == b'/'));
+    for point in ends.filter_map(|end| path.get(..end)) {
         // Several mounts may be stacked on one directory.
         for _ in 0..mounts.len() {
             let on_top = mounts
                 .iter()
                 .find(|mount| mount.parent == here.id && mount.point == point);
-            match on_top.filter(|_| is_local(here)) {
+            match on_top.filter(|_| may_cross(here)) {
                 Some(mount) if mount.point != b"/" => here = mount,
                 _ => break,
             }
         }
     }
-    here.id == wanted.id
+    here
 }
 
 /// Returns the path of a mount point for the agent.
@@ -224,4 +266,44 @@ pub(super) fn path(root: &Root, point: &[u8]) -> io::Result<PathBuf> {
     Ok(root
         .path("/")?
         .join(OsStr::from_bytes(point.strip_prefix(b"/").unwrap_or(point))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_local_up_to_a_mount_that_may_block() {
+        // The root of this system is on a server, and an automounter is below a local mount.
+        let lines = [
+            "1 0 0:1 / / rw - nfs4 server:/root rw",
+            "2 1 8:1 / /var rw - ext4 /dev/sda1 rw",
+            "3 2 0:2 / /var/net rw - autofs systemd-1 rw",
+            "4 3 0:3 / /var/net rw - ext4 /dev/sdb1 rw",
+            "5 1 0:4 / /hung rw - fuse.sshfs host: rw",
+            "6 5 8:2 / /hung/disk rw - ext4 /dev/sdc1 rw",
+            "7 1 0:5 / /srv rw - nfs4 server:/srv rw",
+            "8 7 8:3 / /srv rw - xfs /dev/sdd1 rw",
+        ];
+        let mounts: Vec<_> = lines
+            .iter()
+            .filter_map(|line| parse(line.as_bytes()))
+            .collect();
+        assert_eq!(mounts.len(), lines.len());
+        for (path, expected) in [
+            ("/", true),
+            ("/etc/services.d", true),
+            ("/var/lib", true),
+            ("/var/network", true),
+            ("/var/net", false),
+            ("/var/net/x", false),
+            ("/hung", false),
+            ("/hung/disk/x", false),
+            ("/srv/x", false),
+        ] {
+            assert_eq!(is_path_local(path.as_bytes(), &mounts), expected, "{path}");
+        }
+        assert!(is_local(Path::new("/")).unwrap());
+        assert!(!is_local(Path::new("/proc/self")).unwrap());
+    }
 }
