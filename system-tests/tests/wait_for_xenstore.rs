@@ -163,8 +163,12 @@ fn unresponsive_server_without_status_file_uses_no_cpu() {
             .arg(format!("socket={}", root.join("socket").display()));
         (Agent::spawn(command, &root.join("log")), listener)
     });
-    for (agent, _) in &agents {
-        eventually(|| agent.log().contains("cannot report the status"), TIMEOUT);
+    let failures = [
+        "cannot notify the service manager",
+        "cannot report the status",
+    ];
+    for ((agent, _), failure) in agents.iter().zip(failures) {
+        eventually(|| agent.log().contains(failure), TIMEOUT);
     }
     let status = roots[1].join("run/xen-guest-agent/status");
     assert!(eventually(|| fs::read_to_string(&status).ok(), TIMEOUT).contains("\"publishing\""));
