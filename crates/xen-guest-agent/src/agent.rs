@@ -221,7 +221,7 @@ impl Agent {
     /// Tries one more node, if nodes are missing only because of the server's node quota. Call this
     /// at each poll.
     pub fn probe_quota(&mut self) {
-        self.changed |= self.publisher.quota.probe();
+        self.changed |= self.publisher.quota.probe(1);
     }
 
     /// Publishes with another schema or filter.

@@ -47,20 +47,20 @@ pub(super) fn insert(actual: &mut Actual, path: Path, value: Vec<u8>) {
     actual.insert(path, value);
 }
 
-/// Whether `nodes` contains the node or one below it.
-pub(super) fn contains_at_or_below<T>(nodes: &BTreeMap<Path, T>, path: &Path) -> bool {
-    at_or_below(nodes, path).next().is_some()
+/// Returns a node and the nodes above it, from the top. The directories in the domain's home belong
+/// to the toolstack and are not included.
+pub(super) fn lineage(path: &str) -> impl Iterator<Item = &str> {
+    let slashes = path.match_indices('/').map(|(end, _)| end);
+    let ends = slashes.chain([path.len()]).skip(1);
+    ends.filter_map(|end| path.get(..end))
 }
 
-/// Returns the node and all nodes below it.
-pub(super) fn at_or_below<'a, T>(
-    nodes: &'a BTreeMap<Path, T>,
-    path: &'a Path,
-) -> impl Iterator<Item = &'a Path> {
+/// Whether `nodes` contains the node or one below it.
+pub(super) fn contains_at_or_below<T>(nodes: &BTreeMap<Path, T>, path: &Path) -> bool {
     let after = (Bound::Included(path.as_str()), Bound::Unbounded);
     nodes
         .range::<str, _>(after)
         .map(|(node, _)| node)
         .take_while(|node| node.starts_with(path.as_str()))
-        .filter(|node| node.is_at_or_below(path))
+        .any(|node| node.is_at_or_below(path))
 }

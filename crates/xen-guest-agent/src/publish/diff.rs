@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use xenstore::Path;
 
-use super::change::{Actual, Change, at_or_below, contains_at_or_below};
-use super::failures::WriteFailures;
+use super::Publisher;
+use super::change::{Actual, Change, contains_at_or_below};
 use crate::schema::Tree;
 use crate::schema::layout::{Layout, Role};
 
@@ -34,58 +34,57 @@ impl Desired {
     }
 }
 
-/// The two states to compare, and the conditions that decide on the requests.
-#[derive(Debug)]
-pub(super) struct Diff<'a> {
-    pub(super) layout: &'a Layout,
-    pub(super) actual: &'a Actual,
-    pub(super) desired: &'a Desired,
-    pub(super) failures: &'a WriteFailures,
-    /// A node that is written to probe the node quota.
-    pub(super) probed: Option<&'a Path>,
-    /// Number of nodes that may exist at once. If they would be more, removals come first.
-    pub(super) capacity: usize,
-    /// Whether announcements are written even if nothing else changes.
-    pub(super) announce: bool,
-}
-
-impl Diff<'_> {
-    /// Returns the requests in the order in which the server must execute them.
-    pub(super) fn changes(&self) -> Vec<Change> {
-        let (desired, date) = (&self.desired.nodes, self.layout.date);
+impl Publisher {
+    /// Returns the requests in the order in which the server must execute them. If the quota is
+    /// `tight`, removals make room for new nodes.
+    pub(super) fn changes(&self, desired: &Desired, is_tight: bool) -> Vec<Change> {
+        let (nodes, date) = (&desired.nodes, self.layout.date);
         let write = |(path, value): (&Path, &String)| Change::Write(path.clone(), value.clone());
 
         // The comparison comes first because few nodes differ and the role takes longer.
-        let mut changes: Vec<Change> = desired
+        let mut changes: Vec<Change> = nodes
             .iter()
             .filter(|(path, value)| self.differs(path, value) && !self.is_announcement(path))
             .map(write)
             .collect();
-        let stale = self.stale().into_iter();
-        changes.extend(
-            stale
-                .filter(|path| !self.failures.prevents_removal(path))
-                .map(Change::Remove),
-        );
+        let stale = self.stale(desired).into_iter();
+        let removable = stale.filter(|path| !self.failures.prevents_removal(path));
+        changes.extend(removable.map(Change::Remove));
 
         // An empty date means that an agent ended between a change and its announcement.
         let is_unannounced =
-            desired.contains_key(date) && self.actual.get(date).is_none_or(Vec::is_empty);
+            nodes.contains_key(date) && self.actual.get(date).is_none_or(Vec::is_empty);
         let changes_cached = changes.iter().any(|change| self.is_cached(change));
-        let announce = self.announce || is_unannounced || changes_cached;
-        let is_due = |path: &Path, value: &str| {
-            announce || (self.differs(path, value) && path.as_str() != date)
-        };
+        let announcements = nodes.iter().filter(|(path, _)| self.is_announcement(path));
+        let is_repeated = |(path, _): (&Path, _)| self.failures.is_attempt(path);
+        let announce = self.announce
+            || is_unannounced
+            || changes_cached
+            || announcements.clone().any(is_repeated);
         changes.extend(
-            desired
-                .iter()
-                .filter(|(path, value)| is_due(path, value) && self.is_announcement(path))
+            announcements
+                .filter(|(path, value)| {
+                    announce || self.differs(path, value) && path.as_str() != date
+                })
                 .map(write),
         );
 
-        self.sort(&mut changes);
+        changes.sort_by_cached_key(|change| {
+            let (path, is_removal) = (change.path(), matches!(change, Change::Remove(_)));
+            let (must_wait, rank) = (is_tight && !is_removal, self.rank(path));
+            let is_replaced = !is_removal && self.actual.contains_key(path);
+            let is_last = is_replaced && rank.is_replaced_last;
+            // New values come before removals, and a node before the nodes below it.
+            (
+                must_wait,
+                rank.write_order,
+                is_removal,
+                is_last,
+                path.clone(),
+            )
+        });
         if let (Some((date, _)), true, false) =
-            (desired.get_key_value(date), changes_cached, is_unannounced)
+            (nodes.get_key_value(date), changes_cached, is_unannounced)
         {
             changes.insert(0, Change::Write(date.clone(), String::new()));
         }
@@ -98,65 +97,22 @@ impl Diff<'_> {
     }
 
     fn is_announcement(&self, path: &Path) -> bool {
-        (self.layout.rank)(path).role == Role::Announcement
+        self.rank(path).role == Role::Announcement
     }
 
     /// Whether the change must be announced. A write that may well fail is announced once it
     /// succeeds, so that failed attempts cause no announcements.
     fn is_cached(&self, change: &Change) -> bool {
-        let is_attempt = matches!(
-            change,
-            Change::Write(path, _) if self.failures.is_attempt(path) || self.probed == Some(path)
-        );
-        (self.layout.rank)(change.path()).role == Role::Cached && !is_attempt
-    }
-
-    /// Sorts new values before removals of the same order, and a node before the nodes below it. If
-    /// there is no room for both, all removals come first.
-    fn sort(&self, changes: &mut [Change]) {
-        changes.sort_by_cached_key(|change| {
-            let (path, is_removal) = (change.path(), matches!(change, Change::Remove(_)));
-            let rank = (self.layout.rank)(path);
-            let is_replacement = !is_removal && self.actual.contains_key(path);
-            let is_last = rank.is_replaced_last && is_replacement;
-            (rank.write_order, is_removal, is_last, path.clone())
-        });
-        if self.peak(changes) > self.capacity {
-            changes.sort_by_key(|change| matches!(change, Change::Write(..)));
-        }
-    }
-
-    /// Returns the largest number of nodes that exist while the server executes the changes.
-    fn peak(&self, changes: &[Change]) -> usize {
-        let (mut existing, mut peak) = (self.actual.len(), self.actual.len());
-        let mut created = BTreeSet::new();
-        for change in changes {
-            match change {
-                Change::Write(path, _) => {
-                    let mut node = path.as_str();
-                    while let Some((parent, _)) = node.rsplit_once('/') {
-                        if self.actual.contains_key(node) || !created.insert(node) {
-                            break;
-                        }
-                        existing += 1;
-                        node = parent;
-                    }
-                }
-                Change::Remove(path) => {
-                    existing = existing.saturating_sub(at_or_below(self.actual, path).count());
-                }
-            }
-            peak = peak.max(existing);
-        }
-        peak
+        let path = change.path();
+        let is_attempt = matches!(change, Change::Write(..)) && self.is_attempt(path);
+        self.rank(path).role == Role::Cached && !is_attempt
     }
 
     /// Returns the topmost nodes that the agent may remove and that have no desired node at or
     /// below them.
-    fn stale(&self) -> Vec<Path> {
+    fn stale(&self, desired: &Desired) -> Vec<Path> {
         let is_stale = |path: &Path| {
-            !contains_at_or_below(&self.desired.nodes, path)
-                && self.desired.is_removable(self.layout, path)
+            !contains_at_or_below(&desired.nodes, path) && desired.is_removable(self.layout, path)
         };
 
         let mut topmost: Vec<Path> = Vec::new();
@@ -211,24 +167,13 @@ mod tests {
     }
 
     fn diff(actual: &Actual, nodes: &Tree) -> Vec<Change> {
-        diff_within(usize::MAX, actual, nodes)
-    }
-
-    fn diff_within(capacity: usize, actual: &Actual, nodes: &Tree) -> Vec<Change> {
+        let mut publisher = Publisher::new(&LAYOUT);
+        publisher.actual.clone_from(actual);
         let desired = Desired {
             nodes: nodes.clone(),
             ..Desired::default()
         };
-        let diff = Diff {
-            layout: &LAYOUT,
-            actual,
-            desired: &desired,
-            failures: &WriteFailures::default(),
-            probed: None,
-            capacity,
-            announce: false,
-        };
-        diff.changes()
+        publisher.changes(&desired, false)
     }
 
     fn plan(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
@@ -397,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn removals_come_first_if_capacity_is_short() {
+    fn removals_come_first_if_the_node_quota_is_short() {
         let new = tree(&[
             ("attr/vif/0/ipv4/0", "10.0.0.2"),
             ("attr/vif/0/ipv4/0/prefix", "16"),
@@ -414,14 +359,24 @@ mod tests {
             "attr/vif/0/ipv4/0/prefix=16",
             "attr/vif/0/ipv4/3/prefix=24",
         ];
-        let plan = |capacity| {
-            let actual = actual(&BEFORE_MOVE);
-            shown(&diff_within(capacity, &actual, &new))
+        let plan = |is_short| {
+            let mut publisher = Publisher::new(&LAYOUT);
+            publisher.actual = actual(&BEFORE_MOVE);
+            publisher.quota.set_budget(BEFORE_MOVE.len() + 3);
+            if is_short {
+                publisher.quota.on_rejected(&path("attr/vif/1"));
+                publisher.quota.end_round(BEFORE_MOVE.len());
+            }
+            let nodes = new.clone();
+            shown(&publisher.plan(Desired {
+                nodes,
+                ..Desired::default()
+            }))
         };
-        // A move needs one node more for a moment, but not the node of its prefix.
-        assert_eq!(plan(BEFORE_MOVE.len() + 1), expected);
+        // For a moment, a move needs two nodes more. The budget reserves them, a server does not.
+        assert_eq!(plan(false), expected);
         expected[..3].rotate_right(1);
-        assert_eq!(plan(BEFORE_MOVE.len()), expected);
+        assert_eq!(plan(true), expected);
     }
 
     #[test]

@@ -1,152 +1,178 @@
 //! Writes and removals that failed for another reason than the node quota.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use log::{error, info, warn};
 use xenstore::{Error, ErrorCode, Path};
 
-use super::change::{Actual, Change, contains_at_or_below};
+use super::change::{Actual, Change, contains_at_or_below, lineage};
 use super::quota;
 use crate::schema::Tree;
 use crate::schema::layout::Layout;
 use crate::text::summarize;
 
-/// Number of denied nodes that each comparison tries again. It bounds the requests of a guest that
+/// Number of failed nodes that each comparison tries again. It bounds the requests of a guest that
 /// may write nothing, and suffices to notice that it may.
-const MAX_RETRIED_DENIALS: usize = 32;
+pub(super) const MAX_RETRIED: usize = 32;
 
-/// Lowest priority of the nodes without which a toolstack knows nothing of the guest.
+/// Lowest priority of the nodes that tell a toolstack which guest this is.
 const ESSENTIAL_PRIORITY: u8 = 2;
 
 /// Number of failed nodes above which those that are no longer desired are forgotten.
 const MAX_REMEMBERED: usize = 1000;
 
-/// State of a node whose last write or removal failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    /// The server denied access. Few such nodes are retried at each comparison.
-    Denied,
-    /// The request failed for another reason. It is retried at the next comparison.
-    Deferred,
-    /// The next plan retries the request, which may well fail again.
-    Retried,
+/// A write or a removal that failed.
+#[derive(Debug)]
+struct Failure {
+    is_removal: bool,
+    cause: Cause,
+    /// Whether the next plan retries it. It may well fail again.
+    is_retried: bool,
 }
 
-/// Failed writes and removals. Each failed node is logged once, until it succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The server denied access.
+    Denied,
+    /// The value is too long for the server, or the directory of the node is full.
+    TooLong,
+    Other,
+}
+
+/// Failed writes and removals by node. Each node is logged once, until it succeeds.
 #[derive(Debug, Default)]
 pub(crate) struct WriteFailures {
-    writes: BTreeMap<Path, Failure>,
-    removals: BTreeMap<Path, Failure>,
+    nodes: BTreeMap<Path, Failure>,
     unlogged: Vec<(Path, String)>,
-    /// Whether the first success since the last comparison retries all failed nodes.
+    /// Whether the first success since the last comparison retries all nodes.
     retries_all_on_success: bool,
 }
 
 impl WriteFailures {
     /// Retries all nodes. Nodes that fail again are not logged again.
     pub(super) fn retry(&mut self) {
-        for failure in self.writes.values_mut().chain(self.removals.values_mut()) {
-            *failure = Failure::Retried;
-        }
+        let failures = self.nodes.values_mut();
+        failures.for_each(|failure| failure.is_retried = true);
     }
 
-    /// Retries deferred nodes, and denied nodes up to a limit in the order of their priority.
+    /// Retries nodes in the order of their priority, up to a limit: the first that was too long, and
+    /// others.
     pub(super) fn on_comparison(&mut self, layout: &Layout) {
         self.retries_all_on_success = true;
-        for failures in [&mut self.writes, &mut self.removals] {
-            let is_denied = |(path, state)| (state == &Failure::Denied).then_some(path);
-            let denied: Vec<&Path> = failures.iter().filter_map(is_denied).collect();
-            let denied = quota::by_priority(layout, &denied);
-            let kept: BTreeSet<Path> = denied
-                .into_iter()
-                .skip(MAX_RETRIED_DENIALS)
-                .cloned()
-                .collect();
-
-            let retried = failures
-                .iter_mut()
-                .filter(|(path, _)| !kept.contains(*path));
-            retried.for_each(|(_, state)| *state = Failure::Retried);
-        }
-    }
-
-    fn of(&mut self, change: &Change) -> &mut BTreeMap<Path, Failure> {
-        match change {
-            Change::Write(..) => &mut self.writes,
-            Change::Remove(_) => &mut self.removals,
+        let paths: Vec<Path> = self.nodes.keys().cloned().collect();
+        let by_priority = quota::by_priority(layout, paths.iter()).into_iter();
+        let (too_long, others): (Vec<_>, Vec<_>) =
+            by_priority.partition(|path| self.is_too_long(path));
+        let retried = others.into_iter().take(MAX_RETRIED);
+        for path in retried.chain(too_long.into_iter().take(1)) {
+            if let Some(failure) = self.nodes.get_mut(path) {
+                failure.is_retried = true;
+            }
         }
     }
 
     /// Records a failed change.
     pub(super) fn on_failure(&mut self, change: &Change, error: &Error) {
-        let state = match error.code() {
-            Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS) => Failure::Denied,
-            _ => Failure::Deferred,
+        let cause = match error.code() {
+            Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS) => Cause::Denied,
+            Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA | ErrorCode::E2BIG) => Cause::TooLong,
+            _ => Cause::Other,
         };
-        let previous = self.of(change).insert(change.path().clone(), state);
+        let failure = Failure {
+            is_removal: matches!(change, Change::Remove(_)),
+            cause,
+            is_retried: false,
+        };
+        let previous = self.nodes.insert(change.path().clone(), failure);
         if previous.is_none() {
             let path = change.path().clone();
             self.unlogged.push((path, describe(change, error)));
         }
     }
 
-    /// Records a change that succeeded. Returns whether it had failed before.
+    /// Records a change that succeeded. Returns whether failed changes may succeed now.
     pub(super) fn on_success(&mut self, change: &Change) -> bool {
-        let had_failed = self.of(change).remove(change.path()).is_some();
-        if had_failed && std::mem::take(&mut self.retries_all_on_success) {
-            self.retry();
+        let path = change.path();
+        let is_removal = matches!(change, Change::Remove(_));
+        let failure = self.nodes.get(path);
+        let had_failed = failure.is_some_and(|failure| failure.is_removal == is_removal);
+        if had_failed {
+            self.nodes.remove(path);
+            if std::mem::take(&mut self.retries_all_on_success) {
+                self.retry();
+            }
         }
-        had_failed
+
+        // A removal leaves room in the directory.
+        let siblings = self.nodes.iter_mut().filter(|(node, failure)| {
+            is_removal && !failure.is_retried && node.parent() == path.parent()
+        });
+        let retried = siblings.map(|(_, failure)| failure.is_retried = true);
+        retried.count() > 0 || had_failed
     }
 
-    /// Forgets failures of nodes that are no longer desired, and of removals of nodes that are
-    /// gone.
+    /// Forgets removals of nodes that are gone, and writes that are no longer necessary.
     pub(super) fn prune(&mut self, desired: &Tree, actual: &Actual) {
-        self.removals
-            .retain(|path, _| contains_at_or_below(actual, path));
-        let has_many = self.writes.len() > MAX_REMEMBERED;
-        self.writes.retain(|path, state| {
+        let has_many = self.nodes.len() > MAX_REMEMBERED;
+        self.nodes.retain(|path, failure| {
+            if failure.is_removal {
+                return contains_at_or_below(actual, path);
+            }
             let is_desired = desired.contains_key(path);
             if !is_desired {
                 // The agent logs such a node once, even if its interface reappears often.
-                *state = Failure::Retried;
+                failure.is_retried = true;
             }
-            is_desired || !has_many
+            is_desired || (failure.cause == Cause::Denied && !has_many)
         });
     }
 
-    /// Whether the node cannot be written now, because its own write or that of a parent failed.
-    pub(super) fn prevents_write(&self, path: &Path) -> bool {
-        self.has_failed_at_or_above(path, |state| state != Failure::Retried)
+    /// Whether the node cannot be written now, because its own write failed, or that of a node above
+    /// it, which comes first.
+    pub(super) fn prevents_write(&self, path: &Path, actual: &Actual) -> bool {
+        self.has_failed(path, |node, failure| {
+            let is_first = node == path.as_str() || actual.contains_key(node);
+            !(is_first && failure.is_retried)
+        })
     }
 
     /// Whether the node cannot be removed now.
     pub(super) fn prevents_removal(&self, path: &Path) -> bool {
-        self.removals
-            .get(path)
-            .is_some_and(|state| *state != Failure::Retried)
+        let failure = self.nodes.get(path);
+        failure.is_some_and(|failure| failure.is_removal && !failure.is_retried)
     }
 
     /// Whether the write of the node failed before and is retried now.
     pub(super) fn is_attempt(&self, path: &Path) -> bool {
-        self.writes.get(path) == Some(&Failure::Retried)
+        let failure = self.nodes.get(path);
+        failure.is_some_and(|failure| !failure.is_removal && failure.is_retried)
+    }
+
+    /// Whether the server rejected the node for another reason than the number of nodes.
+    pub(super) fn is_too_long(&self, path: &Path) -> bool {
+        let failure = self.nodes.get(path);
+        failure.is_some_and(|failure| failure.cause == Cause::TooLong)
+    }
+
+    /// Returns the nodes whose last change failed.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Path> {
+        self.nodes.keys()
     }
 
     /// Returns the nodes that the server denies to write or to remove.
     pub(crate) fn denied(&self) -> impl Iterator<Item = &Path> {
-        self.in_state(Failure::Denied)
+        self.waiting(|cause| cause == Cause::Denied)
     }
 
     /// Returns the nodes that failed for another reason.
     pub(crate) fn deferred(&self) -> impl Iterator<Item = &Path> {
-        self.in_state(Failure::Deferred)
+        self.waiting(|cause| cause != Cause::Denied)
     }
 
-    fn in_state(&self, expected: Failure) -> impl Iterator<Item = &Path> {
-        self.writes
+    fn waiting(&self, is_due_to: impl Fn(Cause) -> bool) -> impl Iterator<Item = &Path> {
+        self.nodes
             .iter()
-            .chain(&self.removals)
-            .filter(move |(_, state)| **state == expected)
+            .filter(move |(_, failure)| !failure.is_retried && is_due_to(failure.cause))
             .map(|(path, _)| path)
     }
 
@@ -179,34 +205,29 @@ impl WriteFailures {
         }
     }
 
-    /// Whether the server denies all essential nodes.
+    /// Whether the server denies all nodes without which a toolstack knows nothing of the guest.
     fn is_all_denied(&self, layout: &Layout, desired: &Tree) -> bool {
         let is_denied =
-            |path: &Path| self.has_failed_at_or_above(path, |state| state == Failure::Denied);
+            |_: &str, failure: &Failure| failure.cause == Cause::Denied && !failure.is_retried;
         let is_essential = |path: &&Path| (layout.rank)(path).priority <= ESSENTIAL_PRIORITY;
-        !self.writes.is_empty() && desired.keys().filter(is_essential).all(is_denied)
+        let mut essential = desired.keys().filter(is_essential);
+        essential.all(|path| self.has_failed(path, is_denied))
     }
 
-    fn has_failed_at_or_above(&self, path: &str, is_in: impl Fn(Failure) -> bool) -> bool {
-        let mut node = path;
-        while !self.writes.is_empty() {
-            if self.writes.get(node).is_some_and(|state| is_in(*state)) {
-                return true;
-            }
-            let Some((parent, _)) = node.rsplit_once('/') else {
-                break;
-            };
-            node = parent;
-        }
-        false
+    /// Whether the write of the node or of a node above it failed and meets the condition.
+    fn has_failed(&self, path: &Path, meets: impl Fn(&str, &Failure) -> bool) -> bool {
+        let mut failed = lineage(path).filter_map(|node| Some((node, self.nodes.get(node)?)));
+        !self.nodes.is_empty()
+            && failed.any(|(node, failure)| !failure.is_removal && meets(node, failure))
     }
 }
 
 /// Describes a failure. Servers report a value that is too long as a lack of space.
 fn describe(change: &Change, error: &Error) -> String {
     match (change, error.code()) {
-        (Change::Write(_, value), Some(ErrorCode::ENOSPC | ErrorCode::E2BIG)) => {
-            format!("{error} (value too long: {} bytes)", value.len())
+        (Change::Write(path, value), Some(code @ (ErrorCode::ENOSPC | ErrorCode::E2BIG))) => {
+            let length = value.len();
+            format!("WRITE {path}: {code} (value too long: {length} bytes, or directory full)")
         }
         _ => error.to_string(),
     }

@@ -14,11 +14,10 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use xenstore::{Connection, Error, ErrorCode, Event, Path, Request, RequestId};
 
+use change::Actual;
 pub use change::Change;
-use change::{Actual, contains_at_or_below};
 use conflicts::Conflicts;
 pub use diff::Desired;
-use diff::Diff;
 use failures::WriteFailures;
 use own_events::OwnEvents;
 pub use quota::NODE_BUDGET;
@@ -26,7 +25,7 @@ use quota::NodeQuota;
 use resync::{Resync, ResyncScope};
 
 use crate::schema::Tree;
-use crate::schema::layout::{Layout, Role, is_at_or_below};
+use crate::schema::layout::{Layout, Rank, Role, is_at_or_below};
 
 /// Length in bytes of a value that every server accepts. If a longer one is rejected for lack of
 /// space, the cause is its length rather than the node quota.
@@ -57,17 +56,13 @@ pub struct Publisher {
     unwatched: Vec<&'static str>,
     /// Watches that the server has not confirmed.
     pending_watches: BTreeMap<RequestId, &'static str>,
-    /// Parents of claims that the agent created by writing below them.
-    created_parents: BTreeSet<Path>,
-    /// Those of them that the next plan may remove, because the last resynchronisation has found
-    /// no other children.
-    removable_parents: BTreeSet<Path>,
+    /// Parents without children that the last resynchronisation found. Removed nodes leave them
+    /// behind, and they count against the quota.
+    empty_parents: BTreeSet<Path>,
     /// Whether another plan is necessary after this round.
     needs_plan: bool,
     /// Whether the next plan writes announcements even if nothing else changes.
     announce: bool,
-    /// An announcement that could not be written.
-    unannounced: Option<Path>,
 }
 
 /// Returns the nodes that a publisher with this node budget writes into an empty store.
@@ -108,11 +103,9 @@ impl Publisher {
             events_may_be_merged: false,
             unwatched: Vec::new(),
             pending_watches: BTreeMap::new(),
-            created_parents: BTreeSet::new(),
-            removable_parents: BTreeSet::new(),
+            empty_parents: BTreeSet::new(),
             needs_plan: false,
             announce: false,
-            unannounced: None,
         }
     }
 
@@ -130,7 +123,6 @@ impl Publisher {
         // The server may have executed changes whose announcement got lost.
         self.announce |= !self.changes.is_empty();
         self.changes.clear();
-        self.created_parents.clear();
         self.own_events = OwnEvents::default();
         self.unwatched.clear();
         self.pending_watches.clear();
@@ -190,41 +182,32 @@ impl Publisher {
     /// Returns the changes that bring the store to the desired state.
     pub fn plan(&mut self, mut desired: Desired) -> Vec<Change> {
         self.owned.clone_from(&desired.owned);
-        // Removed nodes leave their parents behind, which count against the quota.
-        let removable = std::mem::take(&mut self.removable_parents);
-        let must_read_parents = removable.is_empty();
-        if self.quota.is_short() {
-            desired.owned.extend(removable);
+        // Another process may create children later, so this plan removes the parents or none.
+        let empty_parents = std::mem::take(&mut self.empty_parents);
+        if self.quota.is_short() && !empty_parents.is_empty() {
+            desired.owned.extend(empty_parents);
+            // A probe below one of them would keep it.
+            self.quota.stop_probing();
         }
 
         self.failures.prune(&desired.nodes, &self.actual);
         self.failures.log(self.layout, &desired.nodes);
-        let failures = &self.failures;
+        let (failures, actual) = (&self.failures, &self.actual);
         desired
             .nodes
-            .retain(|path, _| !failures.prevents_write(path));
-        self.quota.choose(self.layout, &self.actual, &mut desired);
+            .retain(|path, _| !failures.prevents_write(path, actual));
+        let is_tight = self.quota.choose(self.layout, &self.actual, &mut desired);
         self.quota.log();
+        self.changes(&desired, is_tight)
+    }
 
-        // Another process may have created children meanwhile, so the parents are read first.
-        let is_stale = |path: &Path| {
-            self.actual.contains_key(path) && !contains_at_or_below(&desired.nodes, path)
-        };
-        if self.quota.is_short() && must_read_parents && self.created_parents.iter().any(is_stale) {
-            self.scheduled = self.scheduled.max(Some(ResyncScope::Polled));
-        }
+    fn rank(&self, path: &Path) -> Rank {
+        (self.layout.rank)(path)
+    }
 
-        let is_desired = |path: &Path| desired.nodes.contains_key(path);
-        let diff = Diff {
-            layout: self.layout,
-            actual: &self.actual,
-            desired: &desired,
-            failures: &self.failures,
-            probed: self.quota.probed(),
-            capacity: self.quota.capacity(),
-            announce: self.announce || self.unannounced.as_ref().is_some_and(is_desired),
-        };
-        diff.changes()
+    /// Whether a write of the node may well fail, because it failed before or probes for room.
+    fn is_attempt(&self, path: &Path) -> bool {
+        self.failures.is_attempt(path) || self.quota.is_probe(path)
     }
 
     /// Sends changes, which must come from [`plan`](Self::plan).
@@ -293,10 +276,12 @@ impl Publisher {
             return Effect::None;
         }
 
+        if self.scheduled == Some(ResyncScope::All) {
+            return Effect::None;
+        }
         info!("the domain was resumed: publishing all nodes again");
         self.scheduled = Some(ResyncScope::All);
         self.announce = true;
-        self.created_parents.clear();
         self.on_new_store();
         // The toolstack removed the nodes, which is no conflict.
         self.conflicts = Conflicts::default();
@@ -330,7 +315,7 @@ impl Publisher {
                 return Ok(self.end_round());
             }
         } else if let Some(mut resync) = self.resync.take() {
-            resync.on_reply(id, &result, connection, &mut self.created_parents)?;
+            resync.on_reply(id, &result, connection)?;
             if resync.is_complete() {
                 self.end_resync(resync);
                 return Ok(Effect::Changed);
@@ -344,39 +329,32 @@ impl Publisher {
     fn on_success(&mut self, change: Change, now: Duration) {
         let path = change.path();
         self.own_events.confirm(path, now);
-        self.unannounced.take_if(|unannounced| unannounced == path);
-        if self.failures.on_success(&change) || self.quota.probed() == Some(path) {
+        let role = self.rank(path).role;
+        if self.quota.is_probe(path) | self.failures.on_success(&change) {
             self.needs_plan = true;
-            self.announce |= (self.layout.rank)(path).role == Role::Cached;
+            self.announce |= role == Role::Cached;
         }
-        match &change {
-            Change::Write(path, _) => self.quota.on_written(path),
-            Change::Remove(path) => self.needs_plan |= self.quota.on_removed(path),
-        }
+        self.needs_plan |= self.quota.on_success(path);
         change.apply(&mut self.actual);
     }
 
     fn on_failure(&mut self, change: Change, error: &Error) {
         debug!("not published: {error}");
         self.needs_plan = true;
-        let is_announcement = (self.layout.rank)(change.path()).role == Role::Announcement;
-        if is_announcement && matches!(change, Change::Write(..)) {
-            self.unannounced = Some(change.path().clone());
-        }
-
-        match (change, error.code()) {
+        match (&change, error.code()) {
             // Another process removed a parent.
-            (change @ Change::Remove(_), Some(ErrorCode::ENOENT)) => {
-                change.apply(&mut self.actual);
-            }
-            // Another process created the parent meanwhile, so only the nodes below it go.
-            (Change::Remove(path), _) if self.created_parents.remove(&path) => {}
+            (Change::Remove(_), Some(ErrorCode::ENOENT)) => change.apply(&mut self.actual),
             (Change::Write(path, value), Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA))
-                if !self.actual.contains_key(&path) && value.len() <= SAFE_VALUE_LENGTH =>
+                if !self.actual.contains_key(path)
+                    && value.len() <= SAFE_VALUE_LENGTH
+                    && !self.failures.is_too_long(path) =>
             {
-                self.quota.on_rejected(path);
+                for path in self.quota.on_rejected(path) {
+                    let change = Change::Write(path, value.clone());
+                    self.failures.on_failure(&change, error);
+                }
             }
-            (change, _) => {
+            _ => {
                 self.quota.on_other_failure(change.path());
                 self.failures.on_failure(&change, error);
             }
@@ -423,8 +401,7 @@ impl Publisher {
 
     fn end_resync(&mut self, resync: Resync) {
         let date = self.actual.get(self.layout.date).cloned();
-        resync.finish(&mut self.actual);
-        self.removable_parents.clone_from(&self.created_parents);
+        self.empty_parents = resync.finish(&mut self.actual);
         // Another agent's announcement is recognisable only if the previous date is known.
         self.announce |= date.is_some_and(|date| self.actual.get(self.layout.date) != Some(&date));
     }
@@ -444,7 +421,9 @@ impl Publisher {
 
     /// Retries all failed writes. Those that fail again are logged again.
     pub fn retry(&mut self) {
-        self.failures = WriteFailures::default();
+        let failures = std::mem::take(&mut self.failures);
+        let mut failed = failures.nodes();
+        self.announce |= failed.any(|path| self.rank(path).role == Role::Announcement);
         self.quota.retry();
     }
 }

@@ -1,13 +1,13 @@
 //! Choice of the nodes to publish if the budget or the server's node quota has no room for all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use log::warn;
 use xenstore::Path;
 
-use super::change::Actual;
+use super::change::{Actual, lineage};
 use super::diff::Desired;
+use super::failures::MAX_RETRIED;
 use crate::schema::layout::Layout;
 use crate::text::summarize;
 
@@ -15,13 +15,9 @@ use crate::text::summarize;
 /// nodes by default, and the toolstack uses about 50 of them.
 pub const NODE_BUDGET: usize = 700;
 
-/// Number of nodes by which the limit grows after a successful probe. This number bounds the
-/// requests that fail if the quota is full again.
-const PROBE_STEP: usize = 32;
-
-/// Number of nodes of the budget that stay free, so that a moving address exists at its new node
-/// before another one overwrites the old node.
-const MOVE_RESERVE: usize = 1;
+/// Number of nodes of the budget that stay free, so that a moving address and its prefix exist at
+/// the new nodes before another address overwrites the old ones.
+const MOVE_RESERVE: usize = 2;
 
 /// Number of components of the longest path, without the domain's home.
 const MAX_DEPTH: usize = 7;
@@ -29,27 +25,25 @@ const MAX_DEPTH: usize = 7;
 /// The node budget, and the limit that the server's quota sets.
 ///
 /// The quota is unknown until the server rejects a node. From then on the limit is the number of
-/// nodes that exist, and the priority decides which nodes are published.
+/// nodes that exist, and the priority decides which nodes are published. From time to time, some
+/// nodes are written beyond the limit to probe for room.
 #[derive(Debug)]
 pub(crate) struct NodeQuota {
     /// Number of nodes to publish at most: the node budget without the reserve.
     budget: usize,
     /// Known number of nodes that the server accepts. At most `budget`.
     limit: usize,
-    /// Number of nodes with which this round probes for room: 0, 1, or [`PROBE_STEP`] after a
-    /// success.
-    step: usize,
-    /// Whether the next choice probes for room with one node, and the last such node.
-    is_probe_due: bool,
-    last_probed: Option<Path>,
+    /// Number of nodes that the next choice adds beyond the limit.
+    probes: usize,
+    /// Nodes of the last choice beyond the limit.
+    probed: BTreeSet<Path>,
     /// Desired nodes that the last choice excluded.
     over_quota: BTreeSet<Path>,
-    /// Rejected nodes. The value is whether the server rejected the node although other nodes had
-    /// been removed to make room.
-    rejected: BTreeMap<Path, bool>,
-    /// `Some` if the server rejected a node in this round. The value is whether other nodes had
-    /// been removed to make room for it.
-    rejection: Option<bool>,
+    /// Nodes that the server rejected. If it rejects one again that is within the limit, the number
+    /// of nodes is not the cause.
+    rejected: BTreeSet<Path>,
+    /// Whether the server rejected a node in this round.
+    was_rejected: bool,
     is_logged: bool,
 }
 
@@ -60,12 +54,11 @@ impl NodeQuota {
         NodeQuota {
             budget,
             limit: budget,
-            step: 0,
-            is_probe_due: false,
-            last_probed: None,
+            probes: 0,
+            probed: BTreeSet::new(),
             over_quota: BTreeSet::new(),
-            rejected: BTreeMap::new(),
-            rejection: None,
+            rejected: BTreeSet::new(),
+            was_rejected: false,
             is_logged: false,
         }
     }
@@ -88,41 +81,36 @@ impl NodeQuota {
         self.is_logged = is_logged;
     }
 
-    /// Logs a later shortage again if none exists now.
+    /// Logs a later shortage again if none exists now, and probes with several nodes, in case that
+    /// the first one never fits.
     pub(super) fn on_comparison(&mut self) {
-        self.probe();
-        self.is_logged &= !self.over_quota.is_empty();
+        self.is_logged &= self.is_short();
+        self.probe(MAX_RETRIED);
     }
 
-    /// Has the next plan try one node more, if nodes are missing because of the server's quota.
+    /// Has the next choice try `nodes` more, if nodes are missing because of the server's quota.
     /// Returns whether nodes are missing for that reason.
-    pub(crate) fn probe(&mut self) -> bool {
-        self.is_probe_due = self.is_limited_by_server() && !self.over_quota.is_empty();
-        self.is_probe_due
+    pub(crate) fn probe(&mut self, nodes: usize) -> bool {
+        let is_due = self.limit < self.budget && self.is_short();
+        if is_due {
+            self.probes = self.probes.max(nodes);
+        }
+        is_due
     }
 
-    fn is_limited_by_server(&self) -> bool {
-        self.limit < self.budget || !self.rejected.is_empty()
+    /// Has the next choice stay within the limit.
+    pub(super) fn stop_probing(&mut self) {
+        self.probes = 0;
     }
 
     /// Whether there is not room for all nodes.
     pub(crate) fn is_short(&self) -> bool {
-        self.limit < self.budget || !self.over_quota.is_empty()
+        !self.over_quota.is_empty()
     }
 
-    /// Returns the number of nodes that may exist while changes are under way. It is 0 if the
-    /// server's quota is short, because its exact limit is unknown.
-    pub(super) fn capacity(&self) -> usize {
-        if self.is_limited_by_server() {
-            0
-        } else {
-            self.budget + MOVE_RESERVE
-        }
-    }
-
-    /// Returns the node that is written to probe for room.
-    pub(super) fn probed(&self) -> Option<&Path> {
-        self.last_probed.as_ref().filter(|_| self.step == 1)
+    /// Whether the node is written to probe for room.
+    pub(super) fn is_probe(&self, path: &Path) -> bool {
+        self.probed.contains(path)
     }
 
     /// Returns the nodes that there is no room for.
@@ -131,18 +119,27 @@ impl NodeQuota {
     }
 
     /// Moves the nodes that there is no room for out of `desired`, so that they are removed if they
-    /// exist.
-    pub(super) fn choose(&mut self, layout: &Layout, actual: &Actual, desired: &mut Desired) {
+    /// exist. Returns whether removals must come before writes.
+    pub(super) fn choose(
+        &mut self,
+        layout: &Layout,
+        actual: &Actual,
+        desired: &mut Desired,
+    ) -> bool {
+        let probes = std::mem::take(&mut self.probes);
+        self.probed.clear();
         self.over_quota.clear();
         self.rejected
-            .retain(|path, _| desired.nodes.contains_key(path));
-        let is_probe_due = std::mem::take(&mut self.is_probe_due);
+            .retain(|path| desired.nodes.contains_key(path));
+
         // An exact count is slow, and most guests have room even if no two nodes share a parent.
-        let may_overlap = actual.len() + desired.nodes.len() * MAX_DEPTH > self.limit;
-        let has_room =
-            !may_overlap || count(actual.keys().chain(desired.nodes.keys())) <= self.limit;
-        if has_room && self.rejected.is_empty() {
-            return;
+        let most = actual.len() + desired.nodes.len() * MAX_DEPTH;
+        if most <= self.limit {
+            return false;
+        }
+        let both = count(actual.keys().chain(desired.nodes.keys()));
+        if both <= self.limit {
+            return false;
         }
 
         let is_kept = |path: &&Path| {
@@ -152,117 +149,93 @@ impl NodeQuota {
         for path in actual.keys().filter(is_kept) {
             add(&mut chosen, path);
         }
-        let nodes: Vec<_> = desired.nodes.keys().collect();
-        for path in by_priority(layout, &nodes) {
+
+        let mut missing = Vec::new();
+        for path in by_priority(layout, desired.nodes.keys()) {
             let added = add(&mut chosen, path);
-            let is_rejected = self.rejected.get(path) == Some(&true);
-            if chosen.len() > self.limit || is_rejected || self.is_parent_over_quota(path) {
+            if chosen.len() > self.limit || self.is_parent_over_quota(path) {
                 for node in added {
                     chosen.remove(node);
                 }
                 self.over_quota.insert(path.clone());
+                missing.push(path);
             }
         }
-        if is_probe_due && self.is_limited_by_server() {
-            self.choose_probe(&chosen);
+
+        for path in missing {
+            let has_room = || chosen.len() + add(&mut chosen.clone(), path).len() <= self.budget;
+            if self.probed.len() < probes && !self.is_parent_over_quota(path) && has_room() {
+                add(&mut chosen, path);
+                self.over_quota.remove(path);
+                self.probed.insert(path.clone());
+            }
         }
 
-        // No node is removed in favour of these now, so a later rejection counts as the first one.
-        let over_quota = &self.over_quota;
-        self.rejected
-            .retain(|path, had_room| *had_room || !over_quota.contains(path));
-        desired.exclude(over_quota, actual);
-    }
-
-    /// Adds one of the missing nodes to the chosen ones, each in turn.
-    fn choose_probe(&mut self, chosen: &BTreeSet<&str>) {
-        let last = self.last_probed.as_ref().map_or("", |path| path.as_str());
-        let after = (Bound::Excluded(last), Bound::Unbounded);
-        let later = self.over_quota.range::<str, _>(after);
-        let mut in_turn = later.chain(&self.over_quota);
-        let next = in_turn.find(|path| !self.is_parent_over_quota(path));
-        let Some(path) = next.cloned() else {
-            return;
-        };
-
-        let nodes = chosen.len() + add(&mut chosen.clone(), &path).len();
-        if nodes <= self.budget {
-            self.over_quota.remove(&path);
-            self.step = 1;
+        // Probes may take the room that was made for others, so no rejection counts twice.
+        if !self.probed.is_empty() {
+            self.rejected.clear();
         }
-        self.last_probed = Some(path);
+        desired.exclude(&self.over_quota, actual);
+        // The exact quota of a server is unknown.
+        self.limit < self.budget || both > self.budget + MOVE_RESERVE
     }
 
     fn is_parent_over_quota(&self, path: &Path) -> bool {
-        let mut parents = path
-            .match_indices('/')
-            .filter_map(|(end, _)| path.get(..end));
-        !self.over_quota.is_empty() && parents.any(|parent| self.over_quota.contains(parent))
+        let mut nodes = lineage(path);
+        nodes.any(|node| node != path.as_str() && self.over_quota.contains(node))
     }
 
-    /// Records that the server has no room for a node.
-    pub(super) fn on_rejected(&mut self, path: Path) {
-        let had_room = self.rejected.contains_key(&path);
-        let was_useless = had_room && self.step == 0;
-        self.rejection = Some(was_useless || self.rejection == Some(true));
-        self.rejected.insert(path, had_room || self.step == 1);
+    /// Records that the server has no room for a node. Returns the nodes whose rejection has another
+    /// cause than their number: other nodes made room for one, and its siblings share its directory.
+    pub(super) fn on_rejected(&mut self, path: &Path) -> Vec<Path> {
+        if self.rejected.insert(path.clone()) {
+            self.was_rejected = true;
+            return Vec::new();
+        }
+
+        self.limit = self.budget;
+        let siblings = self.rejected.iter();
+        siblings
+            .filter(|node| node.parent() == path.parent())
+            .cloned()
+            .collect()
     }
 
     /// Records that a write failed for another reason, so that it shows nothing about the room.
     pub(super) fn on_other_failure(&mut self, path: &Path) {
-        if self.probed() == Some(path) {
-            self.step = 0;
-        }
+        self.probed.remove(path);
     }
 
-    /// Records that a node was written.
-    pub(super) fn on_written(&mut self, path: &Path) {
-        self.rejected.remove(path);
-    }
-
-    /// Records that a node was removed. Returns whether its room may be for a node that is missing.
-    pub(super) fn on_removed(&mut self, path: &Path) -> bool {
-        let was_over_quota = self.over_quota.iter().any(|node| node.is_at_or_below(path));
-        !was_over_quota && self.probe()
+    /// Records that a node was written or removed. Returns whether it had been rejected.
+    pub(super) fn on_success(&mut self, path: &Path) -> bool {
+        self.rejected.remove(path)
     }
 
     /// Records that the server answered all changes of a round and has `existing` nodes. Returns
     /// whether there may be room for more.
     pub(super) fn end_round(&mut self, existing: usize) -> bool {
-        let step = std::mem::take(&mut self.step);
-        let may_have_room = match self.rejection.take() {
-            // If the cause was not the number of nodes, the nodes that made room return.
-            Some(was_useless) => {
-                self.limit = self.limit.min(existing);
-                was_useless
-            }
-            None => step > 0,
-        };
-
-        if may_have_room && step == 1 {
-            self.rejected.clear();
-            self.last_probed = None;
-        }
-        if may_have_room && self.limit + PROBE_STEP < self.budget {
-            self.limit += PROBE_STEP;
-            self.step = PROBE_STEP;
-        } else if may_have_room {
+        let was_rejected = std::mem::take(&mut self.was_rejected);
+        let had_room = !was_rejected && !self.probed.is_empty();
+        if had_room && !self.is_short() {
             self.limit = self.budget;
+        } else if was_rejected || had_room {
+            self.limit = existing.min(self.budget);
         }
-        may_have_room
+        had_room && self.probe(self.probed.len() * 2)
     }
 
-    /// Logs a shortage once.
+    /// Logs a shortage once, unless its cause is still unclear.
     pub(super) fn log(&mut self) {
-        if self.over_quota.is_empty() || std::mem::replace(&mut self.is_logged, true) {
+        let is_settled = self.rejected.is_subset(&self.over_quota);
+        if !self.is_short() || self.is_logged || !is_settled {
             return;
         }
+        self.is_logged = true;
         let names = summarize(self.over_quota.iter());
-        if self.is_limited_by_server() {
-            let limit = self.limit;
+        let (limit, budget) = (self.limit, self.budget + MOVE_RESERVE);
+        if limit < self.budget {
             warn!("node quota reached ({limit} nodes); not publishing: {names}");
         } else {
-            let budget = self.budget + MOVE_RESERVE;
             warn!("node budget reached ({budget} nodes); not publishing: {names}");
         }
     }
@@ -280,21 +253,15 @@ pub(super) fn count<'a>(paths: impl IntoIterator<Item = &'a Path>) -> usize {
 
 /// Adds a node and its parents. Returns those that were missing.
 fn add<'a>(nodes: &mut BTreeSet<&'a str>, path: &'a str) -> Vec<&'a str> {
-    let mut added = Vec::new();
-    let mut node = path;
-    while let Some((parent, _)) = node.rsplit_once('/') {
-        if !nodes.insert(node) {
-            break;
-        }
-        added.push(node);
-        node = parent;
-    }
-    added
+    lineage(path).filter(|node| nodes.insert(node)).collect()
 }
 
 /// Returns the paths in the order in which they get room. A node comes after its parent.
-pub(super) fn by_priority<'a>(layout: &Layout, paths: &[&'a Path]) -> Vec<&'a Path> {
-    let first_siblings = first_siblings(paths);
+pub(super) fn by_priority<'a>(
+    layout: &Layout,
+    paths: impl Iterator<Item = &'a Path> + Clone,
+) -> Vec<&'a Path> {
+    let first_siblings = first_siblings(paths.clone());
     let key = |path: &&Path| {
         let rank = (layout.rank)(path);
         let is_first = first_siblings.contains(path.as_str());
@@ -306,13 +273,13 @@ pub(super) fn by_priority<'a>(layout: &Layout, paths: &[&'a Path]) -> Vec<&'a Pa
         (priority, rank.write_order, (*path).clone())
     };
 
-    let mut sorted = paths.to_vec();
+    let mut sorted: Vec<_> = paths.collect();
     sorted.sort_by_cached_key(key);
     sorted
 }
 
 /// Returns the sibling with the lowest index below each parent, or the first by name.
-fn first_siblings<'a>(paths: &[&'a Path]) -> BTreeSet<&'a str> {
+fn first_siblings<'a>(paths: impl Iterator<Item = &'a Path>) -> BTreeSet<&'a str> {
     let mut first_siblings: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
     for path in paths {
         let Some((parent, name)) = path.rsplit_once('/') else {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xenstore::{Connection, Error, ErrorCode, Path, Request, RequestId, wire};
+use xenstore::{Connection, Error, Path, Request, RequestId, wire};
 
 use super::change::{Actual, insert};
 use crate::schema::layout::{Claim, Layout, Upkeep};
@@ -27,6 +27,7 @@ pub(super) struct Resync {
     owned: BTreeSet<Path>,
     pending: BTreeMap<RequestId, Pending>,
     found: Actual,
+    empty_parents: BTreeSet<Path>,
 }
 
 /// A request that the server has not answered.
@@ -54,6 +55,7 @@ impl Resync {
             owned: owned.clone(),
             pending: BTreeMap::new(),
             found: Actual::new(),
+            empty_parents: BTreeSet::new(),
         };
 
         let parents: BTreeSet<_> = resync.claims().map(|claim| claim.parent).collect();
@@ -96,41 +98,29 @@ impl Resync {
     }
 
     /// Processes a reply. A node that cannot be read counts as missing.
-    ///
-    /// Updates `created_parents`, the parents of claims that did not exist before the agent wrote
-    /// below them and that have no children of other programs.
     pub(super) fn on_reply(
         &mut self,
         id: RequestId,
         result: &Result<Vec<u8>, Error>,
         connection: &mut Connection,
-        created_parents: &mut BTreeSet<Path>,
     ) -> Result<(), Error> {
-        let Some(pending) = self.pending.remove(&id) else {
+        let (Some(pending), Ok(payload)) = (self.pending.remove(&id), result) else {
             return Ok(());
         };
-        let payload = match (result, &pending) {
-            (Ok(payload), _) => payload,
-            // The toolstack creates the directories in the domain's home.
-            (Err(error), Pending::ClaimParent(parent))
-                if error.code() == Some(&ErrorCode::ENOENT) && parent.contains('/') =>
-            {
-                created_parents.insert(Path::new(*parent)?);
-                return Ok(());
-            }
-            (Err(_), _) => return Ok(()),
-        };
 
-        let names = wire::strings(payload).filter_map(|name| std::str::from_utf8(name).ok());
+        let mut names = wire::strings(payload)
+            .filter_map(|name| std::str::from_utf8(name).ok())
+            .peekable();
         match pending {
             Pending::Value(path) => insert(&mut self.found, path, payload.clone()),
             Pending::ClaimParent(parent) => {
+                if names.peek().is_none() && self.layout.removable_parents.contains(&parent) {
+                    self.empty_parents.insert(Path::new(parent)?);
+                }
                 for name in names {
-                    let covers = |claim: &&Claim| claim.parent == parent && claim.covers(name);
-                    if let Some(claim) = self.claims().find(covers) {
+                    let covers = |claim: &Claim| claim.parent == parent && claim.covers(name);
+                    if let Some(claim) = self.claims().find(|claim| covers(claim)) {
                         self.read(format!("{parent}/{name}"), claim.is_tree, connection)?;
-                    } else if !self.layout.claims.iter().any(|claim| covers(&claim)) {
-                        created_parents.remove(parent);
                     }
                 }
             }
@@ -169,8 +159,8 @@ impl Resync {
         self.pending.is_empty()
     }
 
-    /// Replaces the known nodes in scope by those found.
-    pub(super) fn finish(self, actual: &mut Actual) {
+    /// Replaces the known nodes in scope by those found. Returns parents without children.
+    pub(super) fn finish(self, actual: &mut Actual) -> BTreeSet<Path> {
         let is_rewritten = |claim: &&Claim| claim.upkeep == Upkeep::Rewritten;
         let claims: Vec<_> = self
             .claims()
@@ -182,5 +172,6 @@ impl Resync {
         };
         actual.retain(|path, _| !is_in_scope(path));
         actual.extend(self.found);
+        self.empty_parents
     }
 }

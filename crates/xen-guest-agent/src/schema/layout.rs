@@ -84,6 +84,7 @@ pub const LAYOUT: Layout = Layout {
     resume: DOMAIN_ID,
     date: "data/updated",
     networks: &[VIFS, INTERFACES, VIRTUAL_FUNCTIONS],
+    removable_parents: &["feature/hotplug"],
     optional: "control/feature-balloon",
     rank,
 };
@@ -171,6 +172,9 @@ pub struct Layout {
     pub date: &'static str,
     /// Parent nodes of everything about the network.
     pub networks: &'static [&'static str],
+    /// Parents of claims that agents create and toolstacks do not. An empty one is removed if the
+    /// node quota is short.
+    pub removable_parents: &'static [&'static str],
     /// Node that some toolstacks let no guest write. xapi does, libxl does not.
     pub optional: &'static str,
     /// Returns how a node is published.
