@@ -30,6 +30,9 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(60);
 /// address detection takes one second by default, after a delay of up to another one.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Time between two publications after a resume that the rate limit does not apply to.
+const RESUME_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Time without a reply after which a server on a socket counts as having lost the request.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -61,6 +64,8 @@ pub struct Agent {
     settle_deadline: Option<Duration>,
     /// Whether the rate limit does not apply to the next publication.
     is_urgent: bool,
+    /// Time from which the rate limit does not apply after a resume.
+    next_urgent_resume: Duration,
     /// Time of the next attempt to connect, and the delay after it if it fails.
     next_attempt: Duration,
     reconnect_delay: Duration,
@@ -87,6 +92,7 @@ impl Agent {
             is_seeded: false,
             settle_deadline: None,
             is_urgent: true,
+            next_urgent_resume: Duration::ZERO,
             next_attempt: Duration::ZERO,
             reconnect_delay: MIN_RECONNECT_DELAY,
             silent_since: None,
@@ -287,7 +293,10 @@ impl Agent {
                 Ok(Effect::Changed) => self.changed = true,
                 Ok(Effect::Resumed) => {
                     self.resumes += 1;
-                    self.is_urgent = true;
+                    if self.next_urgent_resume <= now {
+                        self.next_urgent_resume = now + RESUME_INTERVAL;
+                        self.is_urgent = true;
+                    }
                     self.domain.on_resume();
                 }
                 Err(error) => lost = Some(error),

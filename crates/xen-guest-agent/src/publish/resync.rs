@@ -7,6 +7,13 @@ use xenstore::{Connection, Error, Path, Request, RequestId, wire};
 use super::change::{Actual, insert};
 use crate::schema::layout::{Claim, Layout, Upkeep};
 
+/// Number of bytes that a resynchronisation reads at most, so that a faulty server cannot fill the
+/// memory. The nodes of the largest node budget fit.
+const MAX_SIZE: usize = 16 << 20;
+
+/// Number of bytes that one request and its bookkeeping count as.
+const REQUEST_SIZE: usize = 256;
+
 /// The nodes that a resynchronisation reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ResyncScope {
@@ -27,6 +34,8 @@ pub(super) struct Resync {
     owned: BTreeSet<Path>,
     pending: BTreeMap<RequestId, Pending>,
     found: Actual,
+    /// Number of bytes read so far, with [`REQUEST_SIZE`] for each request.
+    size: usize,
     empty_parents: BTreeSet<Path>,
 }
 
@@ -55,6 +64,7 @@ impl Resync {
             owned: owned.clone(),
             pending: BTreeMap::new(),
             found: Actual::new(),
+            size: 0,
             empty_parents: BTreeSet::new(),
         };
 
@@ -92,6 +102,12 @@ impl Resync {
         pending: Pending,
         connection: &mut Connection,
     ) -> Result<(), Error> {
+        self.size += REQUEST_SIZE;
+        if self.size > MAX_SIZE {
+            return Err(Error::InvalidReply(
+                "resynchronise: the server lists too many nodes".to_owned(),
+            ));
+        }
         let id = connection.submit(request)?;
         self.pending.insert(id, pending);
         Ok(())
@@ -108,6 +124,7 @@ impl Resync {
             return Ok(());
         };
 
+        self.size += payload.len();
         let mut names = wire::strings(payload)
             .filter_map(|name| std::str::from_utf8(name).ok())
             .peekable();

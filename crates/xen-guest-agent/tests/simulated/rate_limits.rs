@@ -7,7 +7,8 @@ use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{ErrorCode, Path};
 
-use crate::harness::{DOMAIN, Harness};
+use crate::harness::{DOMAIN, Harness, guest, meaning};
+use crate::log;
 use crate::virtual_functions::{FUNCTION, with_function};
 
 const ONE_MS: Duration = Duration::from_millis(1);
@@ -349,5 +350,55 @@ fn rate_limit_publishes_the_final_state() {
     assert!(
         (50..=80).contains(&publications),
         "{publications} publications"
+    );
+}
+
+#[test]
+fn storm_of_resume_events_is_rate_limited() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(60));
+    log::take();
+    let (domain, requests) = (harness.domain, harness.all_requests());
+
+    for _ in 0..1000 {
+        harness.store().resume(domain);
+        harness.server.process();
+        harness.pass(Duration::from_millis(10));
+    }
+    // Twenty at once, five per second, and one per second beyond the limit.
+    let (lines, requests) = (log::take().len(), harness.all_requests() - requests);
+    assert!((10..=100).contains(&lines), "{lines} lines in ten seconds");
+    assert!(requests < 100 * 40, "{requests} requests in ten seconds");
+
+    harness.set_address(7);
+    harness.pass(Duration::from_secs(2));
+    assert_eq!(
+        harness.read("attr/vif/0/ipv4/0").as_deref(),
+        Some("10.0.1.7")
+    );
+}
+
+#[test]
+fn resynchronisation_of_a_huge_tree_is_bounded() {
+    let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+    for directory in 0..50 {
+        for node in 0..700 {
+            harness.write(&format!("attr/vif/{directory}/{node}"), "x");
+        }
+    }
+    harness.connect();
+    harness.pass(Duration::from_secs(1));
+    assert!(!harness.agent.is_published());
+    let problem = harness.agent.problem().unwrap_or_default();
+    assert!(
+        problem.contains("the server lists too many nodes"),
+        "{problem}"
+    );
+
+    harness.remove("attr/vif");
+    harness.pass(Duration::from_secs(60));
+    assert_eq!(
+        meaning(&harness.published()),
+        meaning(&harness.expected(&[].into()))
     );
 }
