@@ -12,13 +12,18 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write;
+use std::fs;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::ipproto::ICMPV6;
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::set_ipv6_multicast_hops;
 use rustix::net::{AddressFamily, SendFlags, SocketType, sendto};
 use rustix::process::Signal;
@@ -54,6 +59,11 @@ with_both_collectors! {
     mac_address_change_is_published
     left_out_interfaces_and_addresses_are_not_published
     temporary_ipv6_addresses
+    address_label_that_names_another_interface_is_ignored
+    interface_name_that_is_not_utf8
+    addresses_without_a_carrier_are_published
+    extra_interfaces_are_published_with_the_first_vif
+    open_vswitch_bridge_belongs_to_its_vif
 }
 
 /// Two VIFs that have only link-local addresses.
@@ -340,6 +350,185 @@ fn address_labels_are_ignored(collector: Collector) {
         address(&testbed.await_network(), "attr/vif/0/ipv4/1"),
         Some("10.0.0.2")
     );
+}
+
+fn address_label_that_names_another_interface_is_ignored(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
+    testbed.network.add_interface("lanp");
+    batch(
+        &testbed,
+        "addr add 10.0.0.1/24 dev lan label lanp\naddr add 10.0.1.1/24 dev lan label lanvip\n",
+    );
+    let nodes = testbed.await_network();
+    assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+    assert_eq!(address(&nodes, "attr/vif/0/ipv4/1"), Some("10.0.1.1"));
+}
+
+fn interface_name_that_is_not_utf8(collector: Collector) {
+    let mut testbed = testbed(collector);
+    let _agent = testbed.start();
+    let name = OsStr::from_bytes(b"abc\xff");
+    let device = testbed.root.join("sys/class/net").join(name);
+    fs::create_dir_all(&device).unwrap();
+    symlink("../../../devices/vif-0", device.join("device")).unwrap();
+
+    testbed.network.ip("link set lan down");
+    let mut rename = testbed.network.command("ip");
+    rename.args(["link", "set", "lan", "name"]).arg(name);
+    assert!(rename.status().unwrap().success());
+    let mut up = testbed.network.command("ip");
+    up.args(["link", "set", "up", "dev"]).arg(name);
+    assert!(up.status().unwrap().success());
+    let mut add = testbed.network.command("ip");
+    add.args(["addr", "add", "10.0.0.1/24", "dev"]).arg(name);
+    assert!(add.status().unwrap().success());
+    testbed.await_nodes(|nodes| {
+        address(nodes, "attr/vif/0/name") == Some("abc\u{fffd}")
+            && address(nodes, "attr/vif/0/ipv4/0") == Some("10.0.0.1")
+    });
+}
+
+fn addresses_without_a_carrier_are_published(collector: Collector) {
+    let mut testbed = testbed(collector);
+    testbed.network.ip("addr add 10.0.0.1/24 dev lan");
+    let _agent = testbed.start();
+    testbed.network.ip("link set lan-peer down");
+    assert!(
+        testbed
+            .network
+            .ip("link show dev lan")
+            .contains("NO-CARRIER")
+    );
+    sleep(SETTLE_TIME);
+    let nodes = testbed.await_network();
+    assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+}
+
+fn extra_interfaces_are_published_with_the_first_vif(collector: Collector) {
+    let mut testbed = testbed(collector);
+    batch(
+        &testbed,
+        "link set lo up\naddr add 10.9.0.1/32 dev lo\nlink add bgp0 type bridge\nlink set bgp0 up\n\
+         addr add 10.9.0.2/32 dev bgp0\n",
+    );
+    let agent = testbed.start_with(&["--network-extra-interfaces", "lo,bgp*"]);
+    testbed.await_nodes(|nodes| {
+        [0, 1].map(|slot| address(nodes, &format!("attr/vif/0/ipv4/{slot}")))
+            == [Some("10.9.0.1"), Some("10.9.0.2")]
+    });
+    testbed.network.ip("addr del 10.9.0.1/32 dev lo");
+    testbed.await_nodes(|nodes| !nodes.values().any(|value| value == "10.9.0.1"));
+    assert!(
+        !testbed
+            .nodes()
+            .values()
+            .any(|value| value.starts_with("127.") || value == "::1")
+    );
+    agent.stop();
+    let _agent = testbed.start();
+    testbed.await_network();
+}
+
+/// The kernel of this machine may lack Open vSwitch, so Linux bridges stand for its links.
+fn open_vswitch_bridge_belongs_to_its_vif(collector: Collector) {
+    let mut testbed = testbed(collector);
+    batch(
+        &testbed,
+        "link set lan address 02:00:00:00:00:01\nlink set wan address 02:00:00:00:00:02\n\
+         link add ovs-system type bridge\nlink set lan master ovs-system\nlink set wan master ovs-system\n\
+         link add br-ex type bridge\nlink set br-ex address 02:00:00:00:00:02\nlink set br-ex up\n\
+         addr add 10.0.0.1/24 dev br-ex\n",
+    );
+    let _agent = testbed.start_with(&["--network-stacked-links=true"]);
+    let nodes =
+        testbed.await_nodes(|nodes| address(nodes, "attr/vif/1/ipv4/0") == Some("10.0.0.1"));
+    assert_eq!(address(&nodes, "attr/vif/0/ipv4/0"), None);
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn netlink_messages_of_other_processes_are_refused() {
+    let mut testbed = testbed(Collector::Netlink);
+    let agent = testbed.start();
+    let index = testbed.network.ip("-o link show dev lan");
+    let (index, _) = index.split_once(':').unwrap();
+
+    // RTM_NEWADDR 203.0.113.66/24, in the form in which the kernel reports an address.
+    let mut message = Vec::new();
+    message.extend(32_u32.to_ne_bytes());
+    message.extend(20_u16.to_ne_bytes());
+    message.extend([0; 10]);
+    message.extend([2, 24, 0, 0]);
+    message.extend(index.parse::<u32>().unwrap().to_ne_bytes());
+    message.extend([8_u16.to_ne_bytes(), 2_u16.to_ne_bytes()].concat());
+    message.extend([203, 0, 113, 66]);
+
+    let namespace = fs::File::open(testbed.network.namespace()).unwrap();
+    let to = SocketAddrNetlink::new(agent.id(), 0);
+    let sent = std::thread::spawn(move || {
+        rustix::thread::move_into_link_name_space(
+            namespace.as_fd(),
+            Some(LinkNameSpaceType::Network),
+        )
+        .unwrap();
+        let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None).unwrap();
+        rustix::net::sendto(&socket, &message, SendFlags::empty(), &to)
+    });
+    assert_eq!(sent.join().unwrap(), Err(Errno::CONNREFUSED));
+    sleep(SETTLE_TIME);
+    testbed.await_network();
+    assert_eq!(agent.stop(), "");
+}
+
+/// Any user can do this in a UTS namespace of its own.
+#[test]
+#[ignore = "needs root and xenstored"]
+fn host_name_storm_wakes_the_agent_ten_times_a_second() {
+    let mut testbed = testbed(Collector::Netlink);
+    // Only the kernel's own file reports changes, so the agent gets the real /proc.
+    let whole = testbed.command(Profile::Debug);
+    let mut command = Command::new("unshare");
+    let script = "mount --bind /proc \"$0/proc\" && exec \"$@\"";
+    command
+        .args(["--mount", "sh", "-c", script])
+        .arg(testbed.root.path())
+        .arg(whole.get_program())
+        .args(whole.get_args());
+    let agent = Agent::spawn(command, &testbed.root.join("log"));
+    testbed.await_network();
+    let wakeups = |agent: &Agent| -> u64 {
+        let status = agent.proc("status");
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+
+    let count = testbed.root.join("changes");
+    let script = "while :; do echo storm >/proc/sys/kernel/hostname; echo >>\"$0\"; done";
+    let mut storm = Command::new("unshare")
+        .args(["--uts", "sh", "-c", script])
+        .arg(&count)
+        .spawn()
+        .unwrap();
+    let before = wakeups(&agent);
+    sleep(Duration::from_secs(3));
+    let during = wakeups(&agent) - before;
+
+    // Changes of the network are still published.
+    testbed.network.ip("addr add 10.0.0.1/24 dev lan");
+    let begin = Instant::now();
+    testbed.await_network();
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    storm.kill().unwrap();
+    storm.wait().unwrap();
+    let changes = fs::read(count).unwrap().len();
+    assert!(changes > 5_000, "only {changes} changes");
+    println!("{during} wake-ups in 3 s with {changes} changes");
+    assert!(during <= 100, "{during} wake-ups in 3 s");
+
+    // The log may name other agents of this machine, because the agent sees its processes.
+    agent.stop();
 }
 
 fn tentative_and_duplicate_addresses_are_not_published(collector: Collector) {

@@ -407,17 +407,15 @@ impl Agent {
                 info!("connected to Xenstore at {}", connection.transport().name());
                 self.reconnect_delay = MIN_RECONNECT_DELAY;
             }
-            // The choice of nodes by priority is slow, so it counts against the rate limit.
-            if self.publisher.quota.is_short() {
-                self.count(now);
-            }
         } else {
             self.publisher.publish(changes, connection)?;
             self.events += 1;
             // After a loss, another plan checks that all changes arrived.
             self.changed = is_reconnecting;
-            self.count(now);
         }
+
+        // Rendering takes time even if it finds no change.
+        self.count(now);
 
         self.is_urgent = false;
         Ok(())

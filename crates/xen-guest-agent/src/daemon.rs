@@ -17,6 +17,7 @@ use crate::error::Failure;
 use crate::guest::Guest;
 use crate::other_agents::warn_of_other_agents;
 use crate::platform::{Platform, System, clock};
+use crate::rate_limit::Limiter;
 use crate::root::Root;
 use crate::runtime_dir;
 use crate::schema::Schema;
@@ -28,6 +29,13 @@ use crate::status::Status;
 /// Time that the first publication waits for the initial network dump, which usually takes
 /// milliseconds.
 const INITIAL_NETWORK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Number of wake-ups by collectors' sources that may follow one another at once.
+const SOURCE_BURST: u32 = 20;
+
+/// Time between two wake-ups by sources after a burst. Any user can change the host name in a UTS
+/// namespace of its own, and the kernel reports that to all namespaces.
+const SOURCE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Starts the log, or changes it, according to the settings.
 pub fn start_log(settings: &Settings) {
@@ -69,6 +77,8 @@ pub struct Daemon {
     /// Whether every network interface but loopback counts as a VIF.
     all_interfaces: bool,
     status: Status,
+    /// Rate limit of wake-ups by the collectors' sources.
+    source_limiter: Limiter,
     service_manager: ServiceManager,
     /// Time at which the first publication stops waiting for the network.
     network_due: Duration,
@@ -129,6 +139,7 @@ impl Daemon {
             collectors,
             all_interfaces: options.all_interfaces,
             status: Status::new(options.runtime_dir.clone(), SystemTime::now()),
+            source_limiter: Limiter::new(SOURCE_BURST, SOURCE_INTERVAL),
             service_manager: ServiceManager::from_environment(),
             network_due: now + INITIAL_NETWORK_TIMEOUT,
             staggered_by: None,
@@ -147,9 +158,13 @@ impl Daemon {
         loop {
             let now = clock::now();
             let deadline = self.tick(now, SystemTime::now());
-            let ready = self.wait(signals, deadline.saturating_sub(now))?;
+            let ready = self.wait(signals, now, deadline)?;
 
             let now = clock::now();
+            let is_source = |(token, _): &(Token, _)| matches!(token, Token::Source(_));
+            if ready.iter().any(is_source) {
+                self.source_limiter.take(now);
+            }
             for (token, flags) in ready {
                 match token {
                     Token::Stop => {
@@ -337,16 +352,27 @@ impl Daemon {
         self.settings = new;
     }
 
-    /// Waits until a descriptor is ready or the time is over. Returns the descriptors that are
+    /// Waits until a descriptor is ready or `deadline` is over. Returns the descriptors that are
     /// ready.
     fn wait(
         &self,
         signals: &Signals,
-        timeout: Duration,
+        now: Duration,
+        deadline: Duration,
     ) -> Result<Vec<(Token, PollFlags)>, Failure> {
-        let (tokens, mut fds): (Vec<_>, Vec<_>) = self.descriptors(signals).unzip();
+        let sources_from = self.source_limiter.next();
+        let are_limited = sources_from > now;
+        let (tokens, mut fds): (Vec<_>, Vec<_>) = self
+            .descriptors(signals)
+            .filter(|(token, _)| !are_limited || !matches!(token, Token::Source(_)))
+            .unzip();
 
-        let timeout = Timespec::try_from(timeout).ok();
+        let deadline = if are_limited {
+            deadline.min(sources_from)
+        } else {
+            deadline
+        };
+        let timeout = Timespec::try_from(deadline.saturating_sub(now)).ok();
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Failure::system("poll")(error.into())),

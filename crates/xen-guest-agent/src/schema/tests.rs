@@ -384,6 +384,82 @@ fn virtual_functions_are_identified_by_permanent_hardware_address() {
 }
 
 #[test]
+fn open_vswitch_bridge_belongs_to_the_vif_with_its_hardware_address() {
+    let mut guest = network(&[
+        (2, "eth0", Device::Vif(0), Some(4), None, ""),
+        (3, "eth1", Device::Vif(1), Some(4), None, ""),
+        (4, "ovs-system", Device::Virtual, None, None, "10.0.0.4"),
+        (5, "br-ex", Device::Virtual, None, None, "10.0.0.5"),
+        (6, "br-int", Device::Virtual, None, None, "10.0.0.6"),
+        (7, "br-ex.9", Device::Virtual, None, Some(5), "10.0.0.7"),
+    ]);
+    let mac = |last| Some(Mac([2, 0, 0, 0, 0, last]));
+    for (index, interface) in &mut guest.interfaces {
+        interface.mac = mac(u8::try_from(*index).unwrap());
+    }
+    guest.interfaces.get_mut(&4).unwrap().addresses.clear();
+    assert_eq!(addresses(&mut Schema::default(), &guest), [] as [&str; 0]);
+
+    guest.interfaces.get_mut(&5).unwrap().mac = mac(3);
+    let expected = ["attr/vif/1/ipv4/0 10.0.0.5", "attr/vif/1/ipv4/1 10.0.0.7"];
+    assert_eq!(addresses(&mut Schema::default(), &guest), expected);
+
+    // Two VIFs with this hardware address are ambiguous, and a port of a bridge has no bridge.
+    guest.interfaces.get_mut(&2).unwrap().mac = mac(3);
+    assert_eq!(addresses(&mut Schema::default(), &guest), [] as [&str; 0]);
+    guest.interfaces.get_mut(&2).unwrap().master = None;
+    assert_eq!(addresses(&mut Schema::default(), &guest), expected);
+    guest.interfaces.get_mut(&3).unwrap().master = None;
+    assert_eq!(addresses(&mut Schema::default(), &guest), [] as [&str; 0]);
+}
+
+#[test]
+fn extra_interfaces_are_published_with_the_first_vif() {
+    let guest = network(&[
+        (1, "lo", Device::Loopback, None, None, "10.0.0.1"),
+        (2, "eth0", Device::Vif(7), None, None, "fe80::1"),
+        (3, "eth1", Device::Vif(3), None, None, "fe80::2"),
+        (4, "dummy0", Device::Virtual, None, None, "10.0.0.4"),
+    ]);
+    let with = |names: &[&str], without: &[&str]| {
+        let patterns = |names: &[&str]| -> Vec<_> {
+            names
+                .iter()
+                .map(|name| glob::Pattern::new(name).unwrap())
+                .collect()
+        };
+        let filter = Filter {
+            extra_interfaces: patterns(names),
+            without_interfaces: patterns(without),
+            ..Filter::default()
+        };
+        let shown = addresses(&mut Schema::new(Name::Std, filter), &guest);
+        let v4 = shown.into_iter().filter(|line| line.contains("ipv4"));
+        v4.collect::<Vec<_>>()
+    };
+    assert_eq!(with(&[], &[]), [] as [&str; 0]);
+    assert_eq!(with(&["lo"], &[]), ["attr/vif/3/ipv4/0 10.0.0.1"]);
+    assert_eq!(
+        with(&["lo", "dummy*"], &[]),
+        ["attr/vif/3/ipv4/0 10.0.0.1", "attr/vif/3/ipv4/1 10.0.0.4"]
+    );
+    assert_eq!(with(&["lo"], &["eth1"]), ["attr/vif/7/ipv4/0 10.0.0.1"]);
+    assert_eq!(with(&["lo"], &["lo"]), [] as [&str; 0]);
+}
+
+#[test]
+fn interface_name_that_is_not_utf8_is_published_with_a_replacement() {
+    use ::std::os::unix::ffi::OsStringExt as _;
+    let mut guest = network(&[(2, "eth0", Device::Vif(0), None, None, "10.0.0.1")]);
+    guest.interfaces.get_mut(&2).unwrap().name =
+        ::std::ffi::OsString::from_vec(b"abc\xff".to_vec());
+    let nodes = Schema::default().render_network(&guest);
+    let value = |path: &str| nodes.get(&Path::new(path).unwrap()).map(String::as_str);
+    assert_eq!(value("attr/vif/0/name"), Some("abc\u{fffd}"));
+    assert_eq!(value("attr/vif/0/ipv4/0"), Some("10.0.0.1"));
+}
+
+#[test]
 fn filter_excludes_interfaces_and_addresses() {
     let mut guest = network(&[
         (2, "eth0", Device::Vif(0), Some(4), None, "10.0.0.1"),

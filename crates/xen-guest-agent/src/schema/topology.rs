@@ -8,7 +8,10 @@ use ipnet::IpNet;
 use xenstore::Path;
 
 use super::layout::LAYOUT;
-use crate::guest::{Address, Device, Guest, Interface};
+use crate::guest::{Address, Device, Guest, Interface, Mac};
+
+/// Name of the link that is the master of all ports of Open vSwitch.
+const OVS_DATAPATH: &str = "ovs-system";
 
 /// A network device as the host knows it, with its number among the devices of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +27,8 @@ pub enum HostDevice {
 pub struct Filter {
     /// Names of interfaces that are not published.
     pub without_interfaces: Vec<Pattern>,
+    /// Names of other interfaces whose addresses are published with the first VIF.
+    pub extra_interfaces: Vec<Pattern>,
     /// Networks whose addresses are not published.
     pub without_addresses: Vec<IpNet>,
     /// Whether temporary IPv6 addresses (RFC 8981) are published.
@@ -37,6 +42,7 @@ impl Default for Filter {
     fn default() -> Self {
         Filter {
             without_interfaces: Vec::new(),
+            extra_interfaces: Vec::new(),
             without_addresses: Vec::new(),
             temporary: true,
             stacked: true,
@@ -47,10 +53,18 @@ impl Default for Filter {
 impl Filter {
     /// Returns the published part of the guest's topology.
     pub fn topology<'a>(&'a self, guest: &'a Guest) -> Topology<'a> {
+        let shown = guest.interfaces.iter();
+        let shown = shown.filter(|(_, interface)| self.is_shown(interface));
+        let vifs = shown.filter_map(|(index, interface)| match interface.device {
+            Device::Vif(id) => Some((id, *index)),
+            _ => None,
+        });
+
         Topology {
             filter: self,
             guest,
             uppers: uppers(guest),
+            first_vif: vifs.min().map(|(_, index)| index),
         }
     }
 
@@ -68,10 +82,11 @@ impl Filter {
     }
 
     fn is_shown(&self, interface: &Interface) -> bool {
-        !self
-            .without_interfaces
-            .iter()
-            .any(|pattern| pattern.matches(&interface.name.to_string_lossy()))
+        !has_name(interface, &self.without_interfaces)
+    }
+
+    fn is_extra(&self, interface: &Interface) -> bool {
+        has_name(interface, &self.extra_interfaces) && self.is_shown(interface)
     }
 
     fn is_address_shown(&self, address: &Address) -> bool {
@@ -93,6 +108,8 @@ pub struct Topology<'a> {
     guest: &'a Guest,
     /// Pairs of interface indices: an interface and another one directly on it.
     uppers: BTreeSet<(u32, u32)>,
+    /// Interface index of the VIF with the lowest number.
+    first_vif: Option<u32>,
 }
 
 impl<'a> Topology<'a> {
@@ -111,21 +128,34 @@ impl<'a> Topology<'a> {
         devices
     }
 
-    /// Returns all interfaces that connect the guest to the outside: its devices and the interfaces
-    /// that are stacked on them.
+    /// Returns all interfaces that connect the guest to the outside: its devices, the interfaces
+    /// that are stacked on them, and extra interfaces.
     pub fn external_interfaces(&self) -> BTreeMap<u32, &'a Interface> {
         let interfaces = self.guest.interfaces.iter();
         let devices = interfaces
             .filter(|(_, interface)| matches!(interface.device, Device::Vif(_) | Device::Physical));
         let mut external = self.stacked_on(devices.map(|(index, _)| *index));
         external.retain(|(_, interface)| self.filter.is_shown(interface));
-        external.into_iter().collect()
+        external
+            .into_iter()
+            .chain(self.extra_interfaces())
+            .collect()
+    }
+
+    fn extra_interfaces(&self) -> impl Iterator<Item = (u32, &'a Interface)> {
+        let interfaces = self.guest.interfaces.iter();
+        interfaces
+            .filter(|(_, interface)| self.filter.is_extra(interface))
+            .map(|(index, interface)| (*index, interface))
     }
 
     /// Returns the addresses through which the host reaches the interface: its own, then those of
-    /// interfaces stacked on it, nearest first.
+    /// interfaces stacked on it, nearest first, then those of extra interfaces.
     pub fn addresses(&self, index: u32) -> Vec<Address> {
-        let interfaces = self.stacked_on([index]);
+        let mut interfaces = self.stacked_on([index]);
+        if self.first_vif == Some(index) {
+            interfaces.extend(self.extra_interfaces());
+        }
         interfaces
             .into_iter()
             .flat_map(|(_, interface)| self.filter.own_addresses(interface))
@@ -164,7 +194,46 @@ fn uppers(guest: &Guest) -> BTreeSet<(u32, u32)> {
         let parent = interface.parent.map(|parent| (parent, *index));
         [master, parent]
     });
-    pairs.flatten().collect()
+    pairs.flatten().chain(ovs_bridges(guest)).collect()
+}
+
+/// Returns the VIFs that are ports of Open vSwitch, each with the bridges that have its hardware
+/// address. The kernel does not know which bridge a port belongs to, but a bridge takes the address
+/// of one of its ports.
+fn ovs_bridges(guest: &Guest) -> Vec<(u32, u32)> {
+    let mut interfaces = guest.interfaces.iter();
+    let datapath = interfaces.find(|(_, interface)| interface.name == OVS_DATAPATH);
+    let Some((datapath, _)) = datapath else {
+        return Vec::new();
+    };
+
+    let mut ports: BTreeMap<Mac, Vec<u32>> = BTreeMap::new();
+    for (index, interface) in &guest.interfaces {
+        let is_port = interface.master == Some(*datapath);
+        if let (Device::Vif(_), true, Some(mac)) = (interface.device, is_port, interface.mac) {
+            ports.entry(mac).or_default().push(*index);
+        }
+    }
+
+    let masters = guest.interfaces.values().filter_map(|port| port.master);
+    let masters: BTreeSet<u32> = masters.collect();
+    let bridges = guest.interfaces.iter().filter(|(index, interface)| {
+        let has_lower = interface.parent.is_some() || masters.contains(index);
+        interface.device == Device::Virtual && interface.master.is_none() && !has_lower
+    });
+    let pairs = bridges.filter_map(
+        |(index, bridge)| match ports.get(&bridge.mac?)?.as_slice() {
+            [port] => Some((*port, *index)),
+            _ => None,
+        },
+    );
+    pairs.collect()
+}
+
+fn has_name(interface: &Interface, patterns: &[Pattern]) -> bool {
+    patterns
+        .iter()
+        .any(|pattern| pattern.matches(&interface.name.to_string_lossy()))
 }
 
 /// Returns the guest as it will be once its published addresses are usable, or `None` if no

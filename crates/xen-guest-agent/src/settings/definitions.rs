@@ -39,7 +39,7 @@ const PLAIN: Setting = Setting {
 };
 
 /// All settings. Those outside of any table come first, as TOML requires.
-pub static SETTINGS: [Setting; 15] = [
+pub static SETTINGS: [Setting; 16] = [
     Setting {
         key: "stderr",
         short: Some('s'),
@@ -141,6 +141,14 @@ pub static SETTINGS: [Setting; 15] = [
         placeholder: "BOOL",
         summary: "Publish temporary IPv6 addresses",
         field: |settings| &mut settings.filter.temporary,
+        ..PLAIN
+    },
+    Setting {
+        key: "network.extra-interfaces",
+        placeholder: "PATTERN",
+        summary: "Other network interfaces whose addresses to publish with the first VIF",
+        details: "Examples are lo and dummy0 of a host whose address is announced by a routing protocol.",
+        field: |settings| &mut settings.filter.extra_interfaces,
         ..PLAIN
     },
     Setting {

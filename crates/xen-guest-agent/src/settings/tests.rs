@@ -75,6 +75,7 @@ fn later_sources_override_earlier_ones() {
     poll-period = 60  # default
     stacked-links = true  # default
     temporary-addresses = true  # default
+    extra-interfaces = []  # default
     leave-out-interfaces = ["b"]  # /conf.d/20-b.toml:3
     leave-out-addresses = []  # default
 
@@ -618,7 +619,7 @@ fn printed_settings_can_be_read_again() {
     let text = "stderr = true\nloglevel = \"debug,a=off\"\nschema = \"rfc\"\nxenstore = \"socket=/a b\"\nroot = 'ROOT'\n\
         node-budget = 100\n\
         [memory]\nperiod = 0.25\n[network]\nmode = \"poll\"\npoll-period = 7\nstacked-links = false\n\
-        temporary-addresses = false\nleave-out-interfaces = [\"a*\", \"b\"]\n\
+        temporary-addresses = false\nextra-interfaces = [\"lo\"]\nleave-out-interfaces = [\"a*\", \"b\"]\n\
         leave-out-addresses = [\"10.0.0.1\", \"fe80::/10\"]\n\
         [volumes]\nenabled = true\n[services]\ndirectory = \"/srv/facts\"\n";
     let loaded = load(&text.replace("ROOT", &root.to_string())).unwrap();

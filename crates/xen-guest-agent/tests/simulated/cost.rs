@@ -330,3 +330,64 @@ fn node_budget_holds_while_the_schema_changes() {
         "{most} nodes, {others} of them foreign"
     );
 }
+
+/// Number of links, for the process that runs under valgrind, and of changes.
+const LINKS: &str = "TEST_LINKS";
+const CHANGES: &str = "TEST_CHANGES";
+
+/// Changes the address of a VIF with many macvlans, each of which has an address.
+#[test]
+#[ignore = "needs valgrind, and is run by cost_of_a_change_is_linear_in_the_number_of_links"]
+fn change_with_many_links() {
+    let number = |name| std::env::var(name).map_or(1, |value| value.parse().unwrap());
+    let mut links = guest();
+    for (index, ip) in (3..).zip(addresses(number(LINKS))) {
+        let mut link = interface(Device::Virtual, &[]);
+        (link.parent, link.addresses) = (Some(2), vec![ip]);
+        links.interfaces.insert(index, link);
+    }
+    let mut harness = Harness::unconnected(Toolstack::Xapi, links);
+    harness.connect();
+    let begin = std::time::Instant::now();
+    let changes = u8::try_from(number(CHANGES)).unwrap();
+    for last in 10..10 + changes {
+        harness.set_address(last);
+        harness.pass(Duration::from_secs(1));
+    }
+    println!("{:?}", begin.elapsed() / u32::from(changes));
+}
+
+/// Returns the number of instructions of [`change_with_many_links`].
+fn instructions(links: u32, changes: u32) -> u64 {
+    let output = std::process::Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "cost::change_with_many_links",
+            "--include-ignored",
+        ])
+        .args(["--test-threads", "1"])
+        .env(LINKS, links.to_string())
+        .env(CHANGES, changes.to_string())
+        .output()
+        .unwrap_or_else(|error| panic!("valgrind: {error}: install valgrind"));
+    let text = String::from_utf8_lossy(&output.stderr);
+    let count = text
+        .lines()
+        .find_map(|line| line.split_once("Collected : "));
+    let (_, count) = count.unwrap_or_else(|| panic!("no count: {text}"));
+    count.trim().parse().unwrap()
+}
+
+#[test]
+#[ignore = "needs valgrind"]
+fn cost_of_a_change_is_linear_in_the_number_of_links() {
+    let per_change = |links| (instructions(links, 3) - instructions(links, 1)) / 2;
+    let (few, many) = (per_change(1000), per_change(4000));
+    println!("{few} instructions per change with 1000 links, {many} with 4000");
+    assert!(
+        many * 10 <= few * 45,
+        "{few} with 1000 links, {many} with 4000"
+    );
+}

@@ -156,6 +156,25 @@ fn reads_caused_by_foreign_writes_are_rate_limited() {
 }
 
 #[test]
+fn changes_without_effect_are_rate_limited() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    harness.pass(Duration::from_secs(10));
+    let mut changes = 0;
+    while harness
+        .agent
+        .deadline()
+        .is_none_or(|deadline| deadline <= harness.now)
+    {
+        harness.agent.update(|_| true);
+        harness.settle();
+        changes += 1;
+    }
+    assert_eq!(changes, 21, "more than twenty at once");
+    harness.pass(Duration::from_millis(200));
+    assert!(harness.agent.is_published());
+}
+
+#[test]
 fn missing_own_event_causes_resync_after_2_s() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(10));

@@ -38,7 +38,7 @@ const MAX_INTERRUPTED_DUMPS: u32 = 3;
 
 /// Maximum number of datagrams received in one go, so that endless changes do not keep the agent
 /// from other work.
-const MAX_DATAGRAMS: usize = 32;
+const MAX_DATAGRAMS: usize = 256;
 
 /// Time after which a snapshot fails if the kernel sends nothing.
 const SNAPSHOT_TIMEOUT: Timespec = Timespec {

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_xen_guest_agent_global_optspecs
-    string join \n s/stderr= l/loglevel= schema= xenstore= root= node-budget= memory-period= network-mode= network-poll-period= network-stacked-links= network-temporary-addresses= network-leave-out-interfaces= network-leave-out-addresses= volumes-enabled= services-directory= config= h/help V/version
+    string join \n s/stderr= l/loglevel= schema= xenstore= root= node-budget= memory-period= network-mode= network-poll-period= network-stacked-links= network-temporary-addresses= network-extra-interfaces= network-leave-out-interfaces= network-leave-out-addresses= volumes-enabled= services-directory= config= h/help V/version
 end
 
 function __fish_xen_guest_agent_needs_command
@@ -50,6 +50,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network
 false\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-temporary-addresses -d 'Publish temporary IPv6 addresses' -r -f -a "true\t''
 false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-extra-interfaces -d 'Other network interfaces whose addresses to publish with the first VIF' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-leave-out-interfaces -d 'Network interfaces to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-leave-out-addresses -d 'Addresses to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l volumes-enabled -d 'Publish block devices and file systems' -r -f -a "true\t''
@@ -88,6 +89,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" 
 false\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-temporary-addresses -d 'Publish temporary IPv6 addresses' -r -f -a "true\t''
 false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-extra-interfaces -d 'Other network interfaces whose addresses to publish with the first VIF' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-leave-out-interfaces -d 'Network interfaces to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-leave-out-addresses -d 'Addresses to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l volumes-enabled -d 'Publish block devices and file systems' -r -f -a "true\t''
@@ -115,6 +117,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l
 false\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-temporary-addresses -d 'Publish temporary IPv6 addresses' -r -f -a "true\t''
 false\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-extra-interfaces -d 'Other network interfaces whose addresses to publish with the first VIF' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-leave-out-interfaces -d 'Network interfaces to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-leave-out-addresses -d 'Addresses to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l volumes-enabled -d 'Publish block devices and file systems' -r -f -a "true\t''
