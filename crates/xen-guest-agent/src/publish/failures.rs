@@ -15,7 +15,7 @@ use crate::text::summarize;
 /// may write nothing, and suffices to notice that it may.
 pub(super) const MAX_RETRIED: usize = 32;
 
-/// Lowest priority of the nodes that tell a toolstack which guest this is.
+/// Lowest priority of the essential nodes, without which a toolstack knows nothing of the guest.
 const ESSENTIAL_PRIORITY: u8 = 2;
 
 /// Number of failed nodes above which those that are no longer desired are forgotten.
@@ -104,11 +104,14 @@ impl WriteFailures {
         }
 
         // A removal leaves room in the directory.
-        let siblings = self.nodes.iter_mut().filter(|(node, failure)| {
-            is_removal && !failure.is_retried && node.parent() == path.parent()
-        });
-        let retried = siblings.map(|(_, failure)| failure.is_retried = true);
-        retried.count() > 0 || had_failed
+        let mut has_retried = had_failed;
+        for (node, failure) in &mut self.nodes {
+            if is_removal && !failure.is_retried && node.parent() == path.parent() {
+                failure.is_retried = true;
+                has_retried = true;
+            }
+        }
+        has_retried
     }
 
     /// Forgets removals of nodes that are gone, and writes that are no longer necessary.
@@ -205,7 +208,7 @@ impl WriteFailures {
         }
     }
 
-    /// Whether the server denies all nodes without which a toolstack knows nothing of the guest.
+    /// Whether the server denies all essential nodes.
     fn is_all_denied(&self, layout: &Layout, desired: &Tree) -> bool {
         let is_denied =
             |_: &str, failure: &Failure| failure.cause == Cause::Denied && !failure.is_retried;

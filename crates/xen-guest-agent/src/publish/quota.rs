@@ -15,8 +15,8 @@ use crate::text::summarize;
 /// nodes by default, and the toolstack uses about 50 of them.
 pub const NODE_BUDGET: usize = 700;
 
-/// Number of nodes of the budget that stay free, so that a moving address and its prefix exist at
-/// the new nodes before another address overwrites the old ones.
+/// Number of nodes of the budget that stay free. The old and new nodes of an address that moves to
+/// another index are two more than before: the address and its prefix.
 const MOVE_RESERVE: usize = 2;
 
 /// Number of components of the longest path, without the domain's home.

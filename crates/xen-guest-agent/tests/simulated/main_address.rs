@@ -96,20 +96,20 @@ fn reader_sees_both_addresses_while_index_0_changes() {
 }
 
 #[test]
-fn budget_has_one_node_for_a_move_and_removals_come_first_without_room() {
+fn budget_has_room_for_one_move_and_removals_come_first_for_two() {
     let both = ["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2"];
     let others = Harness::with_schema(guest(), Name::Std);
     let others = others.server.store().owned_nodes(DOMAIN);
     let mut harness = device_harness(Name::Std, &both);
     let published = harness.server.store().owned_nodes(DOMAIN) - others;
-    harness.agent.set_node_budget(published + 1);
+    harness.agent.set_node_budget(published + 2);
     harness.settle();
     assert_eq!(harness.unpublished().count(), 0);
 
     let seen = publish(&mut harness, with_deprecated(&both, both[0]));
     assert!(seen.iter().all(|slots| ips(slots).len() == 4), "{seen:?}");
 
-    // Two moves at once need two nodes.
+    // Two moves at once need more than the reserve.
     let mut addresses = with_deprecated(&both, both[2]);
     addresses[1].is_deprecated = true;
     harness.store().take_requests();
@@ -127,8 +127,8 @@ fn budget_has_one_node_for_a_move_and_removals_come_first_without_room() {
     );
     assert_eq!(ips(seen.last().unwrap()).len(), 4);
 
-    // Nothing is published that would take the reserved node.
-    harness.agent.set_node_budget(published);
+    // No node is published in place of the reserve.
+    harness.agent.set_node_budget(published + 1);
     harness.settle();
     assert_eq!(harness.unpublished().count(), 1);
 }
