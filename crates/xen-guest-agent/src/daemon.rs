@@ -60,7 +60,8 @@ pub fn run(settings: Settings, sources: &Sources, signals: &Signals) -> Result<(
 /// Properties of the daemon that are not settings, because only the demo needs other values.
 #[derive(Debug)]
 pub struct Options {
-    /// Directory of the lock and the status file. Without one, the daemon keeps neither.
+    /// Directory of the lock, the socket and the status file. Without one, the daemon keeps none
+    /// of them.
     pub runtime_dir: Option<PathBuf>,
     /// Whether every network interface but loopback counts as a VIF.
     pub all_interfaces: bool,
@@ -91,6 +92,8 @@ pub struct Daemon {
     runtime_dir: Option<PathBuf>,
     /// Held open, because closing the file releases the lock.
     lock: Option<File>,
+    /// Problem with the lock that was logged last.
+    lock_problem: Option<String>,
 }
 
 impl Daemon {
@@ -147,6 +150,7 @@ impl Daemon {
             is_publication_logged: false,
             runtime_dir: options.runtime_dir,
             lock,
+            lock_problem: None,
         })
     }
 
@@ -282,20 +286,26 @@ impl Daemon {
         if runtime_dir::is_locked(directory, lock) {
             return;
         }
-        match runtime_dir::lock(directory) {
+        let removed = format!("lock removed from {}", directory.display());
+        let problem = match runtime_dir::lock(directory) {
             Ok(Some(lock)) => {
-                warn!(
-                    "the lock in {} was removed; it is taken again",
-                    directory.display()
-                );
+                warn!("{removed}: locked it again");
                 self.lock = Some(lock);
+                None
             }
-            Ok(None) => warn!(
-                "the lock in {} was removed, and another agent has taken it; stop one of the two",
-                directory.display()
-            ),
-            Err(error) => warn!("cannot take the removed lock again: {error}"),
+            Ok(None) => Some(format!(
+                "{removed}: another agent has locked it; stop one of the two"
+            )),
+            Err(error) => Some(format!(
+                "cannot lock again after the lock was removed: {error}"
+            )),
+        };
+
+        // Each full poll finds the same problem again.
+        if let Some(problem) = problem.as_ref().filter(|_| self.lock_problem != problem) {
+            warn!("{problem}");
         }
+        self.lock_problem = problem;
     }
 
     /// Reads the settings again, and retries failed writes. Invalid settings are logged and have no

@@ -24,6 +24,9 @@ use crate::text::quote;
 /// Name of the status file in the runtime directory.
 const FILE: &str = "status";
 
+/// Prefix of the nodes of services.
+const SERVICES: &str = "data/service/";
+
 /// Time after which an unfinished publication gets a status of its own. Most take milliseconds.
 const PUBLISHING_AFTER: Duration = Duration::from_secs(2);
 
@@ -225,7 +228,7 @@ impl Status {
         // host alone.
         for (path, value) in agent
             .nodes()
-            .filter(|(path, value)| !value.is_empty() && !path.starts_with("data/service/"))
+            .filter(|(path, value)| !value.is_empty() && !path.starts_with(SERVICES))
         {
             let _ = writeln!(text, "{} = {}", quote(path), quote(value));
         }
@@ -233,7 +236,7 @@ impl Status {
     }
 }
 
-/// Whether no node is missing for which an administrator can do something.
+/// Whether all nodes are published, except the one that some toolstacks let no guest write.
 fn is_complete(agent: &Agent) -> bool {
     let denied = agent
         .denied()
@@ -245,8 +248,18 @@ fn is_complete(agent: &Agent) -> bool {
         .is_none()
 }
 
+/// Formats a list of nodes. Those of services have no names, because every user may read the file.
 fn list<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
-    let paths: Vec<_> = paths.map(|path| quote(path)).collect();
+    let mut has_services = false;
+    let paths: Vec<_> = paths
+        .filter_map(|path| {
+            if !path.starts_with(SERVICES) {
+                return Some(quote(path));
+            }
+            let is_first = !std::mem::replace(&mut has_services, true);
+            is_first.then(|| quote("data/service/..."))
+        })
+        .collect();
     format!("[{}]", paths.join(", "))
 }
 
@@ -302,5 +315,30 @@ pub fn print(root: &Root) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_hide_the_names_of_services() {
+        let shown = |paths: &[&str]| {
+            let paths: Vec<_> = paths.iter().map(|path| Path::new(*path).unwrap()).collect();
+            list(paths.iter())
+        };
+        assert_eq!(shown(&[]), "[]");
+        assert_eq!(shown(&["data/service"]), r#"["data/service"]"#);
+        assert_eq!(
+            shown(&[
+                "attr/eth0/ip",
+                "data/service/db",
+                "data/service/db/state",
+                "data/services",
+                "data/service/web",
+            ]),
+            r#"["attr/eth0/ip", "data/service/...", "data/services"]"#
+        );
     }
 }

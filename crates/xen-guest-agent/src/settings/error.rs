@@ -64,6 +64,12 @@ impl SettingsError {
         SettingsError::new(vec![escape(&message).into_owned()])
     }
 
+    /// Returns an error for a file or directory that must not be used.
+    pub(super) fn refusing(what: &str, path: &Path, reason: &str) -> Self {
+        let message = format!("refusing the {what} {}: {reason}", path.display());
+        SettingsError::new(vec![escape(&message).into_owned()])
+    }
+
     /// Returns one message for each mistake, in the order in which the sources are read.
     pub fn messages(&self) -> &[String] {
         &self.messages

@@ -86,20 +86,21 @@ pub(super) fn check_directory(path: &Path, may_be_sticky: bool) -> Result<(), Se
     if is_sticky && may_be_sticky {
         return Ok(());
     }
-    let reason = writers(&metadata).filter(|_| !is_read_only(rustix::fs::statvfs(path)));
-    reason.map_or(Ok(()), |reason| {
-        Err(SettingsError::cannot_read("directory", path, &reason))
-    })
+    let reason = reason_to_refuse(path, &metadata);
+    match reason.filter(|_| !is_read_only(rustix::fs::statvfs(path))) {
+        Some(reason) => Err(SettingsError::refusing("directory", path, &reason)),
+        None => Ok(()),
+    }
 }
 
-/// Returns why others than root and the owner may write to a file or directory.
-fn writers(metadata: &Metadata) -> Option<String> {
-    let (mode, group) = (metadata.mode(), metadata.gid());
+/// Returns the reason to refuse a file or directory that others than root and the owner may write.
+fn reason_to_refuse(path: &Path, metadata: &Metadata) -> Option<String> {
+    let (mode, group, path) = (metadata.mode(), metadata.gid(), path.display());
     if mode & 0o002 != 0 {
-        return Some("every user may write to it; run chmod o-w on it".to_owned());
+        return Some(format!("writable by every user; run: chmod o-w {path}"));
     }
     (mode & 0o020 != 0 && group != 0)
-        .then(|| format!("the group {group} may write to it; run chmod g-w on it"))
+        .then(|| format!("writable by group {group}; run: chmod g-w {path}"))
 }
 
 /// Whether nobody can write because of how the file system is mounted. Kubernetes mounts settings
@@ -118,26 +119,21 @@ pub(super) fn read(path: &Path) -> Result<Contents, SettingsError> {
     if is_masked(path) {
         return Ok(Contents::default());
     }
-    let failed = |error: &dyn std::fmt::Display| {
-        SettingsError::cannot_read("settings file", path, &error.to_string())
-    };
-    let absolute = std::path::absolute(path).map_err(|error| failed(&error))?;
-    let name = absolute
-        .to_str()
-        .ok_or_else(|| failed(&"the path is not UTF-8"))?;
-    let file = Root::default().open(name);
-    let bytes = file.and_then(|file| {
-        let reason = writers(&file.metadata()?).filter(|_| !is_read_only(fstatvfs(&file)));
-        if let Some(reason) = reason {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
-        }
-        crate::root::read_all(file, SIZE_MAX)
-    });
-    let bytes = bytes.map_err(|error| {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| SettingsError::cannot_read("settings file", path, &error))?;
+    let failed = |error: io::Error| {
         // The error may name the file, which this message does already.
-        let reason = error.to_string();
-        failed(&reason.strip_prefix(&format!("{name}: ")).unwrap_or(&reason))
-    })?;
+        let (reason, name) = (error.to_string(), format!("{}: ", absolute.display()));
+        let reason = reason.strip_prefix(&name).unwrap_or(&reason);
+        SettingsError::cannot_read("settings file", path, &reason)
+    };
+
+    let file = Root::default().open(&absolute).map_err(failed)?;
+    let reason = reason_to_refuse(path, &file.metadata().map_err(failed)?);
+    if let Some(reason) = reason.filter(|_| !is_read_only(fstatvfs(&file))) {
+        return Err(SettingsError::refusing("settings file", path, &reason));
+    }
+    let bytes = crate::root::read_all(file, SIZE_MAX).map_err(failed)?;
 
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let start = bytes.get(..error.valid_up_to()).unwrap_or_default();

@@ -387,17 +387,17 @@ fn load_with_mode(path: &str, mode: u32) -> Option<String> {
 
 #[test]
 fn settings_that_every_user_may_write_are_refused() {
-    let reason = "every user may write to it; run chmod o-w on it";
     for (path, mode, what) in [
-        ("config.toml", 0o646, "settings file config.toml"),
-        ("config.toml", 0o602, "settings file config.toml"),
-        ("conf.d/a.toml", 0o646, "settings file conf.d/a.toml"),
-        ("conf.d", 0o757, "directory conf.d"),
-        ("conf.d", 0o1757, "directory conf.d"),
-        ("", 0o757, "directory "),
-        ("", 0o1757, "directory "),
+        ("config.toml", 0o646, "settings file"),
+        ("config.toml", 0o602, "settings file"),
+        ("conf.d/a.toml", 0o646, "settings file"),
+        ("conf.d", 0o757, "directory"),
+        ("conf.d", 0o1757, "directory"),
+        ("", 0o757, "directory"),
+        ("", 0o1757, "directory"),
     ] {
-        let expected = format!("cannot read the {what}: {reason}");
+        let expected =
+            format!("refusing the {what} {path}: writable by every user; run: chmod o-w {path}");
         assert_eq!(
             load_with_mode(path, mode),
             Some(expected),
@@ -424,11 +424,11 @@ fn settings_that_a_group_may_write_are_refused_unless_it_is_roots() {
     let is_roots = fs::metadata(directory.path()).unwrap().gid() == 0;
     for path in ["config.toml", "conf.d/a.toml", "conf.d", ""] {
         let error = load_with_mode(path, 0o770);
-        let reason = "the group GROUP may write to it; run chmod g-w on it";
+        let reason = format!(" {path}: writable by group GROUP; run: chmod g-w {path}");
         if is_roots {
             assert_eq!(error, None, "{path}");
         } else {
-            assert!(error.unwrap().ends_with(reason), "{path}");
+            assert!(error.unwrap().ends_with(&reason), "{path}");
         }
     }
 }
@@ -451,7 +451,8 @@ fn settings_that_another_group_may_write_are_refused() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         let loaded = file::in_directory(directory.path())
             .and_then(|files| Sources::default().load_from(&files, |_| None));
-        let expected = format!("the group {group} may write to it; run chmod g-w on it");
+        let name = path.display();
+        let expected = format!(" {name}: writable by group {group}; run: chmod g-w {name}");
         match loaded {
             Ok(_) => assert!(!is_refused, "{} {group} {mode:o}", path.display()),
             Err(error) => assert!(
@@ -460,6 +461,20 @@ fn settings_that_another_group_may_write_are_refused() {
             ),
         }
     }
+}
+
+#[test]
+fn path_of_settings_need_not_be_utf_8() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(OsStr::from_bytes(b"\xff.toml"));
+    let load = || Sources::default().load_from(std::slice::from_ref(&file), |_| None);
+    fs::write(&file, "stderr = true").unwrap();
+    assert!(load().unwrap().settings.stderr);
+
+    fs::remove_file(&file).unwrap();
+    let (name, error) = (file.display(), load().unwrap_err().to_string());
+    let expected = format!("cannot read the settings file {name}: No such file");
+    assert!(error.starts_with(&expected), "{error}");
 }
 
 #[test]

@@ -29,13 +29,21 @@ pub const MAX_NODES: usize = 100;
 /// Maximum size of a file in bytes.
 const FILE_SIZE_MAX: usize = 16 * 1024;
 
-/// Number of reads in a row, and the interval of further ones. A user who may write to the directory
-/// must not keep the agent busy.
-const READ_LIMIT: (u32, Duration) = (10, Duration::from_secs(1));
+/// Number of changes that may be read one after another at once. A script that writes a few files
+/// causes fewer.
+const READ_BURST: u32 = 10;
 
-/// Number of log lines in a row, and the interval of further ones. The first number is enough for
-/// all lines of a few files that are invalid throughout.
-const LOG_LIMIT: (u32, Duration) = (50, Duration::from_secs(10));
+/// Time between two reads after a burst. A user who may write to the directory must not keep the
+/// agent busy.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Number of problems that may be logged one after another at once. This is enough for all lines of
+/// a few files that are invalid throughout.
+const LOG_BURST: u32 = 50;
+
+/// Time between two logged problems after a burst. A user who may write to the directory must not
+/// fill the log.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Extension of a service's file.
 const EXTENSION: &str = ".conf";
@@ -71,14 +79,15 @@ impl Directory {
             path: path.to_owned(),
             state: State::open(state),
             watch: None,
-            reads: Limiter::new(READ_LIMIT.0, READ_LIMIT.1),
+            reads: Limiter::new(READ_BURST, READ_INTERVAL),
             paused_until: None,
-            log: Limiter::new(LOG_LIMIT.0, LOG_LIMIT.1),
+            log: Limiter::new(LOG_BURST, LOG_INTERVAL),
             logged: BTreeSet::new(),
         }
     }
 
-    /// Returns a descriptor that is readable after a change. Then call [`read`](Self::read).
+    /// Returns a descriptor that is readable after a change, or `None` during a pause. Then call
+    /// [`on_changed`](Self::on_changed).
     pub fn watch(&self) -> Option<BorrowedFd<'_>> {
         let watch = self.watch.as_ref().filter(|_| self.paused_until.is_none());
         watch.map(AsFd::as_fd)
@@ -94,7 +103,8 @@ impl Directory {
         self.paused_until = self.paused_until.filter(|until| *until > now);
     }
 
-    /// Reads the directory after a change, and pauses if there have been many.
+    /// Reads the directory after a change, and pauses if there have been many. Returns whether the
+    /// services changed.
     pub fn on_changed(&mut self, services: &mut Services, now: Duration) -> bool {
         self.reads.take(now);
         self.paused_until = Some(self.reads.next()).filter(|next| *next > now);
@@ -157,9 +167,9 @@ impl Directory {
             }
             warn!("{fault}");
             if self.log.take(now) {
-                let seconds = LOG_LIMIT.1.as_secs();
+                let seconds = LOG_INTERVAL.as_secs();
                 warn!(
-                    "{}: many problems; from now on at most one in {seconds} s is logged",
+                    "{}: too many problems; logging at most one every {seconds} s",
                     self.path
                 );
             }
@@ -171,7 +181,7 @@ impl Directory {
     /// Watches the directory, and reads its files.
     fn read_files(&mut self, faults: &mut BTreeSet<String>) -> io::Result<Facts> {
         match self.open_directory() {
-            // A watch would follow the links, too, and wait.
+            // inotify_add_watch(2) follows links and may wait, so the path is checked first.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 self.watch = None;
                 return Err(error);
@@ -191,7 +201,8 @@ impl Directory {
 
     /// Opens the directory, if it exists.
     fn open_directory(&self) -> io::Result<Option<SafeDir>> {
-        // The default path is on the same file system as the agent's settings.
+        // The default path needs no check, because the agent reads its settings from the same file
+        // system.
         match SafeDir::open(self.platform.root(), &self.path, self.path != DIRECTORY) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             opened => opened.map(Some),

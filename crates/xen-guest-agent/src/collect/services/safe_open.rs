@@ -130,7 +130,7 @@ impl Trust {
             return Ok(());
         }
         Err(denied(format!(
-            "it belongs to user {owner}; only root and the owner of the directory are trusted"
+            "owned by user {owner}, but only root and the owner of the directory are trusted"
         )))
     }
 
@@ -149,8 +149,8 @@ impl Trust {
         }
         // A hard link or a renamed file could otherwise reveal a secret of root.
         if file.st_uid == 0 && !self.is_roots && file.st_mode & 0o004 == 0 {
-            let reason = "others than root may write to the directory, but not read this file; \
-                          run chmod o+r on the file";
+            let reason = "not readable by every user, but others than root may write to the \
+                          directory; run chmod o+r on the file";
             return Err(denied(reason.to_owned()));
         }
         Ok(())
@@ -284,4 +284,37 @@ fn read_link(link: &OwnedFd) -> io::Result<PathBuf> {
 
 fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_files_have_a_reason_and_a_remedy() {
+        let trust = Trust {
+            owner: 1234,
+            is_roots: false,
+        };
+        let mut stat = rustix::fs::stat("/").unwrap();
+        let mut reason = |owner, mode, link_owners: &[u32]| {
+            (stat.st_uid, stat.st_mode) = (owner, mode);
+            let error = trust.check_file(&stat, link_owners).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+            error.to_string()
+        };
+        assert_eq!(
+            reason(5, 0o644, &[]),
+            "owned by user 5, but only root and the owner of the directory are trusted"
+        );
+        assert_eq!(
+            reason(0, 0o644, &[1234]),
+            "a link of user 1234 leads to a file of user 0"
+        );
+        assert_eq!(
+            reason(0, 0o640, &[]),
+            "not readable by every user, but others than root may write to the directory; \
+             run chmod o+r on the file"
+        );
+    }
 }

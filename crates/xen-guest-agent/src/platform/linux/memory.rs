@@ -91,11 +91,15 @@ fn parse(text: &str) -> Result<Memory, &'static str> {
             .checked_add(cached)?
             .checked_sub(shared)
     };
-    let available = figure("MemAvailable")
-        .or_else(estimate)
-        .ok_or("no MemAvailable, and no valid figures in its place")?;
+    let (available, excess) = match figure("MemAvailable") {
+        Some(available) => (available, "MemAvailable exceeds MemTotal"),
+        None => (
+            estimate().ok_or("no MemAvailable, and no valid figures in its place")?,
+            "available memory exceeds MemTotal",
+        ),
+    };
     if available > total {
-        return Err("more memory is available than there is");
+        return Err(excess);
     }
     Ok(Memory { total, available })
 }
@@ -155,6 +159,19 @@ mod tests {
             "MemTotal: 5 kB\nMemFree: 18446744073709551615 kB\nBuffers: 1 kB\nCached: 0 kB",
         ] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn figure_that_exceeds_the_total_is_named() {
+        for (text, reason) in [
+            ("MemAvailable: 6 kB", "MemAvailable exceeds MemTotal"),
+            (
+                "MemFree: 6 kB\nBuffers: 0 kB\nCached: 0 kB",
+                "available memory exceeds MemTotal",
+            ),
+        ] {
+            assert_eq!(parse(&format!("MemTotal: 5 kB\n{text}")), Err(reason));
         }
     }
 
