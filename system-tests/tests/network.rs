@@ -40,7 +40,7 @@ with_both_collectors! {
     link_becomes_a_vif_when_it_is_renamed
     point_to_point_link_publishes_its_local_address
     local_address_with_two_peers
-    slot_0_is_reserved_for_a_routable_address
+    link_local_address_never_gets_index_0
     address_with_two_prefixes_stays_until_both_are_removed
     address_labels_are_ignored
     tentative_and_duplicate_addresses_are_not_published
@@ -302,7 +302,7 @@ fn local_address_with_two_peers(collector: Collector) {
     assert_eq!(address(&testbed.await_network(), "attr/vif/0/ipv4/0"), None);
 }
 
-fn slot_0_is_reserved_for_a_routable_address(collector: Collector) {
+fn link_local_address_never_gets_index_0(collector: Collector) {
     let mut testbed = testbed(collector);
     let _agent = testbed.start();
     let nodes = testbed.await_network();
