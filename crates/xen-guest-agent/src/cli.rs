@@ -31,8 +31,8 @@ Signals: SIGHUP rereads the settings. SIGTERM and SIGINT end the agent.
 Exit status:
   0  SIGTERM or SIGINT ended the agent
   1  Xenstore or the system reported an error
-  2  an option or a setting is invalid
-  3  this is not a Xen guest (inside one, the agent waits for Xenstore)
+  2  an option, a setting or the path of Xenstore is invalid
+  3  this is not a Xen guest, or it is domain 0 (in a guest, the agent waits for Xenstore)
   4  another agent is running
 
 See also: man 8 xen-guest-agent, man 5 xen-guest-agent";
