@@ -218,6 +218,11 @@ impl Agent {
         self.publisher.quota.over_quota().iter()
     }
 
+    /// Returns the last node that another process changed, if the agent does not repair it yet.
+    pub fn overwritten(&self, now: Duration) -> Option<&Path> {
+        self.publisher.conflicts.delayed(now)
+    }
+
     /// Schedules a comparison with the store, and retries failed writes.
     pub fn compare(&mut self) {
         self.domain.compare();

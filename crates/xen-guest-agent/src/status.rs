@@ -131,7 +131,9 @@ impl Status {
         }
 
         let written = match self.directory.clone() {
-            Some(directory) => self.write(&directory, &self.text(state, agent, collectors, date)),
+            Some(directory) => {
+                self.write(&directory, &self.text(state, agent, collectors, now, date))
+            }
             None => Ok(()),
         };
         (self.last_written, self.is_stale) = (Some((agent.events(), state)), false);
@@ -178,7 +180,7 @@ impl Status {
             return Some(State::Disconnected);
         }
         match self.busy_since {
-            None if is_complete(agent) => Some(State::Published),
+            None if is_complete(agent, now) => Some(State::Published),
             None => Some(State::Incomplete),
             Some(busy) if now.saturating_sub(busy) >= PUBLISHING_AFTER => Some(State::Publishing),
             Some(_) if self.last_written.is_none() => Some(State::Starting),
@@ -191,7 +193,8 @@ impl Status {
         state: State,
         agent: &Agent,
         collectors: &Collectors,
-        now: SystemTime,
+        now: Duration,
+        changed: SystemTime,
     ) -> String {
         let mut text = String::new();
         let mut put = |key: &str, value: &str| {
@@ -203,7 +206,7 @@ impl Status {
         put("version", &quote(env!("CARGO_PKG_VERSION")));
         put("process", &std::process::id().to_string());
         put("started", &quote(&date(self.started)));
-        put("changed", &quote(&date(now)));
+        put("changed", &quote(&date(changed)));
         if let Some((_, resumed)) = self.resumed {
             put("resumed", &quote(&date(resumed)));
         }
@@ -221,6 +224,7 @@ impl Status {
         put("denied", &list(agent.denied()));
         put("over-quota", &list(agent.over_quota()));
         put("deferred", &list(agent.deferred()));
+        put("overwritten", &list(agent.overwritten(now).into_iter()));
         put("pending", &list(agent.pending()));
 
         let _ = writeln!(text, "\n[nodes]");
@@ -237,13 +241,14 @@ impl Status {
 }
 
 /// Whether all nodes are published, except the one that some toolstacks let no guest write.
-fn is_complete(agent: &Agent) -> bool {
+fn is_complete(agent: &Agent, now: Duration) -> bool {
     let denied = agent
         .denied()
         .filter(|path| path.as_str() != LAYOUT.optional);
     denied
         .chain(agent.over_quota())
         .chain(agent.deferred())
+        .chain(agent.overwritten(now))
         .next()
         .is_none()
 }

@@ -17,7 +17,7 @@ const REPAIR_INTERVAL: Duration = Duration::from_secs(120);
 /// Nodes that another process changed, and the limit of their repairs. Without a limit, two
 /// processes that want different values would write without end.
 #[derive(Debug)]
-pub(super) struct Conflicts {
+pub(crate) struct Conflicts {
     /// The last node that another process changed since the last repair.
     overwritten: Option<Path>,
     limiter: Limiter,
@@ -41,6 +41,12 @@ impl Conflicts {
     /// Returns the time of the next repair, if one is necessary.
     pub(super) fn next_repair(&self) -> Option<Duration> {
         self.overwritten.as_ref().map(|_| self.limiter.next())
+    }
+
+    /// Returns the last node that another process changed, if the limit delays its repair.
+    pub(crate) fn delayed(&self, now: Duration) -> Option<&Path> {
+        let overwritten = self.overwritten.as_ref();
+        overwritten.filter(|_| self.limiter.next() > now)
     }
 
     /// Counts a repair of all overwritten nodes, if one is due. Logs once that further repairs are

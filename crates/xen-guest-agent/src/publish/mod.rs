@@ -45,7 +45,7 @@ pub struct Publisher {
     resync: Option<Resync>,
     /// Changes that the server has not answered.
     changes: BTreeMap<RequestId, Change>,
-    conflicts: Conflicts,
+    pub(crate) conflicts: Conflicts,
     pub(crate) failures: WriteFailures,
     pub(crate) quota: NodeQuota,
     own_events: OwnEvents,

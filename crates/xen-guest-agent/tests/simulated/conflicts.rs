@@ -335,9 +335,14 @@ fn conflict_over_one_node_delays_repairs_of_others_by_two_minutes_at_most() {
         harness.pass(Duration::from_secs(1));
     }
     assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("theirs"));
+    let overwritten = harness.agent.overwritten(harness.now).cloned();
+    assert_eq!(overwritten.as_deref(), Some("attr/vif/0/name"));
+
     harness.remove("attr/PVAddons/MajorVersion");
     harness.pass(Duration::from_secs(120));
     assert!(harness.read("attr/PVAddons/MajorVersion").is_some());
+    harness.pass(Duration::from_secs(120));
+    assert_eq!(harness.agent.overwritten(harness.now), None);
 }
 
 #[test]
