@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, geteuid, getpid, kill_process};
 use xen_guest_agent::daemon::{Daemon, Options};
 use xen_guest_agent::logging;
 use xen_guest_agent::settings::{Endpoint, Settings, Sources};
@@ -132,11 +132,32 @@ fn introduction(socket: &Path, interface: &Result<Option<Interface>, String>) ->
     };
     format!(
         "The agent runs in domain {GUEST} of a Xenstore server in this process. Every network interface except \
-         loopback counts as a VIF.\nRead the nodes from another terminal, as the same user:\n  \
-         XENSTORED_PATH={} cargo run --release -p xenstore-cli -- ls /local/domain/{GUEST}\n{change}\
+         loopback counts as a VIF.\n{}\n{change}\
          Press Ctrl-C to end the demo. It prints each change that the server confirms:\n",
-        socket.display()
+        reading_example(socket)
     )
+}
+
+/// Returns a command that reads the nodes, with its explanation.
+fn reading_example(socket: &Path) -> String {
+    let variable = format!("XENSTORED_PATH={}", socket.display());
+    let arguments = format!("ls /local/domain/{GUEST}");
+
+    // Under sudo, the demo runs as root, who rarely has the cargo of rustup.
+    let xenstore = std::env::current_exe()
+        .map(|demo| demo.with_file_name("xenstore"))
+        .ok()
+        .filter(|path| path.exists() && geteuid().is_root() && !is_in_user_namespace());
+    match xenstore {
+        Some(path) => format!(
+            "Read the nodes from another terminal:\n  sudo {variable} {} {arguments}",
+            path.display()
+        ),
+        None => format!(
+            "Read the nodes from another terminal, as the same user:\n  \
+             {variable} cargo run --release -p xenstore-cli -- {arguments}"
+        ),
+    }
 }
 
 /// Prints the changes below `home` until the server ends or standard output is closed.
