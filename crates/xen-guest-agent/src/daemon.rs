@@ -1,18 +1,17 @@
 //! The event loop: one thread, one poll(2).
 
+mod connect;
+mod wait;
+
 use std::fs::File;
-use std::io;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use log::{error, info, warn};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
-use xenstore::{Connection, Error, Transport};
+use rustix::event::PollFlags;
 
 use crate::agent::Agent;
-use crate::collect::{Collectors, Source};
+use crate::collect::Collectors;
 use crate::error::Failure;
 use crate::guest::Guest;
 use crate::other_agents::warn_of_other_agents;
@@ -22,9 +21,11 @@ use crate::root::Root;
 use crate::runtime_dir;
 use crate::schema::Schema;
 use crate::service_manager::ServiceManager;
-use crate::settings::{Endpoint, Settings, Sources};
+use crate::settings::{Settings, Sources};
 use crate::signals::Signals;
 use crate::status::Status;
+use connect::{check_retryable, connect, is_automatic};
+use wait::Token;
 
 /// Time that the first publication waits for the initial network dump, which usually takes
 /// milliseconds.
@@ -205,7 +206,8 @@ impl Daemon {
         self.status.update(&self.agent, &self.collectors, now, date);
         self.service_manager.update(self.status.ready_state(), now);
         self.stagger_polls(now);
-        crate::logging::report_lost();
+        // Logs the number of lost messages, if the log accepts messages again.
+        log::logger().flush();
 
         let agent = if is_waiting {
             Some(self.network_due)
@@ -361,103 +363,6 @@ impl Daemon {
         self.status.refresh();
         self.settings = new;
     }
-
-    /// Waits until a descriptor is ready or `deadline` is over. Returns the descriptors that are
-    /// ready.
-    fn wait(
-        &self,
-        signals: &Signals,
-        now: Duration,
-        deadline: Duration,
-    ) -> Result<Vec<(Token, PollFlags)>, Failure> {
-        let sources_from = self.source_limiter.next();
-        let are_limited = sources_from > now;
-        let (tokens, mut fds): (Vec<_>, Vec<_>) = self
-            .descriptors(signals)
-            .filter(|(token, _)| !are_limited || !matches!(token, Token::Source(_)))
-            .unzip();
-
-        let deadline = if are_limited {
-            deadline.min(sources_from)
-        } else {
-            deadline
-        };
-        let timeout = Timespec::try_from(deadline.saturating_sub(now)).ok();
-        match rustix::event::poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(Failure::system("poll")(error.into())),
-        }
-
-        let flags = fds.iter().map(PollFd::revents);
-        Ok(tokens
-            .into_iter()
-            .zip(flags)
-            .filter(|(_, flags)| !flags.is_empty())
-            .collect())
-    }
-
-    /// Returns the descriptors to poll, in the order in which they are handled.
-    fn descriptors<'a>(
-        &'a self,
-        signals: &'a Signals,
-    ) -> impl Iterator<Item = (Token, PollFd<'a>)> {
-        let connection = self.agent.connection().map(|connection| {
-            let mut interest = PollFlags::IN;
-            interest.set(PollFlags::OUT, connection.wants_write());
-            (connection.as_fd(), interest)
-        });
-
-        let readable = |fd| (fd, PollFlags::IN);
-        let agent = [
-            (Token::Stop, Some(readable(signals.stop()))),
-            (Token::Reload, signals.reload().map(readable)),
-            (Token::Connection, connection),
-        ];
-
-        let agent = agent.into_iter().filter_map(|(token, source)| {
-            let (fd, interest) = source?;
-            Some((token, fd, interest))
-        });
-
-        let sources = self.collectors.sources();
-        let sources = sources.map(|(source, fd, interest)| (Token::Source(source), fd, interest));
-        agent
-            .chain(sources)
-            .map(|(token, fd, interest)| (token, PollFd::from_borrowed_fd(fd, interest)))
-    }
-}
-
-/// Identifies a descriptor in the result of poll(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
-    Stop,
-    Reload,
-    Connection,
-    Source(Source),
-}
-
-/// Returns the connection, or the error if a retry may succeed: the device or the server may become
-/// available later.
-fn check_retryable(
-    connection: Result<Connection, Error>,
-    platform: &System,
-) -> Result<Result<Connection, Error>, Failure> {
-    match connection {
-        // The path is too long for a socket, or its file is neither a socket nor a device.
-        Err(error)
-            if [io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidInput]
-                .contains(&error.io_kind()) =>
-        {
-            Err(Failure::Xenstore(error))
-        }
-        Err(error) if error.io_kind() == io::ErrorKind::NotFound && !platform.is_xen_guest() => {
-            Err(match error {
-                Error::NotFound(_) => Failure::NotXen(error),
-                _ => Failure::Xenstore(error),
-            })
-        }
-        Ok(_) | Err(_) => Ok(connection),
-    }
 }
 
 fn lock(directory: &Path) -> Result<Option<File>, Failure> {
@@ -471,19 +376,4 @@ fn lock(directory: &Path) -> Result<Option<File>, Failure> {
             Ok(None)
         }
     }
-}
-
-/// Whether neither the settings nor the environment name an endpoint.
-fn is_automatic(endpoint: &Endpoint) -> bool {
-    *endpoint == Endpoint::Auto && std::env::var_os("XENSTORED_PATH").is_none()
-}
-
-fn connect(endpoint: &Endpoint) -> Result<Connection, Error> {
-    match endpoint {
-        Endpoint::Device => Transport::open_device(),
-        Endpoint::Socket(Some(path)) => Transport::connect(path),
-        Endpoint::Socket(None) => Transport::open_socket(),
-        Endpoint::Auto => Transport::open(),
-    }
-    .map(Connection::new)
 }
