@@ -97,7 +97,7 @@ impl Root {
 
     fn open_resolved(&self, path: &Path) -> io::Result<File> {
         let path = self.resolve(path)?;
-        regular(&fs::metadata(&path)?)?;
+        check_regular(fs::metadata(&path)?.is_file())?;
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         if !self.is_system() {
             // The path has no links any more.
@@ -107,7 +107,7 @@ impl Root {
             rustix::fs::open(&path, flags, Mode::empty())
         })?);
         // Another file may be at the path by now.
-        regular(&file.metadata()?)?;
+        check_regular(file.metadata()?.is_file())?;
         Ok(file)
     }
 
@@ -167,11 +167,13 @@ impl Root {
     }
 
     fn at(&self, path: &Path, error: &io::Error) -> io::Error {
-        io::Error::new(
-            error.kind(),
-            format!("{}: {error}", self.join(path).display()),
-        )
+        with_path(&self.join(path), error)
     }
+}
+
+/// Returns an error of the same kind that names the file.
+pub(crate) fn with_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Reads an opened file to its end.
@@ -202,8 +204,9 @@ fn push(remaining: &mut Vec<OsString>, found: &mut Vec<OsString>, path: &Path) {
     }
 }
 
-fn regular(metadata: &fs::Metadata) -> io::Result<()> {
-    if metadata.is_file() {
+/// Returns an error unless the file `is_regular`.
+pub(crate) fn check_regular(is_regular: bool) -> io::Result<()> {
+    if is_regular {
         Ok(())
     } else {
         Err(io::Error::new(

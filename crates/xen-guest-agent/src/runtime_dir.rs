@@ -1,7 +1,7 @@
 //! The runtime directory `/run/xen-guest-agent`, whose files last until the next boot.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use crate::root::Root;
+use crate::root::{self, Root, with_path};
 
 /// Directories for runtime files. The second is the older one.
 const RUN: [&str; 2] = ["/run", "/var/run"];
 
-/// Maximum number of bytes that are read of a file. The status of a thousand nodes is smaller.
-const SIZE_MAX: u64 = 16 * 1024 * 1024;
+/// Maximum size of a file in bytes. The status of a thousand nodes is smaller.
+const SIZE_MAX: usize = 16 * 1024 * 1024;
 
 /// Lock file. Its holder is the running agent.
 const LOCK: &str = "lock";
@@ -70,7 +70,7 @@ fn write_with_mode(file: &Path, text: &str, mode: u32) -> io::Result<()> {
     write().map_err(|error| {
         // A full file system may leave half of the text there.
         fs::remove_file(&new).ok();
-        io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+        with_path(file, &error)
     })
 }
 
@@ -94,8 +94,7 @@ fn create_parent(file: &Path) -> io::Result<()> {
 /// The system's error, with the path.
 pub fn lock(directory: &Path) -> io::Result<Option<File>> {
     let path = directory.join(LOCK);
-    let at =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let at = |error: io::Error| with_path(&path, &error);
     create_parent(&path).map_err(at)?;
     // Only root may open the file, because every user who can read a file can lock it.
     let flags = OFlags::RDWR
@@ -134,14 +133,11 @@ pub fn read(file: &Path) -> io::Result<String> {
             .read(true)
             .custom_flags(flags)
             .open(file)?;
-        if !opened.metadata()?.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        let mut text = String::new();
-        opened.take(SIZE_MAX).read_to_string(&mut text)?;
-        Ok(text)
+        root::check_regular(opened.metadata()?.is_file())?;
+        String::from_utf8(root::read_all(opened, SIZE_MAX)?)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
     };
-    read().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+    read().map_err(|error| with_path(file, &error))
 }
 
 /// Socket in the directory. Every user can connect to it while the agent runs, so it shows that the
@@ -169,7 +165,7 @@ impl LivenessSocket {
             fs::set_permissions(&path, Permissions::from_mode(0o666))?;
             Ok(LivenessSocket(socket))
         };
-        bind().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        bind().map_err(|error| with_path(&path, &error))
     }
 
     /// Whether the socket is still in the directory.
@@ -186,8 +182,7 @@ impl LivenessSocket {
 /// The system's error with the path, if an agent may run without a socket.
 pub fn is_agent_running(directory: &Path) -> io::Result<bool> {
     let path = directory.join(SOCKET);
-    let at =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let at = |error: io::Error| with_path(&path, &error);
     match UnixDatagram::unbound().and_then(|socket| socket.connect(&path)) {
         Ok(()) => Ok(true),
         Err(error)
@@ -325,6 +320,22 @@ mod tests {
         let error = read(&fifo).unwrap_err().to_string();
         assert!(error.ends_with("fifo: not a regular file"), "{error}");
         read(&link).unwrap_err();
+    }
+
+    #[test]
+    fn read_refuses_a_file_that_is_too_large() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("status");
+        let file = File::create(&path).unwrap();
+        let size = u64::try_from(SIZE_MAX).unwrap();
+        file.set_len(size).unwrap();
+        assert_eq!(read(&path).unwrap().len(), SIZE_MAX);
+        file.set_len(size + 1).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(
+            error.ends_with("status: larger than 16777216 bytes"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ const DEVICES: [&str; 4] = [
     "/kern/xen/xenbus",  // NetBSD
 ];
 
-/// Those of them that the kernel makes regular files: in xenfs of Linux and kernfs of NetBSD.
+/// Devices that are regular files: in xenfs of Linux and in kernfs of NetBSD.
 const KERNEL_FILES: [&str; 2] = ["/proc/xen/xenbus", "/kern/xen/xenbus"];
 
 /// Time limit for connect(2). Linux would otherwise wait without limit for a server whose backlog

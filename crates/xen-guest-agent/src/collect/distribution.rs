@@ -368,8 +368,9 @@ impl Files<'_> {
     }
 }
 
-/// Whether another attempt would fail, too, so that other files count.
+/// Whether the file is missing or unsuitable, so that the next candidate counts.
 fn is_missing_or_unsuitable(error: &io::Error) -> bool {
+    // The kind FilesystemLoop is unstable, so the kinds are compared.
     let is_loop = error.kind() == io::Error::from(Errno::LOOP).kind();
     is_loop
         || matches!(

@@ -2,12 +2,12 @@
 //! to poll.
 
 pub mod distribution;
-mod fault;
 mod memory;
 pub mod network;
 pub mod os_release;
 mod schedule;
 pub mod services;
+mod source_state;
 mod volumes;
 
 use std::fs;
@@ -24,10 +24,10 @@ use crate::guest::Guest;
 use crate::platform::{Platform, System, clock, uname};
 use crate::root::Root;
 use crate::text::to_ascii;
-use fault::Fault;
 use network::Network;
 pub use schedule::DEFAULT_PERIOD;
 use schedule::PollSchedule;
+use source_state::SourceState;
 
 /// Device, inode, size and time of change (seconds, nanoseconds). A replaced or rewritten file has
 /// another fingerprint.
@@ -104,13 +104,13 @@ impl ReleaseFile {
     }
 }
 
-/// Sources that could not be read at the last attempt.
+/// Whether each source could be read at the last attempt.
 #[derive(Debug)]
-struct Faults {
-    memory: Fault,
-    distribution: Fault,
-    host_name: Fault,
-    volumes: Fault,
+struct SourceStates {
+    memory: SourceState,
+    distribution: SourceState,
+    host_name: SourceState,
+    volumes: SourceState,
 }
 
 /// Collectors of one system and their open files.
@@ -119,7 +119,7 @@ pub struct Collectors {
     platform: System,
     network: Network,
     release_file: Option<ReleaseFile>,
-    faults: Faults,
+    states: SourceStates,
     has_volumes: bool,
     services: services::Directory,
     schedule: PollSchedule,
@@ -146,11 +146,11 @@ impl Collectors {
             platform,
             network,
             release_file: None,
-            faults: Faults {
-                memory: Fault::new("memory figures"),
-                distribution: Fault::new("distribution"),
-                host_name: Fault::new("host name"),
-                volumes: Fault::new("volumes"),
+            states: SourceStates {
+                memory: SourceState::new("memory figures"),
+                distribution: SourceState::new("distribution"),
+                host_name: SourceState::new("host name"),
+                volumes: SourceState::new("volumes"),
             },
             has_volumes: config.volumes,
             services,
@@ -159,7 +159,7 @@ impl Collectors {
 
         guest.kernel = to_ascii(&uname::release());
         collectors.poll_all(guest);
-        if guest.distribution.is_none() && !collectors.faults.distribution.has_failed() {
+        if guest.distribution.is_none() && !collectors.states.distribution.has_failed() {
             warn!("cannot determine the distribution: no os-release or release file found");
         }
         collectors.poll_volumes(guest, true);
@@ -252,7 +252,7 @@ impl Collectors {
     }
 
     fn poll_memory(&mut self, guest: &mut Guest, is_full: bool) -> bool {
-        let Some(memory) = self.faults.memory.check(self.platform.memory()) else {
+        let Some(memory) = self.states.memory.check(self.platform.memory()) else {
             return false;
         };
         let changed = guest
@@ -281,7 +281,7 @@ impl Collectors {
         };
 
         let result = distribution::read(root);
-        let Some(found) = self.faults.distribution.check(result) else {
+        let Some(found) = self.states.distribution.check(result) else {
             return false;
         };
         let (found, name) = found.map_or((None, distribution::MAIN_FILE), |(found, name)| {
@@ -300,7 +300,7 @@ impl Collectors {
     }
 
     fn poll_host_name(&mut self, guest: &mut Guest) -> bool {
-        let Some(name) = self.faults.host_name.check(self.platform.host_name()) else {
+        let Some(name) = self.states.host_name.check(self.platform.host_name()) else {
             return false;
         };
         let name = name
@@ -315,7 +315,7 @@ impl Collectors {
         if !self.has_volumes {
             return false;
         }
-        let found = self.faults.volumes.check(self.platform.volumes());
+        let found = self.states.volumes.check(self.platform.volumes());
         found.is_some_and(|found| volumes::update(&mut guest.volumes, found, is_full))
     }
 
@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn source_that_cannot_be_read_keeps_its_facts_and_has_one_fault() {
+    fn source_that_cannot_be_read_keeps_its_facts_and_fails_alone() {
         let (directory, mut guest) = (tempfile::tempdir().unwrap(), Guest::default());
         let at = |path: &str| directory.path().join(path);
         let mut collectors = collectors(directory.path(), &mut guest);
@@ -586,12 +586,12 @@ mod tests {
             collectors.poll(&mut guest, FULL_PERIOD * round);
             assert_eq!(guest.memory, before.memory);
             assert_eq!(guest.host_name, before.host_name);
-            let Faults {
+            let SourceStates {
                 memory,
                 host_name,
                 distribution,
                 ..
-            } = &collectors.faults;
+            } = &collectors.states;
             assert!(memory.has_failed() && host_name.has_failed());
             assert!(!distribution.has_failed());
         }
@@ -600,7 +600,7 @@ mod tests {
         assert!(collectors.poll(&mut guest, FULL_PERIOD * 5).changed);
         assert_eq!(guest.host_name.as_deref(), Some("there"));
         assert!(
-            !collectors.faults.memory.has_failed() && !collectors.faults.host_name.has_failed()
+            !collectors.states.memory.has_failed() && !collectors.states.host_name.has_failed()
         );
     }
 

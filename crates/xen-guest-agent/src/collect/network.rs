@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use log::warn;
 
-use super::fault::Fault;
 use super::schedule::{self, next_after};
+use super::source_state::SourceState;
 use crate::guest::{Device, Interfaces};
 use crate::platform::{LinkMonitor, Platform, System};
 
@@ -53,7 +53,7 @@ pub(super) struct Network {
     next_poll: Duration,
     /// Whether a poll has succeeded.
     has_polled: bool,
-    fault: Fault,
+    state: SourceState,
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Network {
             all_interfaces,
             next_poll: Duration::ZERO,
             has_polled: false,
-            fault: Fault::new("network interfaces"),
+            state: SourceState::new("network interfaces"),
         };
         match config.mode {
             Mode::Off => {}
@@ -123,14 +123,14 @@ impl Network {
         match platform.interfaces() {
             Ok(mut found) => {
                 self.has_polled = true;
-                self.fault.on_success();
+                self.state.on_success();
                 self.number_all(&mut found);
                 let changed = *interfaces != found;
                 *interfaces = found;
                 changed
             }
             Err(error) => {
-                self.fault.on_error(&error);
+                self.state.on_error(&error);
                 false
             }
         }
@@ -153,7 +153,7 @@ impl Network {
         match result {
             Ok(changed) => {
                 if has_recovered {
-                    self.fault.on_success();
+                    self.state.on_success();
                 }
                 changed
             }
@@ -180,7 +180,7 @@ impl Network {
         if self.config.mode == Mode::Auto && !self.is_synced() {
             self.fall_back_to_polling(error);
         } else {
-            self.fault.on_error(error);
+            self.state.on_error(error);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Sources that cannot be read.
+//! State of a source, which may be unreadable.
 
 use std::io;
 
@@ -6,14 +6,14 @@ use log::{info, warn};
 
 /// State of a source. Of consecutive errors only the first is logged, and then the recovery.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct SourceState {
     source: &'static str,
     has_failed: bool,
 }
 
-impl Fault {
+impl SourceState {
     pub(super) fn new(source: &'static str) -> Self {
-        Fault {
+        SourceState {
             source,
             has_failed: false,
         }

@@ -30,8 +30,8 @@ impl Default for LogFilter {
 impl FromStr for LogFilter {
     type Err = log::ParseLevelError;
 
-    /// Accepts the syntax of `RUST_LOG` in the crate `env_logger`, except for a module without a level, which
-    /// may be a misspelt level.
+    /// Accepts the syntax of `RUST_LOG` in the crate `env_logger`, except for a module without a
+    /// level, which may be a misspelt level.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut filter = LogFilter::default();
         let parts = text.split(',').map(str::trim);

@@ -162,11 +162,6 @@ pub fn start(filter: &LogFilter, to_stderr: bool) {
     }
 }
 
-/// Logs the number of lost messages, if there are any and the log accepts messages again.
-pub fn report_lost() {
-    log::logger().flush();
-}
-
 /// Logs a fatal error. Also prints it on standard error unless the log goes there, so that a user
 /// at a terminal sees it.
 pub fn fatal(error: &dyn Display) {

@@ -36,7 +36,7 @@ impl Syslog {
     /// # Errors
     /// `WouldBlock` if the daemon does not read, and the system's error if there is no daemon.
     pub(super) fn send(&mut self, severity: u8, message: &str) -> io::Result<()> {
-        // No date, because the daemon adds one.
+        // The message has no date, because the daemon adds one.
         let (priority, id) = (FACILITY | severity, std::process::id());
         let message = format!("<{priority}>{NAME}[{id}]: {message}");
 

@@ -213,8 +213,8 @@ pub struct Rank {
     /// Nodes of a lower number are written first. A watched node comes after the nodes that its
     /// readers read when the watch fires.
     pub write_order: u8,
-    /// Whether another value of this node is written after all values of the same write order,
-    /// because the old value may be among them at its new node.
+    /// Whether a changed value of this node is written after all others of the same write order,
+    /// because its old value may move to one of them.
     pub is_replaced_last: bool,
     /// Nodes of a lower number are published first if the node quota has no room for all nodes.
     pub priority: u8,

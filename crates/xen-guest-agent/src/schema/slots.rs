@@ -10,7 +10,7 @@ use super::layout::{VIFS, VIRTUAL_FUNCTIONS};
 use super::topology::HostDevice;
 use crate::guest::Address;
 
-/// Index of the main address. Readers take the address with the lowest index for it.
+/// Index of the main address, because readers treat the lowest index as the main one.
 const MAIN: u32 = 0;
 
 /// Prefix length of a single IPv4 address in bits.
@@ -83,9 +83,9 @@ impl Slots {
     ///
     /// The main address stays until it is removed or another one has a better rank. If it still
     /// exists, it moves to the lowest free index. All other addresses keep their index, and new
-    /// ones take the lowest free one from 1. The index that the new main address leaves is not
-    /// assigned in the same call, so that readers find each address in one of two places while the
-    /// store changes.
+    /// ones take the lowest free one from 1. The old index of the new main address stays free in the
+    /// same call. Readers therefore find each address at its old or its new index while the store
+    /// changes.
     pub fn assign(
         &mut self,
         device: HostDevice,
@@ -118,7 +118,8 @@ impl Slots {
             slot = lowest_free(taken, slot);
             taken.insert(slot, *ip);
         }
-        // Only now, because a node that a new address overwrites cannot show the main address.
+        // The old index of the new main address is freed last, so that no new address takes it in
+        // this call.
         if let Some(slot) = vacated {
             taken.remove(&slot);
         }

@@ -100,8 +100,8 @@ impl Filter {
     }
 }
 
-/// How the interfaces of a guest are stacked, and which of them are published. All methods take
-/// time in proportion to the number of interfaces that they return.
+/// How the interfaces of a guest are stacked, and which of them are published. Finding the
+/// interfaces that are stacked on another one takes time in proportion to their number.
 #[derive(Debug)]
 pub struct Topology<'a> {
     filter: &'a Filter,

@@ -11,21 +11,21 @@ const NAME_MAX: usize = 255;
 
 /// Maximum number of invalid lines of a file that are named, so that a file of another kind does
 /// not fill the log.
-const FAULTS_MAX: usize = 10;
+const NAMED_MAX: usize = 10;
 
 /// Invalid lines of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Faults {
+pub(super) struct InvalidLines {
     /// Number of each of the first invalid lines, from 1, and the reason.
-    pub(super) lines: Vec<(usize, &'static str)>,
+    pub(super) first: Vec<(usize, &'static str)>,
     /// Number of further invalid lines.
     pub(super) others: usize,
 }
 
 /// Parses a file into its facts and its invalid lines.
-pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, Faults) {
+pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, InvalidLines) {
     let mut facts = BTreeMap::new();
-    let mut faults = Faults::default();
+    let mut invalid = InvalidLines::default();
     // Editors on Windows write a byte order mark.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
 
@@ -42,13 +42,15 @@ pub(super) fn parse(text: &[u8]) -> (BTreeMap<String, String>, Faults) {
             Ok(())
         });
         match result {
-            Err(fault) if faults.lines.len() < FAULTS_MAX => faults.lines.push((index + 1, fault)),
-            Err(_) => faults.others += 1,
+            Err(reason) if invalid.first.len() < NAMED_MAX => {
+                invalid.first.push((index + 1, reason));
+            }
+            Err(_) => invalid.others += 1,
             Ok(()) => {}
         }
     }
 
-    (facts, faults)
+    (facts, invalid)
 }
 
 fn parse_line(line: &[u8]) -> Result<(&str, &str), &'static str> {
@@ -95,17 +97,17 @@ mod tests {
     use xenstore::Path;
 
     fn shown(text: &[u8]) -> String {
-        let (facts, faults) = parse(text);
+        let (facts, invalid) = parse(text);
         let facts: Vec<_> = facts
             .iter()
             .map(|(key, value)| format!("{key}={value};"))
             .collect();
-        let lines: Vec<_> = faults
-            .lines
+        let lines: Vec<_> = invalid
+            .first
             .iter()
-            .map(|(line, fault)| format!("{line}: {fault}"))
+            .map(|(line, reason)| format!("{line}: {reason}"))
             .collect();
-        let others = match faults.others {
+        let others = match invalid.others {
             0 => String::new(),
             others => format!(" +{others}"),
         };
@@ -167,9 +169,9 @@ mod tests {
     #[test]
     fn ten_invalid_lines_are_named_and_others_are_counted() {
         for (count, named, others) in [(3, 3, 0), (10, 10, 0), (11, 10, 1), (500, 10, 490)] {
-            let (_, faults) = parse("words\n".repeat(count).as_bytes());
-            assert_eq!((faults.lines.len(), faults.others), (named, others));
-            assert!(faults.lines.iter().map(|(line, _)| *line).eq(1..=named));
+            let (_, invalid) = parse("words\n".repeat(count).as_bytes());
+            assert_eq!((invalid.first.len(), invalid.others), (named, others));
+            assert!(invalid.first.iter().map(|(line, _)| *line).eq(1..=named));
         }
     }
 
@@ -179,7 +181,7 @@ mod tests {
             assert_eq!(
                 parse(format!("a={}", "x".repeat(len)).as_bytes())
                     .1
-                    .lines
+                    .first
                     .is_empty(),
                 is_fine,
                 "{len}"

@@ -124,12 +124,12 @@ impl Directory {
     /// Reads all files. Returns whether the services changed. Invalid lines and files are logged
     /// once and skipped.
     pub fn read(&mut self, services: &mut Services) -> bool {
-        let mut faults = BTreeSet::new();
-        let facts = self.read_files(&mut faults);
+        let mut problems = BTreeSet::new();
+        let facts = self.read_files(&mut problems);
         if let Err(error) = &facts {
-            faults.insert(format!("{}: {error}", self.path));
+            problems.insert(format!("{}: {error}", self.path));
         }
-        self.log(faults, clock::now());
+        self.log(problems, clock::now());
 
         // A failed read does not mean that the services are gone.
         let Ok(facts) = facts else { return false };
@@ -157,15 +157,15 @@ impl Directory {
 
     /// Logs problems that have not been logged yet. If there are too many, the others wait for
     /// another read.
-    fn log(&mut self, mut faults: BTreeSet<String>, now: Duration) {
-        faults.retain(|fault| {
-            if self.logged.contains(fault) {
+    fn log(&mut self, mut problems: BTreeSet<String>, now: Duration) {
+        problems.retain(|problem| {
+            if self.logged.contains(problem) {
                 return true;
             }
             if self.log.next() > now {
                 return false;
             }
-            warn!("{fault}");
+            warn!("{problem}");
             if self.log.take(now) {
                 let seconds = LOG_INTERVAL.as_secs();
                 warn!(
@@ -175,11 +175,11 @@ impl Directory {
             }
             true
         });
-        self.logged = faults;
+        self.logged = problems;
     }
 
     /// Watches the directory, and reads its files.
-    fn read_files(&mut self, faults: &mut BTreeSet<String>) -> io::Result<Facts> {
+    fn read_files(&mut self, problems: &mut BTreeSet<String>) -> io::Result<Facts> {
         match self.open_directory() {
             // inotify_add_watch(2) follows links and may wait, so the path is checked first.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -194,9 +194,9 @@ impl Directory {
             return Ok(Facts::new());
         };
         if let Err(error) = watched {
-            faults.insert(format!("{}: changes are noticed late: {error}", self.path));
+            problems.insert(format!("{}: changes are noticed late: {error}", self.path));
         }
-        self.facts(&directory, faults)
+        self.facts(&directory, problems)
     }
 
     /// Opens the directory, if it exists.
@@ -217,27 +217,27 @@ impl Directory {
         watch.renew(&self.path, parent(&self.path))
     }
 
-    fn facts(&self, directory: &SafeDir, faults: &mut BTreeSet<String>) -> io::Result<Facts> {
+    fn facts(&self, directory: &SafeDir, problems: &mut BTreeSet<String>) -> io::Result<Facts> {
         let mut facts = BTreeMap::new();
         let mut remaining = MAX_NODES - 1;
-        for name in self.names(directory, faults)? {
+        for name in self.names(directory, problems)? {
             let file = format!("{}/{name}{EXTENSION}", self.path);
             let text = match directory.read(&format!("{name}{EXTENSION}"), FILE_SIZE_MAX) {
                 Ok(text) => text,
                 // The file was removed meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => {
-                    faults.insert(format!("{file}: ignored: {error}"));
+                    problems.insert(format!("{file}: ignored: {error}"));
                     continue;
                 }
             };
 
             let (own, invalid) = format::parse(&text);
-            for (line, fault) in invalid.lines {
-                faults.insert(format!("{file}:{line}: ignored: {fault}"));
+            for (line, reason) in invalid.first {
+                problems.insert(format!("{file}:{line}: ignored: {reason}"));
             }
             if invalid.others > 0 {
-                faults.insert(format!("{file}: ignored: {} more lines", invalid.others));
+                problems.insert(format!("{file}: ignored: {} more lines", invalid.others));
             }
             if own.is_empty() {
                 continue;
@@ -248,14 +248,14 @@ impl Directory {
                 .keys()
                 .find(|other: &&String| name.starts_with(*other))
             {
-                faults.insert(format!(
+                problems.insert(format!(
                     "{file}: ignored: the name begins with the name of another service, {other}"
                 ));
             } else if let Some(rest) = remaining.checked_sub(own.len() + 1) {
                 remaining = rest;
                 facts.insert(name, own);
             } else {
-                faults.insert(format!(
+                problems.insert(format!(
                     "{file}: ignored: all services together may have at most {MAX_NODES} nodes"
                 ));
             }
@@ -268,7 +268,7 @@ impl Directory {
     fn names(
         &self,
         directory: &SafeDir,
-        faults: &mut BTreeSet<String>,
+        problems: &mut BTreeSet<String>,
     ) -> io::Result<BTreeSet<String>> {
         let path = &self.path;
         let entries = match fs::read_dir(directory.path()) {
@@ -289,9 +289,9 @@ impl Directory {
                 _ if name.is_empty() || name.starts_with(b".") => {}
                 _ => {
                     let name = name.escape_ascii();
-                    let fault =
+                    let reason =
                         "ignored: a service's name may have only the characters A-Z a-z 0-9 - _ @";
-                    faults.insert(format!("{path}/{name}{EXTENSION}: {fault}"));
+                    problems.insert(format!("{path}/{name}{EXTENSION}: {reason}"));
                 }
             }
 
@@ -300,8 +300,8 @@ impl Directory {
             if names.len() > MAX_NODES {
                 names.pop_last();
             }
-            if faults.len() > MAX_NODES {
-                faults.pop_last();
+            if problems.len() > MAX_NODES {
+                problems.pop_last();
             }
         }
         Ok(names)

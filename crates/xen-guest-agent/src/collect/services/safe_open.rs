@@ -88,12 +88,7 @@ impl SafeDir {
             })?;
         }
 
-        if file_type(&stat) != FileType::RegularFile {
-            return Err(io::Error::new(
-                ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
-        }
+        root::check_regular(file_type(&stat) == FileType::RegularFile)?;
         self.trust.check_file(&stat, &link_owners)?;
         // The descriptor names the file that was checked, even if its path has another one by now.
         System::reopen(&fd)

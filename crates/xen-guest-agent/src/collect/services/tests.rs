@@ -103,7 +103,7 @@ impl Testbed {
             .services
             .logged
             .iter()
-            .map(|fault| fault.replace(directory, ""))
+            .map(|problem| problem.replace(directory, ""))
             .collect();
         logged.sort();
         logged

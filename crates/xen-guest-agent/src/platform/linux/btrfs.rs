@@ -1,4 +1,4 @@
-//! Devices of mounted btrfs file systems, which may be on several.
+//! Devices of mounted btrfs file systems, each of which may use several devices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -9,7 +9,7 @@ use super::block::{Device, Number, names};
 use crate::root::Root;
 
 /// A btrfs in sysfs.
-struct Pool {
+struct FileSystem {
     uuid: String,
     devices: Vec<String>,
 }
@@ -24,49 +24,53 @@ pub(super) fn devices(
     if sources.is_empty() {
         return BTreeMap::new();
     }
-    let mut pools = pools(root);
+    let mut file_systems = file_systems(root);
     let mut found: BTreeMap<Number, Vec<String>> = BTreeMap::new();
     let mut unknown = Vec::new();
     for (number, sources) in sources {
         let device = sources
             .iter()
             .find_map(|source| device_of(root, source, devices));
-        let position = pools.iter().position(|pool| {
-            device.is_some_and(|device| pool.devices.contains(&device.name))
-                || sources.iter().any(|source| is_uuid(source, &pool.uuid))
+        let position = file_systems.iter().position(|file_system| {
+            device.is_some_and(|device| file_system.devices.contains(&device.name))
+                || sources
+                    .iter()
+                    .any(|source| is_uuid(source, &file_system.uuid))
         });
         match (position, device) {
-            (Some(position), _) => drop(found.insert(*number, pools.swap_remove(position).devices)),
+            (Some(position), _) => {
+                drop(found.insert(*number, file_systems.swap_remove(position).devices));
+            }
             (None, Some(device)) => drop(found.insert(*number, vec![device.name.clone()])),
             (None, None) => unknown.push(*number),
         }
     }
 
-    // The source may be `/dev/root` or a path of another system. Then the last of both belong
-    // together.
-    if let ([number], [pool]) = (unknown.as_slice(), pools.as_slice()) {
-        found.insert(*number, pool.devices.clone());
+    // A source such as /dev/root names no device. If only one mount and one file system remain, they
+    // belong together.
+    if let ([number], [file_system]) = (unknown.as_slice(), file_systems.as_slice()) {
+        found.insert(*number, file_system.devices.clone());
     }
 
-    let number_of = |names: Vec<String>| {
+    let numbers_of = |names: Vec<String>| {
         let devices = devices.iter();
         let members = devices.filter(|device| names.contains(&device.name));
         members.map(|device| device.number).collect()
     };
     found
         .into_iter()
-        .map(|(number, names)| (number, number_of(names)))
+        .map(|(number, names)| (number, numbers_of(names)))
         .collect()
 }
 
 /// Returns the file systems that are mounted anywhere.
-fn pools(root: &Root) -> Vec<Pool> {
+fn file_systems(root: &Root) -> Vec<FileSystem> {
     let uuids = names(root, "/sys/fs/btrfs").unwrap_or_default();
-    let pools = uuids.into_iter().filter_map(|uuid| {
+    let file_systems = uuids.into_iter().filter_map(|uuid| {
         let devices = names(root, &format!("/sys/fs/btrfs/{uuid}/devices")).ok()?;
-        Some(Pool { uuid, devices })
+        Some(FileSystem { uuid, devices })
     });
-    pools.collect()
+    file_systems.collect()
 }
 
 /// Whether a source is a link of udev with the UUID of a file system. The link itself may be

@@ -10,8 +10,8 @@ use std::os::unix::fs::FileExt;
 use rustix::event::PollFlags;
 use rustix::fs::{AtFlags, RawDir};
 
-use super::super::Process;
-use crate::root::Root;
+use crate::platform::Process;
+use crate::root::{Root, with_path};
 
 /// File with the host name. poll(2) reports `POLLERR | POLLPRI` after each change of the name.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -40,7 +40,7 @@ impl HostName {
         let len = self
             .0
             .read_at(&mut buffer, 0)
-            .map_err(|error| io::Error::new(error.kind(), format!("{HOST_NAME}: {error}")))?;
+            .map_err(|error| with_path(HOST_NAME.as_ref(), &error))?;
         let name = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default());
         let name = name.trim();
         Ok((!name.is_empty() && name != NO_HOST_NAME).then(|| name.to_owned()))

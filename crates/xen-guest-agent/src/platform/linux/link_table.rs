@@ -167,7 +167,7 @@ impl LinkTable {
         if !is_same {
             // The dump reports addresses after links. These may belong to an earlier link of this
             // index.
-            let mut addresses = self.addresses.range(of_link(index));
+            let mut addresses = self.addresses.range(keys_of_link(index));
             self.needs_dump |= addresses.any(|(_, dump)| *dump == self.dump);
         }
 
@@ -217,7 +217,7 @@ impl LinkTable {
         if permanent_mac.is_none() && link.master.is_some() && device == Device::Physical {
             let read = self.sysfs.permanent_mac(&link.name);
             permanent_mac = self
-                .readable(read)
+                .record_error(read)
                 .unwrap_or_else(|| namesake.and_then(|old| old.permanent_mac));
         }
 
@@ -236,11 +236,11 @@ impl LinkTable {
     /// Returns the kind of a link, or `None` if it cannot be read.
     fn device(&mut self, name: &OsStr) -> Option<Device> {
         let device = self.sysfs.device(name);
-        self.readable(device)
+        self.record_error(device)
     }
 
-    /// Keeps the error of a result.
-    fn readable<T>(&mut self, result: io::Result<T>) -> Option<T> {
+    /// Returns the value, or records the first error.
+    fn record_error<T>(&mut self, result: io::Result<T>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
@@ -255,8 +255,8 @@ impl LinkTable {
     /// Inserts or updates an address. An existing one keeps its position because the order is the
     /// kernel's. Returns whether the addresses changed.
     fn address(&mut self, index: u32, address: Address, addresses: &mut Vec<Address>) -> bool {
-        let key_of_it = key(index, &address);
-        if self.addresses.insert(key_of_it, self.dump).is_none() {
+        let address_key = key(index, &address);
+        if self.addresses.insert(address_key, self.dump).is_none() {
             self.cursor = addresses.len();
             addresses.push(address);
             return true;
@@ -269,7 +269,7 @@ impl LinkTable {
             .flatten();
         let position = positions.find(|position| {
             let known = addresses.get(*position);
-            known.is_some_and(|known| key(index, known) == key_of_it)
+            known.is_some_and(|known| key(index, known) == address_key)
         });
 
         let known = position.and_then(|position| {
@@ -292,7 +292,7 @@ impl LinkTable {
 }
 
 /// Returns the range of the keys of a link's addresses.
-fn of_link(index: u32) -> RangeInclusive<AddressKey> {
+fn keys_of_link(index: u32) -> RangeInclusive<AddressKey> {
     let first = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let last = IpAddr::V6(Ipv6Addr::from(u128::MAX));
     (index, first, 0)..=(index, last, u8::MAX)

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read as _, Seek as _};
 use std::os::unix::fs::FileExt;
 
 use crate::guest::Memory;
-use crate::root::Root;
+use crate::root::{Root, with_path};
 
 const PATH: &str = "/proc/meminfo";
 
@@ -38,17 +38,15 @@ impl Meminfo {
     pub(super) fn read(&self) -> io::Result<Memory> {
         // `Shmem` is within the first 1024 bytes on every kernel.
         let mut buffer = [0; 2048];
-        let len = self
-            .file
-            .read_at(&mut buffer, 0)
-            .map_err(|error| with_path(PATH, error.kind(), &error.to_string()))?;
-        let text = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default());
-        let mut memory =
-            parse(&text).map_err(|reason| with_path(PATH, ErrorKind::InvalidData, reason))?;
+        let mut read = || {
+            let len = self.file.read_at(&mut buffer, 0)?;
+            let text = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default());
+            parse(&text).map_err(|reason| io::Error::new(ErrorKind::InvalidData, reason))
+        };
+        let mut memory = read().map_err(|error| with_path(PATH.as_ref(), &error))?;
 
         if let Some(arc) = &self.arc {
-            let shrinkable = read_arc(arc)
-                .map_err(|error| with_path(ARC_PATH, error.kind(), &error.to_string()))?;
+            let shrinkable = read_arc(arc).map_err(|error| with_path(ARC_PATH.as_ref(), &error))?;
             memory.available = memory
                 .available
                 .saturating_add(shrinkable)
@@ -56,10 +54,6 @@ impl Meminfo {
         }
         Ok(memory)
     }
-}
-
-fn with_path(path: &str, kind: ErrorKind, reason: &str) -> io::Error {
-    io::Error::new(kind, format!("{path}: {reason}"))
 }
 
 /// Parses `MemTotal` and `MemAvailable`. Linux before 3.14 lacks the latter, so free memory and

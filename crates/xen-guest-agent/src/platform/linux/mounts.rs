@@ -85,11 +85,11 @@ pub(super) fn find(root: &Root, devices: &[Device]) -> io::Result<BTreeMap<Numbe
         }
     })?;
 
-    let mut pools = btrfs::devices(root, &sources, devices);
+    let mut file_systems = btrfs::devices(root, &sources, devices);
     let mut found = BTreeMap::new();
     for (number, mount) in best {
         let numbers = if mount.kind == "btrfs" {
-            pools.remove(&number).unwrap_or_default()
+            file_systems.remove(&number).unwrap_or_default()
         } else {
             vec![number]
         };
