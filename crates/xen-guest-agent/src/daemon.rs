@@ -377,3 +377,61 @@ fn lock(directory: &Path) -> Result<Option<File>, Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::collect::network::Mode;
+    use crate::settings::Endpoint;
+
+    #[test]
+    fn removed_lock_is_locked_again_unless_another_agent_has_it() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("sys/hypervisor")).unwrap();
+        fs::write(at("sys/hypervisor/type"), "xen\n").unwrap();
+        fs::create_dir_all(at("proc/sys/kernel")).unwrap();
+        fs::write(at("proc/sys/kernel/hostname"), "guest\n").unwrap();
+        fs::write(at("proc/meminfo"), "MemTotal: 2 kB\nMemAvailable: 1 kB\n").unwrap();
+        let mut settings = Settings {
+            root: root.path().to_owned(),
+            xenstore: Endpoint::Socket(Some(at("no-server"))),
+            ..Settings::default()
+        };
+        settings.network.mode = Mode::Off;
+        let directory = at("run");
+        let options = Options {
+            runtime_dir: Some(directory.clone()),
+            all_interfaces: false,
+            warns_of_other_agents: false,
+        };
+        let mut daemon = Daemon::new(settings, options).unwrap();
+        let is_locked = |daemon: &Daemon| {
+            let lock = daemon.lock.as_ref().unwrap();
+            runtime_dir::is_locked(&directory, lock)
+        };
+
+        fs::remove_file(directory.join("lock")).unwrap();
+        daemon.renew_lock();
+        assert!(is_locked(&daemon));
+
+        fs::remove_file(directory.join("lock")).unwrap();
+        let another = runtime_dir::lock(&directory).unwrap().unwrap();
+        let name = directory.display();
+        let problem =
+            format!("lock removed from {name}: another agent has locked it; stop one of the two");
+        for _ in 0..2 {
+            daemon.renew_lock();
+            assert!(!is_locked(&daemon));
+            // A problem that equals the last one is not logged again.
+            assert_eq!(daemon.lock_problem.as_ref(), Some(&problem));
+        }
+
+        drop(another);
+        daemon.renew_lock();
+        assert!(is_locked(&daemon));
+        assert_eq!(daemon.lock_problem, None);
+    }
+}
