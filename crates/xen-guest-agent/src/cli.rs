@@ -41,7 +41,7 @@ See also: man 8 xen-guest-agent, man 5 xen-guest-agent";
 const STATUS: &str = "\
 Exit status:
   0  everything has been published
-  1  some nodes are missing, or the status cannot be determined
+  1  not everything has been published, or the status cannot be determined
   3  no agent is running";
 
 /// Parsed command line.

@@ -22,7 +22,7 @@ const SIZE_MAX: usize = 16 * 1024 * 1024;
 const LOCK: &str = "lock";
 
 /// Socket that accepts connections exactly while the agent runs.
-const SOCKET: &str = "socket";
+pub(crate) const SOCKET: &str = "socket";
 
 /// Returns the path of the directory, which may not exist yet. `None` if the system has no `/run`.
 pub fn path(root: &Root) -> Option<PathBuf> {

@@ -291,8 +291,8 @@ pub fn print(root: &Root) -> ExitCode {
         Ok(true) => {}
         Ok(false) => {
             error!(
-                "no agent is running: no process has opened the socket in {}",
-                directory.display()
+                "no agent is running: nothing listens on {}",
+                directory.join(runtime_dir::SOCKET).display()
             );
             return ExitCode::from(3);
         }

@@ -195,7 +195,11 @@ impl Client {
                 Some(error) => return Err(error),
             }
         }
-        Err(conflict.unwrap_or_else(|| Error::Protocol("no transaction was attempted".to_owned())))
+        Err(conflict.unwrap_or_else(|| {
+            Error::Protocol(
+                "the transaction was not started, because it may be tried 0 times".to_owned(),
+            )
+        }))
     }
 
     fn reply(&mut self, id: RequestId) -> Result<Result<Vec<u8>>> {

@@ -122,7 +122,8 @@ fn standard_error_is_a_full_pipe_and_lost_messages_are_counted() {
     let count = notice
         .strip_prefix("xen-guest-agent: warning: ")
         .and_then(|notice| {
-            notice.strip_suffix(" log messages were lost, because the log did not accept them")
+            notice
+                .strip_suffix(" log messages were lost, because the reader of the log did not read")
         });
     assert!(
         count.is_some_and(|count| count.parse::<u32>().unwrap() > 10),

@@ -8,6 +8,7 @@ use log::{info, warn};
 #[derive(Debug)]
 pub(super) struct SourceState {
     source: &'static str,
+    has_succeeded: bool,
     has_failed: bool,
 }
 
@@ -15,6 +16,7 @@ impl SourceState {
     pub(super) fn new(source: &'static str) -> Self {
         SourceState {
             source,
+            has_succeeded: false,
             has_failed: false,
         }
     }
@@ -39,14 +41,20 @@ impl SourceState {
     }
 
     pub(super) fn on_success(&mut self) {
+        self.has_succeeded = true;
         if std::mem::replace(&mut self.has_failed, false) {
             info!("{}: can be read again", self.source);
         }
     }
 
     pub(super) fn on_error(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.has_failed, true) {
+        if std::mem::replace(&mut self.has_failed, true) {
+            return;
+        }
+        if self.has_succeeded {
             warn!("{error}; keeping the last known {}", self.source);
+        } else {
+            warn!("{error}; not publishing {}", self.source);
         }
     }
 }

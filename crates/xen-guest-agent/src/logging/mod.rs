@@ -71,7 +71,7 @@ impl Logger {
             return;
         }
         let message = format!(
-            "{} log messages were lost, because the log did not accept them",
+            "{} log messages were lost, because the reader of the log did not read",
             self.lost
         );
         if self.write(Level::Warn, &message).is_ok() {

@@ -58,8 +58,8 @@ impl Conflicts {
         if self.limiter.take(now) {
             let minutes = REPAIR_INTERVAL.as_secs() / 60;
             warn!(
-                "another process keeps overwriting published nodes; \
-                 restoring them every {minutes} minutes at most: {path}"
+                "another process keeps changing nodes of this agent; \
+                 repairing them every {minutes} minutes at most: {path}"
             );
         }
         true

@@ -197,12 +197,12 @@ impl WriteFailures {
         if self.is_all_denied(layout, desired) {
             error!(
                 "the host denies this guest all writes that describe it: {first}; \
-                 let the toolstack make the domain's nodes `data` and `attr` writable. \
-                 Retrying every ten minutes"
+                 retrying every ten minutes; \
+                 make the domain's nodes data and attr writable on the host"
             );
         } else {
             warn!(
-                "not publishing, as Xenstore rejects it: {}",
+                "Xenstore rejected these nodes, so they are not published: {}",
                 summarize(unlogged.iter().map(|(_, error)| error))
             );
         }

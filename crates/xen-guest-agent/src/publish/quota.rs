@@ -234,9 +234,15 @@ impl NodeQuota {
         let names = summarize(self.over_quota.iter());
         let (limit, budget) = (self.limit, self.budget + MOVE_RESERVE);
         if limit < self.budget {
-            warn!("node quota reached ({limit} nodes); not publishing: {names}");
+            warn!(
+                "node quota reached ({limit} nodes); not publishing: {names}; \
+                 free nodes or raise the quota on the host"
+            );
         } else {
-            warn!("node budget reached ({budget} nodes); not publishing: {names}");
+            warn!(
+                "node budget reached ({budget} nodes); not publishing: {names}; \
+                 raise node-budget"
+            );
         }
     }
 }

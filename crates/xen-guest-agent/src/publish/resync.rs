@@ -105,7 +105,7 @@ impl Resync {
         self.size += REQUEST_SIZE;
         if self.size > MAX_SIZE {
             return Err(Error::InvalidReply(
-                "resynchronise: the server lists too many nodes".to_owned(),
+                "resync: the server lists too many nodes".to_owned(),
             ));
         }
         let id = connection.submit(request)?;

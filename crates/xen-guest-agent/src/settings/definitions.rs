@@ -74,8 +74,9 @@ pub static SETTINGS: [Setting; 16] = [
         key: "xenstore",
         placeholder: "WHERE",
         summary: "How to reach Xenstore",
-        details: "auto uses the path in XENSTORED_PATH, or else the socket of xenstored, or else \
-            the kernel's device. In domain 0, auto makes the agent exit unless XENSTORED_PATH is set.",
+        details: "auto uses the path in XENSTORED_PATH, or else the socket of xenstored (in the \
+            directory XENSTORED_RUNDIR, if that is set), or else the kernel's device. In domain 0, \
+            auto makes the agent exit unless XENSTORED_PATH is set.",
         needs_restart: true,
         affects_show: false,
         field: |settings| &mut settings.xenstore,
@@ -146,7 +147,7 @@ pub static SETTINGS: [Setting; 16] = [
     Setting {
         key: "network.extra-interfaces",
         placeholder: "PATTERN",
-        summary: "Other network interfaces whose addresses to publish with the first VIF",
+        summary: "Other network interfaces whose addresses to publish with the VIF of the lowest number",
         details: "Examples are lo and dummy0 of a host whose address is announced by a routing protocol. \
             With the schema rfc, each of these has its own index.",
         field: |settings| &mut settings.filter.extra_interfaces,

@@ -114,7 +114,7 @@ fn conflict_is_rate_limited_and_logged_once() {
     let lines = log::take();
     assert!(
         lines.len() == 1
-            && lines[0].contains("keeps overwriting")
+            && lines[0].contains("keeps changing nodes of this agent")
             && lines[0].contains("attr/vif/0/name"),
         "{lines:?}"
     );

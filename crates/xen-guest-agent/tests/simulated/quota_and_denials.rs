@@ -63,7 +63,9 @@ fn denied_balloon_node_is_expected_under_libxl() {
     harness.connect();
     let lines = log::take();
     assert!(
-        lines.len() == 1 && lines[0].starts_with("WARN: not publishing, as Xenstore rejects it: "),
+        lines.len() == 1
+            && lines[0]
+                .starts_with("WARN: Xenstore rejected these nodes, so they are not published: "),
         "{lines:?}"
     );
 }
@@ -253,7 +255,9 @@ fn node_budget_drops_nodes_by_priority_before_sending() {
     harness.pass(Duration::from_secs(1));
     let lines = log::take();
     assert!(
-        lines.len() == 1 && lines[0].contains("node budget reached (60 nodes)"),
+        lines.len() == 1
+            && lines[0].contains("node budget reached (60 nodes)")
+            && lines[0].ends_with("; raise node-budget"),
         "{lines:?}"
     );
     let published = harness.published();
@@ -425,7 +429,9 @@ fn full_quota_keeps_nodes_of_highest_priority() {
         harness.pass(Duration::from_secs(1));
         let lines = log::take();
         assert!(
-            lines.len() == 1 && lines[0].contains("node quota reached"),
+            lines.len() == 1
+                && lines[0].contains("node quota reached")
+                && lines[0].ends_with("; free nodes or raise the quota on the host"),
             "{code}: {lines:?}"
         );
         let published = harness.published();
@@ -692,6 +698,8 @@ fn write_denied_is_retried_after_resume() {
     harness.server.process();
     harness.settle();
     assert_eq!(asked(&mut harness), 1);
+
+    // SIGHUP retries it, too.
     harness.agent.retry_failed_writes();
     harness.settle();
     assert_eq!(asked(&mut harness), 1);

@@ -20,6 +20,29 @@ fn write(root: &Path, file: &str, text: &str) {
 }
 
 #[test]
+fn source_that_was_never_readable_is_logged_as_not_published() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config {
+        network: network::Config {
+            mode: network::Mode::Off,
+            ..network::Config::default()
+        },
+        ..Config::default()
+    };
+    let mut guest = Guest::default();
+    let platform = System::new(Root::new(directory.path()));
+    log::take();
+
+    Collectors::open(platform, &config, None, &mut guest, Duration::ZERO).unwrap();
+    let lines = log::take();
+    for source in ["memory figures", "host name"] {
+        let end = format!("; not publishing {source}");
+        let is_its = |line: &&String| line.starts_with("WARN: ") && line.ends_with(&end);
+        assert_eq!(lines.iter().filter(is_its).count(), 1, "{lines:?}");
+    }
+}
+
+#[test]
 fn unreadable_source_is_logged_once_and_its_recovery_once() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();

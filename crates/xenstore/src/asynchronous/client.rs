@@ -162,9 +162,8 @@ impl AsyncClient {
 /// Rejects requests that would interfere with the driver's own watches.
 fn check(request: &Request) -> Result<()> {
     match request.kind {
-        Kind::WATCH | Kind::UNWATCH | Kind::RESET_WATCHES => {
-            Err(request.invalid("not allowed here; use AsyncClient::watch".to_owned()))
-        }
+        Kind::WATCH | Kind::UNWATCH | Kind::RESET_WATCHES => Err(request
+            .invalid("watch requests are not allowed here; use AsyncClient::watch".to_owned())),
         _ => Ok(()),
     }
 }

@@ -58,7 +58,11 @@ impl AsyncClient {
                 Some(error) => return Err(error),
             }
         }
-        Err(conflict.unwrap_or_else(|| Error::Protocol("no transaction was attempted".to_owned())))
+        Err(conflict.unwrap_or_else(|| {
+            Error::Protocol(
+                "the transaction was not started, because it may be tried 0 times".to_owned(),
+            )
+        }))
     }
 
     pub(super) async fn begin(&self) -> Result<AsyncTransaction> {

@@ -50,7 +50,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network
 false\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-temporary-addresses -d 'Publish temporary IPv6 addresses' -r -f -a "true\t''
 false\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-extra-interfaces -d 'Other network interfaces whose addresses to publish with the first VIF' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-extra-interfaces -d 'Other network interfaces whose addresses to publish with the VIF of the lowest number' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-leave-out-interfaces -d 'Network interfaces to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-leave-out-addresses -d 'Addresses to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l volumes-enabled -d 'Publish block devices and file systems' -r -f -a "true\t''
@@ -89,7 +89,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" 
 false\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-temporary-addresses -d 'Publish temporary IPv6 addresses' -r -f -a "true\t''
 false\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-extra-interfaces -d 'Other network interfaces whose addresses to publish with the first VIF' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-extra-interfaces -d 'Other network interfaces whose addresses to publish with the VIF of the lowest number' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-leave-out-interfaces -d 'Network interfaces to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-leave-out-addresses -d 'Addresses to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l volumes-enabled -d 'Publish block devices and file systems' -r -f -a "true\t''
@@ -117,7 +117,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l
 false\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-temporary-addresses -d 'Publish temporary IPv6 addresses' -r -f -a "true\t''
 false\t''"
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-extra-interfaces -d 'Other network interfaces whose addresses to publish with the first VIF' -r -f
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-extra-interfaces -d 'Other network interfaces whose addresses to publish with the VIF of the lowest number' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-leave-out-interfaces -d 'Network interfaces to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l network-leave-out-addresses -d 'Addresses to ignore' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l volumes-enabled -d 'Publish block devices and file systems' -r -f -a "true\t''
