@@ -31,7 +31,7 @@ impl<T> Outcome for Option<T> {
     }
 }
 
-/// Repeats the probe until it returns `true` or `Some`, and returns the value.
+/// Repeats the probe until its result is `true` or `Some`, then returns the value.
 ///
 /// Panics at the caller's line after `timeout`.
 #[track_caller]

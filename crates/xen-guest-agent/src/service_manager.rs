@@ -115,7 +115,7 @@ impl ServiceManager {
     }
 
     /// Sends a message. Returns `false` if the service manager had no room for it, so that the
-    /// caller may try again. Logs the first of several other errors.
+    /// caller may try again. Other errors count as sent. Only the first one in a row is logged.
     fn send(&mut self, message: &str) -> bool {
         let Some((socket, address)) = &self.socket else {
             return true;

@@ -149,8 +149,8 @@ impl Status {
 
     /// Returns the state as the service manager gets it, or `None` while the agent starts.
     ///
-    /// The agent is ready without Xenstore, too. The device may appear late in the boot, and other
-    /// services need not wait for it.
+    /// The agent is ready without Xenstore, too. The device may appear late in the boot. Services
+    /// that start after the agent need not wait for the device.
     pub fn ready_state(&self) -> Option<&'static str> {
         match self.last_written? {
             (_, State::Starting) => None,

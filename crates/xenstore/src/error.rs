@@ -33,7 +33,7 @@ macro_rules! codes {
                 }
             }
 
-            /// Returns the name in an `ERROR` message.
+            /// Returns the name that the server sends in an `ERROR` message.
             pub fn name(&self) -> &str {
                 match self {
                     $(ErrorCode::$name => stringify!($name),)*
@@ -55,11 +55,11 @@ macro_rules! codes {
 codes! {
     EINVAL => InvalidInput, "The request is malformed, or its transaction is unknown.";
     EACCES => PermissionDenied, "The domain does not have the necessary access to the node.";
-    EEXIST => AlreadyExists, "It exists already.";
-    EISDIR => IsADirectory, "It is a directory.";
+    EEXIST => AlreadyExists, "The node exists already.";
+    EISDIR => IsADirectory, "The node is a directory.";
     ENOENT => NotFound, "The node does not exist, or the domain may not know that it does.";
     ENOMEM => OutOfMemory, "The server is out of memory.";
-    ENOSPC => StorageFull, "A quota is reached, or a value is too long for one (C xenstored).";
+    ENOSPC => StorageFull, "The guest has reached a quota, or a value is longer than the quota allows (C xenstored).";
     EIO => Other, "Internal error of the server.";
     ENOTEMPTY => DirectoryNotEmpty, "The directory is not empty.";
     ENOSYS => Unsupported, "The server does not support this request.";
@@ -69,7 +69,7 @@ codes! {
     EISCONN => AlreadyExists, "The domain is introduced already.";
     E2BIG => ArgumentListTooLong, "The reply or the value is too long.";
     EPERM => PermissionDenied, "The domain may not do this to any node.";
-    EQUOTA => QuotaExceeded, "A quota is reached (oxenstored).";
+    EQUOTA => QuotaExceeded, "The guest has reached a quota (oxenstored).";
 }
 
 /// Maximum length of an error's name in bytes. The longest name in Linux has 15.

@@ -32,8 +32,8 @@ impl Access {
 
 /// One entry of a node's permissions, written as `r5`.
 ///
-/// The first entry of a node names its owner, which always has full access, and gives the access of
-/// all domains that are not listed. Each further entry gives the access of one domain.
+/// The first entry of a node names its owner, which always has full access, and states the access
+/// of all domains that are not listed. Each further entry states the access of one domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Permission {
     /// The domain.

@@ -298,8 +298,8 @@ fn file_type(status: &Stat) -> FileType {
     FileType::from_raw_mode(status.st_mode.into())
 }
 
-/// Whether this is a character device, or one of the regular files by which a kernel offers the
-/// same.
+/// Whether this is a character device, or one of the regular files by which some kernels offer
+/// Xenstore.
 fn is_device(status: &Stat, kernel_files: &[&str]) -> bool {
     let is_same = |other: &Stat| (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino);
     match file_type(status) {

@@ -54,7 +54,7 @@ kinds! {
     ERROR = 16, "Sent by the server: the request failed. The payload is the name of the error.";
     IS_DOMAIN_INTRODUCED = 17, "Return whether a domain is introduced.";
     RESUME = 18, "Tell the server that a domain has resumed.";
-    SET_TARGET = 19, "Give a domain the access rights of another.";
+    SET_TARGET = 19, "Give a domain (the first) the access rights of another (the second).";
     RESET_WATCHES = 21, "End all watches and transactions of the connection.";
     DIRECTORY_PART = 22, "List a part of the names of a node's children.";
     GET_FEATURE = 23, "Return the server's features for a domain.";

@@ -98,7 +98,7 @@ impl Bridge {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Returns when no request is pending. Later requests of clients are queued.
+    /// Suspends the guest's connection: waits until no request is pending, and queues later ones.
     pub(crate) fn suspend(&mut self) {
         self.order(Order::Suspend);
     }

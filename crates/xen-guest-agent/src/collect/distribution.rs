@@ -49,8 +49,8 @@ const RED_HAT: [&str; 4] = ["rhel", "fedora", "centos", "ol"];
 /// Members of the SUSE family. SLES 12 has no `ID_LIKE`.
 const SUSE: [&str; 4] = ["suse", "opensuse", "sles", "sled"];
 
-/// Release files of a system. A file that cannot be read counts as missing, but the first such error
-/// is kept if it says nothing about the file, such as EMFILE or EIO.
+/// Release files of a system. A file that cannot be read counts as missing. The first error that is
+/// not about the file itself, such as EMFILE or EIO, is kept.
 struct Files<'a> {
     root: &'a Root,
     error: RefCell<Option<io::Error>>,

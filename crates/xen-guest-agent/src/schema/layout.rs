@@ -89,7 +89,7 @@ pub const LAYOUT: Layout = Layout {
     rank,
 };
 
-/// Returns a claim for a node that is removed when it is not desired, and polled.
+/// Returns a claim for a polled node. The node is removed when it is not desired.
 const fn node(parent: &'static str, child: &'static str) -> Claim {
     Claim {
         parent,

@@ -84,7 +84,7 @@ impl Schema {
         nodes.0
     }
 
-    /// Returns the nodes that the agent owns, with all nodes below them, in addition to the
+    /// Returns the roots of the subtrees that the agent owns in addition to the
     /// [layout](layout::LAYOUT).
     pub fn owned(guest: &Guest) -> BTreeSet<Path> {
         services::owned(&guest.services).collect()

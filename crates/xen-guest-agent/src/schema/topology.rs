@@ -27,7 +27,8 @@ pub enum HostDevice {
 pub struct Filter {
     /// Names of interfaces that are not published.
     pub without_interfaces: Vec<Pattern>,
-    /// Names of other interfaces whose addresses are published with the first VIF.
+    /// Names of other interfaces whose addresses are published with the VIF of the lowest
+    /// number.
     pub extra_interfaces: Vec<Pattern>,
     /// Networks whose addresses are not published.
     pub without_addresses: Vec<IpNet>,

@@ -11,7 +11,7 @@ use crate::guest::Volume;
 /// Parent node of all volumes.
 const TOP: &str = "data/volumes";
 
-/// Indices of volumes by the volume's name. A volume keeps its index for its lifetime, so that
+/// Index of each volume, by name. A volume keeps its index for its lifetime, so that
 /// added or removed disks do not move the others.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slots(BTreeMap<u32, String>);

@@ -18,7 +18,7 @@ pub(super) struct RawValue {
     /// Elements of a list, or the only word of any other value. `None` if the value has the wrong
     /// TOML type.
     pub(super) words: Option<Vec<String>>,
-    /// Spelling in the source, for messages.
+    /// The value as the source spells it, for messages.
     pub(super) spelling: String,
 }
 
