@@ -4,12 +4,15 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _};
 use std::os::unix::fs::FileExt;
 
+use log::debug;
+
 use crate::guest::Memory;
 use crate::root::{Root, with_path};
 
 const PATH: &str = "/proc/meminfo";
 
-/// Statistics of ZFS's cache, the ARC. The file exists while the module zfs is loaded.
+/// Statistics of ZFS's cache, the ARC. The file exists while the module zfs is loaded. It is
+/// optional, so an error costs only the ARC's share of the figures.
 const ARC_PATH: &str = "/proc/spl/kstat/zfs/arcstats";
 
 /// Maximum size in bytes of [`ARC_PATH`] that is read. ZFS 2.3 writes about 7 KiB.
@@ -24,14 +27,14 @@ pub(super) struct Meminfo {
 
 impl Meminfo {
     pub(super) fn open(root: &Root) -> io::Result<Self> {
-        let arc = match root.open(ARC_PATH) {
-            Ok(file) => Some(file),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
+        let log = |error: &io::Error| {
+            if error.kind() != ErrorKind::NotFound {
+                debug!("memory figures exclude the cache of ZFS: {error}");
+            }
         };
         Ok(Meminfo {
             file: root.open(PATH)?,
-            arc,
+            arc: root.open(ARC_PATH).inspect_err(log).ok(),
         })
     }
 
@@ -46,10 +49,10 @@ impl Meminfo {
         let mut memory = read().map_err(|error| with_path(PATH.as_ref(), &error))?;
 
         if let Some(arc) = &self.arc {
-            let shrinkable = read_arc(arc).map_err(|error| with_path(ARC_PATH.as_ref(), &error))?;
+            // In a container the ARC is the host's, so it may exceed the total.
             memory.available = memory
                 .available
-                .saturating_add(shrinkable)
+                .saturating_add(read_arc(arc).unwrap_or(0))
                 .min(memory.total);
         }
         Ok(memory)
@@ -119,8 +122,15 @@ fn parse_arc(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
+
+    fn write(directory: &Path, file: &str, text: &str) {
+        let path = directory.join(file.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
 
     #[test]
     fn memory_is_parsed_for_old_and_new_kernels() {
@@ -186,14 +196,54 @@ mod tests {
     }
 
     #[test]
+    fn arcstats_that_cannot_be_read_are_left_out() {
+        use std::os::unix::fs::symlink;
+
+        type Create = fn(&Path);
+        let cases: [(&str, Create); 4] = [
+            ("directory", |path| fs::create_dir(path).unwrap()),
+            ("device", |path| symlink("/dev/null", path).unwrap()),
+            ("cycle of links", |path| symlink(path, path).unwrap()),
+            ("binary file", |path| {
+                fs::write(path, b"size 4 1048576\nc_min 4 0\n\xff\n").unwrap();
+            }),
+        ];
+        for (name, create) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            write(
+                directory.path(),
+                PATH,
+                "MemTotal: 9 kB\nMemAvailable: 4 kB\n",
+            );
+            let path = directory.path().join(ARC_PATH.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            create(&path);
+
+            let meminfo = Meminfo::open(&Root::new(directory.path()));
+            let memory = meminfo.and_then(|meminfo| meminfo.read());
+            let expected = Memory {
+                total: 9,
+                available: 4,
+            };
+            assert_eq!(memory.unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn arcstats_do_not_hide_an_error_of_meminfo() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        write(directory.path(), ARC_PATH, "size 4 1\nc_min 4 0\n");
+        assert!(Meminfo::open(&root).is_err());
+        write(directory.path(), PATH, "MemTotal: 9 kB\n");
+        assert!(Meminfo::open(&root).unwrap().read().is_err());
+    }
+
+    #[test]
     fn zfs_arc_above_its_minimum_is_available() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path());
-        let write = |file: &str, text: &str| {
-            let path = directory.path().join(file.trim_start_matches('/'));
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
+        let write = |file: &str, text: &str| write(directory.path(), file, text);
         write(PATH, "MemTotal: 10000 kB\nMemAvailable: 1000 kB\n");
         for (arc, available) in [
             (
