@@ -14,6 +14,10 @@ use crate::platform::{Platform, System};
 /// for it.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Time after which the watchdog message is sent again that the service manager had no room for.
+/// The service manager ends the agent after a timeout without one.
+const WATCHDOG_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The service manager that started the agent, if it wants messages.
 #[derive(Debug)]
 pub struct ServiceManager {
@@ -22,6 +26,8 @@ pub struct ServiceManager {
     sent: Option<&'static str>,
     /// Time of the next attempt to send a state that was not received.
     retry: Option<Duration>,
+    /// Whether the service manager had no room for the report of a reload.
+    is_reload_unsent: bool,
     has_failed: bool,
     watchdog: Option<Watchdog>,
 }
@@ -30,7 +36,10 @@ pub struct ServiceManager {
 #[derive(Debug)]
 struct Watchdog {
     interval: Duration,
-    last_sent: Option<Duration>,
+    /// Time from which a message is sent if the loop runs anyway, which saves a wake-up.
+    earliest: Duration,
+    /// Time at which the loop wakes up for a message.
+    deadline: Duration,
 }
 
 impl ServiceManager {
@@ -60,10 +69,12 @@ impl ServiceManager {
             socket,
             sent: None,
             retry: None,
+            is_reload_unsent: false,
             has_failed: false,
             watchdog: watchdog.map(|timeout| Watchdog {
                 interval: timeout / 2,
-                last_sent: None,
+                earliest: Duration::ZERO,
+                deadline: Duration::ZERO,
             }),
         }
     }
@@ -73,31 +84,35 @@ impl ServiceManager {
     pub fn update(&mut self, state: Option<&'static str>, now: Duration) {
         let is_due = self.retry.is_none_or(|retry| retry <= now);
         if let Some(state) = state.filter(|_| is_due && self.sent != state) {
-            let is_received = self.send(&format!("READY=1\nSTATUS={state}"));
+            // Without the report of the reload, the service manager takes no notice of its end.
+            let is_received = (!self.is_reload_unsent || self.send_reloading())
+                && self.send(&format!("READY=1\nSTATUS={state}"));
             self.sent = is_received.then_some(state).or(self.sent);
             self.retry = (!is_received).then_some(now + RETRY_INTERVAL);
         }
 
-        // A message from half of the interval on saves a wake-up if the loop runs anyway.
-        let is_due = self.watchdog.as_mut().is_some_and(|watchdog| {
-            let half = watchdog.interval / 2;
-            let is_due = watchdog.last_sent.is_none_or(|last| now >= last + half);
-            if is_due {
-                watchdog.last_sent = Some(now);
+        let is_due = |watchdog: &Watchdog| watchdog.earliest <= now;
+        if self.watchdog.as_ref().is_some_and(is_due) {
+            let is_received = self.send("WATCHDOG=1");
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.schedule(is_received, now);
             }
-            is_due
-        });
-        if is_due {
-            self.send("WATCHDOG=1");
         }
     }
 
     /// Reports that the agent rereads its settings. The next update reports readiness.
     pub fn reloading(&mut self) {
+        self.send_reloading();
+        (self.sent, self.retry) = (None, None);
+    }
+
+    /// Sends the report of a reload. Returns `false` if the service manager had no room for it.
+    fn send_reloading(&mut self) -> bool {
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
-        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
-        (self.sent, self.retry) = (None, None);
+        let is_received = self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+        self.is_reload_unsent = !is_received;
+        is_received
     }
 
     /// Reports that the agent ends.
@@ -107,10 +122,7 @@ impl ServiceManager {
 
     /// Returns the time at which [`update`](Self::update) has work even if the state stays.
     pub fn deadline(&self) -> Option<Duration> {
-        let watchdog = self.watchdog.as_ref().map(|watchdog| {
-            let next = |last: Duration| last + watchdog.interval;
-            watchdog.last_sent.map_or(Duration::ZERO, next)
-        });
+        let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.deadline);
         [self.retry, watchdog].into_iter().flatten().min()
     }
 
@@ -130,6 +142,18 @@ impl ServiceManager {
             }
         }
         true
+    }
+}
+
+impl Watchdog {
+    /// Schedules the message after one that the service manager received or had no room for.
+    fn schedule(&mut self, is_received: bool, now: Duration) {
+        let retry = self.interval.min(WATCHDOG_RETRY_INTERVAL);
+        (self.earliest, self.deadline) = if is_received {
+            (now + self.interval / 2, now + self.interval)
+        } else {
+            (now + retry, now + retry)
+        };
     }
 }
 
@@ -217,10 +241,52 @@ mod tests {
             assert_eq!(received(&receiver).len(), count, "{now} s");
             assert_eq!(manager.deadline(), Some(SECOND * deadline), "{now} s");
         }
+    }
 
-        // A full queue causes no attempts in between.
+    #[test]
+    fn watchdog_is_notified_a_second_later_if_the_queue_was_full() {
+        let directory = tempfile::tempdir().unwrap();
+        let (receiver, mut manager) = manager(directory.path(), Some(SECOND * 8));
         while manager.send("X=1") {}
         manager.update(None, SECOND * 24);
-        assert_eq!(manager.deadline(), Some(SECOND * 28));
+        assert_eq!(manager.deadline(), Some(SECOND * 25));
+
+        // The loop causes no attempts in between.
+        received(&receiver);
+        manager.update(None, SECOND * 24 + SECOND / 2);
+        assert_eq!(received(&receiver), [""; 0]);
+        manager.update(None, SECOND * 25);
+        assert_eq!(received(&receiver), ["WATCHDOG=1"]);
+        assert_eq!(manager.deadline(), Some(SECOND * 29));
+    }
+
+    #[test]
+    fn watchdog_retry_is_not_later_than_half_of_the_timeout() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_receiver, mut manager) = manager(directory.path(), Some(SECOND));
+        while manager.send("X=1") {}
+        manager.update(None, SECOND);
+        assert_eq!(manager.deadline(), Some(SECOND + SECOND / 2));
+    }
+
+    #[test]
+    fn reload_is_reported_before_readiness_if_the_queue_was_full() {
+        let directory = tempfile::tempdir().unwrap();
+        let (receiver, mut manager) = manager(directory.path(), None);
+        manager.update(Some("a"), SECOND);
+        while manager.send("X=1") {}
+        manager.reloading();
+        manager.update(Some("a"), SECOND);
+        assert_eq!(manager.deadline(), Some(SECOND + RETRY_INTERVAL));
+
+        let messages = received(&receiver);
+        assert!(!messages.iter().any(|message| message.contains("RELOADING")));
+        for _ in 0..2 {
+            manager.update(Some("a"), SECOND + RETRY_INTERVAL);
+        }
+        let messages = received(&receiver);
+        assert!(messages[0].starts_with("RELOADING=1\nMONOTONIC_USEC="));
+        assert_eq!(messages[1..], ["READY=1\nSTATUS=a"]);
+        assert_eq!(manager.deadline(), None);
     }
 }
