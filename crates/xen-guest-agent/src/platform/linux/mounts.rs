@@ -19,9 +19,13 @@ pub(super) const NON_BLOCKING: [&str; 12] = [
     "vfat", "xfs",
 ];
 
-/// File systems besides [`NON_BLOCKING`] that a path can cross without waiting.
-const LOCAL: [&str; 8] = [
-    "devtmpfs", "erofs", "overlay", "ramfs", "rootfs", "squashfs", "tmpfs", "zfs",
+/// File systems besides [`NON_BLOCKING`] that a path can cross without waiting. A file system is
+/// local if the kernel itself serves it from a disk, flash or memory of this guest, such as the
+/// ISO 9660 of a configuration drive, or stacks it on others. File systems of a server, a cluster,
+/// a process or the host, such as NFS, OCFS2, FUSE, 9P and virtiofs, may hang, so none is local.
+const LOCAL: [&str; 19] = [
+    "aufs", "cramfs", "devtmpfs", "erofs", "hfsplus", "iso9660", "jffs2", "msdos", "nilfs2",
+    "ntfs", "overlay", "ramfs", "romfs", "rootfs", "squashfs", "tmpfs", "ubifs", "udf", "zfs",
 ];
 
 /// A mounted file system of a volume.
@@ -271,6 +275,44 @@ pub(super) fn path(root: &Root, point: &[u8]) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_systems_of_disks_and_memory_are_local() {
+        let is_local = |kind: &str| {
+            let lines = [
+                "1 0 8:1 / / rw - ext4 /dev/sda1 rw".to_owned(),
+                format!("2 1 8:2 / /mnt rw - {kind} none rw"),
+            ];
+            let mounts: Vec<_> = lines
+                .iter()
+                .filter_map(|line| parse(line.as_bytes()))
+                .collect();
+            is_path_local(b"/mnt/file", &mounts)
+        };
+        for kind in [
+            "aufs", "bcachefs", "btrfs", "erofs", "exfat", "ext4", "iso9660", "nilfs2", "ntfs3",
+            "overlay", "squashfs", "tmpfs", "ubifs", "udf", "vfat", "xfs", "zfs",
+        ] {
+            assert!(is_local(kind), "{kind}");
+        }
+        for kind in [
+            "9p",
+            "autofs",
+            "ceph",
+            "cifs",
+            "fuse",
+            "fuse.sshfs",
+            "fuseblk",
+            "gfs2",
+            "nfs",
+            "nfs4",
+            "ocfs2",
+            "proc",
+            "virtiofs",
+        ] {
+            assert!(!is_local(kind), "{kind}");
+        }
+    }
 
     #[test]
     fn paths_are_local_up_to_a_mount_that_may_block() {
