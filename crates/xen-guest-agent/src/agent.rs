@@ -160,8 +160,14 @@ impl Agent {
 
     /// Sets whether the guest's network is known. Until then its nodes in the store stay.
     pub fn set_network_known(&mut self, is_known: bool) {
-        if !std::mem::replace(&mut self.is_network_known, is_known) && is_known {
+        if std::mem::replace(&mut self.is_network_known, is_known) == is_known {
+            return;
+        }
+        if is_known {
             self.changed = true;
+        } else {
+            // Rendering without the network forgets the indices, and the nodes still have them.
+            self.is_seeded = false;
         }
     }
 

@@ -364,7 +364,9 @@ mod tests {
             publisher.actual = actual(&BEFORE_MOVE);
             publisher.quota.set_budget(BEFORE_MOVE.len() + 3);
             if is_short {
-                publisher.quota.on_rejected(&path("attr/vif/1"));
+                publisher
+                    .quota
+                    .on_rejected(&path("attr/vif/1"), &publisher.actual);
                 publisher.quota.end_round(BEFORE_MOVE.len());
             }
             let nodes = new.clone();

@@ -1,6 +1,6 @@
 //! Writes and removals that failed for another reason than the node quota.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use log::{error, info, warn};
 use xenstore::{Error, ErrorCode, Path};
@@ -8,7 +8,7 @@ use xenstore::{Error, ErrorCode, Path};
 use super::change::{Actual, Change, contains_at_or_below, lineage};
 use super::quota;
 use crate::schema::Tree;
-use crate::schema::layout::Layout;
+use crate::schema::layout::{Layout, Role};
 use crate::text::summarize;
 
 /// Number of failed nodes that each comparison tries again. It bounds the requests of a guest that
@@ -55,16 +55,18 @@ impl WriteFailures {
         failures.for_each(|failure| failure.is_retried = true);
     }
 
-    /// Retries nodes in the order of their priority, up to a limit: the first that was too long, and
-    /// others.
+    /// Retries nodes in the order of their priority, up to a limit: the first that was too long in
+    /// each directory, and others.
     pub(super) fn on_comparison(&mut self, layout: &Layout) {
         self.retries_all_on_success = true;
         let paths: Vec<Path> = self.nodes.keys().cloned().collect();
         let by_priority = quota::by_priority(layout, paths.iter()).into_iter();
-        let (too_long, others): (Vec<_>, Vec<_>) =
-            by_priority.partition(|path| self.is_too_long(path));
-        let retried = others.into_iter().take(MAX_RETRIED);
-        for path in retried.chain(too_long.into_iter().take(1)) {
+        let mut full = BTreeSet::new();
+        let retried: Vec<_> = by_priority
+            .filter(|path| !self.is_too_long(path) || full.insert(path.parent()))
+            .take(MAX_RETRIED)
+            .collect();
+        for path in retried {
             if let Some(failure) = self.nodes.get_mut(path) {
                 failure.is_retried = true;
             }
@@ -115,18 +117,20 @@ impl WriteFailures {
     }
 
     /// Forgets removals of nodes that are gone, and writes that are no longer necessary.
-    pub(super) fn prune(&mut self, desired: &Tree, actual: &Actual) {
+    pub(super) fn prune(&mut self, layout: &Layout, desired: &Tree, actual: &Actual) {
         let has_many = self.nodes.len() > MAX_REMEMBERED;
         self.nodes.retain(|path, failure| {
             if failure.is_removal {
                 return contains_at_or_below(actual, path);
             }
-            let is_desired = desired.contains_key(path);
-            if !is_desired {
+            let Some(value) = desired.get(path) else {
                 // The agent logs such a node once, even if its interface reappears often.
                 failure.is_retried = true;
-            }
-            is_desired || (failure.cause == Cause::Denied && !has_many)
+                return failure.cause == Cause::Denied && !has_many;
+            };
+            // An announcement is written although its value is there.
+            let is_announcement = (layout.rank)(path).role == Role::Announcement;
+            is_announcement || actual.get(path).is_none_or(|old| old != value.as_bytes())
         });
     }
 

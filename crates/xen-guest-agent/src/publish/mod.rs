@@ -190,7 +190,8 @@ impl Publisher {
             self.quota.stop_probing();
         }
 
-        self.failures.prune(&desired.nodes, &self.actual);
+        self.failures
+            .prune(self.layout, &desired.nodes, &self.actual);
         self.failures.log(self.layout, &desired.nodes);
         let (failures, actual) = (&self.failures, &self.actual);
         desired
@@ -349,7 +350,7 @@ impl Publisher {
                     && value.len() <= SAFE_VALUE_LENGTH
                     && !self.failures.is_too_long(path) =>
             {
-                for path in self.quota.on_rejected(path) {
+                for path in self.quota.on_rejected(path, &self.actual) {
                     let change = Change::Write(path, value.clone());
                     self.failures.on_failure(&change, error);
                 }

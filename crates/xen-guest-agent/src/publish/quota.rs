@@ -39,8 +39,7 @@ pub(crate) struct NodeQuota {
     probed: BTreeSet<Path>,
     /// Desired nodes that the last choice excluded.
     over_quota: BTreeSet<Path>,
-    /// Nodes that the server rejected. If it rejects one again that is within the limit, the number
-    /// of nodes is not the cause.
+    /// Nodes that the server rejected since the limit was last lifted.
     rejected: BTreeSet<Path>,
     /// Whether the server rejected a node in this round.
     was_rejected: bool,
@@ -171,10 +170,6 @@ impl NodeQuota {
             }
         }
 
-        // Probes may take the room that was made for others, so no rejection counts twice.
-        if !self.probed.is_empty() {
-            self.rejected.clear();
-        }
         desired.exclude(&self.over_quota, actual);
         // The exact quota of a server is unknown.
         self.limit < self.budget || both > self.budget + MOVE_RESERVE
@@ -185,20 +180,25 @@ impl NodeQuota {
         nodes.any(|node| node != path.as_str() && self.over_quota.contains(node))
     }
 
-    /// Records that the server has no room for a node. Returns the nodes whose rejection has another
-    /// cause than their number: other nodes made room for one, and its siblings share its directory.
-    pub(super) fn on_rejected(&mut self, path: &Path) -> Vec<Path> {
-        if self.rejected.insert(path.clone()) {
+    /// Records that the server has no room for a node, beside those of `actual`. Returns the nodes
+    /// whose rejection has another cause than the number of nodes, because the server has accepted
+    /// as many before: this node, and rejected ones that share its directory.
+    pub(super) fn on_rejected(&mut self, path: &Path, actual: &Actual) -> Vec<Path> {
+        let missing = lineage(path).filter(|node| !actual.contains_key(*node));
+        let is_number = self.limit == self.budget || actual.len() + missing.count() > self.limit;
+        self.rejected.insert(path.clone());
+        if is_number {
             self.was_rejected = true;
             return Vec::new();
         }
 
         self.limit = self.budget;
-        let siblings = self.rejected.iter();
-        siblings
-            .filter(|node| node.parent() == path.parent())
-            .cloned()
-            .collect()
+        // The directories in the domain's home hold too few nodes to be full.
+        let directory = path.parent().filter(|parent| parent.contains('/'));
+        let has_cause =
+            |node: &Path| node == path || (directory.is_some() && node.parent() == directory);
+        let rejected = std::mem::take(&mut self.rejected).into_iter();
+        rejected.filter(has_cause).collect()
     }
 
     /// Records that a write failed for another reason, so that it shows nothing about the room.

@@ -82,8 +82,7 @@ impl Resync {
         Ok(resync)
     }
 
-    /// Returns the claims in scope. Rewritten nodes count as missing after a comparison, so that
-    /// they are written.
+    /// Returns the claims in scope.
     fn claims(&self) -> impl Iterator<Item = &'static Claim> + use<> {
         let scope = self.scope;
         self.layout
@@ -178,16 +177,20 @@ impl Resync {
 
     /// Replaces the known nodes in scope by those found. Returns parents without children.
     pub(super) fn finish(self, actual: &mut Actual) -> BTreeSet<Path> {
-        let is_rewritten = |claim: &&Claim| claim.upkeep == Upkeep::Rewritten;
-        let claims: Vec<_> = self
-            .claims()
-            .chain(self.layout.claims.iter().filter(is_rewritten))
-            .collect();
         let is_in_scope = |path: &Path| {
-            claims.iter().any(|claim| claim.owns(path))
+            self.claims().any(|claim| claim.owns(path))
                 || self.owned.iter().any(|tree| path.is_at_or_below(tree))
         };
         actual.retain(|path, _| !is_in_scope(path));
+
+        // An unknown value is written again, and the node counts as one that exists.
+        let is_rewritten = |claim: &&Claim| claim.upkeep == Upkeep::Rewritten;
+        let rewritten: Vec<_> = self.layout.claims.iter().filter(is_rewritten).collect();
+        for (path, value) in actual.iter_mut() {
+            if rewritten.iter().any(|claim| claim.owns(path)) {
+                value.clear();
+            }
+        }
         actual.extend(self.found);
         self.empty_parents
     }

@@ -233,3 +233,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn indices_are_kept_while_the_network_is_unknown() {
+    let mut harness = Harness::with_schema(guest(), Name::Std);
+    harness.connect();
+    for addresses in [
+        &["10.0.0.1", "10.0.0.2", "10.0.0.3"][..],
+        &["10.0.0.3", "10.0.0.2"],
+    ] {
+        harness.set_addresses(addresses.iter().map(|ip| address(ip)).collect());
+        harness.pass(Duration::from_secs(5));
+    }
+    let index_0 = |harness: &Harness| harness.read("attr/vif/0/ipv4/0");
+    let before = index_0(&harness);
+
+    // As on SIGHUP with another value of network.mode.
+    let mut interfaces = harness.agent.guest().interfaces.clone();
+    harness.agent.set_network_known(false);
+    harness.agent.update(|guest| {
+        guest.interfaces.clear();
+        true
+    });
+    harness.pass(Duration::from_secs(2));
+    assert_eq!(index_0(&harness), before);
+
+    interfaces.get_mut(&2).unwrap().addresses.reverse();
+    harness.agent.update(|guest| {
+        guest.interfaces = interfaces;
+        true
+    });
+    harness.agent.set_network_known(true);
+    harness.pass(Duration::from_secs(5));
+    assert_eq!(index_0(&harness), before);
+}

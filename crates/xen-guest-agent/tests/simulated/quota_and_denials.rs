@@ -537,7 +537,7 @@ fn freed_quota_is_used_immediately() {
         .iter()
         .map(|request| request.kind)
         .collect();
-    assert_eq!(kinds, [[Kind::RM; 3], [Kind::WRITE; 3]].concat());
+    assert_eq!(kinds, [Kind::RM, Kind::RM, Kind::WRITE, Kind::WRITE]);
     // On demand all nodes are retried immediately, up to the limit.
     harness.store().quotas.nodes = 1000;
     harness.set_addresses(addresses(400));
@@ -1058,5 +1058,55 @@ fn value_over_the_size_limit_is_not_taken_for_a_full_node_quota() {
         });
         writes_until_compared(&mut harness);
         assert!(harness.read("data/os_uname").is_some());
+    }
+}
+
+/// Has the agent resume and compare at a short quota, and returns the nodes that are missing two
+/// minutes after there is room.
+fn missing_after_a_shortage(mut harness: Harness, own: usize) -> Vec<String> {
+    harness.agent.update(|guest| {
+        let vif = interface(Device::Vif(1), &["10.0.7.1", "2001:db8::7"]);
+        guest.interfaces.insert(3, vif);
+        true
+    });
+    harness.pass(Duration::from_secs(60));
+    harness.store().resume(DOMAIN);
+    harness.pass(Duration::from_secs(60));
+    writes_until_compared(&mut harness);
+    harness.pass(Duration::from_secs(60));
+
+    harness.store().quotas.nodes = own + 1000;
+    poll(&mut harness);
+    poll(&mut harness);
+    harness.unpublished().map(ToString::to_string).collect()
+}
+
+#[test]
+fn node_quota_room_after_resume_and_comparison_is_used_within_two_minutes() {
+    for quota in 8..60 {
+        let (harness, own) = with_quota(quota, guest());
+        log::take();
+        let missing = missing_after_a_shortage(harness, own);
+        assert_eq!(missing, [""; 0], "{quota}");
+        let lines = log::take();
+        let is_too_long = |line: &String| line.contains("too long");
+        assert!(!lines.iter().any(is_too_long), "{quota}: {lines:?}");
+    }
+}
+
+#[test]
+fn node_that_is_too_long_does_not_hide_room_from_others() {
+    for quota in 8..48 {
+        let mut long = guest();
+        long.kernel = "x".repeat(90);
+        let (mut harness, own) = with_quota(quota, long);
+        harness.store().quotas.node_size = 32 + 90;
+        harness.agent.retry_failed_writes();
+        harness.pass(Duration::from_secs(5));
+        let missing = missing_after_a_shortage(harness, own);
+        assert!(
+            missing.iter().all(|node| node == "data/os_uname"),
+            "{quota}: {missing:?}"
+        );
     }
 }
