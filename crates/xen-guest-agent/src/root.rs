@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 
 /// Maximum size in bytes of a file that [`Root::text`] reads. Attributes in sysfs have at most one
@@ -174,6 +174,12 @@ impl Root {
 /// Returns an error of the same kind that names the file.
 pub(crate) fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Whether nobody can write because of how the file system is mounted. Kubernetes mounts files
+/// read-only, in directories with mode 0777.
+pub(crate) fn is_read_only(system: rustix::io::Result<StatVfs>) -> bool {
+    system.is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// Reads an opened file to its end.

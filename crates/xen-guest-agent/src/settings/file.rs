@@ -8,7 +8,8 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{StatVfs, StatVfsMountFlags, fstatvfs};
+use rustix::fs::fstatvfs;
+use rustix::process::geteuid;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -17,7 +18,7 @@ use super::error::{Origin, SettingsError, in_file};
 use super::sources::RawValue;
 use super::value::TomlType;
 use super::{SETTINGS, Setting, syntax};
-use crate::root::Root;
+use crate::root::{Root, is_read_only};
 use crate::text::truncate;
 
 /// Maximum size of a file in bytes, because a device or a wrong file may have no end.
@@ -86,7 +87,7 @@ pub(super) fn check_directory(path: &Path, may_be_sticky: bool) -> Result<(), Se
     if is_sticky && may_be_sticky {
         return Ok(());
     }
-    let reason = reason_to_refuse(path, &metadata);
+    let reason = reason_to_refuse(path, &metadata, geteuid().is_root());
     match reason.filter(|_| !is_read_only(rustix::fs::statvfs(path))) {
         Some(reason) => Err(SettingsError::refusing("directory", path, &reason)),
         None => Ok(()),
@@ -94,19 +95,15 @@ pub(super) fn check_directory(path: &Path, may_be_sticky: bool) -> Result<(), Se
 }
 
 /// Returns the reason to refuse a file or directory that others than root and the owner may write.
-fn reason_to_refuse(path: &Path, metadata: &Metadata) -> Option<String> {
+/// The group matters only to a process of root, because files of other users often belong to a
+/// group of that user alone.
+pub(super) fn reason_to_refuse(path: &Path, metadata: &Metadata, is_root: bool) -> Option<String> {
     let (mode, group, path) = (metadata.mode(), metadata.gid(), path.display());
     if mode & 0o002 != 0 {
         return Some(format!("writable by every user; run: chmod o-w {path}"));
     }
-    (mode & 0o020 != 0 && group != 0)
+    (is_root && mode & 0o020 != 0 && group != 0)
         .then(|| format!("writable by group {group}; run: chmod g-w {path}"))
-}
-
-/// Whether nobody can write because of how the file system is mounted. Kubernetes mounts settings
-/// read-only, with mode 0777.
-fn is_read_only(system: rustix::io::Result<StatVfs>) -> bool {
-    system.is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// Whether the path is a link to `/dev/null`, which means an empty file as for systemd.
@@ -129,7 +126,8 @@ pub(super) fn read(path: &Path) -> Result<Contents, SettingsError> {
     };
 
     let file = Root::default().open(&absolute).map_err(failed)?;
-    let reason = reason_to_refuse(path, &file.metadata().map_err(failed)?);
+    let metadata = file.metadata().map_err(failed)?;
+    let reason = reason_to_refuse(path, &metadata, geteuid().is_root());
     if let Some(reason) = reason.filter(|_| !is_read_only(fstatvfs(&file))) {
         return Err(SettingsError::refusing("settings file", path, &reason));
     }

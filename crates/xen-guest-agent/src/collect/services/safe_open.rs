@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, fstatvfs, openat, readlinkat};
 use rustix::io::Errno;
 
 use crate::platform::{Platform, System};
@@ -35,7 +35,8 @@ impl SafeDir {
     /// systems, otherwise only the part that links lead to.
     ///
     /// # Errors
-    /// The system's, and `Unsupported` if the path crosses a file system that may block.
+    /// The system's, `Unsupported` if the path crosses a file system that may block, and
+    /// `PermissionDenied` if an untrusted user could lead the path elsewhere.
     pub(super) fn open(root: &Root, path: &str, is_checked: bool) -> io::Result<Self> {
         // Only a path without links can be compared with mount points.
         let root = fs::canonicalize(root.path("/")?)?;
@@ -45,15 +46,20 @@ impl SafeDir {
             walk.check_local()?;
         }
 
-        let (fd, stat) = walk.finish(|_| Ok(()))?;
+        let (fd, stat) = walk.finish()?;
         if file_type(&stat) != FileType::Directory {
             return Err(Errno::NOTDIR.into());
         }
+        let trust = Trust {
+            owner: stat.st_uid,
+            is_roots: stat.st_uid == 0 && !is_shared(&fd, &stat),
+        };
+        trust.check_way(&walk.way)?;
         Ok(SafeDir {
             path: walk.path(),
             root,
             fd,
-            trust: Trust::new(&stat),
+            trust,
         })
     }
 
@@ -73,6 +79,7 @@ impl SafeDir {
     fn open_file(&self, name: &str) -> io::Result<File> {
         let mut fd = open_path(&self.fd, name)?;
         let mut stat = fstat(&fd)?;
+        let mut trust = self.trust;
         let mut link_owners = Vec::new();
 
         if file_type(&stat) == FileType::Symlink {
@@ -82,14 +89,18 @@ impl SafeDir {
             let directory = self.path.strip_prefix(&self.root).unwrap_or(&self.path);
             walk.push(&directory.join(read_link(&fd)?));
             walk.check_local()?;
-            (fd, stat) = walk.finish(|stat| {
-                link_owners.push(stat.st_uid);
-                self.trust.check_owner(stat.st_uid)
-            })?;
+            (fd, stat) = walk.finish()?;
+
+            for link in walk.way.iter().filter(|part| part.is_link) {
+                self.trust.check_owner(link.owner)?;
+                link_owners.push(link.owner);
+            }
+            // A user who may write to a directory on the way could rename a secret of root.
+            trust.is_roots &= walk.way.iter().all(Part::is_roots);
         }
 
         root::check_regular(file_type(&stat) == FileType::RegularFile)?;
-        self.trust.check_file(&stat, &link_owners)?;
+        trust.check_file(&stat, &link_owners)?;
         // The descriptor names the file that was checked, even if its path has another one by now.
         System::reopen(&fd)
     }
@@ -105,18 +116,25 @@ struct Trust {
 }
 
 impl Trust {
-    fn new(directory: &Stat) -> Self {
-        let Stat {
-            st_mode: mode,
-            st_uid: owner,
-            st_gid: group,
-            ..
-        } = *directory;
-        let is_shared = mode & 0o002 != 0 || (mode & 0o020 != 0 && group != 0);
-        Trust {
-            owner,
-            is_roots: owner == 0 && !is_shared,
+    /// Checks the way to the directory, so that nobody leads it to files of somebody else.
+    fn check_way(self, way: &[Part]) -> io::Result<()> {
+        for part in way {
+            let path = part.path.display();
+            if part.owner != 0 && part.owner != self.owner {
+                return Err(denied(format!(
+                    "{path} is owned by user {}, but only root and the owner of the directory are \
+                     trusted; run: chown -h root {path}",
+                    part.owner
+                )));
+            }
+            // Others could rename a private directory of root to this path.
+            if self.owner == 0 && part.is_shared {
+                return Err(denied(format!(
+                    "others than root may write to {path}; run: chmod go-w {path}"
+                )));
+            }
         }
+        Ok(())
     }
 
     /// Checks the owner of a link or file.
@@ -156,25 +174,51 @@ fn denied(reason: String) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, reason)
 }
 
+/// Whether others than the owner may write to a directory. The bit of the group also stands for the
+/// users and groups of an access control list, so the group does not matter.
+fn is_shared(fd: &OwnedFd, stat: &Stat) -> bool {
+    stat.st_mode & 0o022 != 0 && !root::is_read_only(fstatvfs(fd))
+}
+
+/// Link, or directory in which a name was looked up.
+struct Part {
+    path: PathBuf,
+    owner: u32,
+    is_link: bool,
+    /// Whether others than the owner may replace entries of the directory.
+    is_shared: bool,
+}
+
+impl Part {
+    fn is_roots(&self) -> bool {
+        self.owner == 0 && !self.is_shared
+    }
+}
+
 /// Resolution of a path, one part after the other. It holds a descriptor for each part, so that
 /// nobody can exchange a part that was checked.
 struct Walk {
     root: PathBuf,
-    /// Descriptors of the root and of each directory on the way.
-    directories: Vec<OwnedFd>,
+    /// Descriptor and state of the root and of each directory that leads to the current one.
+    directories: Vec<(OwnedFd, Stat)>,
     /// Names of the directories below the root.
     names: Vec<OsString>,
     /// Parts of the path that remain to be resolved, the next one last.
     remaining: Vec<OsString>,
+    /// Links and directories that determined where the path leads.
+    way: Vec<Part>,
 }
 
 impl Walk {
     fn new(root: &Path) -> io::Result<Self> {
+        let fd = open_path(CWD, root)?;
+        let stat = fstat(&fd)?;
         Ok(Walk {
             root: root.to_owned(),
-            directories: vec![open_path(CWD, root)?],
+            directories: vec![(fd, stat)],
             names: Vec::new(),
             remaining: Vec::new(),
+            way: Vec::new(),
         })
     }
 
@@ -213,11 +257,8 @@ impl Walk {
         Ok(())
     }
 
-    /// Resolves the path, and calls `check_link` for each link. Returns the last part.
-    fn finish(
-        &mut self,
-        mut check_link: impl FnMut(&Stat) -> io::Result<()>,
-    ) -> io::Result<(OwnedFd, Stat)> {
+    /// Resolves the path. Returns its last part.
+    fn finish(&mut self) -> io::Result<(OwnedFd, Stat)> {
         let mut links = 0;
         while let Some(part) = self.remaining.pop() {
             if part == ".." {
@@ -228,7 +269,15 @@ impl Walk {
                 continue;
             }
 
-            let directory = self.directories.last().ok_or(Errno::NOENT)?;
+            let (directory, state) = self.directories.last().ok_or(Errno::NOENT)?;
+            let is_sticky = state.st_mode & 0o1000 != 0;
+            self.way.push(Part {
+                path: self.path(),
+                owner: state.st_uid,
+                is_link: false,
+                is_shared: !is_sticky && is_shared(directory, state),
+            });
+
             let fd = open_path(directory, &part)?;
             let stat = fstat(&fd)?;
             match file_type(&stat) {
@@ -237,12 +286,17 @@ impl Walk {
                     if links > LINKS_MAX {
                         return Err(Errno::LOOP.into());
                     }
-                    check_link(&stat)?;
+                    self.way.push(Part {
+                        path: self.path().join(&part),
+                        owner: stat.st_uid,
+                        is_link: true,
+                        is_shared: false,
+                    });
                     self.push(&read_link(&fd)?);
                     self.check_local()?;
                 }
                 FileType::Directory => {
-                    self.directories.push(fd);
+                    self.directories.push((fd, stat));
                     self.names.push(part);
                 }
                 _ if self.remaining.is_empty() => return Ok((fd, stat)),
@@ -250,9 +304,7 @@ impl Walk {
             }
         }
 
-        let fd = self.directories.pop().ok_or(Errno::NOENT)?;
-        let stat = fstat(&fd)?;
-        Ok((fd, stat))
+        Ok(self.directories.pop().ok_or(Errno::NOENT)?)
     }
 
     /// Returns the path of the directories that were resolved, for the agent.
