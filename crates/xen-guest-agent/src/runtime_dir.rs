@@ -40,7 +40,7 @@ pub fn write(file: &Path, text: &str) -> io::Result<()> {
     write_with_mode(file, text, 0o644)
 }
 
-/// Replaces a file in the directory, like [`write`]. Only root may read the file.
+/// Replaces a file in the directory, like [`write()`]. Only root may read the file.
 ///
 /// # Errors
 /// The system's error, with the path.
