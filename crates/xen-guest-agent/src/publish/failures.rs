@@ -6,14 +6,10 @@ use log::{error, info, warn};
 use xenstore::{Error, ErrorCode, Path};
 
 use super::change::{Actual, Change, contains_at_or_below, lineage};
-use super::quota;
+use super::quota::{self, MAX_RETRIED};
 use crate::schema::Tree;
 use crate::schema::layout::{Layout, Role};
 use crate::text::summarize;
-
-/// Number of failed nodes that each comparison tries again. It bounds the requests of a guest that
-/// may write nothing, and suffices to notice that it may.
-pub(super) const MAX_RETRIED: usize = 32;
 
 /// Lowest priority of the essential nodes, without which a toolstack knows nothing of the guest.
 const ESSENTIAL_PRIORITY: u8 = 2;

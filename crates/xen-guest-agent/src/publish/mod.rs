@@ -440,7 +440,9 @@ mod tests {
         let path = |node: &str| Path::new(node).unwrap();
         let plan = |actual: &[&str], denied: &[&str], desired: &[&str]| {
             let mut publisher = Publisher::new(&LAYOUT);
-            publisher.actual = actual.iter().map(|node| (path(node), vec![])).collect();
+            let value = |node: &&str| if denied.contains(node) { "old" } else { "" };
+            let nodes = actual.iter().map(|node| (path(node), value(node).into()));
+            publisher.actual = nodes.collect();
             for node in denied {
                 let change = Change::Write(path(node), String::new());
                 let error = Error::Refused {

@@ -7,7 +7,6 @@ use xenstore::Path;
 
 use super::change::{Actual, lineage};
 use super::diff::Desired;
-use super::failures::MAX_RETRIED;
 use crate::schema::layout::Layout;
 use crate::text::summarize;
 
@@ -18,6 +17,10 @@ pub const NODE_BUDGET: usize = 700;
 /// Number of nodes of the budget that stay free. The old and new nodes of an address that moves to
 /// another index are two more than before: the address and its prefix.
 const MOVE_RESERVE: usize = 2;
+
+/// Number of nodes that each comparison tries again. It bounds the requests of a guest that may
+/// write nothing, and suffices to notice that it may.
+pub(super) const MAX_RETRIED: usize = 32;
 
 /// Number of components of the longest path, without the domain's home.
 const MAX_DEPTH: usize = 7;

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::definitions::nearest;
 use super::error::{Origin, SettingsError, in_file};
-use super::sources::RawValue;
+use super::raw_value::RawValue;
 use super::value::TomlType;
 use super::{SETTINGS, Setting, syntax};
 use crate::root::{Root, is_read_only};

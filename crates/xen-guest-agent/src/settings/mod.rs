@@ -3,6 +3,7 @@
 mod definitions;
 mod error;
 mod file;
+mod raw_value;
 mod sources;
 mod syntax;
 mod value;
