@@ -135,7 +135,8 @@ fn signals_blocked_by_the_parent_are_unblocked() {
 
         // A blocked signal waits, so it may come before the agent has installed its handlers.
         let mut agent = Agent::spawn(command, &testbed.root.join("log"));
-        eventually(|| agent.proc("cmdline").contains("--stderr"), TIMEOUT);
+        // Until then, env(1) has not blocked them yet.
+        eventually(|| agent.proc("comm").starts_with("xen-guest"), TIMEOUT);
         agent.signal(Signal::HUP);
         eventually(|| agent.log().contains("settings reloaded"), TIMEOUT);
         agent.signal(signal);
