@@ -160,7 +160,7 @@ fn status_finds_the_agent_by_its_socket() {
     for (name, (code, text)) in [
         (
             "user",
-            status(&["--map-user=65534", "--map-group=65534", "--user"]),
+            script("exec setpriv --reuid=65534 --clear-groups \"$0\" \"$@\""),
         ),
         (
             "hidepid",
