@@ -204,11 +204,7 @@ impl Domain {
             }
             // A missing node means that there are no functions. After another error they are
             // unknown.
-            Pending::Functions
-                if result
-                    .as_ref()
-                    .is_err_and(|error| error.code() != Some(&ErrorCode::ENOENT)) =>
-            {
+            Pending::Functions if result.as_ref().is_err_and(is_failure) => {
                 self.found.clone_from(functions);
             }
             Pending::Functions => {

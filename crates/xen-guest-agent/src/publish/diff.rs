@@ -35,8 +35,8 @@ impl Desired {
 }
 
 impl Publisher {
-    /// Returns the requests in the order in which the server must execute them. If the quota is
-    /// `tight`, removals make room for new nodes.
+    /// Returns the requests in the order in which the server must execute them. With `is_tight`,
+    /// removals come first and make room for new nodes.
     pub(super) fn changes(&self, desired: &Desired, is_tight: bool) -> Vec<Change> {
         let (nodes, date) = (&desired.nodes, self.layout.date);
         let write = |(path, value): (&Path, &String)| Change::Write(path.clone(), value.clone());
@@ -366,7 +366,7 @@ mod tests {
             if is_short {
                 publisher
                     .quota
-                    .on_rejected(&path("attr/vif/1"), &publisher.actual);
+                    .on_rejected(&path("attr/vif/1"), "", &publisher.actual);
                 publisher.quota.end_round(BEFORE_MOVE.len());
             }
             let nodes = new.clone();

@@ -84,7 +84,7 @@ impl WriteFailures {
         let previous = self.nodes.insert(change.path().clone(), failure);
         if previous.is_none() {
             let path = change.path().clone();
-            self.unlogged.push((path, describe(change, error)));
+            self.unlogged.push((path, describe(change, error, cause)));
         }
     }
 
@@ -101,15 +101,17 @@ impl WriteFailures {
             }
         }
 
-        // A removal leaves room in the directory.
-        let mut has_retried = had_failed;
-        for (node, failure) in &mut self.nodes {
-            if is_removal && !failure.is_retried && node.parent() == path.parent() {
-                failure.is_retried = true;
-                has_retried = true;
+        let mut may_succeed = had_failed;
+        if is_removal {
+            // It leaves room in the directory.
+            let directory = path.parent();
+            for (node, failure) in &mut self.nodes {
+                if !failure.is_retried && node.parent() == directory {
+                    (failure.is_retried, may_succeed) = (true, true);
+                }
             }
         }
-        has_retried
+        may_succeed
     }
 
     /// Forgets removals of nodes that are gone, and writes that are no longer necessary.
@@ -226,9 +228,9 @@ impl WriteFailures {
 }
 
 /// Describes a failure. Servers report a value that is too long as a lack of space.
-fn describe(change: &Change, error: &Error) -> String {
-    match (change, error.code()) {
-        (Change::Write(path, value), Some(code @ (ErrorCode::ENOSPC | ErrorCode::E2BIG))) => {
+fn describe(change: &Change, error: &Error, cause: Cause) -> String {
+    match (change, error.code(), cause) {
+        (Change::Write(path, value), Some(code), Cause::TooLong) => {
             let length = value.len();
             format!("WRITE {path}: {code} (value too long: {length} bytes, or directory full)")
         }

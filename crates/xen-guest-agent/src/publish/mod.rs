@@ -65,16 +65,6 @@ pub struct Publisher {
     announce: bool,
 }
 
-/// Returns the nodes that a publisher with this node budget writes into an empty store.
-pub fn within_budget(layout: &Layout, nodes: Tree, budget: usize) -> Tree {
-    let mut desired = Desired {
-        nodes,
-        ..Desired::default()
-    };
-    NodeQuota::new(budget).choose(layout, &Actual::new(), &mut desired);
-    desired.nodes
-}
-
 /// The effect of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -350,9 +340,8 @@ impl Publisher {
                     && value.len() <= SAFE_VALUE_LENGTH
                     && !self.failures.is_too_long(path) =>
             {
-                for path in self.quota.on_rejected(path, &self.actual) {
-                    let change = Change::Write(path, value.clone());
-                    self.failures.on_failure(&change, error);
+                for (path, value) in self.quota.on_rejected(path, value, &self.actual) {
+                    self.failures.on_failure(&Change::Write(path, value), error);
                 }
             }
             _ => {
@@ -427,6 +416,16 @@ impl Publisher {
         self.announce |= failed.any(|path| self.rank(path).role == Role::Announcement);
         self.quota.retry();
     }
+}
+
+/// Returns the nodes that a publisher with this node budget writes into an empty store.
+pub fn within_budget(layout: &Layout, nodes: Tree, budget: usize) -> Tree {
+    let mut desired = Desired {
+        nodes,
+        ..Desired::default()
+    };
+    NodeQuota::new(budget).choose(layout, &Actual::new(), &mut desired);
+    desired.nodes
 }
 
 #[cfg(test)]

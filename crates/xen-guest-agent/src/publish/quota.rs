@@ -42,8 +42,8 @@ pub(crate) struct NodeQuota {
     probed: BTreeSet<Path>,
     /// Desired nodes that the last choice excluded.
     over_quota: BTreeSet<Path>,
-    /// Nodes that the server rejected since the limit was last lifted.
-    rejected: BTreeSet<Path>,
+    /// Nodes with their values that the server rejected since the limit was last lifted.
+    rejected: BTreeMap<Path, String>,
     /// Whether the server rejected a node in this round.
     was_rejected: bool,
     is_logged: bool,
@@ -59,7 +59,7 @@ impl NodeQuota {
             probes: 0,
             probed: BTreeSet::new(),
             over_quota: BTreeSet::new(),
-            rejected: BTreeSet::new(),
+            rejected: BTreeMap::new(),
             was_rejected: false,
             is_logged: false,
         }
@@ -132,7 +132,7 @@ impl NodeQuota {
         self.probed.clear();
         self.over_quota.clear();
         self.rejected
-            .retain(|path| desired.nodes.contains_key(path));
+            .retain(|path, _| desired.nodes.contains_key(path));
 
         // An exact count is slow, and most guests have room even if no two nodes share a parent.
         let most = actual.len() + desired.nodes.len() * MAX_DEPTH;
@@ -186,22 +186,27 @@ impl NodeQuota {
     /// Records that the server has no room for a node, beside those of `actual`. Returns the nodes
     /// whose rejection has another cause than the number of nodes, because the server has accepted
     /// as many before: this node, and rejected ones that share its directory.
-    pub(super) fn on_rejected(&mut self, path: &Path, actual: &Actual) -> Vec<Path> {
+    pub(super) fn on_rejected(
+        &mut self,
+        path: &Path,
+        value: &str,
+        actual: &Actual,
+    ) -> BTreeMap<Path, String> {
         let missing = lineage(path).filter(|node| !actual.contains_key(*node));
         let is_number = self.limit == self.budget || actual.len() + missing.count() > self.limit;
-        self.rejected.insert(path.clone());
+        self.rejected.insert(path.clone(), value.to_owned());
         if is_number {
             self.was_rejected = true;
-            return Vec::new();
+            return BTreeMap::new();
         }
 
         self.limit = self.budget;
         // The directories in the domain's home hold too few nodes to be full.
         let directory = path.parent().filter(|parent| parent.contains('/'));
-        let has_cause =
-            |node: &Path| node == path || (directory.is_some() && node.parent() == directory);
-        let rejected = std::mem::take(&mut self.rejected).into_iter();
-        rejected.filter(has_cause).collect()
+        let mut rejected = std::mem::take(&mut self.rejected);
+        rejected
+            .retain(|node, _| node == path || (directory.is_some() && node.parent() == directory));
+        rejected
     }
 
     /// Records that a write failed for another reason, so that it shows nothing about the room.
@@ -211,7 +216,7 @@ impl NodeQuota {
 
     /// Records that a node was written or removed. Returns whether it had been rejected.
     pub(super) fn on_success(&mut self, path: &Path) -> bool {
-        self.rejected.remove(path)
+        self.rejected.remove(path).is_some()
     }
 
     /// Records that the server answered all changes of a round and has `existing` nodes. Returns
@@ -229,7 +234,8 @@ impl NodeQuota {
 
     /// Logs a shortage once, unless its cause is still unclear.
     pub(super) fn log(&mut self) {
-        let is_settled = self.rejected.is_subset(&self.over_quota);
+        let mut rejected = self.rejected.keys();
+        let is_settled = rejected.all(|path| self.over_quota.contains(path));
         if !self.is_short() || self.is_logged || !is_settled {
             return;
         }

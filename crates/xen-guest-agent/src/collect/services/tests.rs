@@ -37,15 +37,6 @@ impl Testbed {
         testbed
     }
 
-    /// Whether the kernel has an inotify instance left for this user. Other programs may use all.
-    fn is_watching(&self) -> bool {
-        let is_watching = self.services.watch.is_some();
-        if !is_watching {
-            eprintln!("skipped: no free inotify instance");
-        }
-        is_watching
-    }
-
     fn at(&self, path: &str) -> PathBuf {
         self.directory.path().join(path)
     }
@@ -246,11 +237,9 @@ fn number_of_files_and_messages_is_limited() {
 }
 
 #[test]
+#[ignore = "needs a free inotify instance, which other programs may use up"]
 fn changes_are_reported_at_once() {
     let mut testbed = Testbed::with_directory();
-    if !testbed.is_watching() {
-        return;
-    }
     let at = |testbed: &Testbed, name: &str| testbed.at("etc/agent/services.d").join(name);
     let mut step = |what: &str, change: &dyn Fn(&Testbed), expected: &str| {
         assert!(!testbed.is_reported(), "before: {what}");
@@ -300,12 +289,10 @@ fn changes_are_reported_at_once() {
 }
 
 #[test]
+#[ignore = "needs a free inotify instance, which other programs may use up"]
 fn creation_removal_and_replacement_of_the_directory_are_reported() {
     let mut testbed = Testbed::new();
     testbed.read();
-    if !testbed.is_watching() {
-        return;
-    }
     let directory = |testbed: &Testbed| testbed.at("etc/agent/services.d");
     let mut step = |what: &str, change: &dyn Fn(&Testbed), expected: &str| {
         change(&testbed);
@@ -467,23 +454,25 @@ fn unreadable_directory_withdraws_nothing() {
     assert_eq!(testbed.shown(), "-a");
     fs::write(testbed.at("etc/agent/services.d"), "a file").unwrap();
     testbed.read();
-    if !testbed.is_watching() {
-        return;
-    }
-    // The error must not make the descriptor readable all the time.
+}
+
+#[test]
+#[ignore = "needs a free inotify instance, which other programs may use up"]
+fn descriptor_of_an_unreadable_directory_is_not_readable_all_the_time() {
+    let mut testbed = Testbed::new();
+    fs::write(testbed.at("etc/agent/services.d"), "a file").unwrap();
+    testbed.read();
     assert!(!testbed.is_reported());
     std::thread::sleep(Duration::from_millis(10));
     assert!(!testbed.is_reported());
 }
 
 #[test]
+#[ignore = "needs a free inotify instance, which other programs may use up"]
 fn unreported_changes_are_found_by_polls() {
     let mut testbed = Testbed::new();
     fs::remove_dir_all(testbed.at("etc")).unwrap();
     testbed.read();
-    if !testbed.is_watching() {
-        return;
-    }
     assert!(!testbed.poll());
     testbed.make("etc/agent");
     assert!(!testbed.poll());

@@ -321,7 +321,14 @@ mod tests {
     }
 
     fn address(index: u32, ip: &str, prefix: u8) -> Message {
-        let ip = ip.parse().unwrap();
+        address_message(index, (ip.parse().unwrap(), prefix), true)
+    }
+
+    pub(super) fn address_message(
+        index: u32,
+        (ip, prefix): (IpAddr, u8),
+        is_usable: bool,
+    ) -> Message {
         Message::Address {
             index,
             address: Address {
@@ -330,7 +337,7 @@ mod tests {
                 is_secondary: false,
                 is_temporary: false,
                 is_deprecated: false,
-                is_usable: true,
+                is_usable,
             },
         }
     }
@@ -559,7 +566,7 @@ mod properties {
 
     use proptest::prelude::*;
 
-    use super::tests::no_sysfs;
+    use super::tests::{address_message, no_sysfs};
     use super::*;
 
     /// A change in the kernel, or a loss of messages.
@@ -605,20 +612,6 @@ mod properties {
 
     fn ip(last: u8) -> IpAddr {
         [10, 0, 0, last].into()
-    }
-
-    fn address_message(index: u32, (ip, prefix): (IpAddr, u8), is_usable: bool) -> Message {
-        Message::Address {
-            index,
-            address: Address {
-                ip,
-                prefix,
-                is_secondary: false,
-                is_temporary: false,
-                is_deprecated: false,
-                is_usable,
-            },
-        }
     }
 
     impl Kernel {

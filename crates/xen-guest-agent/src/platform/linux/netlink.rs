@@ -367,6 +367,17 @@ mod tests {
     const IFA_LOCAL: u16 = 2;
     const AF_INET: u8 = 2;
 
+    /// A monitor that has requested its first dump, and the socket of its kernel.
+    fn dumping() -> (Netlink, UnixDatagram) {
+        let (ours, kernel) = UnixDatagram::pair().unwrap();
+        for socket in [&ours, &kernel] {
+            socket.set_nonblocking(true).unwrap();
+        }
+        let mut netlink = Netlink::new(ours.into(), Sysfs::new(Root::new("/nonexistent")));
+        netlink.begin_dump().unwrap();
+        (netlink, kernel)
+    }
+
     /// Answers all requested dumps as the kernel does, with these flags and messages. Returns the
     /// types of the requests.
     fn answer(kernel: &UnixDatagram, flags: u16, messages: &[(u16, Vec<u8>)]) -> Vec<u16> {
@@ -395,13 +406,8 @@ mod tests {
 
     #[test]
     fn interrupted_dumps_add_addresses_and_remove_none() {
-        let (ours, kernel) = UnixDatagram::pair().unwrap();
-        for socket in [&ours, &kernel] {
-            socket.set_nonblocking(true).unwrap();
-        }
-        let mut netlink = Netlink::new(ours.into(), Sysfs::new(Root::new("/nonexistent")));
+        let (mut netlink, kernel) = dumping();
         let mut interfaces = Interfaces::new();
-        netlink.begin_dump().unwrap();
         let name = attribute(IFLA_IFNAME, b"eth0\0");
         let ip = |last| {
             (
@@ -457,13 +463,8 @@ mod tests {
 
     #[test]
     fn failed_first_dump_is_reported_once_and_retried() {
-        let (ours, kernel) = UnixDatagram::pair().unwrap();
-        for socket in [&ours, &kernel] {
-            socket.set_nonblocking(true).unwrap();
-        }
-        let mut netlink = Netlink::new(ours.into(), Sysfs::new(Root::new("/nonexistent")));
+        let (mut netlink, kernel) = dumping();
         let mut interfaces = Interfaces::new();
-        netlink.begin_dump().unwrap();
         kernel.recv(&mut [0; 64]).unwrap();
         let mut bytes = [0; 20];
         let mut packet = NetlinkBuffer::new(&mut bytes);
