@@ -41,7 +41,7 @@ pub use fake_root::FakeRoot;
 pub use guest::Guest;
 pub use machine::{GUEST_FILES, Machine};
 pub use network::Network;
-pub use observe::{Outcome, eventually, tree};
+pub use observe::{Outcome, eventually, is_published, is_published_with_link_local, tree};
 pub use terminal::Terminal;
 pub use testbed::{Collector, SETTLE_TIME, Testbed};
 pub use toolstack::Toolstack;

@@ -82,3 +82,19 @@ pub fn tree(client: &mut Client, path: &str) -> BTreeMap<String, String> {
     }
     nodes
 }
+
+/// Whether the agent has published all nodes at least once: the last one written is `data/updated`.
+///
+/// A walk that finds it may lack nodes that were written behind the walk, so read the tree once more
+/// before comparing it.
+pub fn is_published(nodes: &BTreeMap<String, String>) -> bool {
+    nodes
+        .get("data/updated")
+        .is_some_and(|date| !date.is_empty())
+}
+
+/// Like [`is_published`], including the link-local address of VIF 0, which the kernel may report
+/// later than the rest.
+pub fn is_published_with_link_local(nodes: &BTreeMap<String, String>) -> bool {
+    is_published(nodes) && nodes.contains_key("attr/vif/0/ipv6/1/prefix")
+}

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{
     Agent, Collector, Daemon, Profile, SETTLE_TIME, TIMEOUT, Testbed, Toolstack, build, eventually,
-    on_both_daemons, tree,
+    is_published_with_link_local, on_both_daemons, tree,
 };
 use xenstore::{Client, Transport};
 
@@ -108,18 +108,19 @@ fn restarted_xenstored_gets_all_nodes(daemon: Daemon) {
         testbed.store.socket().display()
     ));
     let agent = Agent::spawn(command, &testbed.root.join("log"));
-    let published = |testbed: &Testbed| {
+    let nodes = |testbed: &Testbed| {
         let mut dom0 = Client::new(Transport::connect(testbed.store.socket()).unwrap());
-        let mut nodes = tree(&mut dom0, "/local/domain/0");
+        tree(&mut dom0, "/local/domain/0")
+    };
+    let published = |testbed: &Testbed| {
+        let mut nodes = nodes(testbed);
         nodes.retain(|path, _| path != "data/updated" && path != "data/meminfo_free");
         nodes
     };
 
-    // The link-local address is published last.
-    let before = eventually(
-        || Some(published(&testbed)).filter(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix")),
-        TIMEOUT,
-    );
+    // Read once more, because that walk may have missed nodes written behind it.
+    eventually(|| is_published_with_link_local(&nodes(&testbed)), TIMEOUT);
+    let before = published(&testbed);
     assert_eq!(before["attr/vif/0/ipv4/0"], "10.0.0.2");
     testbed.store.restart();
     eventually(|| published(&testbed) == before, TIMEOUT);

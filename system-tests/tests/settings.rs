@@ -12,7 +12,10 @@ use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use system_tests::{FakeRoot, Network, Profile, build, eventually, tree, without_start_lines};
+use system_tests::{
+    FakeRoot, Network, Profile, build, eventually, is_published, is_published_with_link_local,
+    tree, without_start_lines,
+};
 use xenstore::embedded::{Refusal, Running, Server, Store, Toolstack};
 use xenstore::wire::Kind;
 use xenstore::{Client, ErrorCode, Path};
@@ -201,13 +204,8 @@ fn log_filter_selects_messages_of_the_xenstore_library() {
 #[test]
 fn sighup_with_invalid_settings_keeps_the_old_ones() {
     let testbed = Testbed::start("network.mode = \"off\"\n", agent());
-    let is_whole = |nodes: &BTreeMap<_, _>| {
-        nodes
-            .get("data/updated")
-            .is_some_and(|date: &String| !date.is_empty())
-    };
-    let before = testbed
-        .await_nodes(|nodes| is_whole(nodes) && nodes.contains_key("attr/PVAddons/Installed"));
+    testbed.await_nodes(is_published);
+    let before = testbed.nodes();
     let logged = testbed.reload(
         "loglevel = \"debug\"\nschema = \"x\"",
         "keeping the old settings",
@@ -358,8 +356,8 @@ fn show_prints_the_published_nodes() {
         network.command(build("xen-guest-agent", Profile::Debug)),
     );
 
-    // The link-local address is published last.
-    let published = testbed.await_nodes(|nodes| nodes.contains_key("attr/vif/0/ipv6/1/prefix"));
+    testbed.await_nodes(is_published_with_link_local);
+    let published = testbed.nodes();
     for mode in ["netlink", "poll"] {
         let mut command = network.command(build("xen-guest-agent", Profile::Debug));
         command
