@@ -42,6 +42,9 @@ pub(crate) struct WriteFailures {
     unlogged: Vec<(Path, String)>,
     /// Whether the first success since the last comparison retries all nodes.
     retries_all_on_success: bool,
+    /// Whether the changes under way were sent before a retry was requested. Those that fail are
+    /// sent again instead of recorded, because the cause may be gone.
+    pub(super) resends: bool,
 }
 
 impl WriteFailures {
@@ -71,6 +74,10 @@ impl WriteFailures {
 
     /// Records a failed change.
     pub(super) fn on_failure(&mut self, change: &Change, error: &Error) {
+        if self.resends {
+            return;
+        }
+
         let cause = match error.code() {
             Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS) => Cause::Denied,
             Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA | ErrorCode::E2BIG) => Cause::TooLong,
@@ -106,7 +113,8 @@ impl WriteFailures {
             // It leaves room in the directory.
             let directory = path.parent();
             for (node, failure) in &mut self.nodes {
-                if !failure.is_retried && node.parent() == directory {
+                let may_fit = failure.cause == Cause::TooLong && node.parent() == directory;
+                if may_fit && !failure.is_retried {
                     (failure.is_retried, may_succeed) = (true, true);
                 }
             }
@@ -235,5 +243,30 @@ fn describe(change: &Change, error: &Error, cause: Cause) -> String {
             format!("WRITE {path}: {code} (value too long: {length} bytes, or directory full)")
         }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removal_retries_full_directory_but_not_denied_nodes() {
+        let path = |node: &str| Path::new(node).unwrap();
+        let mut failures = WriteFailures::default();
+        for (node, code) in [
+            ("data/os_name", ErrorCode::EACCES),
+            ("data/os_uname", ErrorCode::ENOSPC),
+        ] {
+            let error = Error::Refused {
+                code,
+                operation: xenstore::wire::Kind::WRITE,
+                path: None,
+            };
+            failures.on_failure(&Change::Write(path(node), String::new()), &error);
+        }
+        assert!(failures.on_success(&Change::Remove(path("data/os_name"))));
+        assert!(!failures.is_attempt(&path("data/os_name")));
+        assert!(failures.is_attempt(&path("data/os_uname")));
     }
 }

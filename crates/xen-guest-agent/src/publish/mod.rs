@@ -131,6 +131,7 @@ impl Publisher {
     fn on_new_store(&mut self) {
         self.failures.retry();
         self.quota.on_new_store();
+        self.failures.resends = !self.changes.is_empty();
     }
 
     /// Returns the known nodes of the store whose value is text.
@@ -352,6 +353,7 @@ impl Publisher {
     }
 
     fn end_round(&mut self) -> Effect {
+        self.failures.resends = false;
         let may_have_room = self.quota.end_round(self.actual.len());
         if std::mem::take(&mut self.needs_plan) || may_have_room {
             Effect::Changed
@@ -415,6 +417,7 @@ impl Publisher {
         let mut failed = failures.nodes();
         self.announce |= failed.any(|path| self.rank(path).role == Role::Announcement);
         self.quota.retry();
+        self.failures.resends = !self.changes.is_empty();
     }
 }
 

@@ -706,6 +706,32 @@ fn write_denied_is_retried_after_resume() {
 }
 
 #[test]
+fn write_denied_while_a_retry_is_requested_is_sent_again() {
+    type Cause = fn(&mut Harness);
+    let causes: [Cause; 2] = [
+        |harness| harness.agent.retry_failed_writes(),
+        |harness| harness.store().resume(DOMAIN),
+    ];
+    for request_retry in causes {
+        let mut harness = Harness::new(Toolstack::Xapi);
+        let address = refusal("attr/vif/0/ipv4/0", ErrorCode::EACCES);
+        harness.store().faults.refuse.push(address);
+        harness.store().faults.hold_replies = true;
+        harness.set_address(7);
+        harness.settle();
+
+        // The server has denied the write, but the agent does not know it yet.
+        harness.store().faults.refuse.clear();
+        request_retry(&mut harness);
+        harness.store().faults.hold_replies = false;
+        harness.server.process();
+        harness.settle();
+        let published = harness.read("attr/vif/0/ipv4/0");
+        assert_eq!(published.as_deref(), Some("10.0.1.7"));
+    }
+}
+
+#[test]
 fn node_over_quota_is_published_at_the_next_comparison() {
     let mut harness = Harness::new(Toolstack::Xapi);
     let refusal = |code| Refusal {
