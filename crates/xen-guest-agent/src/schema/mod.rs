@@ -22,9 +22,8 @@ use topology::Filter;
 /// Nodes of the domain: values by path. Paths are relative to the domain's home.
 pub type Tree = BTreeMap<Path, String>;
 
-/// Value of `attr/PVAddons/MajorVersion`. It is not the crate's version, because readers hide a
-/// version whose major number is 0.
-const MAJOR_VERSION: &str = "1";
+/// Value of `attr/PVAddons/MajorVersion`. It must not be 0, because Xen Orchestra hides 0.
+const MAJOR_VERSION: &str = env!("CARGO_PKG_VERSION_MAJOR");
 const MINOR_VERSION: &str = env!("CARGO_PKG_VERSION_MINOR");
 const MICRO_VERSION: &str = env!("CARGO_PKG_VERSION_PATCH");
 /// Value of `attr/PVAddons/BuildVersion`. xapi requires an integer to recognise the drivers.

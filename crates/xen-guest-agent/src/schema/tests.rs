@@ -75,7 +75,7 @@ fn std_renders_all_facts() {
     attr/PVAddons/Installed = 1
     attr/PVAddons/MajorVersion = 1
     attr/PVAddons/MicroVersion = 0
-    attr/PVAddons/MinorVersion = 1
+    attr/PVAddons/MinorVersion = 0
     attr/vif/0/ipv4/0 = 10.0.0.1
     attr/vif/0/ipv4/0/prefix = 24
     attr/vif/0/ipv6/1 = fe80::1
@@ -108,7 +108,7 @@ fn rfc_renders_all_facts() {
     attr/PVAddons/Installed = 1
     attr/PVAddons/MajorVersion = 1
     attr/PVAddons/MicroVersion = 0
-    attr/PVAddons/MinorVersion = 1
+    attr/PVAddons/MinorVersion = 0
     control/feature-balloon = 1
     data/meminfo_free = 1503220
     data/meminfo_total = 2014140
@@ -139,7 +139,7 @@ fn unknown_facts_give_no_empty_nodes() {
     attr/PVAddons/Installed = 1
     attr/PVAddons/MajorVersion = 1
     attr/PVAddons/MicroVersion = 0
-    attr/PVAddons/MinorVersion = 1
+    attr/PVAddons/MinorVersion = 0
     data/updated = Thu Jan  1 00:00:00 1970
     feature/hotplug/vbd = 1
     feature/hotplug/vif = 1

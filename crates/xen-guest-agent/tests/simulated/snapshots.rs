@@ -28,7 +28,7 @@ fn snapshots_of_all_guests() {
             writeln!(shown, "\n# {name}, as it is read\n{read}").unwrap();
             assert_eq!(
                 read.drivers().as_deref(),
-                Some("1.1.0-1"),
+                Some(concat!(env!("CARGO_PKG_VERSION"), "-1")),
                 "{}",
                 sample.name
             );
