@@ -6,6 +6,7 @@
 //! - [`Network`]: a network namespace for one test.
 //! - [`FakeRoot`]: the files that a program with `--root` reads.
 //! - [`Testbed`]: all of these for an [`Agent`], which runs as a separate process.
+//! - [`Booted`]: a booted Debian system whose Xenstore and network are those of a [`Testbed`].
 //! - [`Machine`]: a virtual machine with another kernel, or with Xen, that runs a test program.
 //! - [`Terminal`]: a pseudo-terminal for a program.
 //! - [`build`]: the binary of a package of this workspace.
@@ -21,8 +22,10 @@
 )]
 
 mod agent;
+mod booted;
 mod bridge;
 mod build;
+mod cache;
 mod expected;
 mod fake_root;
 mod guest;
@@ -35,6 +38,7 @@ mod toolstack;
 mod xenstored;
 
 pub use agent::{Agent, TIMEOUT, without_start_lines};
+pub use booted::{Booted, DOWNLOADS, Debian};
 pub use bridge::Requests;
 pub use build::{Profile, build};
 pub use fake_root::FakeRoot;

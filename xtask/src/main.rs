@@ -8,15 +8,13 @@ mod config;
 mod files;
 mod generate;
 mod man;
-mod sbom;
 
 const USAGE: &str = "\
 Usage: cargo xtask TASK
 
 Tasks:
   generate          write man pages, shell completions and config.toml to dist/
-  generate --check  fail if files in dist/ differ from what `generate` would write
-  sbom              list the crates of each program in target/sbom/, as CycloneDX and SPDX";
+  generate --check  fail if files in dist/ differ from what `generate` would write";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,7 +22,6 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         ["generate"] => generate::write(&files::dist()),
         ["generate", "--check"] => generate::check(&files::dist()),
-        ["sbom"] => sbom::write(&files::dist().join("../target/sbom")),
         ["help" | "-h" | "--help"] => {
             let printed = writeln!(io::stdout(), "{USAGE}");
             printed.map_err(|error| format!("cannot print: {error}"))

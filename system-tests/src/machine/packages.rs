@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::cache::cached;
+
 /// QEMU and the systems that boot in it. QEMU comes with all of its libraries down to libc, because
 /// installing it could remove newer packages, and this machine's libraries may be other versions.
 const WANTED: &[&str] = &[
@@ -21,24 +23,12 @@ pub(crate) struct Packages {
 impl Packages {
     /// Downloads and unpacks the packages, unless the user's cache directory has them already.
     pub(crate) fn fetch() -> Self {
-        let cache = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))
-            .expect("neither XDG_CACHE_HOME nor HOME is set")
-            .join("xen-guest-agent");
         // The name depends on the list of packages, and the directory only appears when complete.
-        let root = cache.join(WANTED.join("+"));
-        if !root.exists() {
-            fs::create_dir_all(&cache).expect("make the cache directory");
-            let work = tempfile::tempdir_in(&cache).expect("make a directory in the cache");
-            let new = work.path().join("root");
-            unpack(&download(work.path()), &new);
-
-            // Another process may have been faster.
-            fs::rename(&new, &root)
-                .or_else(|error| if root.exists() { Ok(()) } else { Err(error) })
-                .expect("keep it");
-        }
+        let root = cached(&WANTED.join("+"), |work| {
+            let new = work.join("root");
+            unpack(&download(work), &new);
+            new
+        });
         Packages { root }
     }
 

@@ -1,0 +1,102 @@
+//! A booted Debian system in which the agent is installed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use system_tests::{
+    Booted, Collector, Daemon, Debian, TIMEOUT, Testbed, Toolstack, eventually,
+    is_published_with_link_local, tree,
+};
+use xenstore::wire::Kind;
+use xenstore::{Client, Transport};
+
+pub(crate) struct System {
+    pub(crate) booted: Booted,
+    pub(crate) testbed: Testbed,
+}
+
+impl System {
+    /// Boots a system with a VIF, whose address is 192.0.2.2.
+    pub(crate) fn new(debian: Debian) -> Self {
+        let testbed = Testbed::new(Daemon::C, Toolstack::Xapi, Collector::Netlink, &["eth0"]);
+        testbed.network.ip("address add 192.0.2.2/24 dev eth0");
+        System {
+            booted: Booted::new(debian, &testbed),
+            testbed,
+        }
+    }
+
+    /// Returns a property of the agent's unit.
+    #[track_caller]
+    pub(crate) fn unit_property(&self, property: &str) -> String {
+        let show = format!("systemctl show --value --property={property} xen-guest-agent.service");
+        self.booted.run(&show).trim().to_owned()
+    }
+
+    /// Requires that the service runs, starts at boot, and has published everything. Returns the
+    /// nodes.
+    #[track_caller]
+    pub(crate) fn require_service(&mut self) -> BTreeMap<String, String> {
+        assert_eq!(
+            self.unit_property("ActiveState"),
+            "active",
+            "{}",
+            self.log()
+        );
+        assert_eq!(self.unit_property("UnitFileState"), "enabled");
+        assert_eq!(self.unit_property("NRestarts"), "0", "{}", self.log());
+        self.testbed.await_nodes(is_published_with_link_local);
+        self.testbed.await_network()
+    }
+
+    /// Returns the journal of the agent.
+    pub(crate) fn log(&self) -> String {
+        self.booted
+            .run("journalctl --unit=xen-guest-agent.service --output=cat")
+    }
+
+    /// Returns the time from the start of the agent until the tree is complete, while `act` starts
+    /// the service.
+    #[track_caller]
+    pub(crate) fn time_to_publish(&mut self, act: impl FnOnce(&mut Self)) -> Duration {
+        let mut client = Client::new(Transport::connect(self.testbed.store.socket()).unwrap());
+        let home = self.testbed.guest.home();
+        let failed = AtomicBool::new(false);
+        let complete = thread::scope(|scope| {
+            let observer = scope.spawn(|| {
+                let is_complete = || {
+                    is_published_with_link_local(&tree(&mut client, &home))
+                        || failed.load(Ordering::Relaxed)
+                };
+                eventually(is_complete, TIMEOUT);
+                uptime()
+            });
+            act(self);
+            observer.join().unwrap()
+        });
+        let started: u64 = self
+            .unit_property("ExecMainStartTimestampMonotonic")
+            .parse()
+            .unwrap();
+        complete.saturating_sub(Duration::from_micros(started))
+    }
+
+    /// Returns the requests of the guest so far that changed its tree.
+    pub(crate) fn changes(&self) -> u64 {
+        let requests = self.testbed.guest.requests();
+        [Kind::WRITE, Kind::RM, Kind::MKDIR, Kind::SET_PERMS]
+            .map(|kind| requests.of(kind))
+            .iter()
+            .sum()
+    }
+}
+
+/// Time since this machine has started, which is the origin of systemd's monotonic times.
+fn uptime() -> Duration {
+    let text = fs::read_to_string("/proc/uptime").unwrap();
+    let seconds = text.split(' ').next().unwrap();
+    Duration::from_secs_f64(seconds.parse().unwrap())
+}
