@@ -7,7 +7,7 @@ use log::{info, warn};
 use xenstore::{Connection, Error, Event, Path};
 
 use crate::domain::Domain;
-use crate::guest::Guest;
+use crate::guest::{Guest, Services};
 use crate::publish::{Change, Desired, Effect, Publisher};
 use crate::rate_limit::Limiter;
 use crate::schema::layout::LAYOUT;
@@ -64,6 +64,8 @@ pub struct Agent {
     settle_deadline: Option<Duration>,
     /// Whether the rate limit does not apply to the next publication.
     is_urgent: bool,
+    /// Whether the owned nodes are removed instead of published.
+    withdraws: bool,
     /// Time from which the rate limit does not apply after a resume.
     next_urgent_resume: Duration,
     /// Time of the next attempt to connect, and the delay after it if it fails.
@@ -92,6 +94,7 @@ impl Agent {
             is_seeded: false,
             settle_deadline: None,
             is_urgent: true,
+            withdraws: false,
             next_urgent_resume: Duration::ZERO,
             next_attempt: Duration::ZERO,
             reconnect_delay: MIN_RECONNECT_DELAY,
@@ -99,6 +102,19 @@ impl Agent {
             events: 0,
             resumes: 0,
             problem: None,
+        }
+    }
+
+    /// Creates an agent that removes the nodes it owns, and those of withdrawn services, once it is
+    /// connected.
+    pub fn withdrawing(services: Services) -> Self {
+        let guest = Guest {
+            services,
+            ..Guest::default()
+        };
+        Agent {
+            withdraws: true,
+            ..Agent::new(guest, Schema::default())
         }
     }
 
@@ -217,6 +233,11 @@ impl Agent {
     /// Returns the nodes that failed for another reason and are retried at the next comparison.
     pub fn deferred(&self) -> impl Iterator<Item = &Path> {
         self.publisher.failures.deferred()
+    }
+
+    /// Returns the failed writes and removals that are not logged yet, with their reasons.
+    pub fn take_failures(&mut self) -> impl Iterator<Item = String> + use<> {
+        self.publisher.failures.take_unlogged()
     }
 
     /// Returns the nodes that the budget or the node quota has no room for.
@@ -434,6 +455,14 @@ impl Agent {
 
     /// Returns the changes that lead to the desired nodes.
     fn plan(&mut self, now: Duration, date: SystemTime) -> Vec<Change> {
+        if self.withdraws {
+            return self.publisher.plan(Desired {
+                owned: Schema::owned(&self.guest),
+                withdraws: true,
+                ..Desired::default()
+            });
+        }
+
         if !self.is_seeded {
             self.schema.seed(self.publisher.actual());
             // Addresses that are not known yet must keep their indices, too.
@@ -451,6 +480,7 @@ impl Agent {
         let mut desired = Desired {
             nodes: self.schema.render(settling.as_ref().unwrap_or(&self.guest)),
             owned: Schema::owned(&self.guest),
+            withdraws: false,
         };
 
         if !self.is_network_known {

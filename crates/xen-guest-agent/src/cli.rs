@@ -44,6 +44,16 @@ Exit status:
   1  not everything has been published, or the status cannot be determined
   3  no agent is running";
 
+/// End of the help of `withdraw`.
+const WITHDRAW: &str = "\
+The agent must not be running. Nodes of other programs stay.
+
+Exit status:
+  0  the nodes are removed, or there is no Xenstore
+  1  nodes may remain, because Xenstore or the system reported an error or did not answer
+  2  an option, a setting or the path of Xenstore is invalid
+  4  the agent is running";
+
 /// Parsed command line.
 #[derive(Debug)]
 pub struct Cli {
@@ -69,6 +79,8 @@ pub enum Action {
     },
     /// Print the state of the running agent.
     Status,
+    /// Remove the agent's nodes from Xenstore.
+    Withdraw,
 }
 
 impl Cli {
@@ -103,6 +115,7 @@ impl Cli {
                 )
             }
             Some(("status", after)) => (Action::Status, after),
+            Some(("withdraw", after)) => (Action::Withdraw, after),
             Some((_, after)) => (Action::Config, after),
             None => (Action::Run, matches),
         };
@@ -210,6 +223,17 @@ fn definition(has_help: bool) -> Command {
                 .defer(|status| {
                     let root = SETTINGS.iter().filter(|setting| setting.key == "root");
                     status.args(root.map(|root| with_help(argument(root))))
+                }),
+        )
+        .subcommand(
+            Command::new("withdraw")
+                .about(
+                    "Remove the agent's nodes from Xenstore, when the agent is to be uninstalled",
+                )
+                .after_help(WITHDRAW)
+                .defer(|withdraw| {
+                    let is_wanted = |setting: &Setting| setting.affects_withdraw;
+                    with_options(withdraw, is_wanted).mut_args(with_help)
                 }),
         )
 }
@@ -414,6 +438,11 @@ mod tests {
             ("--root /y status", Action::Status, "root=/y"),
             ("status --root /x", Action::Status, "root=/x"),
             (
+                "--xenstore socket withdraw",
+                Action::Withdraw,
+                "xenstore=socket",
+            ),
+            (
                 "--root /y show --format json",
                 show(Format::Json, false),
                 "root=/y",
@@ -453,6 +482,7 @@ mod tests {
             ("show --xenstore socket", "unexpected argument '--xenstore'"),
             ("status --schema rfc", "unexpected argument '--schema'"),
             ("status --config x", "unexpected argument '--config'"),
+            ("withdraw --schema rfc", "unexpected argument '--schema'"),
             ("--schema rfc status", "--schema has no effect on status"),
             ("-s show", "--stderr has no effect on show"),
         ] {

@@ -1,6 +1,6 @@
 //! The event loop: one thread, one poll(2).
 
-mod connect;
+pub(crate) mod connect;
 mod wait;
 
 use std::fs::File;

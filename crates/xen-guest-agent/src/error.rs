@@ -26,6 +26,17 @@ pub enum Failure {
     /// Another agent holds the lock in this directory.
     #[error("another agent is running and holds the lock in {}", .0.display())]
     Running(PathBuf),
+    /// Xenstore did not answer while the nodes were withdrawn.
+    #[error("withdraw: no reply from Xenstore at {transport} within {seconds} s; nodes may remain")]
+    Unanswered {
+        /// Name of the device or socket.
+        transport: String,
+        /// Time waited.
+        seconds: u64,
+    },
+    /// Xenstore rejected removals of nodes, which have these reasons.
+    #[error("withdraw: Xenstore rejected removals, so these nodes remain: {0}")]
+    NotWithdrawn(String),
     /// A system call failed.
     #[error("{action}: {source}")]
     System {

@@ -25,6 +25,7 @@ pub mod show;
 pub mod signals;
 pub mod status;
 mod text;
+pub mod withdraw;
 
 /// Names of the modules above. They are the known targets of a log filter.
 const MODULES: &[&str] = &[
@@ -49,4 +50,5 @@ const MODULES: &[&str] = &[
     "signals",
     "status",
     "text",
+    "withdraw",
 ];

@@ -7,7 +7,7 @@ use xen_guest_agent::logging::LogFilter;
 use xen_guest_agent::root::Root;
 use xen_guest_agent::settings::Settings;
 use xen_guest_agent::signals::Signals;
-use xen_guest_agent::{daemon, logging, show, status};
+use xen_guest_agent::{daemon, logging, show, status, withdraw};
 
 fn main() -> ExitCode {
     let Cli { action, sources } = Cli::parse();
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
             format,
             all_interfaces,
         } => load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format, all_interfaces)),
+        Action::Withdraw => load(log_to_stderr).map(|loaded| withdraw::run(&loaded.settings)),
         Action::Status => {
             log_to_stderr(&Settings::default());
             match sources.root() {

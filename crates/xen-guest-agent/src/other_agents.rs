@@ -8,7 +8,7 @@ use crate::platform::{Platform, Process, System};
 const GO_AGENT: &str = "xe-daemon";
 
 /// Sub-commands of this agent. They write nothing.
-const COMMANDS: [&str; 4] = ["config", "help", "show", "status"];
+const COMMANDS: [&str; 5] = ["config", "help", "show", "status", "withdraw"];
 
 /// Logs the other agents that run now, and how to get rid of them.
 pub fn warn_of_other_agents(platform: &System) {

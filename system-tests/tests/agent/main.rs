@@ -17,6 +17,7 @@ mod publication;
 mod service_manager;
 mod status;
 mod stopped_peers;
+mod withdrawal;
 
 use system_tests::{Collector, Daemon, Testbed, Toolstack};
 

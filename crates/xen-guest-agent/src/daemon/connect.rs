@@ -10,7 +10,7 @@ use crate::settings::Endpoint;
 
 /// Returns the connection, or the error if a retry may succeed: the device or the server may become
 /// available later.
-pub(super) fn check_retryable(
+pub(crate) fn check_retryable(
     connection: Result<Connection, Error>,
     platform: &System,
 ) -> Result<Result<Connection, Error>, Failure> {
@@ -33,11 +33,11 @@ pub(super) fn check_retryable(
 }
 
 /// Whether neither the settings nor the environment name an endpoint.
-pub(super) fn is_automatic(endpoint: &Endpoint) -> bool {
+pub(crate) fn is_automatic(endpoint: &Endpoint) -> bool {
     *endpoint == Endpoint::Auto && std::env::var_os("XENSTORED_PATH").is_none()
 }
 
-pub(super) fn connect(endpoint: &Endpoint) -> Result<Connection, Error> {
+pub(crate) fn connect(endpoint: &Endpoint) -> Result<Connection, Error> {
     match endpoint {
         Endpoint::Device => Transport::open_device(),
         Endpoint::Socket(Some(path)) => Transport::connect(path),

@@ -16,13 +16,16 @@ pub struct Desired {
     pub nodes: Tree,
     /// Trees in which all other nodes are removed, besides those that the layout claims.
     pub owned: BTreeSet<Path>,
+    /// Whether all owned nodes are removed, also those that agents keep for one another, and the
+    /// parents that they created. `nodes` is empty then.
+    pub withdraws: bool,
 }
 
 impl Desired {
     /// Whether the agent may remove the node.
     pub(super) fn is_removable(&self, layout: &Layout, path: &Path) -> bool {
-        let mut claims = layout.claims.iter().filter(|claim| claim.removes_stale);
-        claims.any(|claim| claim.owns(path))
+        let mut claims = layout.claims.iter();
+        claims.any(|claim| (claim.removes_stale || self.withdraws) && claim.owns(path))
             || self.owned.iter().any(|tree| path.is_at_or_below(tree))
     }
 

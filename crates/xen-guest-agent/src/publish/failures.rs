@@ -189,6 +189,12 @@ impl WriteFailures {
             .map(|(path, _)| path)
     }
 
+    /// Returns the failures that are not logged yet, and counts them as logged.
+    pub(crate) fn take_unlogged(&mut self) -> impl Iterator<Item = String> + use<> {
+        let unlogged = std::mem::take(&mut self.unlogged);
+        unlogged.into_iter().map(|(_, error)| error)
+    }
+
     /// Logs failures that are not logged yet.
     pub(super) fn log(&mut self, layout: &Layout, desired: &Tree) {
         let unlogged = std::mem::take(&mut self.unlogged);

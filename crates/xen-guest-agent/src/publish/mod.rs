@@ -35,10 +35,16 @@ const SAFE_VALUE_LENGTH: usize = 256;
 ///
 /// One resynchronisation or one round of changes is under way at a time.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any combination is possible"
+)]
 pub struct Publisher {
     layout: &'static Layout,
     /// Trees that the agent owns besides those of the layout.
     owned: BTreeSet<Path>,
+    /// Whether the desired state has no nodes.
+    withdraws: bool,
     actual: Actual,
     /// A resynchronisation that begins once nothing is under way, and the one under way.
     scheduled: Option<ResyncScope>,
@@ -82,6 +88,7 @@ impl Publisher {
         Publisher {
             layout,
             owned: BTreeSet::new(),
+            withdraws: false,
             actual: Actual::new(),
             scheduled: None,
             resync: None,
@@ -173,9 +180,10 @@ impl Publisher {
     /// Returns the changes that bring the store to the desired state.
     pub fn plan(&mut self, mut desired: Desired) -> Vec<Change> {
         self.owned.clone_from(&desired.owned);
+        self.withdraws = desired.withdraws;
         // Another process may create children later, so this plan removes the parents or none.
         let empty_parents = std::mem::take(&mut self.empty_parents);
-        if self.quota.is_short() && !empty_parents.is_empty() {
+        if (self.quota.is_short() || self.withdraws) && !empty_parents.is_empty() {
             desired.owned.extend(empty_parents);
             // A probe below one of them would keep it.
             self.quota.stop_probing();
@@ -183,7 +191,9 @@ impl Publisher {
 
         self.failures
             .prune(self.layout, &desired.nodes, &self.actual);
-        self.failures.log(self.layout, &desired.nodes);
+        if !self.withdraws {
+            self.failures.log(self.layout, &desired.nodes);
+        }
         let (failures, actual) = (&self.failures, &self.actual);
         desired
             .nodes
@@ -387,7 +397,11 @@ impl Publisher {
             self.conflicts.on_resync();
             self.events_may_be_merged = false;
         }
-        self.resync = Some(Resync::begin(self.layout, &self.owned, scope, connection)?);
+        let mut resync = Resync::begin(self.layout, &self.owned, scope, connection)?;
+        if self.withdraws {
+            resync.list_removable_parents(connection)?;
+        }
+        self.resync = Some(resync);
         connection.flush()
     }
 

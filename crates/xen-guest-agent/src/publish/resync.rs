@@ -82,6 +82,23 @@ impl Resync {
         Ok(resync)
     }
 
+    /// Also lists the removable parents that no claim is a child of.
+    pub(super) fn list_removable_parents(
+        &mut self,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        for parent in self.layout.removable_parents.iter().copied() {
+            if self.claims().all(|claim| claim.parent != parent) {
+                self.submit(
+                    Request::list(parent)?,
+                    Pending::ClaimParent(parent),
+                    connection,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the claims in scope.
     fn claims(&self) -> impl Iterator<Item = &'static Claim> + use<> {
         let scope = self.scope;

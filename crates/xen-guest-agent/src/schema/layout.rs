@@ -84,7 +84,7 @@ pub const LAYOUT: Layout = Layout {
     resume: DOMAIN_ID,
     date: "data/updated",
     networks: &[VIFS, INTERFACES, VIRTUAL_FUNCTIONS],
-    removable_parents: &["feature/hotplug"],
+    removable_parents: &["feature/hotplug", super::services::TOP],
     optional: "control/feature-balloon",
     rank,
 };
@@ -172,8 +172,8 @@ pub struct Layout {
     pub date: &'static str,
     /// Parent nodes of everything about the network.
     pub networks: &'static [&'static str],
-    /// Parents of claims that agents create and toolstacks do not. An empty one is removed if the
-    /// node quota is short.
+    /// Parents of owned nodes that agents create and toolstacks do not. An empty one is removed
+    /// when the nodes are withdrawn, and that of a claim also if the node quota is short.
     pub removable_parents: &'static [&'static str],
     /// Node that some toolstacks let no guest write. xapi does, libxl does not.
     pub optional: &'static str,
@@ -186,7 +186,7 @@ pub struct Layout {
 pub struct Claim {
     /// Path of the parent.
     pub parent: &'static str,
-    /// Name of the child. A `*` at the end matches any suffix.
+    /// Name of the child. A `*` at the end matches any number.
     pub child: &'static str,
     /// Whether the claim includes all nodes below.
     pub is_tree: bool,
@@ -247,7 +247,7 @@ impl Claim {
     /// Whether the claim includes this child of its parent.
     pub fn covers(&self, child: &str) -> bool {
         match self.child.strip_suffix('*') {
-            Some(start) => child.starts_with(start),
+            Some(start) => child.strip_prefix(start).is_some_and(is_number),
             None => child == self.child,
         }
     }
@@ -267,6 +267,10 @@ impl Claim {
     pub fn concerns(&self, path: &Path) -> bool {
         is_at_or_below(self.parent, path) || self.owns(path)
     }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether a node is `top` or below it.
@@ -309,5 +313,7 @@ mod tests {
         }
         assert!(owns(&claim("eth*", true), "attr/eth0/ip"));
         assert!(!owns(&claim("eth*", true), "attribute/eth0"));
+        assert!(!owns(&claim("eth*", true), "attr/ethics"));
+        assert!(!owns(&claim("eth*", true), "attr/eth"));
     }
 }

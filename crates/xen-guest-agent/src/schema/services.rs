@@ -6,7 +6,7 @@ use super::Nodes;
 use crate::guest::Services;
 
 /// Parent node of all services, including those of other programs.
-const TOP: &str = "data/service";
+pub(super) const TOP: &str = "data/service";
 
 pub(super) fn render(services: &Services, nodes: &mut Nodes) {
     for (service, facts) in &services.facts {

@@ -22,6 +22,8 @@ pub struct Setting {
     pub needs_restart: bool,
     /// Whether the setting has an effect on `show`.
     pub affects_show: bool,
+    /// Whether the setting has an effect on `withdraw`.
+    pub affects_withdraw: bool,
     pub(super) field: fn(&mut Settings) -> &mut dyn Value,
 }
 
@@ -35,6 +37,7 @@ const PLAIN: Setting = Setting {
     details: "",
     needs_restart: false,
     affects_show: true,
+    affects_withdraw: false,
     field: |settings| &mut settings.stderr,
 };
 
@@ -57,6 +60,7 @@ pub static SETTINGS: [Setting; 16] = [
         summary: "Least severe messages to log",
         details: "MODULE=LEVEL sets another level for a module: warn,xenstore=debug logs warnings, \
             and also what the Xenstore library does.",
+        affects_withdraw: true,
         field: |settings| &mut settings.loglevel,
         ..PLAIN
     },
@@ -79,6 +83,7 @@ pub static SETTINGS: [Setting; 16] = [
             auto makes the agent exit unless XENSTORED_PATH is set.",
         needs_restart: true,
         affects_show: false,
+        affects_withdraw: true,
         field: |settings| &mut settings.xenstore,
         ..PLAIN
     },
@@ -90,6 +95,7 @@ pub static SETTINGS: [Setting; 16] = [
             its host. It applies to files in /etc, /usr/lib, /proc, /sys and /run, but not to the \
             agent's own settings.",
         needs_restart: true,
+        affects_withdraw: true,
         field: |settings| &mut settings.root,
         ..PLAIN
     },

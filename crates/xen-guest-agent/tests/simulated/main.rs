@@ -28,4 +28,5 @@ mod stale_nodes;
 mod status;
 mod unreadable_sources;
 mod virtual_functions;
+mod withdrawal;
 mod xapi_reader;

@@ -8,7 +8,7 @@ use xen_guest_agent::schema::Name;
 use crate::harness::{Harness, Nodes};
 use crate::sample_guests::{self, Sample};
 
-type Values = &'static [(&'static str, &'static str)];
+pub(crate) type Values = &'static [(&'static str, &'static str)];
 
 /// Nodes that earlier agents leave behind in this guest.
 pub(crate) const AGENTS: [(&str, Values); 5] = [
@@ -125,7 +125,7 @@ pub(crate) const AGENTS: [(&str, Values); 5] = [
 ];
 
 /// Foreign nodes below the same parents and beside them.
-const OTHERS: Values = &[
+pub(crate) const OTHERS: Values = &[
     ("attr/PVAddonsX", "1"),
     ("attr/os/spmajor", "0"),
     ("attr/ethics", ""),

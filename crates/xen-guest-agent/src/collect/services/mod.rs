@@ -147,6 +147,12 @@ impl Directory {
         changed
     }
 
+    /// Has all published services withdrawn, without reading their files.
+    pub fn withdraw(&self, services: &mut Services) {
+        services.facts.clear();
+        services.withdrawn.clone_from(self.state.names());
+    }
+
     /// Forgets withdrawn services, because their nodes have been removed.
     pub fn forget_withdrawn(&mut self, services: &mut Services) {
         if !services.withdrawn.is_empty() {

@@ -62,6 +62,7 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -s V -l ve
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "config" -d 'Print the effective settings and their origins, as TOML'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "show" -d 'Print what the agent would publish on this machine, without Xenstore'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "status" -d 'Print the state of the running agent'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "withdraw" -d 'Remove the agent\'s nodes from Xenstore, when the agent is to be uninstalled'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -s s -l stderr -d 'Log to standard error instead of the journal or syslog' -r -f -a "true\t''
 false\t''"
@@ -128,7 +129,21 @@ complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -l
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand status" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "config" -d 'Print the effective settings and their origins, as TOML'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "show" -d 'Print what the agent would publish on this machine, without Xenstore'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "status" -d 'Print the state of the running agent'
-complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand withdraw" -s l -l loglevel -d 'Least severe messages to log' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand withdraw" -l xenstore -d 'How to reach Xenstore' -r -f -a "auto\t''
+device\t''
+socket\t''
+socket=/\t''"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand withdraw" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand withdraw" -l config -d 'Read settings from this file instead of /etc/xen-guest-agent' -r -F
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand withdraw" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status withdraw help" -f -a "config" -d 'Print the effective settings and their origins, as TOML'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status withdraw help" -f -a "show" -d 'Print what the agent would publish on this machine, without Xenstore'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status withdraw help" -f -a "status" -d 'Print the state of the running agent'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status withdraw help" -f -a "withdraw" -d 'Remove the agent\'s nodes from Xenstore, when the agent is to be uninstalled'
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand help; and not __fish_seen_subcommand_from config show status withdraw help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
