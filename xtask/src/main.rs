@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod completions;
 mod config;
+mod dist;
 mod files;
 mod generate;
 mod man;
@@ -14,7 +15,8 @@ Usage: cargo xtask TASK
 
 Tasks:
   generate          write man pages, shell completions and config.toml to dist/
-  generate --check  fail if files in dist/ differ from what `generate` would write";
+  generate --check  fail if files in dist/ differ from what `generate` would write
+  dist [ARCH]       build static binaries and packages (.deb, .rpm) in target/dist/";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         ["generate"] => generate::write(&files::dist()),
         ["generate", "--check"] => generate::check(&files::dist()),
+        ["dist"] => dist::build(None),
+        ["dist", architecture] => dist::build(Some(architecture)),
         ["help" | "-h" | "--help"] => {
             let printed = writeln!(io::stdout(), "{USAGE}");
             printed.map_err(|error| format!("cannot print: {error}"))

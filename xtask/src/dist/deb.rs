@@ -1,0 +1,120 @@
+//! Packages for Debian and its derivatives, built by dpkg-deb.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::{
+    Architecture, Build, MAINTAINER, Program, VERSION, copy, date, output, read, run, third_party,
+    tree, write,
+};
+
+/// Builds the package of `program` for `architecture`.
+pub(super) fn build(
+    build: &Build,
+    program: &Program,
+    architecture: &Architecture,
+    binary: &Path,
+) -> Result<(), String> {
+    let name = format!("{}_{VERSION}_{}", program.package, architecture.debian);
+    let tree = build.work.join("deb").join(&name);
+    tree::create(
+        build,
+        program,
+        binary,
+        "usr/share/zsh/vendor-completions",
+        &tree,
+    )?;
+    add_documents(build, program, architecture, &tree)?;
+
+    let scripts = add_control(build, program, architecture, &tree)?;
+    let mut executable: Vec<&str> = scripts.iter().map(String::as_str).collect();
+    executable.push(program.installed);
+    tree::set_permissions(&tree, &executable)?;
+
+    run(Command::new("dpkg-deb")
+        .args(["--root-owner-group", "-Zxz", "--build"])
+        .arg(&tree)
+        .arg(build.artefacts.join(format!("{name}.deb")))
+        .env("SOURCE_DATE_EPOCH", &build.epoch)
+        // The number of threads changes the compressed data.
+        .env("DPKG_DEB_THREADS_MAX", "1"))
+}
+
+/// Adds copyright, licences of linked crates and changelog.
+fn add_documents(
+    build: &Build,
+    program: &Program,
+    architecture: &Architecture,
+    tree: &Path,
+) -> Result<(), String> {
+    let documents = tree.join("usr/share/doc").join(program.package);
+    copy(
+        &build.root.join("packaging/deb/copyright"),
+        &documents.join("copyright"),
+    )?;
+
+    let licences = documents.join("third-party-licenses.txt");
+    write(
+        &licences,
+        &third_party::licences(build, program, architecture)?,
+    )?;
+
+    let date = date(build, "-R")?;
+    let changelog = documents.join("changelog");
+    let text = format!(
+        "{} ({VERSION}) unstable; urgency=medium\n\n  * Release {VERSION}. See CHANGELOG.md.gz.\n\n -- {MAINTAINER}  {date}",
+        program.package
+    );
+    write(&changelog, &text)?;
+
+    let changes = documents.join("CHANGELOG.md");
+    copy(&build.root.join("CHANGELOG.md"), &changes)?;
+    tree::compress(&[licences, changelog, changes])
+}
+
+/// Adds the package's metadata and returns the paths of its scripts.
+fn add_control(
+    build: &Build,
+    program: &Program,
+    architecture: &Architecture,
+    tree: &Path,
+) -> Result<Vec<String>, String> {
+    let source = build.root.join("packaging/deb").join(program.package);
+    let mut scripts = Vec::new();
+    for entry in fs::read_dir(&source).map_err(super::failed("read", &source))? {
+        let entry = entry.map_err(super::failed("read", &source))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == "control" {
+            continue;
+        }
+        if name == "lintian-overrides" {
+            let overrides = tree.join("usr/share/lintian/overrides");
+            copy(&entry.path(), &overrides.join(program.package))?;
+            continue;
+        }
+
+        copy(&entry.path(), &tree.join("DEBIAN").join(&name))?;
+        if name != "conffiles" {
+            scripts.push(format!("DEBIAN/{name}"));
+        }
+    }
+
+    let sums = output(Command::new("sh").current_dir(tree).args([
+        "-c",
+        "find . -path ./DEBIAN -prune -o -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 md5sum",
+    ]))?;
+    let size = output(Command::new("sh").current_dir(tree).args([
+        "-c",
+        "find . -type f -printf '%s\\n' | awk '{kib += int(($1 + 1023) / 1024)} END {print kib}'",
+    ]))?;
+
+    let control = read(&source.join("control"))?
+        .replace("@VERSION@", VERSION)
+        .replace("@ARCHITECTURE@", architecture.debian)
+        .replace("@MAINTAINER@", MAINTAINER)
+        .replace("@SIZE@", size.trim());
+    write(&tree.join("DEBIAN/control"), &control)?;
+    write(&tree.join("DEBIAN/md5sums"), &sums)?;
+    Ok(scripts)
+}

@@ -1,0 +1,184 @@
+//! Artefacts of a release: static binaries and packages, in `target/dist/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+mod binaries;
+mod command;
+mod deb;
+mod rpm;
+mod third_party;
+mod tree;
+
+use command::{output, run};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Maintainer of the packages. The project has no address for mail.
+const MAINTAINER: &str = "xen-guest-agent developers <maintainers@xen-guest-agent.example>";
+
+/// A processor architecture, by its names.
+struct Architecture {
+    /// In names of files and in RPM.
+    name: &'static str,
+    /// In Debian.
+    debian: &'static str,
+    /// Rust's target.
+    target: &'static str,
+}
+
+const ARCHITECTURES: [Architecture; 1] = [Architecture {
+    name: "x86_64",
+    debian: "amd64",
+    target: "x86_64-unknown-linux-musl",
+}];
+
+/// A program that has a package of its own.
+struct Program {
+    package: &'static str,
+    binary: &'static str,
+    /// Path of the binary on the installed system.
+    installed: &'static str,
+}
+
+const PROGRAMS: [Program; 2] = [
+    Program {
+        package: "xen-guest-agent",
+        binary: "xen-guest-agent",
+        installed: "usr/sbin/xen-guest-agent",
+    },
+    Program {
+        package: "xenstore-cli",
+        binary: "xenstore",
+        installed: "usr/bin/xenstore",
+    },
+];
+
+/// Directories of a build, and the date that all its files get.
+struct Build {
+    root: PathBuf,
+    work: PathBuf,
+    artefacts: PathBuf,
+    /// Seconds since 1970.
+    epoch: String,
+}
+
+/// Builds the artefacts for `architecture`, or for all architectures.
+pub(crate) fn build(architecture: Option<&str>) -> Result<(), String> {
+    let build = Build::new()?;
+    let known = ARCHITECTURES
+        .iter()
+        .filter(|known| architecture.is_none_or(|name| name == known.name));
+    let architectures: Vec<&Architecture> = known.collect();
+    if architectures.is_empty() {
+        let names = ARCHITECTURES.map(|known| known.name).join(", ");
+        return Err(format!("unknown architecture; choose from: {names}"));
+    }
+
+    for architecture in architectures {
+        let binaries = binaries::build(&build, architecture)?;
+
+        for program in &PROGRAMS {
+            let binary = binaries.join(program.binary);
+            let name = format!("{}-linux-{}", program.binary, architecture.name);
+            copy(&binary, &build.artefacts.join(name))?;
+
+            deb::build(&build, program, architecture, &binary)?;
+            rpm::build(&build, program, architecture, &binary)?;
+        }
+    }
+    build.write_checksums()
+}
+
+impl Build {
+    /// Returns the directories of a new build, without artefacts of an earlier one.
+    fn new() -> Result<Self, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let root = root.canonicalize().map_err(failed("find", &root))?;
+        let build = Self {
+            work: root.join("target/dist-work"),
+            artefacts: root.join("target/dist"),
+            epoch: epoch(&root)?,
+            root,
+        };
+        make_empty(&build.artefacts)?;
+        Ok(build)
+    }
+
+    fn write_checksums(&self) -> Result<(), String> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.artefacts).map_err(failed("read", &self.artefacts))? {
+            names.push(entry.map_err(failed("read", &self.artefacts))?.file_name());
+        }
+        names.sort();
+
+        let sums = output(
+            Command::new("sha256sum")
+                .args(names)
+                .current_dir(&self.artefacts),
+        )?;
+        write(&self.artefacts.join("SHA256SUMS"), &sums)
+    }
+}
+
+/// Returns the date of all packaged files: `SOURCE_DATE_EPOCH`, or the date of the last commit.
+fn epoch(root: &Path) -> Result<String, String> {
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        return Ok(epoch);
+    }
+    let commit = output(
+        Command::new("git")
+            .args(["log", "-1", "--format=%ct"])
+            .current_dir(root),
+    );
+    let epoch = commit.map_err(|error| format!("{error}; set SOURCE_DATE_EPOCH"))?;
+    Ok(epoch.trim().to_owned())
+}
+
+/// Returns the date of the build in UTC, in a format of date(1).
+fn date(build: &Build, format: &str) -> Result<String, String> {
+    let seconds = format!("@{}", build.epoch);
+    let date = output(
+        Command::new("date")
+            .args(["--utc", "-d", &seconds, format])
+            .env("LC_ALL", "C"),
+    )?;
+    Ok(date.trim().to_owned())
+}
+
+fn make_empty(directory: &Path) -> Result<(), String> {
+    if directory.exists() {
+        fs::remove_dir_all(directory).map_err(failed("remove", directory))?;
+    }
+    create_dir(directory)
+}
+
+fn create_dir(directory: &Path) -> Result<(), String> {
+    fs::create_dir_all(directory).map_err(failed("create", directory))
+}
+
+/// Copies a file, and creates the directories that lead to it.
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    if let Some(directory) = to.parent() {
+        create_dir(directory)?;
+    }
+    fs::copy(from, to).map_err(failed("copy", from))?;
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(failed("read", path))
+}
+
+/// Writes a file, and creates the directories that lead to it.
+fn write(path: &Path, contents: &str) -> Result<(), String> {
+    if let Some(directory) = path.parent() {
+        create_dir(directory)?;
+    }
+    fs::write(path, contents).map_err(failed("write", path))
+}
+
+fn failed<'a>(action: &'a str, path: &'a Path) -> impl FnOnce(std::io::Error) -> String + 'a {
+    move |error| format!("cannot {action} {}: {error}", path.display())
+}
