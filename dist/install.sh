@@ -1,0 +1,244 @@
+#!/bin/sh
+# Installs xen-guest-agent and the command xenstore from this directory, or removes them: sh install.sh --help
+#
+# A package of the distribution does more, so this is for systems without one.
+set -eu
+
+PATH=$PATH:/usr/sbin:/sbin
+agent=/usr/sbin/xen-guest-agent
+share=/usr/share/xen-guest-agent
+list=$share/installed-files
+script=/etc/init.d/xen-guest-agent
+
+usage() {
+	cat <<-'END'
+		Usage: install.sh [-n]              install, or upgrade
+		       install.sh [-n] --uninstall  remove, but keep /etc/xen-guest-agent
+
+		  -n  ask nothing
+	END
+}
+
+fail() {
+	echo "install.sh: $*" >&2
+	exit 1
+}
+
+confirm() {
+	[ "$asks" = yes ] || return 0
+	printf '%s [y/N] ' "$1"
+	read -r answer || answer=
+	case $answer in
+		[yY] | [yY][eE][sS]) ;;
+		*) fail "nothing changed" ;;
+	esac
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Whether a package owns the file.
+is_packaged() {
+	{ has dpkg && dpkg -S "$1"; } >/dev/null 2>&1 ||
+		{ has rpm && rpm -qf "$1"; } >/dev/null 2>&1 ||
+		{ has apk && apk info --who-owns "$1"; } >/dev/null 2>&1 ||
+		{ has pacman && pacman -Qo "$1"; } >/dev/null 2>&1
+}
+
+# Whether an earlier run of this script installed the file.
+is_ours() { [ -f "$list" ] && grep -qxF "$1" "$list"; }
+
+# Installs $1 as $2 with the mode $3, and records it.
+put() {
+	mkdir -p "$(dirname "$2")"
+	# A running program cannot be overwritten, but its file can be replaced.
+	cp "$1" "$2.new"
+	chmod "$3" "$2.new"
+	mv -f "$2.new" "$2"
+	echo "$2" >>"$list.new"
+}
+
+# Prints the init system: systemd, openrc or sysv.
+init_system() {
+	if [ -d /run/systemd/system ] || { has systemctl && ! [ -x /sbin/openrc-run ]; }; then
+		echo systemd
+	elif [ -x /sbin/openrc-run ]; then
+		echo openrc
+	elif [ -d /etc/init.d ]; then
+		echo sysv
+	else
+		fail "found none of systemd, OpenRC and SysV init; copy the files by hand"
+	fi
+}
+
+create_user() {
+	if grep -q '^xen-guest-agent:' /etc/passwd; then
+		return
+	elif has systemd-sysusers; then
+		systemd-sysusers /usr/lib/sysusers.d/xen-guest-agent.conf
+	elif has useradd; then
+		useradd --system --user-group --no-create-home --home-dir / --shell /sbin/nologin \
+			--comment "Xen guest agent" xen-guest-agent
+	else
+		addgroup -S xen-guest-agent
+		adduser -S -D -H -h / -s /sbin/nologin -G xen-guest-agent -g "Xen guest agent" xen-guest-agent
+	fi
+}
+
+start_service() {
+	case $(init_system) in
+		systemd)
+			systemctl enable xen-guest-agent.service
+			if [ -d /run/systemd/system ]; then
+				systemctl daemon-reload
+				systemctl restart xen-guest-agent.service
+			fi
+			;;
+		openrc)
+			rc-update -q add xen-guest-agent default
+			if [ -e /run/openrc/softlevel ]; then
+				rc-service xen-guest-agent restart
+			fi
+			;;
+		sysv)
+			if has update-rc.d; then
+				update-rc.d xen-guest-agent defaults
+			elif has chkconfig; then
+				chkconfig --add xen-guest-agent
+			else
+				echo "enable the service $script in the way of this system"
+			fi
+			# While an image is built, no init runs.
+			if [ "$(runlevel 2>/dev/null || :)" != unknown ]; then
+				"$script" restart
+			fi
+			;;
+	esac
+}
+
+stop_service() {
+	case $(init_system) in
+		systemd)
+			systemctl disable xen-guest-agent.service
+			if [ -d /run/systemd/system ]; then
+				systemctl stop xen-guest-agent.service
+			fi
+			;;
+		openrc)
+			rc-update -q del xen-guest-agent default || :
+			if [ -e /run/openrc/softlevel ]; then
+				rc-service --ifstarted xen-guest-agent stop
+			fi
+			;;
+		sysv)
+			"$script" stop
+			if has update-rc.d; then
+				# update-rc.d refuses while the script exists.
+				mv "$script" "$script.removed"
+				update-rc.d xen-guest-agent remove
+				mv "$script.removed" "$script"
+			elif has chkconfig; then
+				chkconfig --del xen-guest-agent
+			fi
+			;;
+	esac
+}
+
+install_all() {
+	from=$(CDPATH='' cd "$(dirname "$0")" && pwd)
+	[ -x "$from$agent" ] || fail "$from$agent: no such file; run the script in the unpacked archive"
+	if grep -qs control_d /proc/xen/capabilities; then
+		fail "this is domain 0, and the agent is for guests"
+	fi
+	is_ours "$agent" || ! is_packaged "$agent" || fail "a package has installed $agent; upgrade or remove that package"
+	"$from$agent" --version >/dev/null || fail "$from$agent does not run on this system"
+	init=$(init_system)
+	confirm "Install $("$from$agent" --version) as a service of $init?"
+
+	mkdir -p "$share"
+	rm -f "$list.new"
+	put "$from/install.sh" "$share/install.sh" 755
+	put "$from$agent" "$agent" 755
+	# The files below may belong to the package xenstore-utils.
+	if [ -e /usr/bin/xenstore ] && ! is_ours /usr/bin/xenstore; then
+		echo "keeping /usr/bin/xenstore, which this script has not installed; its man pages and completions stay out, too"
+		is_wanted() { case $1 in *xenstore*) return 1 ;; esac; }
+	else
+		is_wanted() { :; }
+		put "$from/usr/bin/xenstore" /usr/bin/xenstore 755
+		for link in "$from"/usr/bin/xenstore-*; do
+			[ -L "$link" ] || continue
+			ln -sf xenstore "/usr/bin/${link##*/}"
+			echo "/usr/bin/${link##*/}" >>"$list.new"
+		done
+	fi
+	(cd "$from" && find usr/share usr/lib ! -type d) >"$list.source"
+	while read -r file; do
+		if is_wanted "$file"; then
+			put "$from/$file" "/$file" 644
+		fi
+	done <"$list.source"
+	rm "$list.source"
+	case $init in
+		openrc | sysv) put "$from/$init/xen-guest-agent" "$script" 755 ;;
+	esac
+
+	# The administrator's files are neither replaced nor recorded.
+	mkdir -p /etc/xen-guest-agent/conf.d /etc/xen-guest-agent/services.d
+	if ! [ -e /etc/xen-guest-agent/config.toml ]; then
+		cp "$from/etc/xen-guest-agent/config.toml" /etc/xen-guest-agent/
+		chmod 644 /etc/xen-guest-agent/config.toml
+	fi
+
+	# Files of an earlier version that this one lacks.
+	if [ -f "$list" ]; then
+		while read -r file; do
+			grep -qxF "$file" "$list.new" || rm -f "$file"
+		done <"$list"
+	fi
+	mv "$list.new" "$list"
+
+	create_user
+	if has udevadm; then
+		udevadm control --reload 2>/dev/null || :
+	fi
+	start_service
+	echo "installed; to remove it again: sh $share/install.sh --uninstall"
+}
+
+uninstall() {
+	[ -f "$list" ] || fail "this script has installed nothing here"
+	confirm "Remove xen-guest-agent?"
+
+	stop_service
+	"$agent" withdraw || echo "published nodes stay in Xenstore until the guest is shut down" >&2
+	while read -r file; do
+		rm -f "$file"
+	done <"$list"
+	rm -f "$list"
+	rmdir "$share" 2>/dev/null || :
+	rm -rf /run/xen-guest-agent
+	if [ -d /run/systemd/system ]; then
+		systemctl daemon-reload
+	fi
+	echo "removed; the settings in /etc/xen-guest-agent and the user xen-guest-agent stay"
+}
+
+asks=yes
+action=install_all
+for argument; do
+	case $argument in
+		-n) asks=no ;;
+		--uninstall) action=uninstall ;;
+		-h | --help)
+			usage
+			exit
+			;;
+		*)
+			usage >&2
+			exit 2
+			;;
+	esac
+done
+[ "$(id -u)" = 0 ] || fail "run this script as root"
+umask 022
+"$action"
