@@ -10,6 +10,7 @@
 mod announcements;
 mod conflicts;
 mod cost;
+mod documented_messages;
 mod documented_nodes;
 mod faults;
 mod harness;
