@@ -27,6 +27,8 @@ pub const LAYOUT: Layout = Layout {
         node("data", "os_majorver"),
         node("data", "os_minorver"),
         node("data", "os_uname"),
+        // The former Rust agent wrote this one. No known reader uses it.
+        node("data", "os_buildver"),
         node("data", "host_name_dns"),
         node("data", "domain"),
         Claim {

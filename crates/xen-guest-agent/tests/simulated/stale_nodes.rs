@@ -117,6 +117,7 @@ pub(crate) const AGENTS: [(&str, Values); 5] = [
             ("data/xen-guest-agent", "0.5.0"),
             ("data/xen-guest-agent/channel", "stable"),
             ("data/xen-guest-agent/major", "0"),
+            ("data/os_buildver", "1"),
             ("data/xen-guest-agent/minor", "5"),
             ("data/xen-guest-agent/patch", "0"),
             ("data/xen-guest-agent/vendor", "xcp-ng"),
