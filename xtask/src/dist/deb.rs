@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{
-    Architecture, Build, MAINTAINER, Program, VERSION, copy, date, output, read, run, third_party,
-    tree, write,
+    Architecture, Build, MAINTAINER, Program, VERSION, copy, date, failed, output, read, run,
+    third_party, tree, write,
 };
 
 /// Builds the package of `program` for `architecture`.
@@ -25,6 +25,7 @@ pub(super) fn build(
         "usr/share/zsh/vendor-completions",
         &tree,
     )?;
+    move_configuration(&tree)?;
     add_documents(build, program, architecture, &tree)?;
 
     let scripts = add_control(build, program, architecture, &tree)?;
@@ -39,6 +40,22 @@ pub(super) fn build(
         .env("SOURCE_DATE_EPOCH", &build.epoch)
         // The number of threads changes the compressed data.
         .env("DPKG_DEB_THREADS_MAX", "1"))
+}
+
+/// Moves the default configuration to where the package's scripts find it.
+///
+/// As a conffile, it would make dpkg ask a question at an upgrade, if both the administrator and the
+/// new version have changed it.
+fn move_configuration(tree: &Path) -> Result<(), String> {
+    let configuration = tree.join("etc/xen-guest-agent/config.toml");
+    if !configuration.exists() {
+        return Ok(());
+    }
+    copy(
+        &configuration,
+        &tree.join("usr/share/xen-guest-agent/config.toml"),
+    )?;
+    fs::remove_file(&configuration).map_err(failed("remove", &configuration))
 }
 
 /// Adds copyright, licences of linked crates and changelog.
@@ -82,8 +99,8 @@ fn add_control(
 ) -> Result<Vec<String>, String> {
     let source = build.root.join("packaging/deb").join(program.package);
     let mut scripts = Vec::new();
-    for entry in fs::read_dir(&source).map_err(super::failed("read", &source))? {
-        let entry = entry.map_err(super::failed("read", &source))?;
+    for entry in fs::read_dir(&source).map_err(failed("read", &source))? {
+        let entry = entry.map_err(failed("read", &source))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name == "control" {
             continue;
@@ -95,9 +112,7 @@ fn add_control(
         }
 
         copy(&entry.path(), &tree.join("DEBIAN").join(&name))?;
-        if name != "conffiles" {
-            scripts.push(format!("DEBIAN/{name}"));
-        }
+        scripts.push(format!("DEBIAN/{name}"));
     }
 
     let sums = output(Command::new("sh").current_dir(tree).args([
