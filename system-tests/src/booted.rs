@@ -184,10 +184,11 @@ impl Booted {
 
 impl Drop for Booted {
     fn drop(&mut self) {
-        // All processes of the system end with its init, and its mounts with the shell.
-        self.container.kill().ok();
-        if let Some(init) = self.init {
-            kill_process(init, Signal::KILL).ok();
+        // All processes of the system end with its init, and its mounts with the shell. The end of
+        // systemd-nspawn must be awaited, because it holds a lock on the root directory.
+        let killed = self.init.map(|init| kill_process(init, Signal::KILL));
+        if !matches!(killed, Some(Ok(()))) {
+            self.container.kill().ok();
         }
         self.container.wait().ok();
     }

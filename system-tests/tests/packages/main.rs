@@ -12,7 +12,7 @@ macro_rules! on_both_releases {
     ($($name:ident)*) => {
         mod bookworm {
             $(#[test]
-            #[ignore = "needs root, xenstored, mmdebstrap and systemd-container"]
+            #[ignore = "needs root, xenstored, mmdebstrap, systemd-container and packages"]
             fn $name() {
                 super::$name(system_tests::Debian::Bookworm);
             })*
@@ -20,7 +20,7 @@ macro_rules! on_both_releases {
 
         mod trixie {
             $(#[test]
-            #[ignore = "needs root, xenstored, mmdebstrap and systemd-container"]
+            #[ignore = "needs root, xenstored, mmdebstrap, systemd-container and packages"]
             fn $name() {
                 super::$name(system_tests::Debian::Trixie);
             })*
@@ -28,5 +28,7 @@ macro_rules! on_both_releases {
     };
 }
 
+mod debs;
+mod install;
 mod system;
 mod unit;

@@ -1,7 +1,8 @@
-//! A booted Debian system in which the agent is installed.
+//! A booted Debian system in which packages are installed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,19 @@ use system_tests::{
 };
 use xenstore::wire::Kind;
 use xenstore::{Client, Transport};
+
+/// Shell script that prints the files of the system with their type, mode, owner and content, except
+/// those of the kernel and of the test, and the records of apt, dpkg, systemd and the journal.
+const LIST_FILES: &str = r#"
+    list() {
+        find / /run -xdev \( -path /root -o -path /srv -o -path /var/lib/apt -o -path /var/lib/dpkg \
+            -o -path /var/cache/apt -o -path /var/log -o -path /run/log -o -path /run/systemd \
+            -o -path /run/host -o -path /run/agetty.reload -o -path /var/cache/debconf \
+            -o -path /run/xenstored \) -prune -o "$@"
+    }
+    list -printf '%p %y %m %u:%g %l\n'
+    list -type f -print0 | xargs --null sha256sum
+"#;
 
 pub(crate) struct System {
     pub(crate) booted: Booted,
@@ -27,6 +41,25 @@ impl System {
             booted: Booted::new(debian, &testbed),
             testbed,
         }
+    }
+
+    /// Installs packages as an administrator does, and returns the output of apt-get.
+    #[track_caller]
+    pub(crate) fn install(&self, packages: &[&Path]) -> String {
+        let mut paths = String::new();
+        for (number, package) in packages.iter().enumerate() {
+            let file = format!("root/{number}.deb");
+            fs::copy(package, self.booted.path(&file)).unwrap();
+            paths.extend([" /", &file]);
+        }
+        self.booted
+            .run(&format!("apt-get install --yes{paths} 2>&1"))
+    }
+
+    /// Whether dpkg considers the package installed.
+    pub(crate) fn has_package(&self, package: &str) -> bool {
+        let query = format!("dpkg-query --show --showformat='${{db:Status-Status}}' {package}");
+        self.booted.try_run(&query).stdout == b"installed"
     }
 
     /// Returns a property of the agent's unit.
@@ -91,6 +124,15 @@ impl System {
             .map(|kind| requests.of(kind))
             .iter()
             .sum()
+    }
+
+    /// Returns all files of the system, one line for each.
+    pub(crate) fn files(&self) -> BTreeSet<String> {
+        self.booted
+            .run(LIST_FILES)
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 }
 
