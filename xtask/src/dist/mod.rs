@@ -28,11 +28,18 @@ struct Architecture {
     target: &'static str,
 }
 
-const ARCHITECTURES: [Architecture; 1] = [Architecture {
-    name: "x86_64",
-    debian: "amd64",
-    target: "x86_64-unknown-linux-musl",
-}];
+const ARCHITECTURES: [Architecture; 2] = [
+    Architecture {
+        name: "x86_64",
+        debian: "amd64",
+        target: "x86_64-unknown-linux-musl",
+    },
+    Architecture {
+        name: "aarch64",
+        debian: "arm64",
+        target: "aarch64-unknown-linux-musl",
+    },
+];
 
 /// A program that has a package of its own.
 struct Program {
