@@ -12,10 +12,10 @@ use crate::observe::eventually;
 /// Generous timeout, which only a stalled machine exceeds.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Removes the two lines of every start from a log: the version, and the completion of the first
-/// publication. A second line of either kind stays, because it would be a fault.
+/// Removes the lines of every start from a log: the version, the confinement if there is one, and the
+/// completion of the first publication. A second line of either kind stays, because it would be a fault.
 pub fn without_start_lines(log: &str) -> String {
-    let mut starts = vec!["version ", "published "];
+    let mut starts = vec!["version ", "confinement: ", "published "];
     let mut is_start_line = |line: &str| {
         let message = line.strip_prefix("xen-guest-agent: info: ");
         let start = starts
@@ -55,7 +55,7 @@ impl Agent {
         self.process.id()
     }
 
-    /// Returns the log so far, without the two lines that every start writes.
+    /// Returns the log so far, without the lines that every start writes.
     pub fn log(&self) -> String {
         without_start_lines(&fs::read_to_string(&self.log).unwrap())
     }

@@ -56,6 +56,11 @@ pub fn build(package: &'static str, profile: Profile) -> PathBuf {
         .clone()
 }
 
+/// Builds an example of a package of this workspace, and returns the path of its binary.
+pub fn build_example(package: &str, name: &str) -> PathBuf {
+    cargo(&["build", "--package", package, "--example", name])
+}
+
 /// Builds a statically linked release binary, for a system without a C library.
 pub(crate) fn build_static(package: &str) -> PathBuf {
     // The explicit target keeps the flags away from build scripts and macros.

@@ -40,7 +40,7 @@ mod xenstored;
 pub use agent::{Agent, TIMEOUT, without_start_lines};
 pub use booted::{Booted, DOWNLOADS, Debian};
 pub use bridge::Requests;
-pub use build::{Profile, build};
+pub use build::{Profile, build, build_example};
 pub use fake_root::FakeRoot;
 pub use guest::Guest;
 pub use machine::{GUEST_FILES, Machine};

@@ -44,6 +44,8 @@ pub struct Testbed {
     /// The Xenstore server.
     pub store: Xenstored,
     collector: Collector,
+    /// Value of the agent's setting `confine`, or its default.
+    confine: Option<String>,
 }
 
 impl Testbed {
@@ -68,7 +70,14 @@ impl Testbed {
             dom0,
             store,
             collector,
+            confine: std::env::var("AGENT_CONFINE").ok(),
         }
+    }
+
+    /// Sets the agent's setting `confine`. The environment variable `AGENT_CONFINE` sets it for all
+    /// agents of a test program.
+    pub fn set_confine(&mut self, mode: &str) {
+        self.confine = Some(mode.to_owned());
     }
 
     /// Returns the command that starts the agent.
@@ -78,6 +87,9 @@ impl Testbed {
         command
             .arg("--xenstore")
             .arg(format!("socket={}", self.guest.socket().display()));
+        if let Some(mode) = &self.confine {
+            command.args(["--confine", mode]);
+        }
         if self.collector == Collector::Poll {
             command.args(["--network-mode", "poll", "--network-poll-period", "0.05"]);
         }

@@ -170,7 +170,7 @@ fn unresponsive_server_without_status_file_uses_no_cpu() {
     for ((agent, _), failure) in agents.iter().zip(failures) {
         eventually(|| agent.log().contains(failure), TIMEOUT);
     }
-    let status = roots[1].join("run/xen-guest-agent/status");
+    let status = roots[1].join("run/xen-guest-agent/state/status");
     assert!(eventually(|| fs::read_to_string(&status).ok(), TIMEOUT).contains("\"publishing\""));
     let used = || {
         // CPU time in nanoseconds.

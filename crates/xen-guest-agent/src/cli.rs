@@ -24,7 +24,7 @@ Files:
   /etc/xen-guest-agent/config.toml    settings
   /etc/xen-guest-agent/conf.d/*.toml  more settings, read after config.toml
   /etc/xen-guest-agent/services.d/    facts of the administrator's own
-  /run/xen-guest-agent/status         state of the running agent
+  /run/xen-guest-agent/state/status   state of the running agent
 
 Signals: SIGHUP rereads the settings. SIGTERM and SIGINT end the agent.
 

@@ -1,9 +1,11 @@
 //! The event loop: one thread, one poll(2).
 
+mod confinement;
 pub(crate) mod connect;
 mod wait;
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +26,7 @@ use crate::service_manager::ServiceManager;
 use crate::settings::{Settings, Sources};
 use crate::signals::Signals;
 use crate::status::Status;
+use confinement::Confinement;
 use connect::{check_retryable, connect, is_automatic};
 use wait::Token;
 
@@ -90,6 +93,7 @@ pub struct Daemon {
     warns_of_other_agents: bool,
     /// Whether the log has the line about the first complete publication.
     is_publication_logged: bool,
+    confinement: Confinement,
     runtime_dir: Option<PathBuf>,
     /// Held open, because closing the file releases the lock.
     lock: Option<File>,
@@ -112,6 +116,9 @@ impl Daemon {
             Some(directory) => lock(directory)?,
             None => None,
         };
+        if let Some(directory) = &options.runtime_dir {
+            confinement::take_state(directory);
+        }
 
         let config = settings.collectors(options.all_interfaces);
         let runtime_dir = options.runtime_dir.as_deref();
@@ -149,6 +156,7 @@ impl Daemon {
             staggered_by: None,
             warns_of_other_agents: options.warns_of_other_agents,
             is_publication_logged: false,
+            confinement: Confinement::None,
             runtime_dir: options.runtime_dir,
             lock,
             lock_problem: None,
@@ -158,11 +166,12 @@ impl Daemon {
     /// Runs until a signal stops it.
     ///
     /// # Errors
-    /// The error of poll(2).
+    /// The error of poll(2), and that of a connection that the confined agent may not open again.
     pub fn run(mut self, sources: &Sources, signals: &Signals) -> Result<(), Failure> {
         loop {
             let now = clock::now();
-            let deadline = self.tick(now, SystemTime::now());
+            let deadline = self.tick(now, SystemTime::now())?;
+            self.confine(sources);
             let ready = self.wait(signals, now, deadline)?;
 
             let now = clock::now();
@@ -189,9 +198,17 @@ impl Daemon {
 
     /// Performs all work that is due, and returns the time of the next call if nothing happens
     /// before.
-    fn tick(&mut self, now: Duration, date: SystemTime) -> Duration {
+    fn tick(&mut self, now: Duration, date: SystemTime) -> Result<Duration, Failure> {
         if self.agent.wants_connection(now) {
-            self.agent.connect(connect(&self.settings.xenstore), now);
+            let connection = connect(&self.settings.xenstore);
+            match connection {
+                Err(error)
+                    if self.is_confined() && error.io_kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    return Err(Failure::Confined(error));
+                }
+                connection => self.agent.connect(connection, now),
+            }
         }
 
         self.agent.set_network_known(self.collectors.is_synced());
@@ -215,10 +232,10 @@ impl Daemon {
             self.agent.deadline()
         };
         let status = self.status.deadline();
-        [agent, status, self.service_manager.deadline()]
+        Ok([agent, status, self.service_manager.deadline()]
             .into_iter()
             .flatten()
-            .fold(self.collectors.deadline(), Duration::min)
+            .fold(self.collectors.deadline(), Duration::min))
     }
 
     fn on_published(&mut self) {
@@ -345,6 +362,7 @@ impl Daemon {
             // These take effect after a restart.
             xenstore: _,
             root: _,
+            confine: _,
             volumes: _,
             services: _,
         } = new.clone();

@@ -23,6 +23,9 @@ pub enum Failure {
     /// Xenstore exists, but the agent cannot use it.
     #[error("{0}{hint}", hint = if .0.io_kind() == io::ErrorKind::PermissionDenied { "; run as root" } else { "" })]
     Xenstore(Error),
+    /// The connection is lost, and the confined agent may not open another one.
+    #[error("{0}; the confined agent cannot connect again, so the service manager must restart it")]
+    Confined(Error),
     /// Another agent holds the lock in this directory.
     #[error("another agent is running and holds the lock in {}", .0.display())]
     Running(PathBuf),

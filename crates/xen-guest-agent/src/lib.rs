@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod cli;
 pub mod collect;
+pub mod confine;
 pub mod daemon;
 pub mod domain;
 pub mod error;
@@ -32,6 +33,7 @@ const MODULES: &[&str] = &[
     "agent",
     "cli",
     "collect",
+    "confine",
     "daemon",
     "domain",
     "error",

@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
 use crate::root::{self, Root, with_path};
@@ -21,6 +22,20 @@ const SIZE_MAX: usize = 16 * 1024 * 1024;
 /// Lock file. Its holder is the running agent.
 const LOCK: &str = "lock";
 
+/// Subdirectory with the files that the agent replaces while it runs. It belongs to the user of the
+/// confined agent, and all else to root.
+const STATE: &str = "state";
+
+/// Files in the subdirectory.
+const STATE_FILES: [&str; 2] = [STATUS, SERVICES];
+
+/// File with the status of the running agent.
+pub(crate) const STATUS: &str = "status";
+
+/// File with the names of published services. It exists as long as the nodes in Xenstore do, because
+/// a boot removes both.
+pub(crate) const SERVICES: &str = "services";
+
 /// Socket that accepts connections exactly while the agent runs.
 pub(crate) const SOCKET: &str = "socket";
 
@@ -29,6 +44,48 @@ pub fn path(root: &Root) -> Option<PathBuf> {
     let has_run = |run: &&&str| root.path(run).is_ok_and(|run| run.is_dir());
     let run = RUN.iter().find(has_run)?;
     root.path_of_new(&format!("{run}/xen-guest-agent")).ok()
+}
+
+/// Returns the path of a file that the agent replaces while it runs.
+pub fn state_file(directory: &Path, name: &str) -> PathBuf {
+    directory.join(STATE).join(name)
+}
+
+/// Returns the path of the subdirectory with the files that the agent replaces while it runs.
+pub fn state_dir(directory: &Path) -> PathBuf {
+    directory.join(STATE)
+}
+
+/// Makes a user the owner of the subdirectory with state and of its files. Links are not followed.
+///
+/// # Errors
+/// The system's error, with the path.
+pub fn give_state(directory: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let path = state_dir(directory);
+    let give = || {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        for file in STATE_FILES {
+            let status = match rustix::fs::statat(&opened, file, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                status => status?,
+            };
+            if (status.st_uid, status.st_gid) != (uid.as_raw(), gid.as_raw()) {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::chownat(&opened, file, Some(uid), Some(gid), flags)?;
+            }
+        }
+        let status = rustix::fs::fstat(&opened)?;
+        if (status.st_uid, status.st_gid) != (uid.as_raw(), gid.as_raw()) {
+            rustix::fs::fchown(&opened, Some(uid), Some(gid))?;
+        }
+        Ok(())
+    };
+    give().map_err(|error: io::Error| with_path(&path, &error))
 }
 
 /// Replaces a file in the directory. A reader finds either the old text or the new one. Every user
@@ -78,7 +135,14 @@ fn create_parent(file: &Path) -> io::Result<()> {
     let Some(directory) = file.parent() else {
         return Ok(());
     };
-    match fs::create_dir(directory) {
+    let created = match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && directory.ends_with(STATE) => {
+            create_parent(directory)?;
+            fs::create_dir(directory)
+        }
+        created => created,
+    };
+    match created {
         // Independent of the umask.
         Ok(()) => fs::set_permissions(directory, Permissions::from_mode(0o755)),
         // Another agent may have created it at the same time.

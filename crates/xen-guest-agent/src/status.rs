@@ -15,14 +15,11 @@ use xenstore::Path;
 use crate::agent::Agent;
 use crate::collect::Collectors;
 use crate::root::Root;
-use crate::runtime_dir::{self, LivenessSocket};
+use crate::runtime_dir::{self, LivenessSocket, STATUS};
 use crate::schema::layout::LAYOUT;
 use crate::settings::name;
 use crate::show;
 use crate::text::quote;
-
-/// Name of the status file in the runtime directory.
-const FILE: &str = "status";
 
 /// Prefix of the nodes of services.
 const SERVICES: &str = "data/service/";
@@ -68,6 +65,8 @@ pub struct Status {
     last_written: Option<(u64, State)>,
     is_stale: bool,
     has_failed: bool,
+    /// Restrictions in force, once they are known.
+    confinement: Option<String>,
     /// Time since which the agent has had work to do.
     busy_since: Option<Duration>,
     /// The agent's count of resumes, and the date of the last one.
@@ -84,6 +83,7 @@ impl Status {
             last_written: None,
             is_stale: false,
             has_failed: false,
+            confinement: None,
             busy_since: None,
             resumed: None,
         }
@@ -92,6 +92,12 @@ impl Status {
     /// Makes the next update write the file, even if the agent counts no event until then.
     pub fn refresh(&mut self) {
         self.is_stale = true;
+    }
+
+    /// Sets the restrictions in force, for the next update.
+    pub fn set_confinement(&mut self, confinement: String) {
+        self.confinement = Some(confinement);
+        self.refresh();
     }
 
     /// Returns the time at which the status changes although nothing happens.
@@ -159,7 +165,7 @@ impl Status {
     }
 
     fn write(&mut self, directory: &FilePath, text: &str) -> io::Result<()> {
-        let file = directory.join(FILE);
+        let file = runtime_dir::state_file(directory, STATUS);
         let written = runtime_dir::write(&file, text);
         if written.is_err() {
             // A missing file is better than a stale one.
@@ -217,6 +223,9 @@ impl Status {
             (Some(connection), _) => put("xenstore", &quote(connection.transport().name())),
             (None, Some(problem)) => put("problem", &quote(problem)),
             (None, None) => {}
+        }
+        if let Some(confinement) = &self.confinement {
+            put("confinement", &quote(confinement));
         }
         if let Some(id) = agent.domain_id() {
             put("domain", &id.to_string());
@@ -301,7 +310,7 @@ pub fn print(root: &Root) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let text = match runtime_dir::read(&directory.join(FILE)) {
+    let text = match runtime_dir::read(&runtime_dir::state_file(&directory, STATUS)) {
         Ok(text) => text,
         Err(error) => {
             error!("an agent is running, but its status is unknown: {error}");

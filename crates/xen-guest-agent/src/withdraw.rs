@@ -50,7 +50,8 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         Err(error) => return Err(Failure::Xenstore(error)),
     };
 
-    let state = directory.map(|directory| directory.join(services::STATE));
+    let state =
+        directory.map(|directory| runtime_dir::state_file(&directory, runtime_dir::SERVICES));
     let path = settings.services.to_string_lossy();
     let mut published = services::Directory::open(&platform, &path, state);
     let mut services = Services::default();

@@ -8,6 +8,7 @@
 )]
 
 mod broken_output;
+mod confinement;
 mod fatal;
 mod footprint;
 mod lifecycle;

@@ -116,7 +116,7 @@ fn status_finds_the_agent_by_its_socket() {
     fs::create_dir(testbed.root.join("run")).unwrap();
     // Every user may enter the directory, as with the real root.
     fs::set_permissions(testbed.root.path(), Permissions::from_mode(0o755)).unwrap();
-    let file = testbed.root.join("run/xen-guest-agent/status");
+    let file = testbed.root.join("run/xen-guest-agent/state/status");
 
     // A copy of the binary that every user may run.
     let binary = testbed.root.join("renamed");
@@ -139,7 +139,7 @@ fn status_finds_the_agent_by_its_socket() {
     unrelated.args(["-c", "echo xen-guest-agent >/proc/self/comm; read line"]);
     let mut unrelated = unrelated.stdin(Stdio::piped()).spawn().unwrap();
     let text = format!("state = \"published\"\nprocess = {}\n", unrelated.id());
-    fs::create_dir(file.parent().unwrap()).unwrap();
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, text).unwrap();
     assert_eq!(status(&["--mount"]).0, Some(3));
     unrelated.kill().unwrap();

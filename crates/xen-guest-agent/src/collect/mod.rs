@@ -23,6 +23,7 @@ use rustix::event::PollFlags;
 use crate::guest::Guest;
 use crate::platform::{Platform, System, clock, uname};
 use crate::root::Root;
+use crate::runtime_dir;
 use crate::text::to_ascii;
 use network::Network;
 pub use schedule::DEFAULT_PERIOD;
@@ -139,7 +140,8 @@ impl Collectors {
         now: Duration,
     ) -> io::Result<Self> {
         let network = Network::open(&platform, config.network, config.all_interfaces)?;
-        let state = runtime_dir.map(|directory| directory.join(services::STATE));
+        let state =
+            runtime_dir.map(|directory| runtime_dir::state_file(directory, runtime_dir::SERVICES));
         let directory = config.services.to_string_lossy();
         let services = services::Directory::open(&platform, &directory, state);
         let mut collectors = Collectors {

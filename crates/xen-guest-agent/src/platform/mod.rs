@@ -30,6 +30,7 @@ use std::path::Path;
 use rustix::event::PollFlags;
 use rustix::time::ClockId;
 
+use crate::confine::{Outcome, Plan};
 use crate::guest::{Interfaces, Memory, Volume};
 use crate::root::Root;
 
@@ -73,6 +74,25 @@ pub trait Platform: Sized {
     /// The system's, or `Unsupported`.
     fn reopen(_file: &OwnedFd) -> io::Result<File> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether the process may change its user and give files to that user.
+    fn can_change_user() -> bool {
+        false
+    }
+
+    /// Gives up all capabilities but those that [`confine`](Self::confine) needs.
+    ///
+    /// # Errors
+    /// The system's.
+    fn reduce_capabilities() -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Gives up all privileges that are not part of the plan, for good. The process must have only
+    /// one thread.
+    fn confine(_plan: &Plan) -> Outcome {
+        Outcome::default()
     }
 
     /// Returns the system whose files are below `root`.

@@ -42,7 +42,7 @@ const PLAIN: Setting = Setting {
 };
 
 /// All settings. Those outside of any table come first, as TOML requires.
-pub static SETTINGS: [Setting; 16] = [
+pub static SETTINGS: [Setting; 17] = [
     Setting {
         key: "stderr",
         short: Some('s'),
@@ -97,6 +97,19 @@ pub static SETTINGS: [Setting; 16] = [
         needs_restart: true,
         affects_withdraw: true,
         field: |settings| &mut settings.root,
+        ..PLAIN
+    },
+    Setting {
+        key: "confine",
+        placeholder: "MODE",
+        summary: "Privileges to give up once the agent is connected to Xenstore",
+        details: "user changes to the user xen-guest-agent, and gives up capabilities, access to \
+            most files and unused system calls. uid0 does the same without another user. auto is \
+            user if Xenstore is the kernel's device and the user exists, otherwise uid0; with \
+            another root directory it is off.",
+        needs_restart: true,
+        affects_show: false,
+        field: |settings| &mut settings.confine,
         ..PLAIN
     },
     Setting {

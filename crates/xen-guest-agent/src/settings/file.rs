@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::fstatvfs;
 use rustix::process::geteuid;
@@ -87,11 +88,18 @@ pub(super) fn check_directory(path: &Path, may_be_sticky: bool) -> Result<(), Se
     if is_sticky && may_be_sticky {
         return Ok(());
     }
-    let reason = reason_to_refuse(path, &metadata, geteuid().is_root());
+    let reason = reason_to_refuse(path, &metadata, started_as_root());
     match reason.filter(|_| !is_read_only(rustix::fs::statvfs(path))) {
         Some(reason) => Err(SettingsError::refusing("directory", path, &reason)),
         None => Ok(()),
     }
+}
+
+/// Whether the process was root when it read settings for the first time. The confined agent keeps
+/// the rules of its start, because only a file that obeys them lets it start again.
+fn started_as_root() -> bool {
+    static ROOT: OnceLock<bool> = OnceLock::new();
+    *ROOT.get_or_init(|| geteuid().is_root())
 }
 
 /// Returns the reason to refuse a file or directory that others than root and the owner may write.
@@ -127,7 +135,7 @@ pub(super) fn read(path: &Path) -> Result<Contents, SettingsError> {
 
     let file = Root::default().open(&absolute).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    let reason = reason_to_refuse(path, &metadata, geteuid().is_root());
+    let reason = reason_to_refuse(path, &metadata, started_as_root());
     if let Some(reason) = reason.filter(|_| !is_read_only(fstatvfs(&file))) {
         return Err(SettingsError::refusing("settings file", path, &reason));
     }

@@ -20,6 +20,7 @@ pub use value::TomlType;
 pub(crate) use value::name;
 
 use crate::collect::{self, network, services};
+use crate::confine;
 use crate::logging::LogFilter;
 use crate::publish;
 use crate::schema;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub xenstore: Endpoint,
     /// Directory to prepend to the paths of system files.
     pub root: PathBuf,
+    /// Privileges that the agent gives up.
+    pub confine: confine::Mode,
     /// Maximum number of nodes that the agent creates, parent nodes included.
     pub node_budget: usize,
     /// Time between two polls of memory and of other values for which the
@@ -64,6 +67,7 @@ impl Default for Settings {
             schema: schema::Name::default(),
             xenstore: Endpoint::Auto,
             root: PathBuf::from("/"),
+            confine: confine::Mode::default(),
             node_budget: publish::NODE_BUDGET,
             memory_period: collect::DEFAULT_PERIOD,
             network: network::Config::default(),

@@ -31,6 +31,25 @@ impl Sources {
         Ok(loaded.settings.root)
     }
 
+    /// Returns the directories with the settings files, and the files.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load) that concern the directories.
+    pub fn paths(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>), SettingsError> {
+        match &self.file {
+            Some(file) => {
+                let directory = file.parent().filter(|parent| *parent != Path::new(""));
+                let directory = directory.unwrap_or(Path::new("."));
+                Ok((vec![directory.to_owned()], vec![file.clone()]))
+            }
+            None => {
+                let directory = Path::new(DIRECTORY);
+                let directories = vec![directory.to_owned(), directory.join("conf.d")];
+                Ok((directories, file::in_directory(directory)?))
+            }
+        }
+    }
+
     /// Reads all sources.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use super::Endpoint;
 use crate::collect::network;
+use crate::confine;
 use crate::logging::LogFilter;
 use crate::schema;
 use crate::text::quote;
@@ -237,7 +238,7 @@ macro_rules! choices {
     )*};
 }
 
-choices!(schema::Name, network::Mode);
+choices!(schema::Name, network::Mode, confine::Mode);
 
 /// Returns the name of a choice.
 pub(crate) fn name(choice: &impl ValueEnum) -> String {

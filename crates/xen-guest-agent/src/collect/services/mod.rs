@@ -48,10 +48,6 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Extension of a service's file.
 const EXTENSION: &str = ".conf";
 
-/// File in the runtime directory with the names of published services. It exists as long as the
-/// nodes in Xenstore do, because a boot removes both.
-pub const STATE: &str = "services";
-
 /// Facts of each service, by service and key.
 type Facts = BTreeMap<String, BTreeMap<String, String>>;
 

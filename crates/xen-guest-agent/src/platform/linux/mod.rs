@@ -2,6 +2,7 @@
 
 mod block;
 mod btrfs;
+mod confine;
 mod dir_watch;
 mod host;
 mod link_table;
@@ -9,6 +10,8 @@ mod memory;
 mod message;
 mod mounts;
 mod netlink;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod seccomp;
 mod sysfs;
 mod volumes;
 
@@ -24,6 +27,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::time::ClockId;
 
 use super::{Platform, Process};
+use crate::confine::{Outcome, Plan};
 use crate::guest::{Interfaces, Memory, Volume};
 use crate::root::Root;
 use dir_watch::DirWatch;
@@ -60,6 +64,18 @@ impl Platform for System {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = rustix::io::retry_on_intr(|| rustix::fs::open(&path, flags, Mode::empty()))?;
         Ok(File::from(file))
+    }
+
+    fn can_change_user() -> bool {
+        confine::can_change_user()
+    }
+
+    fn reduce_capabilities() -> io::Result<()> {
+        confine::reduce_capabilities()
+    }
+
+    fn confine(plan: &Plan) -> Outcome {
+        confine::confine(plan)
     }
 
     fn new(root: Root) -> Self {

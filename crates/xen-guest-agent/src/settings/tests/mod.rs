@@ -69,6 +69,7 @@ fn later_sources_override_earlier_ones() {
     schema = "std"  # environment XENSTORE_SCHEMA
     xenstore = "socket"  # /conf.d/20-b.toml:1
     root = "/usr"  # /conf.d/10-a.toml:2
+    confine = "off"  # default
     node-budget = 700  # default
 
     [memory]
@@ -303,7 +304,7 @@ fn printed_settings_can_be_read_again() {
     fs::create_dir(&root).unwrap();
     let root = root.display();
     let text = "stderr = true\nloglevel = \"debug,a=off\"\nschema = \"rfc\"\nxenstore = \"socket=/a b\"\nroot = 'ROOT'\n\
-        node-budget = 100\n\
+        confine = \"user\"\nnode-budget = 100\n\
         [memory]\nperiod = 0.25\n[network]\nmode = \"poll\"\npoll-period = 7\nstacked-links = false\n\
         temporary-addresses = false\nextra-interfaces = [\"lo\"]\nleave-out-interfaces = [\"a*\", \"b\"]\n\
         leave-out-addresses = [\"10.0.0.1\", \"fe80::/10\"]\n\

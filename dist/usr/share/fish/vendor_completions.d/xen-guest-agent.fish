@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_xen_guest_agent_global_optspecs
-    string join \n s/stderr= l/loglevel= schema= xenstore= root= node-budget= memory-period= network-mode= network-poll-period= network-stacked-links= network-temporary-addresses= network-extra-interfaces= network-leave-out-interfaces= network-leave-out-addresses= volumes-enabled= services-directory= config= h/help V/version
+    string join \n s/stderr= l/loglevel= schema= xenstore= root= confine= node-budget= memory-period= network-mode= network-poll-period= network-stacked-links= network-temporary-addresses= network-extra-interfaces= network-leave-out-interfaces= network-leave-out-addresses= volumes-enabled= services-directory= config= h/help V/version
 end
 
 function __fish_xen_guest_agent_needs_command
@@ -39,6 +39,10 @@ device\t''
 socket\t''
 socket=/\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l confine -d 'Privileges to give up once the agent is connected to Xenstore' -r -f -a "auto\t''
+user\t''
+uid0\t''
+off\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l node-budget -d 'Maximum number of nodes to create, parent nodes included' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l memory-period -d 'Time between checks of memory and other values for which the kernel sends no event' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_needs_command" -l network-mode -d 'How to detect changes of the network' -r -f -a "auto\t''
@@ -79,6 +83,10 @@ device\t''
 socket\t''
 socket=/\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l root -d 'Directory to prepend to the paths of system files' -r -f -a "(__fish_complete_directories)"
+complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l confine -d 'Privileges to give up once the agent is connected to Xenstore' -r -f -a "auto\t''
+user\t''
+uid0\t''
+off\t''"
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l node-budget -d 'Maximum number of nodes to create, parent nodes included' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l memory-period -d 'Time between checks of memory and other values for which the kernel sends no event' -r -f
 complete -c xen-guest-agent -n "__fish_xen_guest_agent_using_subcommand config" -l network-mode -d 'How to detect changes of the network' -r -f -a "auto\t''

@@ -107,10 +107,11 @@ impl Testbed {
 fn open(directory: &tempfile::TempDir) -> Directory {
     fs::create_dir_all(directory.path().join("run")).unwrap();
     let root = Root::new(directory.path());
-    let state = runtime_dir::path(&root).map(|directory| directory.join(STATE));
+    let state = runtime_dir::path(&root)
+        .map(|directory| runtime_dir::state_file(&directory, runtime_dir::SERVICES));
     assert_eq!(
         state,
-        Some(directory.path().join("run/xen-guest-agent/services"))
+        Some(directory.path().join("run/xen-guest-agent/state/services"))
     );
     Directory::open(&System::new(root), "/etc/agent/services.d", state)
 }
@@ -252,8 +253,8 @@ fn published_services_are_remembered_over_a_restart() {
 #[test]
 fn foreign_content_of_the_state_file_is_ignored() {
     let mut testbed = Testbed::with_directory();
-    let state = testbed.at("run/xen-guest-agent/services");
-    testbed.make("run/xen-guest-agent");
+    let state = testbed.at("run/xen-guest-agent/state/services");
+    testbed.make("run/xen-guest-agent/state");
     for (text, expected) in [
         (&b"a\n\n../b\nc/d\n e\nf"[..], "-a -f"),
         (b"\xff\na\n", ""),
@@ -278,7 +279,7 @@ fn state_file_is_not_written_without_services() {
     assert_eq!(fs::read_dir(testbed.at("run")).unwrap().count(), 0);
     testbed.write("a.conf", "x = 1");
     testbed.read();
-    let home = testbed.at("run/xen-guest-agent");
+    let home = testbed.at("run/xen-guest-agent/state");
     assert_eq!(fs::read_to_string(home.join("services")).unwrap(), "a\n");
     assert_eq!(fs::read_dir(home).unwrap().count(), 1);
     // One system has the older place, and one has none.
@@ -326,8 +327,8 @@ fn ten_invalid_lines_of_a_file_are_logged() {
 #[test]
 fn state_file_that_is_a_fifo_or_a_link_is_not_read() {
     let testbed = Testbed::with_directory();
-    testbed.make("run/xen-guest-agent");
-    let state = testbed.at("run/xen-guest-agent/services");
+    testbed.make("run/xen-guest-agent/state");
+    let state = testbed.at("run/xen-guest-agent/state/services");
     rustix::fs::mkfifoat(CWD, &state, Mode::from(0o600)).unwrap();
     let mut restarted = open(&testbed.directory);
     assert!(restarted.state.names().is_empty());
