@@ -9,6 +9,7 @@ mod dist;
 mod files;
 mod generate;
 mod man;
+mod sbom;
 
 const USAGE: &str = "\
 Usage: cargo xtask TASK
@@ -17,7 +18,8 @@ Tasks:
   generate          write man pages, shell completions and config.toml to dist/
   generate --check  fail if files in dist/ differ from what `generate` would write
   dist [ARCH]       build static binaries and packages (.deb, .rpm) in target/dist/,
-                    for x86_64, aarch64 or, without ARCH, both";
+                    for x86_64, aarch64 or, without ARCH, both
+  sbom              list the crates of each program in target/sbom/, as CycloneDX and SPDX";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         ["generate", "--check"] => generate::check(&files::dist()),
         ["dist"] => dist::build(None),
         ["dist", architecture] => dist::build(Some(architecture)),
+        ["sbom"] => sbom::write(&files::dist().join("../target/sbom")),
         ["help" | "-h" | "--help"] => {
             let printed = writeln!(io::stdout(), "{USAGE}");
             printed.map_err(|error| format!("cannot print: {error}"))

@@ -19,6 +19,7 @@ impl Repository {
             directory: tempfile::tempdir()?,
         };
         fs::create_dir_all(repository.path("work/.ci"))?;
+        fs::create_dir_all(repository.path("work/crates/xenstore"))?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/check-release");
         fs::copy(script, repository.path("work/.ci/check-release"))?;
         repository.write_versions("1.2.3", "## 1.2.3 (2026-12-01)")?;
@@ -48,13 +49,20 @@ impl Repository {
     fn write_versions(&self, version: &str, heading: &str) -> Result<()> {
         let manifest = format!(
             "[workspace.package]\nversion = \"{version}\"\n\n[workspace.dependencies]\n\
-             xenstore = {{ path = \"crates/xenstore\", version = \"{version}\" }}\n"
+             xenstore = {{ path = \"crates/xenstore\", version = \"0.1.0\" }}\n"
         );
+        self.write_library_version("0.1.0")?;
         fs::write(self.path("work/Cargo.toml"), manifest)?;
         fs::write(
             self.path("work/CHANGELOG.md"),
             format!("# Changelog\n\n{heading}\n"),
         )?;
+        Ok(())
+    }
+
+    fn write_library_version(&self, version: &str) -> Result<()> {
+        let manifest = format!("[package]\nversion = \"{version}\"\n");
+        fs::write(self.path("work/crates/xenstore/Cargo.toml"), manifest)?;
         Ok(())
     }
 
