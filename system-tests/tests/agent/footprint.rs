@@ -66,8 +66,9 @@ fn private_memory_is_bounded() {
         .collect::<Vec<_>>()
         .join("\n");
     println!("private memory: {own} KiB");
+    // The code of confinement, off here, may cost 16 of these.
     assert!(
-        (50..=200).contains(&own),
+        (50..=216).contains(&own),
         "{own} KiB of private memory:\n{mappings}"
     );
 }

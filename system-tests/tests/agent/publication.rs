@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use system_tests::{Agent, Daemon, Profile, Toolstack, build, on_both_daemons};
+use system_tests::{Agent, Daemon, Profile, Toolstack, build, is_published, on_both_daemons};
 use xenstore::{Client, Transport};
 
 use crate::testbed;
@@ -247,8 +247,7 @@ fn host_name_change_is_published_immediately() {
         .arg("--xenstore")
         .arg(format!("socket={}", testbed.guest.socket().display()));
     let agent = Agent::spawn(command, &testbed.root.join("log"));
-    testbed.await_nodes(|nodes| nodes.contains_key("data/host_name_dns"));
-    let updated = testbed.nodes()["data/updated"].clone();
+    let updated = testbed.await_nodes(is_published)["data/updated"].clone();
     sleep(Duration::from_secs(1));
     let begin = Instant::now();
     let uts = format!("--uts=/proc/{}/ns/uts", agent.id());
@@ -259,10 +258,15 @@ fn host_name_change_is_published_immediately() {
             .unwrap()
             .success()
     );
-    let nodes = testbed.await_nodes(|nodes| {
-        nodes["data/host_name_dns"] == "db7" && nodes["data/updated"] != updated
-    });
-    assert_eq!(nodes["data/domain"], "example.net");
+    let is_changed = |nodes: &BTreeMap<String, String>| {
+        is_published(nodes)
+            && nodes["data/updated"] != updated
+            && nodes["data/host_name_dns"] == "db7"
+            && nodes
+                .get("data/domain")
+                .is_some_and(|domain| domain == "example.net")
+    };
+    testbed.await_nodes(is_changed);
     assert!(
         begin.elapsed() < Duration::from_secs(5),
         "the change was polled instead of reported by an event"

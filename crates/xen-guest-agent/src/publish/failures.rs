@@ -74,10 +74,6 @@ impl WriteFailures {
 
     /// Records a failed change.
     pub(super) fn on_failure(&mut self, change: &Change, error: &Error) {
-        if self.resends {
-            return;
-        }
-
         let cause = match error.code() {
             Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS) => Cause::Denied,
             Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA | ErrorCode::E2BIG) => Cause::TooLong,

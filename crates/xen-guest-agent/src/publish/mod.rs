@@ -346,6 +346,8 @@ impl Publisher {
         match (&change, error.code()) {
             // Another process removed a parent.
             (Change::Remove(_), Some(ErrorCode::ENOENT)) => change.apply(&mut self.actual),
+            // The plan sends it again. A rejection before the retry says nothing of the quota after it.
+            _ if self.failures.resends => {}
             (Change::Write(path, value), Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA))
                 if !self.actual.contains_key(path)
                     && value.len() <= SAFE_VALUE_LENGTH
