@@ -81,6 +81,10 @@ fn prepare(testbed: &Testbed) {
 fn start(testbed: &mut Testbed, mode: &str) -> Agent {
     testbed.set_confine(mode);
     let agent = testbed.start_as(Profile::Debug);
+    // The nodes of an earlier agent may be there already.
+    if mode != "off" {
+        eventually(|| agent.log().contains("confinement: "), TIMEOUT);
+    }
     testbed.await_network();
     agent
 }
