@@ -56,9 +56,15 @@ pub fn build(package: &'static str, profile: Profile) -> PathBuf {
         .clone()
 }
 
-/// Builds an example of a package of this workspace, and returns the path of its binary.
-pub fn build_example(package: &str, name: &str) -> PathBuf {
-    cargo(&["build", "--package", package, "--example", name])
+/// Builds an example of this package, and returns the path of its binary.
+pub fn build_example(name: &str) -> PathBuf {
+    cargo(&[
+        "build",
+        "--package",
+        env!("CARGO_PKG_NAME"),
+        "--example",
+        name,
+    ])
 }
 
 /// Builds a statically linked release binary, for a system without a C library.

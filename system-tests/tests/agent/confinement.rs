@@ -22,7 +22,7 @@ const NOBODY: u32 = 65534;
 #[test]
 #[ignore = "needs root"]
 fn forbidden_actions_are_refused() {
-    let example = build_example("xen-guest-agent", "confined");
+    let example = build_example("confined");
     // The user of the test must be able to enter all directories above.
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("confined");
