@@ -90,7 +90,7 @@ fn withdrawal_is_refused_while_the_agent_runs(daemon: Daemon) {
 fn withdrawal_ends_although_xenstored_does_not_answer() {
     let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
     testbed.start().stop();
-    let server = Pid::from_raw(testbed.store.pid().cast_signed()).unwrap();
+    let server = Pid::from_raw(i32::try_from(testbed.store.pid()).unwrap()).unwrap();
     kill_process(server, Signal::STOP).unwrap();
     let begin = Instant::now();
     let (status, printed, log) = result(&withdraw(&testbed));
