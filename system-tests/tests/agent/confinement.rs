@@ -83,7 +83,7 @@ fn start(testbed: &mut Testbed, mode: &str) -> Agent {
     let agent = testbed.start_as(Profile::Debug);
     // The nodes of an earlier agent may be there already.
     if mode != "off" {
-        eventually(|| agent.log().contains("confinement: "), TIMEOUT);
+        eventually(|| agent.proc("status").contains("Seccomp:\t2"), TIMEOUT);
     }
     testbed.await_network();
     agent
