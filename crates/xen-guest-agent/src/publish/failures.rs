@@ -42,9 +42,6 @@ pub(crate) struct WriteFailures {
     unlogged: Vec<(Path, String)>,
     /// Whether the first success since the last comparison retries all nodes.
     retries_all_on_success: bool,
-    /// Whether the changes under way were sent before a retry was requested. Those that fail are
-    /// sent again instead of recorded, because the cause may be gone.
-    pub(super) resends: bool,
 }
 
 impl WriteFailures {

@@ -43,7 +43,7 @@ pub struct Publisher {
     layout: &'static Layout,
     /// Trees that the agent owns besides those of the layout.
     owned: BTreeSet<Path>,
-    /// Whether the desired state has no nodes.
+    /// Whether the last plan removed all owned nodes.
     withdraws: bool,
     actual: Actual,
     /// A resynchronisation that begins once nothing is under way, and the one under way.
@@ -51,6 +51,9 @@ pub struct Publisher {
     resync: Option<Resync>,
     /// Changes that the server has not answered.
     changes: BTreeMap<RequestId, Change>,
+    /// Whether these changes were sent before a retry was requested. Those that fail are sent again
+    /// instead of recorded, because the cause may be gone.
+    resends: bool,
     pub(crate) conflicts: Conflicts,
     pub(crate) failures: WriteFailures,
     pub(crate) quota: NodeQuota,
@@ -93,6 +96,7 @@ impl Publisher {
             scheduled: None,
             resync: None,
             changes: BTreeMap::new(),
+            resends: false,
             conflicts: Conflicts::default(),
             failures: WriteFailures::default(),
             quota: NodeQuota::new(NODE_BUDGET),
@@ -138,7 +142,7 @@ impl Publisher {
     fn on_new_store(&mut self) {
         self.failures.retry();
         self.quota.on_new_store();
-        self.failures.resends = !self.changes.is_empty();
+        self.resends = !self.changes.is_empty();
     }
 
     /// Returns the known nodes of the store whose value is text.
@@ -346,8 +350,8 @@ impl Publisher {
         match (&change, error.code()) {
             // Another process removed a parent.
             (Change::Remove(_), Some(ErrorCode::ENOENT)) => change.apply(&mut self.actual),
-            // The plan sends it again. A rejection before the retry says nothing of the quota after it.
-            _ if self.failures.resends => {}
+            // A rejection before the retry says nothing of permissions and quota after it.
+            _ if self.resends => {}
             (Change::Write(path, value), Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA))
                 if !self.actual.contains_key(path)
                     && value.len() <= SAFE_VALUE_LENGTH
@@ -365,7 +369,7 @@ impl Publisher {
     }
 
     fn end_round(&mut self) -> Effect {
-        self.failures.resends = false;
+        self.resends = false;
         let may_have_room = self.quota.end_round(self.actual.len());
         if std::mem::take(&mut self.needs_plan) || may_have_room {
             Effect::Changed
@@ -433,7 +437,7 @@ impl Publisher {
         let mut failed = failures.nodes();
         self.announce |= failed.any(|path| self.rank(path).role == Role::Announcement);
         self.quota.retry();
-        self.failures.resends = !self.changes.is_empty();
+        self.resends = !self.changes.is_empty();
     }
 }
 

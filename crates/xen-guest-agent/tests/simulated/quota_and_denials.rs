@@ -732,6 +732,28 @@ fn write_denied_while_a_retry_is_requested_is_sent_again() {
 }
 
 #[test]
+fn writes_over_quota_while_a_retry_is_requested_are_sent_again() {
+    let mut harness = Harness::new(Toolstack::Xapi);
+    for index in 1..20 {
+        let path = format!("attr/vif/0/ipv4/{index}");
+        let refused = refusal(&path, ErrorCode::ENOSPC);
+        harness.store().faults.refuse.push(refused);
+    }
+    harness.store().faults.hold_replies = true;
+    harness.set_addresses(addresses(20));
+    harness.settle();
+
+    // The host raised the quota after the server rejected the writes.
+    harness.store().faults.refuse.clear();
+    harness.agent.retry_failed_writes();
+    harness.store().faults.hold_replies = false;
+    harness.server.process();
+    harness.settle();
+    let unpublished: Vec<_> = harness.unpublished().collect();
+    assert_eq!(unpublished, [] as [&Path; 0]);
+}
+
+#[test]
 fn node_over_quota_is_published_at_the_next_comparison() {
     let mut harness = Harness::new(Toolstack::Xapi);
     let refusal = |code| Refusal {
