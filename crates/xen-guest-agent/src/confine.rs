@@ -15,17 +15,6 @@ pub const USER: &str = "xen-guest-agent";
 /// Maximum size in bytes of the file with the system's users.
 const PASSWD_MAX: usize = 4 * 1024 * 1024;
 
-/// Directories with system files that the agent reads while it runs. `/proc` is whole, because the
-/// kernel forgets Landlock rules inside it when it is short of memory.
-const READABLE: [&str; 6] = [
-    "/etc",
-    "/usr/lib",
-    "/proc",
-    "/sys",
-    "/run/udev/data",
-    "/var/run/udev/data",
-];
-
 /// Value of the setting `confine`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
@@ -51,7 +40,8 @@ pub struct User {
 }
 
 impl User {
-    /// Finds [`USER`] in `/etc/passwd`.
+    /// Finds [`USER`] in `/etc/passwd`, where package managers put system users. getpwnam(3) of glibc
+    /// would load libraries and might ask a server.
     pub fn find(root: &Root) -> Option<Self> {
         let passwd = root.read("/etc/passwd", PASSWD_MAX).ok()?;
         String::from_utf8_lossy(&passwd).lines().find_map(|line| {
@@ -109,27 +99,39 @@ impl Outcome {
     }
 }
 
-/// Returns the user to change to, or `None` to keep the user. The outer `None` means no confinement.
+/// Confinement that a mode means on this system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// No confinement.
+    Off,
+    /// Confinement of the present user.
+    KeepUser,
+    /// Confinement and a change of the user.
+    ChangeUser(User),
+}
+
+/// Resolves a mode. `find_user` returns the user that the agent can change to.
 pub fn resolve(
     mode: Mode,
     root: &Root,
     is_device: bool,
     find_user: impl FnOnce() -> Option<User>,
-) -> Option<Option<User>> {
+) -> Target {
     match mode {
-        Mode::Off => None,
-        Mode::Auto if !root.is_system() => None,
+        Mode::Off => Target::Off,
+        Mode::Auto if !root.is_system() => Target::Off,
         // A socket of root could not be opened again after its server restarted.
-        Mode::Auto if !is_device || !System::can_change_user() => Some(None),
-        Mode::Auto | Mode::User => Some(find_user()),
-        Mode::Uid0 => Some(None),
+        Mode::Auto if !is_device => Target::KeepUser,
+        Mode::Auto | Mode::User => find_user().map_or(Target::KeepUser, Target::ChangeUser),
+        Mode::Uid0 => Target::KeepUser,
     }
 }
 
 /// Returns the directories to read below: those of the system, and the real directories of `files`,
 /// which may be links that lead elsewhere.
 pub fn readable(root: &Root, directories: &[PathBuf], files: &[PathBuf]) -> Vec<PathBuf> {
-    let system = READABLE.iter().filter_map(|path| root.path(path).ok());
+    let system = System::READABLE.iter();
+    let system = system.filter_map(|path| root.path(path).ok());
     let release = root.path(distribution::MAIN_FILE).ok();
     let targets = files
         .iter()
@@ -138,11 +140,8 @@ pub fn readable(root: &Root, directories: &[PathBuf], files: &[PathBuf]) -> Vec<
         .filter_map(|file| fs::canonicalize(file).ok()?.parent().map(Path::to_owned))
         // A file in the root directory must not open everything.
         .filter(|directory| directory != Path::new("/"));
-    // The agent opens its own descriptors again through its own /proc.
-    let own = [PathBuf::from("/proc")];
 
     let mut found: Vec<_> = system
-        .chain(own)
         .chain(directories.iter().cloned())
         .chain(targets)
         .collect();
@@ -188,14 +187,14 @@ mod tests {
         let (here, elsewhere) = (Root::default(), Root::new("/host"));
         let user = User { uid: 998, gid: 997 };
         let resolve = |mode, root, is_device| resolve(mode, root, is_device, || Some(user));
-        assert_eq!(resolve(Mode::Auto, &here, false), Some(None));
-        assert_eq!(resolve(Mode::Auto, &elsewhere, true), None);
-        assert_eq!(resolve(Mode::Off, &here, true), None);
-        assert_eq!(resolve(Mode::Uid0, &elsewhere, true), Some(None));
-        assert_eq!(resolve(Mode::User, &elsewhere, false), Some(Some(user)));
-        let expected = System::can_change_user().then_some(user);
-        assert_eq!(resolve(Mode::Auto, &here, true), Some(expected));
-        assert_eq!(super::resolve(Mode::Auto, &here, true, || None), Some(None));
+        let (keep, change) = (Target::KeepUser, Target::ChangeUser(user));
+        assert_eq!(resolve(Mode::Auto, &here, true), change);
+        assert_eq!(resolve(Mode::Auto, &here, false), keep);
+        assert_eq!(resolve(Mode::Auto, &elsewhere, true), Target::Off);
+        assert_eq!(resolve(Mode::Off, &here, true), Target::Off);
+        assert_eq!(resolve(Mode::Uid0, &elsewhere, true), keep);
+        assert_eq!(resolve(Mode::User, &elsewhere, false), change);
+        assert_eq!(super::resolve(Mode::Auto, &here, true, || None), keep);
     }
 
     #[test]
@@ -215,7 +214,6 @@ mod tests {
                 "{expected}: {found:?}"
             );
         }
-        assert!(found.contains(&PathBuf::from("/proc")));
         assert!(!found.contains(&PathBuf::from("/")));
         assert!(!found.contains(&base));
     }

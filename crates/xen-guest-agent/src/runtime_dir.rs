@@ -3,13 +3,16 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatVfsMountFlags};
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, StatVfsMountFlags, Uid,
+};
 use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
 
 use crate::root::{self, Root, with_path};
 
@@ -56,36 +59,71 @@ pub fn state_dir(directory: &Path) -> PathBuf {
     directory.join(STATE)
 }
 
-/// Makes a user the owner of the subdirectory with state and of its files. Links are not followed.
+/// Makes this process the owner of the subdirectory with state and of its files, which may belong to
+/// the user of an earlier agent.
+///
+/// # Errors
+/// The system's error, with the path.
+pub fn take_state(directory: &Path) -> io::Result<()> {
+    let path = state_dir(directory);
+    let (uid, gid) = (geteuid(), getegid());
+    let take = || {
+        match rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            Ok(status) if Uid::from_raw(status.st_uid) == uid => return Ok(()),
+            status => drop(status?),
+        }
+        // The directory comes first, so that its former owner can replace no file meanwhile.
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(CWD, &path, Some(uid), Some(gid), flags)?;
+        let opened = open_directory(&path)?;
+        rustix::fs::fchmod(&opened, Mode::from_raw_mode(0o755))?;
+        own_files(&opened, uid, gid)
+    };
+    take().map_err(|error: Errno| with_path(&path, &error.into()))
+}
+
+/// Makes a user the owner of the subdirectory with state and of its files.
 ///
 /// # Errors
 /// The system's error, with the path.
 pub fn give_state(directory: &Path, uid: u32, gid: u32) -> io::Result<()> {
     let path = state_dir(directory);
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     let give = || {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = match rustix::fs::open(&path, flags, Mode::empty()) {
+        let opened = match open_directory(&path) {
             Err(Errno::NOENT) => return Ok(()),
             opened => opened?,
         };
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        for file in STATE_FILES {
-            let status = match rustix::fs::statat(&opened, file, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => continue,
-                status => status?,
-            };
-            if (status.st_uid, status.st_gid) != (uid.as_raw(), gid.as_raw()) {
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                rustix::fs::chownat(&opened, file, Some(uid), Some(gid), flags)?;
-            }
-        }
-        let status = rustix::fs::fstat(&opened)?;
-        if (status.st_uid, status.st_gid) != (uid.as_raw(), gid.as_raw()) {
-            rustix::fs::fchown(&opened, Some(uid), Some(gid))?;
-        }
-        Ok(())
+        own_files(&opened, uid, gid)?;
+        rustix::fs::fchown(&opened, Some(uid), Some(gid))
     };
-    give().map_err(|error: io::Error| with_path(&path, &error))
+    give().map_err(|error: Errno| with_path(&path, &error.into()))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+/// Makes a user the owner of the files with state. Anything else that has the name of one is removed
+/// instead, because a link could lead to a file of root.
+fn own_files(directory: &OwnedFd, uid: Uid, gid: Gid) -> Result<(), Errno> {
+    for file in STATE_FILES {
+        let status = match rustix::fs::statat(directory, file, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            status => status?,
+        };
+        match FileType::from_raw_mode(status.st_mode) {
+            FileType::RegularFile if status.st_nlink == 1 => {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::chownat(directory, file, Some(uid), Some(gid), flags)?;
+            }
+            FileType::Directory => rustix::fs::unlinkat(directory, file, AtFlags::REMOVEDIR)?,
+            _ => rustix::fs::unlinkat(directory, file, AtFlags::empty())?,
+        }
+    }
+    Ok(())
 }
 
 /// Replaces a file in the directory. A reader finds either the old text or the new one. Every user
@@ -400,6 +438,49 @@ mod tests {
             error.ends_with("status: larger than 16777216 bytes"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn links_and_directories_in_place_of_state_files_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = state_dir(directory.path());
+        let foreign = directory.path().join("foreign");
+        fs::write(&foreign, "text").unwrap();
+        type Replace = fn(&Path, &Path);
+        let replacements: [Replace; 3] = [
+            |foreign, file| fs::hard_link(foreign, file).unwrap(),
+            |foreign, file| std::os::unix::fs::symlink(foreign, file).unwrap(),
+            |_, file| fs::create_dir(file).unwrap(),
+        ];
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        for replace in replacements {
+            write(&state_file(directory.path(), SERVICES), "text").unwrap();
+            replace(&foreign, &state.join(STATUS));
+            give_state(directory.path(), uid, gid).unwrap();
+            assert!(!fs::exists(state.join(STATUS)).unwrap());
+            assert!(fs::symlink_metadata(state.join(STATUS)).is_err());
+            assert!(fs::exists(state.join(SERVICES)).unwrap());
+        }
+        assert_eq!(fs::read_to_string(&foreign).unwrap(), "text");
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn state_that_another_user_closed_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = state_file(directory.path(), STATUS);
+        write(&path, "text").unwrap();
+        give_state(directory.path(), 65534, 65534).unwrap();
+        let state = state_dir(directory.path());
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 65534);
+        fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
+
+        take_state(directory.path()).unwrap();
+        for path in [&state, &path] {
+            assert_eq!(fs::metadata(path).unwrap().uid(), 0);
+        }
+        let mode = fs::metadata(&state).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
     }
 
     #[test]

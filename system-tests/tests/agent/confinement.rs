@@ -216,7 +216,7 @@ fn files_that_the_confined_user_cannot_read_are_named() {
         Some("up")
     );
     let path = file.display();
-    let expected = format!("run: chgrp xen-guest-agent {path} && chmod g+r {path}");
+    let expected = format!("run: chgrp xen-guest-agent '{path}' && chmod g+r '{path}'");
     eventually(|| agent.log().contains(&expected), TIMEOUT);
     agent.stop();
 }

@@ -9,17 +9,13 @@ use std::path::{Path, PathBuf};
 use log::{info, warn};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
-use rustix::process::{getegid, geteuid};
 
 use super::Daemon;
-use crate::confine::{Mode, Outcome, Plan, USER, User, readable, resolve};
+use crate::confine::{Mode, Outcome, Plan, Target, USER, User, readable, resolve};
 use crate::platform::{Platform, System};
 use crate::root::Root;
 use crate::runtime_dir;
 use crate::settings::Sources;
-
-/// Directories of the kernel's Xenstore devices.
-const DEVICES: [&str; 2] = ["/dev/xen", "/proc/xen"];
 
 /// How far the agent has given up privileges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +49,14 @@ impl Daemon {
             .map(|connection| connection.transport().is_device());
         let mode = self.settings.confine;
         let find_user = || find_user(&root, mode);
-        let Some(user) = resolve(mode, &root, is_device.unwrap_or_default(), find_user) else {
-            self.confinement = Confinement::Off;
-            self.status.set_confinement("off".to_owned());
-            return;
+        let user = match resolve(mode, &root, is_device.unwrap_or_default(), find_user) {
+            Target::Off => {
+                self.confinement = Confinement::Off;
+                self.status.set_confinement("off".to_owned());
+                return;
+            }
+            Target::KeepUser => None,
+            Target::ChangeUser(user) => Some(user),
         };
         if is_device.is_none() {
             self.confinement = Confinement::FewCapabilities;
@@ -99,7 +99,7 @@ impl Daemon {
             }
         }
         if user.is_none() {
-            plan.devices = DEVICES.map(PathBuf::from).to_vec();
+            plan.devices = System::XENSTORE_DEVICES.iter().map(PathBuf::from).collect();
         }
 
         if let (Some(directory), Some(user)) = (&self.runtime_dir, user) {
@@ -123,20 +123,26 @@ impl Daemon {
 /// Takes the state back from the user of an earlier agent, because root without capabilities could
 /// not replace its files.
 pub(super) fn take_state(directory: &Path) {
-    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    if let Err(error) = runtime_dir::give_state(directory, uid, gid) {
+    if let Err(error) = runtime_dir::take_state(directory) {
         warn!("cannot own the state of an earlier agent: {error}");
     }
 }
 
+/// Returns the user that the agent can change to.
 fn find_user(root: &Root, mode: Mode) -> Option<User> {
     let user = User::find(root);
-    if user.is_none() && mode == Mode::User {
-        warn!(
-            "confine: there is no user {USER}, so the agent keeps its user; create it as a system user"
-        );
+    let problem = if user.is_none() {
+        "there is no such user; create it as a system user"
+    } else if System::can_change_user() {
+        return user;
+    } else {
+        "capabilities are missing; start it with CAP_SETUID, CAP_SETGID and CAP_CHOWN"
+    };
+
+    if mode == Mode::User {
+        warn!("confine: the agent cannot change to the user {USER}: {problem}");
     }
-    user
+    None
 }
 
 /// Returns the directory, or its parent as long as the directory does not exist.
@@ -159,15 +165,16 @@ fn warn_of_unreadable<'a>(paths: impl Iterator<Item = &'a PathBuf>) {
         } else {
             (Access::READ_OK, "g+r")
         };
-        let is_hidden = path.file_name().map(OsStr::as_bytes);
-        if is_hidden.is_some_and(|name| name.starts_with(b".")) {
+        let name = path.file_name().map(OsStr::as_bytes);
+        if name.is_some_and(|name| name.starts_with(b".")) {
             continue;
         }
         if access(path, needed) == Err(Errno::ACCESS) {
-            let path = path.display();
+            let path = path.display().to_string();
+            let quoted = format!("'{}'", path.replace('\'', r"'\''"));
             warn!(
                 "{path}: the user {USER} cannot read it, so changes have no effect; run: \
-                 chgrp {USER} {path} && chmod {mode} {path}"
+                 chgrp {USER} {quoted} && chmod {mode} {quoted}"
             );
         }
     }

@@ -76,6 +76,12 @@ pub trait Platform: Sized {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Directories with system files that the agent reads while it runs.
+    const READABLE: &'static [&'static str] = &[];
+
+    /// Directories of the kernel's Xenstore devices.
+    const XENSTORE_DEVICES: &'static [&'static str] = &[];
+
     /// Whether the process may change its user and give files to that user.
     fn can_change_user() -> bool {
         false

@@ -51,7 +51,8 @@ pub(super) fn confine(plan: &Plan) -> Outcome {
 
     if let Some(user) = plan.user {
         let changed = change_user(user);
-        outcome.is_user_changed = step(&mut outcome, "change to the user xen-guest-agent", changed);
+        outcome.is_user_changed =
+            step(&mut outcome, &format!("change to the user {USER}"), changed);
     }
     outcome.in_force.push(if outcome.is_user_changed {
         format!("user {USER}")
@@ -161,6 +162,8 @@ fn restrict_files(plan: &Plan) -> Result<Option<ABI>, RulesetError> {
         .scope(scope)?
         .create()?
         .add_rules(path_beneath_rules(&plan.readable, read))?
+        // The agent opens its own descriptors again, whatever its root directory is.
+        .add_rules(path_beneath_rules(["/proc"], read))?
         .add_rules(path_beneath_rules(&plan.writable, write))?
         .add_rules(path_beneath_rules(&plan.devices, open_device))?
         .restrict_self()?;
