@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+mod command;
 mod completions;
 mod config;
 mod dist;

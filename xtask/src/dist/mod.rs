@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 mod binaries;
-mod command;
 mod deb;
 mod rpm;
 mod third_party;
 mod tree;
 
-use command::{output, run};
+use crate::command::{output, run, source_date_epoch};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -106,7 +105,7 @@ impl Build {
         let build = Self {
             work: root.join("target/dist-work"),
             artefacts: root.join("target/dist"),
-            epoch: epoch(&root)?,
+            epoch: source_date_epoch(&root)?,
             root,
         };
         make_empty(&build.artefacts)?;
@@ -127,20 +126,6 @@ impl Build {
         )?;
         write(&self.artefacts.join("SHA256SUMS"), &sums)
     }
-}
-
-/// Returns the date of all packaged files: `SOURCE_DATE_EPOCH`, or the date of the last commit.
-fn epoch(root: &Path) -> Result<String, String> {
-    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
-        return Ok(epoch);
-    }
-    let commit = output(
-        Command::new("git")
-            .args(["log", "-1", "--format=%ct"])
-            .current_dir(root),
-    );
-    let epoch = commit.map_err(|error| format!("{error}; set SOURCE_DATE_EPOCH"))?;
-    Ok(epoch.trim().to_owned())
 }
 
 /// Returns the date of the build in UTC, in a format of date(1).

@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
+
+use crate::command::{output, source_date_epoch};
 
 mod cyclonedx;
 mod spdx;
@@ -57,7 +59,7 @@ struct Bill {
 pub(crate) fn write(directory: &Path) -> Result<(), String> {
     fs::create_dir_all(directory)
         .map_err(|error| format!("create {}: {error}", directory.display()))?;
-    let date = date()?;
+    let date = date(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
 
     for package in PACKAGES {
         let bill = bill(package, TARGET, &date)?;
@@ -82,13 +84,8 @@ fn write_json(path: &Path, document: &Value) -> Result<(), String> {
         .map_err(|error| format!("write {}: {error}", path.display()))
 }
 
-fn date() -> Result<String, String> {
-    let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(epoch) => epoch,
-        Err(_) => output(Command::new("git").args(["log", "-1", "--format=%ct"]))
-            .map_err(|error| format!("{error}; set SOURCE_DATE_EPOCH"))?,
-    };
-    let epoch = epoch.trim();
+fn date(root: &Path) -> Result<String, String> {
+    let epoch = source_date_epoch(root)?;
     let seconds: i64 = epoch
         .parse()
         .map_err(|error| format!("date {epoch}: {error}"))?;
@@ -184,16 +181,6 @@ fn crates(
         ancestors.push(index);
     }
     Ok(crates)
-}
-
-fn output(command: &mut Command) -> Result<String, String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| format!("cannot run {program}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("{program}: {}", output.status));
-    }
-    String::from_utf8(output.stdout).map_err(|error| format!("{program}: {error}"))
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Runs other programs.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Runs a program, whose output appears in the terminal.
-pub(super) fn run(command: &mut Command) -> Result<(), String> {
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let status = command
         .status()
         .map_err(|error| format!("cannot run {}: {error}", name(command)))?;
@@ -14,7 +15,7 @@ pub(super) fn run(command: &mut Command) -> Result<(), String> {
 }
 
 /// Runs a program and returns its standard output.
-pub(super) fn output(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
@@ -23,6 +24,21 @@ pub(super) fn output(command: &mut Command) -> Result<String, String> {
         return Err(format!("{}: {}", name(command), output.status));
     }
     String::from_utf8(output.stdout).map_err(|error| format!("{}: {error}", name(command)))
+}
+
+/// Returns the date of all artefacts in seconds since 1970: `SOURCE_DATE_EPOCH`, or the date of the last
+/// commit in `root`.
+pub(crate) fn source_date_epoch(root: &Path) -> Result<String, String> {
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        return Ok(epoch);
+    }
+    let commit = output(
+        Command::new("git")
+            .args(["log", "-1", "--format=%ct"])
+            .current_dir(root),
+    );
+    let epoch = commit.map_err(|error| format!("{error}; set SOURCE_DATE_EPOCH"))?;
+    Ok(epoch.trim().to_owned())
 }
 
 fn name(command: &Command) -> String {
