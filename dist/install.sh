@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs xen-guest-agent and the command xenstore from this directory, or removes them: sh install.sh --help
 #
-# A package of the distribution does more, so this is for systems without one.
+# Use a package where there is one. This script is for systems without one.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -44,8 +44,11 @@ is_packaged() {
 		{ has pacman && pacman -Qo "$1"; } >/dev/null 2>&1
 }
 
-# Whether an earlier run of this script installed the file.
-is_ours() { [ -f "$list" ] && grep -qxF "$1" "$list"; }
+# Whether an earlier run of this script installed the file, and no package has replaced it since.
+is_ours() { [ -f "$list" ] && grep -qxF "$1" "$list" && ! is_packaged "$1"; }
+
+# Removes a file that this script installed.
+remove() { is_packaged "$1" || rm -f "$1"; }
 
 # Installs $1 as $2 with the mode $3, and records it.
 put() {
@@ -84,6 +87,20 @@ create_user() {
 	fi
 }
 
+# Restarts the service after an upgrade, if it runs. The administrator may have disabled it.
+restart_service() {
+	case $(init_system) in
+		systemd)
+			if [ -d /run/systemd/system ]; then
+				systemctl daemon-reload
+				systemctl try-restart xen-guest-agent.service
+			fi
+			;;
+		openrc) rc-service --ifstarted xen-guest-agent restart ;;
+		sysv) "$script" try-restart ;;
+	esac
+}
+
 start_service() {
 	case $(init_system) in
 		systemd)
@@ -115,29 +132,27 @@ start_service() {
 	esac
 }
 
+# Stops and disables the service. A part of it that is missing already is no reason to keep the rest.
 stop_service() {
 	case $(init_system) in
 		systemd)
-			systemctl disable xen-guest-agent.service
+			systemctl disable xen-guest-agent.service || :
 			if [ -d /run/systemd/system ]; then
-				systemctl stop xen-guest-agent.service
+				systemctl stop xen-guest-agent.service || :
 			fi
 			;;
 		openrc)
 			rc-update -q del xen-guest-agent default || :
 			if [ -e /run/openrc/softlevel ]; then
-				rc-service --ifstarted xen-guest-agent stop
+				rc-service --ifstarted xen-guest-agent stop || :
 			fi
 			;;
 		sysv)
-			"$script" stop
+			"$script" stop || :
 			if has update-rc.d; then
-				# update-rc.d refuses while the script exists.
-				mv "$script" "$script.removed"
-				update-rc.d xen-guest-agent remove
-				mv "$script.removed" "$script"
+				update-rc.d -f xen-guest-agent remove || :
 			elif has chkconfig; then
-				chkconfig --del xen-guest-agent
+				chkconfig --del xen-guest-agent || :
 			fi
 			;;
 	esac
@@ -155,7 +170,13 @@ install_all() {
 	confirm "Install $("$from$agent" --version) as a service of $init?"
 
 	mkdir -p "$share"
-	rm -f "$list.new"
+	is_upgrade=no
+	[ ! -f "$list" ] || is_upgrade=yes
+	# An interrupted run has installed these.
+	if [ -f "$list.new" ]; then
+		cat "$list.new" >>"$list"
+		rm "$list.new"
+	fi
 	put "$from/install.sh" "$share/install.sh" 755
 	put "$from$agent" "$agent" 755
 	# The files below may belong to the package xenstore-utils.
@@ -192,16 +213,20 @@ install_all() {
 	# Files of an earlier version that this one lacks.
 	if [ -f "$list" ]; then
 		while read -r file; do
-			grep -qxF "$file" "$list.new" || rm -f "$file"
+			grep -qxF "$file" "$list.new" || remove "$file"
 		done <"$list"
 	fi
 	mv "$list.new" "$list"
 
-	create_user
+	create_user || echo "install.sh: cannot create the user xen-guest-agent, which only the setting confine needs" >&2
 	if has udevadm; then
 		udevadm control --reload 2>/dev/null || :
 	fi
-	start_service
+	if [ "$is_upgrade" = yes ]; then
+		restart_service
+	else
+		start_service
+	fi
 	echo "installed; to remove it again: sh $share/install.sh --uninstall"
 }
 
@@ -209,14 +234,17 @@ uninstall() {
 	[ -f "$list" ] || fail "this script has installed nothing here"
 	confirm "Remove xen-guest-agent?"
 
-	stop_service
-	"$agent" withdraw || echo "published nodes stay in Xenstore until the guest is shut down" >&2
+	# The service of a package that has replaced the files goes on.
+	if ! is_packaged "$agent"; then
+		stop_service
+		"$agent" withdraw || echo "published nodes stay in Xenstore until the guest is shut down" >&2
+		rm -rf /run/xen-guest-agent
+	fi
 	while read -r file; do
-		rm -f "$file"
+		remove "$file"
 	done <"$list"
 	rm -f "$list"
 	rmdir "$share" 2>/dev/null || :
-	rm -rf /run/xen-guest-agent
 	if [ -d /run/systemd/system ]; then
 		systemctl daemon-reload
 	fi
