@@ -49,7 +49,7 @@ const WITHDRAW: &str = "\
 The agent must not be running. Nodes of other programs stay.
 
 Exit status:
-  0  the nodes are removed, or there is no Xenstore
+  0  the nodes are removed, or this is domain 0, or there is no Xenstore
   1  nodes may remain, because Xenstore or the system reported an error or did not answer
   2  an option, a setting or the path of Xenstore is invalid
   4  the agent is running";

@@ -442,11 +442,11 @@ mod tests {
 
     #[test]
     fn links_and_directories_in_place_of_state_files_are_removed() {
+        type Replace = fn(&Path, &Path);
         let directory = tempfile::tempdir().unwrap();
         let state = state_dir(directory.path());
         let foreign = directory.path().join("foreign");
         fs::write(&foreign, "text").unwrap();
-        type Replace = fn(&Path, &Path);
         let replacements: [Replace; 3] = [
             |foreign, file| fs::hard_link(foreign, file).unwrap(),
             |foreign, file| std::os::unix::fs::symlink(foreign, file).unwrap(),

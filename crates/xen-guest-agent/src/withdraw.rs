@@ -37,7 +37,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
 
     let connection = connect(&settings.xenstore);
     let directory = runtime_dir::path(platform.root());
-    // An agent may also wait for Xenstore. Without either there is no reason to create a directory.
+    // A running agent may still wait for Xenstore, so an existing directory is locked without it.
     let locked = directory
         .as_deref()
         .filter(|directory| connection.is_ok() || directory.is_dir());

@@ -104,9 +104,9 @@ pub static SETTINGS: [Setting; 17] = [
         placeholder: "MODE",
         summary: "Privileges to give up once the agent is connected to Xenstore",
         details: "user changes to the user xen-guest-agent, and gives up capabilities, access to \
-            most files and unused system calls. uid0 does the same without another user. auto is \
-            user if Xenstore is the kernel's device and the user exists, otherwise uid0; with \
-            another root directory it is off.",
+            most files and unused system calls. uid0 does the same but keeps the user. auto means \
+            user if Xenstore is the kernel's device and the user exists, and otherwise uid0. If \
+            root is not /, auto means off.",
         needs_restart: true,
         affects_show: false,
         field: |settings| &mut settings.confine,

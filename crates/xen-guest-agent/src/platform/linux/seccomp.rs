@@ -9,8 +9,8 @@ use seccompiler::{
     SeccompCondition as Condition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-/// System calls with any arguments. The agent makes them after its start, or the C library and
-/// musl do so for it: memory, locks, clocks and signals.
+/// System calls with any arguments. The agent or its C library (glibc or musl) makes them after the
+/// start.
 const CALLS: &[libc::c_long] = &[
     // Descriptors.
     libc::SYS_read,
