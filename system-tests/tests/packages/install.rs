@@ -17,6 +17,8 @@ on_both_releases! {
     earlier_rust_agent_is_upgraded_while_it_runs
     agent_installs_beside_xenstore_utils
     command_replaces_xenstore_utils
+    command_replaces_the_command_of_the_go_agent
+    removal_in_a_chroot_leaves_the_nodes_of_the_running_agent
     removal_withdraws_the_nodes_and_keeps_the_configuration
     purge_leaves_only_the_system_user
 }
@@ -106,9 +108,9 @@ fn upgrade_with_a_new_default_configuration_asks_no_question(debian: Debian) {
     system.require_service();
 }
 
-fn go_agent_is_replaced_while_it_runs(debian: Debian) {
-    let mut system = System::new(debian);
-    let go_agent = Deb::new("xe-guest-utilities", "8.4.0")
+/// Returns a stand-in for the package of the Go agent: its service and its command.
+fn go_agent() -> Deb {
+    Deb::new("xe-guest-utilities", "8.4.0")
         .with_file(
             "usr/sbin/xe-daemon",
             0o755,
@@ -125,8 +127,12 @@ fn go_agent_is_replaced_while_it_runs(debian: Debian) {
             "DEBIAN/postinst",
             0o755,
             "#!/bin/sh\nsystemctl enable --now xe-linux-distribution.service\n",
-        );
-    system.install(&[&go_agent.build()]);
+        )
+}
+
+fn go_agent_is_replaced_while_it_runs(debian: Debian) {
+    let mut system = System::new(debian);
+    system.install(&[&go_agent().build()]);
     let is_running = "systemctl is-active xe-linux-distribution.service";
     assert!(system.booted.try_run(is_running).status.success());
 
@@ -181,6 +187,28 @@ fn command_replaces_xenstore_utils(debian: Debian) {
     system.install(&[&dist("xenstore-cli")]);
     assert!(!system.has_package("xenstore-utils"));
     system.booted.run("xenstore-read domid");
+}
+
+fn command_replaces_the_command_of_the_go_agent(debian: Debian) {
+    let system = System::new(debian);
+    system.install(&[&go_agent().build()]);
+    system.install(&[&dist("xenstore-cli")]);
+    assert!(!system.has_package("xe-guest-utilities"));
+    system.booted.run("xenstore-read domid");
+}
+
+fn removal_in_a_chroot_leaves_the_nodes_of_the_running_agent(debian: Debian) {
+    let mut system = System::new(debian);
+    system.install(&[&dist("xen-guest-agent")]);
+    let nodes = system.require_service();
+    let changes = system.changes();
+    system.booted.run(
+        "cd /srv; mkdir chroot; mount --bind / chroot; mount --bind /proc chroot/proc; \
+         mkdir -p chroot/run/xenstored; mount --rbind /run/xenstored chroot/run/xenstored; \
+         chroot chroot sh /var/lib/dpkg/info/xen-guest-agent.prerm remove",
+    );
+    assert_eq!(system.require_service(), nodes);
+    assert_eq!(system.changes(), changes);
 }
 
 fn removal_withdraws_the_nodes_and_keeps_the_configuration(debian: Debian) {
