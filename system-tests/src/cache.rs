@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Returns the path of the directory `name` in the cache. If it does not exist yet, `make` creates
+/// Returns the path of the file or directory `name` in the cache. If it does not exist yet, `make` creates
 /// it within a temporary directory, which it receives, and returns its path.
 ///
-/// The directory appears only when it is complete.
-pub(crate) fn cached(name: &str, make: impl FnOnce(&Path) -> PathBuf) -> PathBuf {
+/// It appears only when it is complete.
+pub fn cached(name: &str, make: impl FnOnce(&Path) -> PathBuf) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))

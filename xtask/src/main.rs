@@ -18,9 +18,9 @@ Usage: cargo xtask TASK
 Tasks:
   generate          write man pages, shell completions and config.toml to dist/
   generate --check  fail if files in dist/ differ from what `generate` would write
-  dist [ARCH]       build static binaries and packages (.deb, .rpm) in target/dist/,
-                    for x86_64, aarch64 or, without ARCH, both
-  sbom              list the crates of each program in target/sbom/, as CycloneDX and SPDX";
+  dist [ARCH]       build static binaries, packages (.deb, .rpm) and lists of crates in
+                    target/dist/, for x86_64, aarch64 or, without ARCH, both
+  sbom              only list the crates of each program, in target/sbom/, as CycloneDX and SPDX";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

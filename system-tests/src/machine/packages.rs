@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cache::cached;
+use crate::command::output;
 
 /// QEMU and the systems that boot in it. QEMU comes with all of its libraries down to libc, because
 /// installing it could remove newer packages, and this machine's libraries may be other versions.
@@ -62,24 +63,26 @@ fn download(work: &Path) -> Vec<PathBuf> {
     fs::create_dir_all(archives.join("partial")).expect("make a directory");
     let nothing_installed = work.join("status");
     fs::write(&nothing_installed, "").expect("write a file");
-    run(Command::new("apt-get")
-        .args([
-            "-qq",
-            "-y",
-            "--download-only",
-            "--no-install-recommends",
-            "-o",
-            "Debug::NoLocking=1",
-        ])
-        .args(["-o", "APT::Sandbox::User=", "-o"])
-        .arg(format!(
-            "Dir::State::status={}",
-            nothing_installed.display()
-        ))
-        .arg("-o")
-        .arg(format!("Dir::Cache::archives={}", archives.display()))
-        .arg("install")
-        .args(WANTED));
+    output(
+        Command::new("apt-get")
+            .args([
+                "-qq",
+                "-y",
+                "--download-only",
+                "--no-install-recommends",
+                "-o",
+                "Debug::NoLocking=1",
+            ])
+            .args(["-o", "APT::Sandbox::User=", "-o"])
+            .arg(format!(
+                "Dir::State::status={}",
+                nothing_installed.display()
+            ))
+            .arg("-o")
+            .arg(format!("Dir::Cache::archives={}", archives.display()))
+            .arg("install")
+            .args(WANTED),
+    );
     let files = fs::read_dir(archives)
         .expect("read a directory")
         .map(|entry| entry.expect("read a directory").path());
@@ -90,21 +93,11 @@ fn download(work: &Path) -> Vec<PathBuf> {
 
 fn unpack(packages: &[PathBuf], root: &Path) {
     for package in packages {
-        run(Command::new("dpkg-deb")
-            .arg("--extract")
-            .arg(package)
-            .arg(root));
+        output(
+            Command::new("dpkg-deb")
+                .arg("--extract")
+                .arg(package)
+                .arg(root),
+        );
     }
-}
-
-fn run(command: &mut Command) {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}: this needs Debian 12"));
-    assert!(
-        output.status.success(),
-        "{program} failed (was there an `apt-get update`?):\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

@@ -13,7 +13,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use system_tests::{Daemon, Profile, Toolstack, Xenstored, build};
+use system_tests::{Daemon, Profile, Toolstack, Xenstored, build, cached, output};
 
 #[test]
 #[ignore = "needs root, xenstored, mmdebstrap and systemd-nspawn"]
@@ -39,20 +39,24 @@ fn check(name: &str, packages: &str, own_checks: &str) {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("root");
     fs::create_dir(&root).unwrap();
-    run(Command::new("tar")
-        .arg("-xf")
-        .arg(debian(name, packages))
-        .arg("-C")
-        .arg(&root));
+    output(
+        Command::new("tar")
+            .arg("-xf")
+            .arg(debian(name, packages))
+            .arg("-C")
+            .arg(&root),
+    );
 
     make_archive(&root.join("archive"));
     let socket = guest.socket().file_name().unwrap().to_str().unwrap();
     fs::create_dir_all(root.join("etc/xen-guest-agent")).unwrap();
     let settings = format!("xenstore = \"socket=/run/store/{socket}\"\n");
     fs::write(root.join("etc/xen-guest-agent/config.toml"), settings).unwrap();
-    run(Command::new("chroot")
-        .arg(&root)
-        .args(["sh", "/archive/install.sh", "-n"]));
+    output(
+        Command::new("chroot")
+            .arg(&root)
+            .args(["sh", "/archive/install.sh", "-n"]),
+    );
 
     let script = include_str!("common.sh").replace("# OWN CHECKS\n", own_checks);
     fs::write(root.join("check"), script).unwrap();
@@ -80,13 +84,13 @@ fn boot(root: &Path, store: &Path) {
         .arg(bind(store, "/run/store"))
         .arg(bind(&device, "/dev/xen/xenbus"))
         .stdin(std::process::Stdio::null());
-    run(&mut nspawn);
+    output(&mut nspawn);
 }
 
 /// Makes a directory like the unpacked archive of a release.
 fn make_archive(archive: &Path) {
     let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
-    run(Command::new("cp").arg("-r").arg(dist).arg(archive));
+    output(Command::new("cp").arg("-r").arg(dist).arg(archive));
     for (package, path) in [
         ("xen-guest-agent", "usr/sbin/xen-guest-agent"),
         ("xenstore-cli", "usr/bin/xenstore"),
@@ -100,36 +104,14 @@ fn make_archive(archive: &Path) {
 
 /// Returns the archive of a minimal Debian 12 with these packages, from the user's cache.
 fn debian(name: &str, packages: &str) -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-        || Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"),
-        PathBuf::from,
-    );
-    let cache = cache.join("xen-guest-agent");
-    let archive = cache.join(format!("bookworm-{name}.tar"));
-    if !archive.exists() {
-        fs::create_dir_all(&cache).unwrap();
-        // The archive only appears when complete.
-        let new = archive.with_extension("new.tar");
-        run(Command::new("mmdebstrap")
-            .arg("--variant=minbase")
-            .arg(format!("--include={packages}"))
-            .args([OsStr::new("bookworm"), new.as_os_str()]));
-        fs::rename(new, &archive).unwrap();
-    }
-    archive
-}
-
-#[track_caller]
-fn run(command: &mut Command) {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}: .ci/release installs it"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    cached(&format!("bookworm-{name}.tar"), |work| {
+        let archive = work.join("root.tar");
+        output(
+            Command::new("mmdebstrap")
+                .arg("--variant=minbase")
+                .arg(format!("--include={packages}"))
+                .args([OsStr::new("bookworm"), archive.as_os_str()]),
+        );
+        archive
+    })
 }

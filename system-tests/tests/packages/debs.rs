@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use system_tests::output;
 use tempfile::TempDir;
 
 /// Version of the packages under test.
@@ -90,17 +91,4 @@ impl Deb {
         );
         path
     }
-}
-
-/// Runs a command that must succeed, and returns its standard output.
-fn output(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}: this needs Debian"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -11,6 +11,7 @@ mod third_party;
 mod tree;
 
 use crate::command::{output, run, source_date_epoch};
+use crate::sbom;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -94,6 +95,7 @@ pub(crate) fn build(architecture: Option<&str>) -> Result<(), String> {
             rpm::build(&build, program, architecture, &binary)?;
         }
     }
+    sbom::write(&build.artefacts)?;
     build.write_checksums()
 }
 
