@@ -6,7 +6,9 @@ use std::process::Command;
 
 mod binaries;
 mod deb;
+mod oci;
 mod rpm;
+mod talos;
 mod third_party;
 mod tree;
 
@@ -22,7 +24,7 @@ const MAINTAINER: &str = "xen-guest-agent developers <maintainers@xen-guest-agen
 struct Architecture {
     /// In names of files and in RPM.
     name: &'static str,
-    /// In Debian.
+    /// In Debian, and in images of containers.
     debian: &'static str,
     /// Rust's target.
     target: &'static str,
@@ -83,6 +85,7 @@ pub(crate) fn build(architecture: Option<&str>) -> Result<(), String> {
         return Err(format!("unknown architecture; choose from: {names}"));
     }
 
+    let mut compiled = Vec::new();
     for architecture in architectures {
         let binaries = binaries::build(&build, architecture)?;
 
@@ -94,8 +97,11 @@ pub(crate) fn build(architecture: Option<&str>) -> Result<(), String> {
             deb::build(&build, program, architecture, &binary)?;
             rpm::build(&build, program, architecture, &binary)?;
         }
+        compiled.push((architecture, binaries));
     }
+    oci::build(&build, &compiled)?;
     sbom::write(&build.artefacts)?;
+    talos::build(&build, &compiled)?;
     build.write_checksums()
 }
 

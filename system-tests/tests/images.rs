@@ -1,0 +1,325 @@
+//! Images of containers that `cargo xtask dist` builds, run by Podman as `docs/containers.md` says.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "this is test code"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use system_tests::{Collector, Daemon, Testbed, Toolstack, is_published_with_link_local, output};
+use tempfile::TempDir;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The device, in whose place the tests mount the socket of the testbed's guest.
+const DEVICE: &str = "/dev/xen/xenbus";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Path of an image that was built before the tests.
+fn image(name: &str) -> PathBuf {
+    let path = root().join(format!("target/dist/{name}-{VERSION}-oci.tar"));
+    assert!(
+        path.exists(),
+        "{}: run `cargo xtask dist x86_64`",
+        path.display()
+    );
+    path
+}
+
+/// Returns the arguments of `podman run` in `docs/containers.md`, without those words.
+fn documented_command() -> Vec<String> {
+    let document = fs::read_to_string(root().join("docs/containers.md")).unwrap();
+    let (_, command) = document.split_once("\npodman run ").unwrap();
+    let (command, _) = command.split_once("\npodman ").unwrap();
+    let words = command.split_whitespace().filter(|word| *word != "\\");
+    words.map(str::to_owned).collect()
+}
+
+/// Returns the values of `--volume` in `arguments`.
+fn volumes(arguments: &[String]) -> BTreeSet<String> {
+    let pairs = arguments.windows(2);
+    pairs
+        .filter(|pair| pair[0] == "--volume")
+        .map(|pair| pair[1].clone())
+        .collect()
+}
+
+fn read_yaml(path: &Path) -> Value {
+    let convert =
+        "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
+    let json = output(Command::new("python3").args(["-c", convert]).arg(path));
+    serde_json::from_str(&json).unwrap()
+}
+
+fn words(list: &Value) -> Vec<String> {
+    let list = list.as_array().unwrap().iter();
+    list.map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+/// Podman with a storage of its own, and a guest of a real xenstored whose files are the machine.
+struct Podman {
+    storage: TempDir,
+    testbed: Testbed,
+}
+
+impl Podman {
+    fn new() -> Self {
+        let testbed = Testbed::new(Daemon::C, Toolstack::Xapi, Collector::Netlink, &["eth0"]);
+        testbed.network.ip("address add 192.0.2.2/24 dev eth0");
+        for directory in ["run/xen-guest-agent", "usr/lib"] {
+            fs::create_dir_all(testbed.root.join(directory)).unwrap();
+        }
+        Podman {
+            storage: tempfile::tempdir().unwrap(),
+            testbed,
+        }
+    }
+
+    /// Returns a command of Podman in the guest's network, which `--network host` therefore means.
+    fn command(&self) -> Command {
+        let mut command = self.testbed.network.command("podman");
+        command
+            .arg("--root")
+            .arg(self.storage.path().join("root"))
+            .arg("--runroot")
+            .arg(self.storage.path().join("run"))
+            .args([
+                "--storage-driver=vfs",
+                "--cgroup-manager=cgroupfs",
+                "--runtime=runc",
+            ]);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        output(self.command().args(arguments))
+    }
+
+    /// Replaces the device and the machine's directories in volumes by those of the testbed.
+    fn volume(&self, volume: &str) -> String {
+        let socket = self.testbed.guest.socket();
+        let (source, rest) = volume.split_once(':').unwrap();
+        if source == DEVICE {
+            return format!("{}:{rest}", socket.display());
+        }
+        let source = self.testbed.root.join(source.trim_start_matches('/'));
+        format!("{}:{rest}", source.display())
+    }
+
+    /// Runs a container that starts as the agent, requires that it publishes the facts of the
+    /// testbed, and stops it.
+    fn require_publication(&mut self, arguments: &[String]) {
+        let mut run = self.command();
+        // Podman asks for the limits of a machine whose root has CAP_SYS_RESOURCE.
+        run.args([
+            "run",
+            "--ulimit=nofile=1024:1024",
+            "--ulimit=nproc=1024:1024",
+        ]);
+        output(run.args(arguments));
+
+        self.testbed.await_nodes(is_published_with_link_local);
+        let nodes = self.testbed.await_network();
+        assert_eq!(nodes["attr/vif/0/ipv4/0"], "192.0.2.2");
+        assert_eq!(nodes["data/os_distro"], "debian");
+        assert_eq!(nodes["data/host_name_dns"], "web1");
+        assert_eq!(nodes["data/meminfo_total"], "1048576");
+    }
+
+    /// Stops the agent's container, and returns the agent's exit status.
+    fn stop(&self) -> String {
+        self.run(&["stop", "--time=10", "xen-guest-agent"]);
+        let format = "--format={{.State.ExitCode}}";
+        let status = self.run(&["inspect", format, "xen-guest-agent"]);
+        status.trim().to_owned()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let mut remove = self.command();
+        remove
+            .args(["rm", "--all", "--force", "--time=0"])
+            .output()
+            .ok();
+    }
+}
+
+#[test]
+#[ignore = "needs root, xenstored, podman and cargo xtask dist"]
+fn documented_command_publishes_the_machine() {
+    let mut podman = Podman::new();
+    podman.run(&[
+        "load",
+        "--input",
+        image("xen-guest-agent").to_str().unwrap(),
+    ]);
+
+    let mut arguments = Vec::new();
+    for word in documented_command() {
+        arguments.push(match word.as_str() {
+            "--device" => "--volume".to_owned(),
+            DEVICE => podman.volume(&format!("{DEVICE}:{DEVICE}")),
+            volume if volume.contains(":/host/") => podman.volume(volume),
+            _ => word,
+        });
+    }
+    assert_eq!(
+        arguments.last().unwrap(),
+        &format!("xen-guest-agent:{VERSION}")
+    );
+    let defaults = "--format={{json .Config.Cmd}}";
+    let defaults = podman.run(&["image", "inspect", defaults, arguments.last().unwrap()]);
+    arguments.extend(words(&serde_json::from_str(&defaults).unwrap()));
+    arguments.push(format!("--xenstore=socket={DEVICE}"));
+    podman.require_publication(&arguments);
+
+    let status = [
+        "xen-guest-agent",
+        "xen-guest-agent",
+        "status",
+        "--root",
+        "/host",
+    ];
+    let status = podman.run(&[&["exec"], &status[..]].concat());
+    assert!(status.contains("state = \"published\""), "{status}");
+    assert_eq!(podman.stop(), "0");
+}
+
+#[test]
+#[ignore = "needs root, xenstored, podman, skopeo, PyYAML and cargo xtask dist"]
+fn service_of_talos_publishes_the_machine() {
+    let mut podman = Podman::new();
+    let extension = podman.storage.path().join("extension");
+    let layers = podman.storage.path().join("layers");
+    fs::create_dir(&extension).unwrap();
+    output(
+        Command::new("skopeo")
+            .arg("copy")
+            .arg(format!(
+                "oci-archive:{}",
+                image("xen-guest-agent-talos").display()
+            ))
+            .arg(format!("dir:{}", layers.display())),
+    );
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(layers.join("manifest.json")).unwrap()).unwrap();
+    let [layer] = &manifest["layers"].as_array().unwrap()[..] else {
+        panic!("{manifest}");
+    };
+    let layer = layer["digest"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches("sha256:");
+    output(
+        Command::new("tar")
+            .arg("--extract")
+            .arg("--file")
+            .arg(layers.join(layer))
+            .arg("--directory")
+            .arg(&extension),
+    );
+
+    let manifest = read_yaml(&extension.join("manifest.yaml"));
+    assert_eq!(manifest["version"], "v1alpha1");
+    assert_eq!(manifest["metadata"]["name"], "xen-guest-agent");
+    assert_eq!(manifest["metadata"]["version"], VERSION);
+    let local = extension.join("rootfs/usr/local");
+    let bill = fs::read(local.join("share/spdx/xen-guest-agent.spdx.json")).unwrap();
+    let bill: Value = serde_json::from_slice(&bill).unwrap();
+    assert_eq!(bill["spdxVersion"], "SPDX-2.3");
+
+    let service = read_yaml(&local.join("etc/containers/xen-guest-agent.yaml"));
+    let container = &service["container"];
+    let mut arguments: Vec<String> = [
+        "--detach",
+        "--name=xen-guest-agent",
+        "--read-only",
+        "--network=host",
+    ]
+    .map(str::to_owned)
+    .into();
+    for mount in talos_mounts(container) {
+        arguments.extend(["--volume".to_owned(), podman.volume(&mount)]);
+    }
+    let files = local
+        .join("lib/containers")
+        .join(service["name"].as_str().unwrap());
+    arguments.extend(["--rootfs", files.to_str().unwrap()].map(str::to_owned));
+    arguments.push(container["entrypoint"].as_str().unwrap().to_owned());
+    arguments.extend(words(&container["args"]));
+    arguments.push(format!("--xenstore=socket={DEVICE}"));
+    podman.require_publication(&arguments);
+    assert_eq!(podman.stop(), "0");
+}
+
+/// Returns the mounts of a Talos service as values of `--volume`, with the device alone in place of
+/// its directory.
+fn talos_mounts(container: &Value) -> BTreeSet<String> {
+    let mounts = container["mounts"].as_array().unwrap().iter();
+    mounts
+        .map(|mount| {
+            let options = words(&mount["options"]);
+            let read_only = options.iter().any(|option| option == "ro");
+            volume(&mount["source"], &mount["destination"], read_only)
+        })
+        .collect()
+}
+
+fn volume(source: &Value, destination: &Value, read_only: bool) -> String {
+    let (source, destination) = (source.as_str().unwrap(), destination.as_str().unwrap());
+    if (source, destination) == ("/dev/xen", "/dev/xen") {
+        return format!("{DEVICE}:{DEVICE}");
+    }
+    let mode = if read_only { ":ro" } else { "" };
+    format!("{source}:{destination}{mode}")
+}
+
+#[test]
+#[ignore = "needs PyYAML"]
+fn all_containers_have_the_documented_mounts() {
+    let mut documented = volumes(&documented_command());
+    assert_eq!(documented.len(), 5);
+    documented.insert(format!("{DEVICE}:{DEVICE}"));
+
+    let service = read_yaml(&root().join("packaging/talos/xen-guest-agent.yaml"));
+    assert_eq!(talos_mounts(&service["container"]), documented);
+
+    let daemonset = read_yaml(&root().join("docs/daemonset.yaml"));
+    let pod = &daemonset["spec"]["template"]["spec"];
+    assert_eq!([&pod["hostNetwork"], &pod["hostPID"]], [true, true]);
+    let container = &pod["containers"][0];
+    assert_eq!(
+        words(&container["args"]),
+        words(&service["container"]["args"])
+    );
+    let image = container["image"].as_str().unwrap();
+    assert!(
+        image.ends_with(&format!("/xen-guest-agent:{VERSION}")),
+        "{image}"
+    );
+
+    let hosts = pod["volumes"].as_array().unwrap();
+    let mounts = container["volumeMounts"].as_array().unwrap().iter();
+    let mounts = mounts.map(|mount| {
+        let host = hosts
+            .iter()
+            .find(|host| host["name"] == mount["name"])
+            .unwrap();
+        volume(
+            &host["hostPath"]["path"],
+            &mount["mountPath"],
+            mount["readOnly"] == true,
+        )
+    });
+    assert_eq!(mounts.collect::<BTreeSet<_>>(), documented);
+}
