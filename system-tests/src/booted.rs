@@ -67,11 +67,18 @@ pub struct Booted {
 impl Booted {
     /// Boots the system. The first call for a release downloads about 100 MB.
     pub fn new(debian: Debian, testbed: &Testbed) -> Self {
+        Booted::with_packages(debian, &[], testbed)
+    }
+
+    /// Boots the system with further packages of Debian. The first call with these packages downloads
+    /// another system.
+    pub fn with_packages(debian: Debian, packages: &[&str], testbed: &Testbed) -> Self {
         static RUNNING: Mutex<()> = Mutex::new(());
         let alone = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let installed = [&INSTALLED, packages].concat();
         let root = cached(
-            &format!("{}+{}+{DOWNLOADED}", debian.suite(), INSTALLED.join("+")),
-            |work| bootstrap(debian, work),
+            &format!("{}+{}+{DOWNLOADED}", debian.suite(), installed.join("+")),
+            |work| bootstrap(debian, &installed, work),
         );
         let directory = tempfile::tempdir().expect("make a temporary directory");
         let container = boot(&root, directory.path(), testbed);
@@ -204,14 +211,14 @@ fn children(process: u32) -> Vec<u32> {
 }
 
 /// Makes the root directory of a release below `work`, and returns its path.
-fn bootstrap(debian: Debian, work: &Path) -> PathBuf {
+fn bootstrap(debian: Debian, installed: &[&str], work: &Path) -> PathBuf {
     let root = work.join("root");
     let download = format!(
         r#"mkdir -p "$1{DOWNLOADS}/partial" && chroot "$1" apt-get install -qy --download-only -o Dir::Cache::archives={DOWNLOADS} {DOWNLOADED}"#
     );
     let output = Command::new("mmdebstrap")
         .arg("--variant=minbase")
-        .arg(format!("--include={}", INSTALLED.join(",")))
+        .arg(format!("--include={}", installed.join(",")))
         .arg(format!("--customize-hook={download}"))
         .arg(debian.suite())
         .arg(&root)

@@ -20,6 +20,9 @@ Tasks:
   generate --check  fail if files in dist/ differ from what `generate` would write
   dist [ARCH]       build static binaries, packages (.deb, .rpm), images of containers
                     and lists of crates in target/dist/, for x86_64, aarch64 or, without ARCH, both
+  repository KEY URL
+                    make signed repositories for apt and dnf of the packages in target/dist/,
+                    in target/repository/; gpg knows KEY, and URL will be their address
   sbom              only list the crates of each program, in target/sbom/, as CycloneDX and SPDX";
 
 fn main() -> ExitCode {
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         ["generate", "--check"] => generate::check(&files::dist()),
         ["dist"] => dist::build(None),
         ["dist", architecture] => dist::build(Some(architecture)),
+        ["repository", key, url] => dist::repository::create(key, url),
         ["sbom"] => sbom::write(&files::dist().join("../target/sbom")),
         ["help" | "-h" | "--help"] => {
             let printed = writeln!(io::stdout(), "{USAGE}");

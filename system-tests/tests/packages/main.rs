@@ -28,7 +28,11 @@ macro_rules! on_both_releases {
     };
 }
 
+mod apt;
 mod debs;
+mod dnf;
 mod install;
+mod repositories;
+mod rpms;
 mod system;
 mod unit;

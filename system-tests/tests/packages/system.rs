@@ -35,10 +35,15 @@ pub(crate) struct System {
 impl System {
     /// Boots a system with a VIF, whose address is 192.0.2.2.
     pub(crate) fn new(debian: Debian) -> Self {
+        System::with_packages(debian, &[])
+    }
+
+    /// Boots a system that has further packages of Debian.
+    pub(crate) fn with_packages(debian: Debian, packages: &[&str]) -> Self {
         let testbed = Testbed::new(Daemon::C, Toolstack::Xapi, Collector::Netlink, &["eth0"]);
         testbed.network.ip("address add 192.0.2.2/24 dev eth0");
         System {
-            booted: Booted::new(debian, &testbed),
+            booted: Booted::with_packages(debian, packages, &testbed),
             testbed,
         }
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 mod binaries;
 mod deb;
 mod oci;
+pub(crate) mod repository;
 mod rpm;
 mod talos;
 mod third_party;
@@ -108,16 +109,21 @@ pub(crate) fn build(architecture: Option<&str>) -> Result<(), String> {
 impl Build {
     /// Returns the directories of a new build, without artefacts of an earlier one.
     fn new() -> Result<Self, String> {
+        let build = Self::existing()?;
+        make_empty(&build.artefacts)?;
+        Ok(build)
+    }
+
+    /// Returns the directories with what they contain.
+    fn existing() -> Result<Self, String> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let root = root.canonicalize().map_err(failed("find", &root))?;
-        let build = Self {
+        Ok(Self {
             work: root.join("target/dist-work"),
             artefacts: root.join("target/dist"),
             epoch: source_date_epoch(&root)?,
             root,
-        };
-        make_empty(&build.artefacts)?;
-        Ok(build)
+        })
     }
 
     fn write_checksums(&self) -> Result<(), String> {
