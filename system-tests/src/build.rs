@@ -84,6 +84,28 @@ pub(crate) fn build_static(package: &str) -> PathBuf {
     ])
 }
 
+/// Returns the path of a static binary of the agent that `cargo xtask dist` has made.
+pub fn static_agent(architecture: &str) -> PathBuf {
+    artefact(&format!("xen-guest-agent-linux-{architecture}"))
+}
+
+/// Returns the path of a static binary of the `xenstore` command that `cargo xtask dist` has made.
+pub fn static_command(architecture: &str) -> PathBuf {
+    artefact(&format!("xenstore-linux-{architecture}"))
+}
+
+fn artefact(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/dist")
+        .join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run cargo xtask dist",
+        path.display()
+    );
+    path
+}
+
 /// Builds the test program `name` of this package, and returns its path.
 pub(crate) fn build_test(name: &str) -> PathBuf {
     cargo(&[

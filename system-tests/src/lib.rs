@@ -41,7 +41,7 @@ mod xenstored;
 pub use agent::{Agent, TIMEOUT, without_start_lines};
 pub use booted::{Booted, DOWNLOADS, Debian};
 pub use bridge::Requests;
-pub use build::{Profile, build, build_example};
+pub use build::{Profile, build, build_example, static_agent, static_command};
 pub use cache::cached;
 pub use command::output;
 pub use fake_root::FakeRoot;

@@ -83,17 +83,25 @@ impl Testbed {
     /// Returns the command that starts the agent.
     pub fn command(&self, profile: Profile) -> Command {
         let mut command = self.network.command(build("xen-guest-agent", profile));
-        command.arg("--stderr").arg("--root").arg(self.root.path());
+        command.args(self.arguments());
         command
-            .arg("--xenstore")
-            .arg(format!("socket={}", self.guest.socket().display()));
+    }
+
+    /// Returns the arguments for an agent in this testbed.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            "--stderr".to_owned(),
+            format!("--root={}", self.root.path().display()),
+            format!("--xenstore=socket={}", self.guest.socket().display()),
+        ];
         if let Some(mode) = &self.confine {
-            command.args(["--confine", mode]);
+            arguments.push(format!("--confine={mode}"));
         }
         if self.collector == Collector::Poll {
-            command.args(["--network-mode", "poll", "--network-poll-period", "0.05"]);
+            arguments.push("--network-mode=poll".to_owned());
+            arguments.push("--network-poll-period=0.05".to_owned());
         }
-        command
+        arguments
     }
 
     /// Starts a build of the agent without waiting for anything.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -97,7 +98,11 @@ fn free(root: &Root, device: &Device, mounted: &Mounted) -> Option<u64> {
         (major, _) if mounted.kind == "btrfs" => major == 0,
         number => number == device.number,
     };
-    let status = rustix::fs::fstatvfs(&directory).ok()?;
+    // Before Linux 3.12, fstatfs(2) refuses descriptors from O_PATH.
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let status = rustix::fs::fstatvfs(&directory)
+        .or_else(|_| rustix::fs::statvfs(link))
+        .ok()?;
     is_there.then(|| status.f_bavail.saturating_mul(status.f_frsize))
 }
 
