@@ -46,7 +46,9 @@ pub use cache::cached;
 pub use command::output;
 pub use fake_root::FakeRoot;
 pub use guest::Guest;
-pub use machine::{GUEST_FILES, Machine};
+pub use machine::{
+    AARCH64_BOOKWORM, EmulatedGuest, GUEST_FILES, Machine, Platform, X86_64_BULLSEYE,
+};
 pub use network::Network;
 pub use observe::{Outcome, eventually, is_published, is_published_with_link_local, tree};
 pub use terminal::Terminal;

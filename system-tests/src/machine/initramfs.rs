@@ -14,6 +14,18 @@ const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
 impl Initramfs {
+    /// Returns a small system that loads these modules, and whose first process is this shell script.
+    pub(crate) fn with_busybox(busybox: &Path, init: &str, modules: &[&Path]) -> Self {
+        let mut initramfs = Initramfs::default();
+        initramfs.add_directories(&["bin", "dev", "modules"]);
+        initramfs.copy("bin/busybox", busybox);
+        initramfs.write("init", init);
+        for (number, module) in modules.iter().enumerate() {
+            initramfs.copy(&format!("modules/{number:02}.ko"), module);
+        }
+        initramfs
+    }
+
     /// Adds directories.
     pub(crate) fn add_directories(&mut self, paths: &[&str]) {
         for path in paths {

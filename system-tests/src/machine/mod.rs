@@ -1,5 +1,6 @@
 //! Virtual machines for tests that need another kernel than this machine's.
 
+mod emulated;
 mod initramfs;
 mod modules;
 mod packages;
@@ -11,18 +12,17 @@ use std::time::Duration;
 
 use crate::build::{PREBUILT, Profile, build, build_static, build_test};
 use crate::xenstored::Daemon;
+pub use emulated::{AARCH64_BOOKWORM, EmulatedGuest, Platform, X86_64_BULLSEYE};
 use initramfs::Initramfs;
-use modules::Modules;
-use packages::Packages;
+use modules::Kernel;
+use packages::{BOOKWORM, Packages};
 use qemu::{Boot, Report};
 
 /// A virtual machine with Debian's kernel. It sees the files of this machine, and writes only to
 /// memory.
 pub struct Machine {
     packages: Packages,
-    modules: Modules,
-    /// Release of the kernel.
-    release: String,
+    kernel: Kernel,
 }
 
 /// Environment variable with a directory that contains the boot files of a Xen guest.
@@ -52,25 +52,9 @@ const COMMAND_LINE: &str = "loglevel=4 mitigations=off nokaslr panic=-1 rdinit=/
 impl Machine {
     /// Downloads and unpacks the necessary packages of Debian 12 once, without installing them.
     pub fn debian() -> Self {
-        let packages = Packages::fetch();
-        let mut kernels = fs::read_dir(packages.path("boot")).expect("read a directory");
-        let release = kernels
-            .find_map(|file| {
-                Some(
-                    file.ok()?
-                        .file_name()
-                        .to_str()?
-                        .strip_prefix("vmlinuz-")?
-                        .to_owned(),
-                )
-            })
-            .expect("a kernel in /boot");
-        let modules = Modules::find(&packages.path("lib/modules").join(&release));
-        Machine {
-            packages,
-            modules,
-            release,
-        }
+        let packages = Packages::fetch(&BOOKWORM);
+        let kernel = Kernel::find(&packages);
+        Machine { packages, kernel }
     }
 
     /// Runs the ignored tests of a test program of this package in the machine. Their output
@@ -140,11 +124,7 @@ impl Machine {
     }
 
     fn kernel(&self) -> Vec<u8> {
-        fs::read(
-            self.packages
-                .path(&format!("boot/vmlinuz-{}", self.release)),
-        )
-        .expect("read the kernel")
+        fs::read(&self.kernel.image).expect("read the kernel")
     }
 
     /// Returns an initramfs that mounts the root file system and runs a shell script in it.
@@ -157,14 +137,8 @@ impl Machine {
 
     /// Returns a small system with these modules, whose first process is this shell script.
     fn busybox(&self, init: &str, modules: &[&str]) -> Initramfs {
-        let mut initramfs = Initramfs::default();
-        initramfs.add_directories(&["bin", "dev", "modules"]);
-        initramfs.copy("bin/busybox", &self.packages.path("bin/busybox"));
-        initramfs.write("init", init);
-        for (number, module) in self.modules.in_order(modules).into_iter().enumerate() {
-            initramfs.copy(&format!("modules/{number:02}.ko"), module);
-        }
-        initramfs
+        let busybox = self.packages.path("bin/busybox");
+        Initramfs::with_busybox(&busybox, init, &self.kernel.modules.in_order(modules))
     }
 }
 

@@ -1,8 +1,35 @@
-//! Kernel modules.
+//! Kernels and their modules.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use super::packages::Packages;
+
+/// A kernel of Debian.
+pub(crate) struct Kernel {
+    pub(crate) release: String,
+    pub(crate) image: PathBuf,
+    pub(crate) modules: Modules,
+}
+
+impl Kernel {
+    /// Finds the kernel in unpacked packages.
+    pub(crate) fn find(packages: &Packages) -> Self {
+        let mut files = fs::read_dir(packages.path("boot")).expect("read a directory");
+        let release = files
+            .find_map(|file| {
+                let name = file.ok()?.file_name();
+                Some(name.to_str()?.strip_prefix("vmlinuz-")?.to_owned())
+            })
+            .expect("a kernel in /boot");
+        Kernel {
+            image: packages.path(&format!("boot/vmlinuz-{release}")),
+            modules: Modules::find(&packages.path("lib/modules").join(&release)),
+            release,
+        }
+    }
+}
 
 /// The modules of one kernel.
 pub(crate) struct Modules {

@@ -95,7 +95,7 @@ pub(crate) fn run(packages: &Packages, boot: &Boot) -> Report {
 }
 
 /// Kills QEMU when the test ends or fails.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -7,6 +7,7 @@
 )]
 
 mod empty_chroot;
+mod emulated;
 mod old_kernel;
 
 use system_tests::{Collector, Daemon, Testbed, Toolstack};

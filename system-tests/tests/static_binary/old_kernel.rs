@@ -1,4 +1,4 @@
-//! System calls that Linux 3.10, the kernel of CentOS 7, lacks.
+//! System calls that Linux 3.10 lacks. `CentOS` 7 has this kernel.
 //!
 //! These tests have never run on that kernel. strace lets the system calls fail instead, as that kernel would.
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::testbed;
 
-/// First system call on x86_64 that Linux 3.10 lacks: `sched_setattr`. Numbers are assigned in the order in
+/// First system call on `x86_64` that Linux 3.10 lacks: `sched_setattr`. Numbers are assigned in the order in
 /// which system calls are added.
 const FIRST_NEW: u32 = 314;
 
