@@ -47,17 +47,43 @@ is_packaged() {
 # Whether an earlier run of this script installed the file, and no package has replaced it since.
 is_ours() { [ -f "$list" ] && grep -qxF "$1" "$list" && ! is_packaged "$1"; }
 
-# Removes a file that this script installed.
-remove() { is_packaged "$1" || rm -f "$1"; }
+# Removes a file, or a directory if it is empty, that this script installed. Directories end with a slash.
+remove() {
+	if is_packaged "${1%/}"; then
+		return
+	fi
+	case $1 in
+		*/) rmdir "$1" 2>/dev/null || : ;;
+		*) rm -f "$1" "$1.new" ;;
+	esac
+}
 
-# Installs $1 as $2 with the mode $3, and records it.
+# Creates a directory and those that lead to it, and records the new ones.
+make_dir() {
+	if [ -d "$1" ]; then
+		return
+	fi
+	make_dir "$(dirname "$1")"
+	echo "$1/" >>"$list.new"
+	mkdir "$1"
+}
+
+# Records the file $2, and installs $1 there with the mode $3.
 put() {
-	mkdir -p "$(dirname "$2")"
+	make_dir "$(dirname "$2")"
+	echo "$2" >>"$list.new"
 	# A running program cannot be overwritten, but its file can be replaced.
 	cp "$1" "$2.new"
 	chmod "$3" "$2.new"
 	mv -f "$2.new" "$2"
-	echo "$2" >>"$list.new"
+}
+
+# Adds the files of an interrupted run to the list.
+merge_lists() {
+	if [ -f "$list.new" ]; then
+		cat "$list.new" >>"$list"
+		rm "$list.new"
+	fi
 }
 
 # Prints the init system: systemd, openrc or sysv.
@@ -172,11 +198,7 @@ install_all() {
 	mkdir -p "$share"
 	is_upgrade=no
 	[ ! -f "$list" ] || is_upgrade=yes
-	# An interrupted run has installed these.
-	if [ -f "$list.new" ]; then
-		cat "$list.new" >>"$list"
-		rm "$list.new"
-	fi
+	merge_lists
 	put "$from/install.sh" "$share/install.sh" 755
 	put "$from$agent" "$agent" 755
 	# The files below may belong to the package xenstore-utils.
@@ -188,8 +210,8 @@ install_all() {
 		put "$from/usr/bin/xenstore" /usr/bin/xenstore 755
 		for link in "$from"/usr/bin/xenstore-*; do
 			[ -L "$link" ] || continue
-			ln -sf xenstore "/usr/bin/${link##*/}"
 			echo "/usr/bin/${link##*/}" >>"$list.new"
+			ln -sf xenstore "/usr/bin/${link##*/}"
 		done
 	fi
 	(cd "$from" && find usr/share usr/lib ! -type d) >"$list.source"
@@ -205,18 +227,21 @@ install_all() {
 
 	# The administrator's files are neither replaced nor recorded.
 	mkdir -p /etc/xen-guest-agent/conf.d /etc/xen-guest-agent/services.d
-	if ! [ -e /etc/xen-guest-agent/config.toml ]; then
+	# An upgrade leaves a deleted file deleted.
+	if [ "$is_upgrade" = no ] && ! [ -e /etc/xen-guest-agent/config.toml ]; then
 		cp "$from/etc/xen-guest-agent/config.toml" /etc/xen-guest-agent/
 		chmod 644 /etc/xen-guest-agent/config.toml
 	fi
 
-	# Files of an earlier version that this one lacks.
+	# Files of an earlier version that this one lacks, and its directories.
 	if [ -f "$list" ]; then
-		while read -r file; do
+		LC_ALL=C sort -r "$list" | while read -r file; do
 			grep -qxF "$file" "$list.new" || remove "$file"
-		done <"$list"
+			case $file in
+				*/) ! [ -d "$file" ] || echo "$file" >>"$list.new" ;;
+			esac
+		done
 	fi
-	mv "$list.new" "$list"
 
 	create_user || echo "install.sh: cannot create the user xen-guest-agent, which only the setting confine needs" >&2
 	if has udevadm; then
@@ -227,22 +252,26 @@ install_all() {
 	else
 		start_service
 	fi
+	# Until here, the next run begins again.
+	mv "$list.new" "$list"
 	echo "installed; to remove it again: sh $share/install.sh --uninstall"
 }
 
 uninstall() {
-	[ -f "$list" ] || fail "this script has installed nothing here"
+	[ -f "$list" ] || [ -f "$list.new" ] || fail "this script has installed nothing here"
 	confirm "Remove xen-guest-agent?"
 
+	merge_lists
 	# The service of a package that has replaced the files goes on.
 	if ! is_packaged "$agent"; then
 		stop_service
 		"$agent" withdraw || echo "published nodes stay in Xenstore until the guest is shut down" >&2
 		rm -rf /run/xen-guest-agent
 	fi
-	while read -r file; do
+	# In reverse order a directory follows the files in it.
+	LC_ALL=C sort -r "$list" | while read -r file; do
 		remove "$file"
-	done <"$list"
+	done
 	rm -f "$list"
 	rmdir "$share" 2>/dev/null || :
 	if [ -d /run/systemd/system ]; then

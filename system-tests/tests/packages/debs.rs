@@ -14,7 +14,11 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Returns the path of a package that `cargo xtask dist` has made.
 pub(crate) fn dist(package: &str) -> PathBuf {
     let architecture = output(Command::new("dpkg").arg("--print-architecture"));
-    let file = format!("{package}_{VERSION}_{}.deb", architecture.trim());
+    artefact(&format!("{package}_{VERSION}_{}.deb", architecture.trim()))
+}
+
+/// Returns the path of a file that `cargo xtask dist` has made.
+pub(crate) fn artefact(file: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../target/dist")
         .join(file);

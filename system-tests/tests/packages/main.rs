@@ -29,6 +29,7 @@ macro_rules! on_both_releases {
 }
 
 mod apt;
+mod archive;
 mod debs;
 mod dnf;
 mod install;

@@ -1,15 +1,17 @@
-//! Artefacts of a release: static binaries and packages, in `target/dist/`.
+//! Artefacts of a release: static binaries, packages and archives, in `target/dist/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod archive;
 mod binaries;
 mod deb;
 mod oci;
 pub(crate) mod repository;
 mod rpm;
 mod talos;
+mod tarball;
 mod third_party;
 mod tree;
 
@@ -98,6 +100,7 @@ pub(crate) fn build(architecture: Option<&str>) -> Result<(), String> {
             deb::build(&build, program, architecture, &binary)?;
             rpm::build(&build, program, architecture, &binary)?;
         }
+        tarball::build(&build, architecture, &binaries)?;
         compiled.push((architecture, binaries));
     }
     oci::build(&build, &compiled)?;

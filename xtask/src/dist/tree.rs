@@ -111,7 +111,7 @@ fn is_of(program: &Program, name: &str) -> bool {
 }
 
 /// Creates a link to the command for each of its other names, which are those of its manual pages.
-fn link_commands(dist: &Path, installed: &Path) -> Result<(), String> {
+pub(super) fn link_commands(dist: &Path, installed: &Path) -> Result<(), String> {
     for page in files(&dist.join("usr/share/man/man1"))? {
         let Some(name) = page.file_stem().filter(|name| *name != "xenstore") else {
             continue;

@@ -1,0 +1,46 @@
+//! An archive with `install.sh`, for systems without a package.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{
+    Architecture, Build, PROGRAMS, VERSION, archive, copy, make_empty, run, third_party, tree,
+    write,
+};
+
+/// Builds the archive for `architecture` from `dist/` and the programs in the directory `binaries`.
+pub(super) fn build(
+    build: &Build,
+    architecture: &Architecture,
+    binaries: &Path,
+) -> Result<(), String> {
+    let name = format!("xen-guest-agent-{VERSION}-linux-{}", architecture.name);
+    let parent = build.work.join("tarball").join(architecture.name);
+    make_empty(&parent)?;
+    let top = parent.join(&name);
+    let dist = build.root.join("dist");
+    run(Command::new("cp").arg("-R").args([&dist, &top]))?;
+
+    let documents = top.join("usr/share/doc");
+    for program in &PROGRAMS {
+        let installed = top.join(program.installed);
+        copy(&binaries.join(program.binary), &installed)?;
+        if program.binary == "xenstore" {
+            tree::link_commands(&dist, &installed)?;
+        }
+
+        let licences = third_party::licences(build, program, architecture)?;
+        let file = documents
+            .join(program.package)
+            .join("third-party-licenses.txt");
+        write(&file, &licences)?;
+    }
+    for file in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
+        copy(
+            &build.root.join(file),
+            &documents.join("xen-guest-agent").join(file),
+        )?;
+    }
+
+    archive::pack(build, &parent, &name, &name)
+}
