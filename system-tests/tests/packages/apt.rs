@@ -2,7 +2,7 @@
 
 use system_tests::Debian;
 
-use crate::repositories::{damage, provide, require_refusal};
+use crate::repositories::{damage, provide, provide_foreign, require_refusal};
 use crate::system::System;
 
 on_both_releases! {
@@ -56,6 +56,10 @@ fn apt_refuses_a_changed_or_unsigned_repository(debian: Debian) {
         "cd /srv/repository/apt/dists/stable
         rm InRelease Release.gpg",
     );
+    require_refusal(&system, update, "is not signed");
+
+    start();
+    provide_foreign(&system);
     require_refusal(&system, update, "is not signed");
 
     start();

@@ -14,6 +14,7 @@ on_both_releases! {
     dnf_installs_and_removes
     dnf_upgrade_keeps_configuration_and_writes_nothing
     dnf_replaces_the_running_go_agent
+    dnf_upgrades_the_running_earlier_rust_agent
     dnf_keeps_the_command_of_xen_runtime
     dnf_and_rpm_refuse_changed_and_unsigned_files
 }
@@ -138,18 +139,62 @@ fn dnf_replaces_the_running_go_agent(debian: Debian) {
                     "usr/lib/systemd/system/xe-linux-distribution.service",
                     "[Service]\nExecStart=/usr/sbin/xe-daemon\n[Install]\nWantedBy=multi-user.target\n",
                 ),
-                ("usr/bin/xenstore-read", "#!/bin/sh\n"),
             ],
         );
+        let command = Rpm::new(
+            "xe-guest-utilities-xenstore",
+            "8.4.0",
+            "",
+            &[("usr/bin/xenstore-read", "#!/bin/sh\n")],
+        );
         install(&system, &go_agent);
+        install(&system, &command);
         assert!(system.booted.try_run(is_running).status.success());
 
         system.booted.run(INSTALL);
         system.require_service();
         assert!(!has_package(&system, package));
+
+        // A recommendation does not make dnf remove the other command.
+        assert!(has_package(&system, "xe-guest-utilities-xenstore"));
+        system.booted.run("dnf install --assumeyes xenstore-cli");
+        assert!(!has_package(&system, "xe-guest-utilities-xenstore"));
+
+        system
+            .booted
+            .run("xenstore-read data/os_distro | grep debian");
         assert!(!system.booted.try_run(is_running).status.success());
-        system.booted.run("dnf remove --assumeyes xen-guest-agent");
+        system
+            .booted
+            .run("dnf remove --assumeyes xen-guest-agent xenstore-cli");
     }
+}
+
+fn dnf_upgrades_the_running_earlier_rust_agent(debian: Debian) {
+    let mut system = system(debian);
+    let earlier = Rpm::new(
+        "xen-guest-agent",
+        "0.5.0",
+        "%post\nsystemctl enable --now xen-guest-agent.service\n\
+         %preun\n[ \"$1\" = 1 ] || systemctl disable --now xen-guest-agent.service\n",
+        &[
+            (
+                "usr/sbin/xen-guest-agent",
+                "#!/bin/sh\nexec sleep infinity\n",
+            ),
+            (
+                "usr/lib/systemd/system/xen-guest-agent.service",
+                "[Service]\nExecStart=/usr/sbin/xen-guest-agent\n[Install]\nWantedBy=multi-user.target\n",
+            ),
+        ],
+    );
+    install(&system, &earlier);
+    assert_eq!(system.unit_property("ActiveState"), "active");
+
+    system.booted.run("dnf upgrade --assumeyes xen-guest-agent");
+    system.require_service();
+    system.booted.reboot();
+    system.require_service();
 }
 
 fn dnf_keeps_the_command_of_xen_runtime(debian: Debian) {

@@ -11,34 +11,56 @@ use crate::system::System;
 /// Directory of the repositories in the system.
 const INSIDE: &str = "/srv/repository";
 
-/// Directory of the repositories that `cargo xtask repository` has made with a new key.
-static REPOSITORIES: LazyLock<PathBuf> = LazyLock::new(|| {
+/// Date of the repositories in seconds since 1970.
+const DATE: &str = "1700000000";
+
+/// Directories with the repositories of the same packages, each signed with a key of its own.
+static REPOSITORIES: LazyLock<[PathBuf; 2]> =
+    LazyLock::new(|| ["repository", "foreign-repository"].map(make));
+
+/// Makes a key, lets `cargo xtask repository` sign with it, and returns the directory of a copy.
+fn make(name: &str) -> PathBuf {
     let keys = tempfile::tempdir().unwrap();
     let with_keys = |program: &str| {
         let mut command = Command::new(program);
-        command.env("GNUPGHOME", keys.path());
+        command
+            .env("GNUPGHOME", keys.path())
+            .env("SOURCE_DATE_EPOCH", DATE);
         command
     };
-    let name = "test@example.org";
+    let key = "test@example.org";
     output(
         with_keys("gpg")
             .args(["--batch", "--quiet", "--passphrase", ""])
-            .args(["--quick-generate-key", name, "rsa3072", "sign"]),
+            .args(["--quick-generate-key", key, "rsa3072", "sign"]),
     );
     let url = format!("file://{INSIDE}");
-    output(with_keys(env!("CARGO")).args(["xtask", "repository", name, &url]));
+    output(with_keys(env!("CARGO")).args(["xtask", "repository", key, &url]));
     output(with_keys("gpgconf").args(["--kill", "gpg-agent"]));
 
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/repository")
-});
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/repository");
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    output(Command::new("rm").arg("-rf").arg(&copy));
+    output(Command::new("cp").arg("--archive").args([&made, &copy]));
+    copy
+}
 
 /// Copies the repositories into the system, in place of an earlier copy.
 pub(crate) fn provide(system: &System) {
+    copy_into(system, &REPOSITORIES[0]);
+}
+
+/// Copies repositories into the system that somebody else has signed.
+pub(crate) fn provide_foreign(system: &System) {
+    copy_into(system, &REPOSITORIES[1]);
+}
+
+fn copy_into(system: &System, repositories: &Path) {
     system.booted.run(&format!("rm -rf {INSIDE}"));
     output(
         Command::new("cp")
             .arg("--archive")
-            .arg(&*REPOSITORIES)
+            .arg(repositories)
             .arg(system.booted.path(INSIDE.trim_start_matches('/'))),
     );
 }
@@ -62,4 +84,31 @@ pub(crate) fn require_refusal(system: &System, command: &str, reason: &str) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success(), "{command} succeeded:\n{text}");
     assert!(text.contains(reason), "{command}: no \"{reason}\":\n{text}");
+}
+
+#[test]
+#[ignore = "needs packages and their tools"]
+fn same_packages_give_the_same_repository_but_for_signatures() {
+    let list = r#"
+        find apt *.sources *.repo -type f ! -name InRelease ! -name Release.gpg -print0 |
+            sort --zero-terminated | xargs --null sha256sum
+        gunzip --stdout dnf/repodata/*-primary.xml.gz | grep '<time ' | sort
+        grep --no-filename -e "^Date: " -e "<revision>" -e "<timestamp>" apt/dists/stable/Release dnf/repodata/repomd.xml"#;
+    let [one, other] = REPOSITORIES.each_ref().map(|directory| {
+        output(
+            Command::new("sh")
+                .args(["-ec", list])
+                .current_dir(directory),
+        )
+    });
+    assert_eq!(one, other);
+    assert!(
+        one.contains("Date: Tue, 14 Nov 2023 22:13:20 +0000\n"),
+        "{one}"
+    );
+    assert!(
+        one.contains(&format!("<revision>{DATE}</revision>")),
+        "{one}"
+    );
+    assert!(one.contains(&format!("<time file=\"{DATE}\"")), "{one}");
 }
