@@ -23,6 +23,7 @@ Tasks:
   repository KEY URL
                     make signed repositories for apt and dnf of the packages in target/dist/,
                     in target/repository/; gpg knows KEY, and URL will be their address
+  source            only build the archive of the sources with all crates, in target/source/
   sbom              only list the crates of each program, in target/sbom/, as CycloneDX and SPDX";
 
 fn main() -> ExitCode {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["dist"] => dist::build(None),
         ["dist", architecture] => dist::build(Some(architecture)),
         ["repository", key, url] => dist::repository::create(key, url),
+        ["source"] => dist::build_source(),
         ["sbom"] => sbom::write(&files::dist().join("../target/sbom")),
         ["help" | "-h" | "--help"] => {
             let printed = writeln!(io::stdout(), "{USAGE}");

@@ -10,6 +10,7 @@ mod deb;
 mod oci;
 pub(crate) mod repository;
 mod rpm;
+mod source;
 mod talos;
 mod tarball;
 mod third_party;
@@ -104,9 +105,18 @@ pub(crate) fn build(architecture: Option<&str>) -> Result<(), String> {
         compiled.push((architecture, binaries));
     }
     oci::build(&build, &compiled)?;
+    source::build(&build)?;
     sbom::write(&build.artefacts)?;
     talos::build(&build, &compiled)?;
     build.write_checksums()
+}
+
+/// Builds only the archive of the sources, in `target/source/`.
+pub(crate) fn build_source() -> Result<(), String> {
+    let mut build = Build::existing()?;
+    build.artefacts = build.root.join("target/source");
+    make_empty(&build.artefacts)?;
+    source::build(&build)
 }
 
 impl Build {
