@@ -284,6 +284,10 @@ fn boot(root: &Path, directory: &Path, testbed: &Testbed) -> Child {
         .arg(root)
         .args(["--quiet", "--boot", "--register=no", "--keep-unit"])
         .args(["--console=read-only", "--machine=guest"])
+        // In a guest nothing refuses these.
+        .arg(
+            "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+        )
         .arg(format!(
             "--network-namespace-path={}",
             testbed.network.namespace()

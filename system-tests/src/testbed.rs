@@ -44,8 +44,9 @@ pub struct Testbed {
     /// The Xenstore server.
     pub store: Xenstored,
     collector: Collector,
-    /// Value of the agent's setting `confine`, or its default.
-    confine: Option<String>,
+    /// Value of the agent's setting `confine`. Its default would mean `off`, because of the root
+    /// directory.
+    confine: String,
 }
 
 impl Testbed {
@@ -70,14 +71,14 @@ impl Testbed {
             dom0,
             store,
             collector,
-            confine: std::env::var("AGENT_CONFINE").ok(),
+            confine: std::env::var("AGENT_CONFINE").unwrap_or_else(|_| "uid0".to_owned()),
         }
     }
 
-    /// Sets the agent's setting `confine`. The environment variable `AGENT_CONFINE` sets it for all
-    /// agents of a test program.
+    /// Sets the agent's setting `confine`, instead of `uid0` or the value of the environment variable
+    /// `AGENT_CONFINE`.
     pub fn set_confine(&mut self, mode: &str) {
-        self.confine = Some(mode.to_owned());
+        mode.clone_into(&mut self.confine);
     }
 
     /// Returns the command that starts the agent.
@@ -93,10 +94,8 @@ impl Testbed {
             "--stderr".to_owned(),
             format!("--root={}", self.root.path().display()),
             format!("--xenstore=socket={}", self.guest.socket().display()),
+            format!("--confine={}", self.confine),
         ];
-        if let Some(mode) = &self.confine {
-            arguments.push(format!("--confine={mode}"));
-        }
         if self.collector == Collector::Poll {
             arguments.push("--network-mode=poll".to_owned());
             arguments.push("--network-poll-period=0.05".to_owned());

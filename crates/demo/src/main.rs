@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use rustix::process::{Signal, geteuid, getpid, kill_process};
+use xen_guest_agent::confine::Mode;
 use xen_guest_agent::daemon::{Daemon, Options};
 use xen_guest_agent::logging;
 use xen_guest_agent::settings::{Endpoint, Settings, Sources};
@@ -96,6 +97,8 @@ fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {
 
     let settings = Settings {
         xenstore: Endpoint::Socket(Some(guest_socket)),
+        // The other threads need privileges that the agent gives up.
+        confine: Mode::Off,
         ..settings
     };
     let options = Options {

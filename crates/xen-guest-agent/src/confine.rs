@@ -20,13 +20,13 @@ const PASSWD_MAX: usize = 4 * 1024 * 1024;
 pub enum Mode {
     /// [`User`](Self::User) if Xenstore is the kernel's device and the user exists, otherwise
     /// [`Uid0`](Self::Uid0). Off with another root directory.
+    #[default]
     Auto,
     /// The agent changes to the user [`USER`] and gives up all else.
     User,
     /// The agent keeps its user and gives up all else.
     Uid0,
     /// The agent keeps all privileges.
-    #[default]
     Off,
 }
 

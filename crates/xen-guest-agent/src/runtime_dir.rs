@@ -1,20 +1,20 @@
 //! The runtime directory `/run/xen-guest-agent`, whose files last until the next boot.
 
+mod state;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, StatVfsMountFlags, Uid,
-};
+use rustix::fs::{FlockOperation, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
-use rustix::process::{getegid, geteuid};
 
 use crate::root::{self, Root, with_path};
+
+pub use state::{give_state, take_state};
 
 /// Directories for runtime files. The second is the older one.
 const RUN: [&str; 2] = ["/run", "/var/run"];
@@ -25,12 +25,9 @@ const SIZE_MAX: usize = 16 * 1024 * 1024;
 /// Lock file. Its holder is the running agent.
 const LOCK: &str = "lock";
 
-/// Subdirectory with the files that the agent replaces while it runs. It belongs to the user of the
-/// confined agent, and all else to root.
+/// Subdirectory with the files that the agent replaces while it runs. The group of the confined agent
+/// may write there, and only root in the rest of the directory.
 const STATE: &str = "state";
-
-/// Files in the subdirectory.
-const STATE_FILES: [&str; 2] = [STATUS, SERVICES];
 
 /// File with the status of the running agent.
 pub(crate) const STATUS: &str = "status";
@@ -59,73 +56,6 @@ pub fn state_dir(directory: &Path) -> PathBuf {
     directory.join(STATE)
 }
 
-/// Makes this process the owner of the subdirectory with state and of its files, which may belong to
-/// the user of an earlier agent.
-///
-/// # Errors
-/// The system's error, with the path.
-pub fn take_state(directory: &Path) -> io::Result<()> {
-    let path = state_dir(directory);
-    let (uid, gid) = (geteuid(), getegid());
-    let take = || {
-        match rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(()),
-            Ok(status) if Uid::from_raw(status.st_uid) == uid => return Ok(()),
-            status => drop(status?),
-        }
-        // The directory comes first, so that its former owner can replace no file meanwhile.
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(CWD, &path, Some(uid), Some(gid), flags)?;
-        let opened = open_directory(&path)?;
-        rustix::fs::fchmod(&opened, Mode::from_raw_mode(0o755))?;
-        own_files(&opened, uid, gid)
-    };
-    take().map_err(|error: Errno| with_path(&path, &error.into()))
-}
-
-/// Makes a user the owner of the subdirectory with state and of its files.
-///
-/// # Errors
-/// The system's error, with the path.
-pub fn give_state(directory: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    let path = state_dir(directory);
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    let give = || {
-        let opened = match open_directory(&path) {
-            Err(Errno::NOENT) => return Ok(()),
-            opened => opened?,
-        };
-        own_files(&opened, uid, gid)?;
-        rustix::fs::fchown(&opened, Some(uid), Some(gid))
-    };
-    give().map_err(|error: Errno| with_path(&path, &error.into()))
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty())
-}
-
-/// Makes a user the owner of the files with state. Anything else that has the name of one is removed
-/// instead, because a link could lead to a file of root.
-fn own_files(directory: &OwnedFd, uid: Uid, gid: Gid) -> Result<(), Errno> {
-    for file in STATE_FILES {
-        let status = match rustix::fs::statat(directory, file, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => continue,
-            status => status?,
-        };
-        match FileType::from_raw_mode(status.st_mode) {
-            FileType::RegularFile if status.st_nlink == 1 => {
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                rustix::fs::chownat(directory, file, Some(uid), Some(gid), flags)?;
-            }
-            FileType::Directory => rustix::fs::unlinkat(directory, file, AtFlags::REMOVEDIR)?,
-            _ => rustix::fs::unlinkat(directory, file, AtFlags::empty())?,
-        }
-    }
-    Ok(())
-}
-
 /// Replaces a file in the directory. A reader finds either the old text or the new one. Every user
 /// may read the file.
 ///
@@ -135,12 +65,13 @@ pub fn write(file: &Path, text: &str) -> io::Result<()> {
     write_with_mode(file, text, 0o644)
 }
 
-/// Replaces a file in the directory, like [`write()`]. Only root may read the file.
+/// Replaces a file in the directory, like [`write()`]. Only the user and the group of the agent may
+/// read the file. The group lets root without capabilities read the file of a confined agent.
 ///
 /// # Errors
 /// The system's error, with the path.
 pub fn write_private(file: &Path, text: &str) -> io::Result<()> {
-    write_with_mode(file, text, 0o600)
+    write_with_mode(file, text, 0o640)
 }
 
 fn write_with_mode(file: &Path, text: &str, mode: u32) -> io::Result<()> {
@@ -148,10 +79,7 @@ fn write_with_mode(file: &Path, text: &str, mode: u32) -> io::Result<()> {
     let write = || {
         create_parent(file)?;
         // Removed first, because opening an existing FIFO would block.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        remove(&new)?;
         let mut opened = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -160,13 +88,32 @@ fn write_with_mode(file: &Path, text: &str, mode: u32) -> io::Result<()> {
         // Independent of the umask.
         opened.set_permissions(Permissions::from_mode(mode))?;
         opened.write_all(text.as_bytes())?;
-        fs::rename(&new, file)
+        match fs::rename(&new, file) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                remove(file)?;
+                fs::rename(&new, file)
+            }
+            renamed => renamed,
+        }
     };
     write().map_err(|error| {
         // A full file system may leave half of the text there.
         fs::remove_file(&new).ok();
         with_path(file, &error)
     })
+}
+
+/// Removes whatever has this path, if anything does. Links are not followed.
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn create_parent(file: &Path) -> io::Result<()> {
@@ -256,10 +203,7 @@ impl LivenessSocket {
         let path = directory.join(SOCKET);
         let bind = || {
             create_parent(&path)?;
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+            remove(&path)?;
             let socket = UnixDatagram::bind(&path)?;
             // Nobody reads messages, so the kernel must not queue any.
             socket.shutdown(Shutdown::Read).ok();
@@ -414,6 +358,18 @@ mod tests {
     }
 
     #[test]
+    fn write_replaces_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("status");
+        for blocked in [&file, &file.with_extension("new")] {
+            fs::create_dir_all(blocked.join("deep/deeper")).unwrap();
+            write(&file, "text").unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), "text");
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
     fn read_refuses_a_fifo_and_a_link() {
         let directory = tempfile::tempdir().unwrap();
         let [fifo, link] = ["fifo", "link"].map(|name| directory.path().join(name));
@@ -438,49 +394,6 @@ mod tests {
             error.ends_with("status: larger than 16777216 bytes"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn links_and_directories_in_place_of_state_files_are_removed() {
-        type Replace = fn(&Path, &Path);
-        let directory = tempfile::tempdir().unwrap();
-        let state = state_dir(directory.path());
-        let foreign = directory.path().join("foreign");
-        fs::write(&foreign, "text").unwrap();
-        let replacements: [Replace; 3] = [
-            |foreign, file| fs::hard_link(foreign, file).unwrap(),
-            |foreign, file| std::os::unix::fs::symlink(foreign, file).unwrap(),
-            |_, file| fs::create_dir(file).unwrap(),
-        ];
-        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-        for replace in replacements {
-            write(&state_file(directory.path(), SERVICES), "text").unwrap();
-            replace(&foreign, &state.join(STATUS));
-            give_state(directory.path(), uid, gid).unwrap();
-            assert!(!fs::exists(state.join(STATUS)).unwrap());
-            assert!(fs::symlink_metadata(state.join(STATUS)).is_err());
-            assert!(fs::exists(state.join(SERVICES)).unwrap());
-        }
-        assert_eq!(fs::read_to_string(&foreign).unwrap(), "text");
-    }
-
-    #[test]
-    #[ignore = "needs root"]
-    fn state_that_another_user_closed_is_taken_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = state_file(directory.path(), STATUS);
-        write(&path, "text").unwrap();
-        give_state(directory.path(), 65534, 65534).unwrap();
-        let state = state_dir(directory.path());
-        assert_eq!(fs::metadata(&path).unwrap().uid(), 65534);
-        fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
-
-        take_state(directory.path()).unwrap();
-        for path in [&state, &path] {
-            assert_eq!(fs::metadata(path).unwrap().uid(), 0);
-        }
-        let mode = fs::metadata(&state).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o755);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Restrictions of the confined agent.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -144,7 +145,8 @@ fn confined_agent_has_no_privileges_and_follows_changes() {
         let directory = testbed.root.join("run/xen-guest-agent");
         assert_eq!(owner(&directory), 0, "{mode}");
         assert_eq!(owner(&directory.join("lock")), 0, "{mode}");
-        for path in ["state", "state/status", "state/services"] {
+        assert_eq!(owner(&directory.join("state")), 0, "{mode}");
+        for path in ["state/status", "state/services"] {
             assert_eq!(owner(&directory.join(path)), uid, "{mode} {path}");
         }
         let status = || {
@@ -168,8 +170,67 @@ fn confined_agent_has_no_privileges_and_follows_changes() {
         fs::remove_file(testbed.root.join("etc/xen-guest-agent/services.d/web.conf")).unwrap();
         let agent = start(&mut testbed, "off");
         testbed.await_nodes(|nodes| !nodes.contains_key("data/service/web"));
-        assert_eq!(owner(&directory.join("state")), 0, "{mode}");
+        assert_eq!(owner(&directory.join("state/services")), 0, "{mode}");
         agent.stop();
+    }
+}
+
+/// The capabilities that the unit leaves to the agent.
+const CAPABILITIES: &str = "-all,+setuid,+setgid,+setpcap";
+
+/// Starts the agent with [`CAPABILITIES`].
+fn start_with_few_capabilities(testbed: &mut Testbed, mode: &str) -> Agent {
+    testbed.set_confine(mode);
+    let whole = testbed.command(Profile::Debug);
+    let mut command = testbed.network.command("setpriv");
+    command.arg(format!("--bounding-set={CAPABILITIES}"));
+    // The arguments before the agent's path enter the namespace.
+    let is_agent = |argument: &&OsStr| argument.to_string_lossy().ends_with("xen-guest-agent");
+    command.args(whole.get_args().skip_while(|argument| !is_agent(argument)));
+    let agent = Agent::spawn(command, &testbed.root.join("log"));
+    eventually(|| agent.proc("status").contains("Seccomp:\t2"), TIMEOUT);
+    testbed.await_network();
+    agent
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn root_without_capabilities_keeps_the_state_of_a_confined_user() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
+    prepare(&testbed);
+    let services = "etc/xen-guest-agent/services.d";
+    for service in ["db", "web"] {
+        let file = format!("{services}/{service}.conf");
+        testbed.root.write(&file, "state = up\n");
+    }
+    let state = testbed.root.join("run/xen-guest-agent/state");
+
+    // The second and the third agent find the names of services in the file of the user.
+    for (mode, services_left, uid) in [("user", 2, NOBODY), ("user", 1, NOBODY), ("uid0", 0, 0)] {
+        for service in ["db", "web"].iter().skip(services_left) {
+            let file = testbed.root.join(&format!("{services}/{service}.conf"));
+            fs::remove_file(file).ok();
+        }
+        let agent = start_with_few_capabilities(&mut testbed, mode);
+        testbed.await_nodes(|nodes| {
+            let is_service =
+                |name: &&String| name.starts_with("data/service/") && name.ends_with("/state");
+            nodes.keys().filter(is_service).count() == services_left
+        });
+        let is_written = |name: &str| fs::exists(state.join(name)).unwrap();
+        eventually(|| is_written("status") && is_written("services"), TIMEOUT);
+        assert_eq!(owner(&state.join("status")), uid, "{mode}");
+        assert_eq!(agent.stop(), "", "{mode}");
+
+        // An attacker with the agent's user may leave this, which only that user can remove.
+        for name in ["status.new", "services.new"] {
+            let blocked = state.join(name);
+            fs::create_dir_all(blocked.join("deep")).unwrap();
+            for path in [blocked.join("deep"), blocked] {
+                std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+                fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
+            }
+        }
     }
 }
 

@@ -45,6 +45,7 @@ fn private_memory_is_bounded() {
         1,
         "threads"
     );
+    assert!(agent.proc("status").contains("Seccomp:\t2"), "confined");
     let rollup = agent.proc("smaps_rollup");
 
     // `Private_Dirty` also counts pages of a binary that is not on disk yet.
@@ -66,7 +67,7 @@ fn private_memory_is_bounded() {
         .collect::<Vec<_>>()
         .join("\n");
     println!("private memory: {own} KiB");
-    // The code of confinement, off here, may cost 16 of these.
+    // Confinement, which is in force here, may cost 16 of these.
     assert!(
         (50..=216).contains(&own),
         "{own} KiB of private memory:\n{mappings}"

@@ -23,7 +23,10 @@ fn withdraw(testbed: &Testbed) -> Output {
     let agent = testbed.command(Profile::Debug);
     let mut command = Command::new(agent.get_program());
     let mut arguments: Vec<_> = agent.get_args().collect();
-    arguments.retain(|argument| *argument != "--stderr");
+    arguments.retain(|argument| {
+        let argument = argument.to_string_lossy();
+        argument != "--stderr" && !argument.starts_with("--confine=")
+    });
     command
         .args(arguments)
         .arg("withdraw")

@@ -103,8 +103,8 @@ impl Daemon {
         }
 
         if let (Some(directory), Some(user)) = (&self.runtime_dir, user) {
-            if let Err(error) = runtime_dir::give_state(directory, user.uid, user.gid) {
-                warn!("cannot give the state to the user {USER}: {error}");
+            if let Err(error) = runtime_dir::give_state(directory, user.gid) {
+                warn!("cannot give the state to the group {USER}: {error}");
             }
         }
         let outcome = System::confine(&plan);
@@ -120,11 +120,10 @@ impl Daemon {
     }
 }
 
-/// Takes the state back from the user of an earlier agent, because root without capabilities could
-/// not replace its files.
+/// Takes the state back from the group of an earlier agent.
 pub(super) fn take_state(directory: &Path) {
     if let Err(error) = runtime_dir::take_state(directory) {
-        warn!("cannot own the state of an earlier agent: {error}");
+        warn!("cannot take over the state of an earlier agent: {error}");
     }
 }
 
@@ -136,7 +135,7 @@ fn find_user(root: &Root, mode: Mode) -> Option<User> {
     } else if System::can_change_user() {
         return user;
     } else {
-        "capabilities are missing; start it with CAP_SETUID, CAP_SETGID and CAP_CHOWN"
+        "capabilities are missing; start it with CAP_SETUID and CAP_SETGID"
     };
 
     if mode == Mode::User {

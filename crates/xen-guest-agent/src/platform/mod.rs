@@ -82,9 +82,14 @@ pub trait Platform: Sized {
     /// Directories of the kernel's Xenstore devices.
     const XENSTORE_DEVICES: &'static [&'static str] = &[];
 
-    /// Whether the process may change its user and give files to that user.
+    /// Whether the process may change its user and group.
     fn can_change_user() -> bool {
         false
+    }
+
+    /// Calls `act` while the process belongs to the group, if it may join the group.
+    fn in_group<T>(_gid: u32, act: impl FnOnce() -> T) -> T {
+        act()
     }
 
     /// Gives up all capabilities but those that [`confine`](Self::confine) needs.

@@ -7,7 +7,7 @@ use landlock::{
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Gid, Uid, getuid, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, Gid, Uid, getegid, getuid, set_dumpable_behavior};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
@@ -22,13 +22,25 @@ const LANDLOCK: ABI = ABI::V6;
 /// Capabilities that [`confine`] needs.
 const NEEDED: CapabilitySet = CapabilitySet::SETUID
     .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETPCAP)
-    .union(CapabilitySet::CHOWN);
+    .union(CapabilitySet::SETPCAP);
 
-/// Whether the process has the capabilities to change its user and to give files to that user.
+/// Whether the process has the capabilities to change its user and group.
 pub(super) fn can_change_user() -> bool {
     let needed = NEEDED.difference(CapabilitySet::SETPCAP);
     capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
+/// Calls `act` with another effective group, if the process may change the group.
+pub(super) fn in_group<T>(gid: u32, act: impl FnOnce() -> T) -> T {
+    let set_group = |group| set_thread_res_gid(None::<Gid>, Some(group), None::<Gid>);
+    let old = getegid();
+    let is_changed = set_group(Gid::from_raw(gid)).is_ok();
+    let result = act();
+    if is_changed {
+        // The old group is still the real or the saved one, so that no privilege is necessary.
+        set_group(old).ok();
+    }
+    result
 }
 
 /// Gives up all capabilities but those that [`confine`] needs.
@@ -135,6 +147,10 @@ fn clear_capabilities() -> Result<(), Errno> {
         permitted: CapabilitySet::empty(),
         inheritable: CapabilitySet::empty(),
     };
+    // A service manager may have left none, and refuse the call that gives up some.
+    if capabilities(None)? == none {
+        return Ok(());
+    }
     set_capabilities(None, none)
 }
 
@@ -143,13 +159,15 @@ fn clear_capabilities() -> Result<(), Errno> {
 fn restrict_files(plan: &Plan) -> Result<Option<ABI>, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let open_device = AccessFs::ReadFile | AccessFs::WriteFile;
-    let write = open_device
+    let mut write = open_device
         | AccessFs::ReadDir
         | AccessFs::MakeReg
-        | AccessFs::MakeDir
-        | AccessFs::MakeSock
         | AccessFs::RemoveFile
         | AccessFs::Truncate;
+    if plan.user.is_none() {
+        // The runtime directory is writable too, with the directory of state and the socket.
+        write |= AccessFs::MakeDir | AccessFs::MakeSock;
+    }
     let scope = if plan.uses_abstract_socket {
         Scope::Signal.into()
     } else {

@@ -81,6 +81,10 @@ impl Platform for System {
         confine::can_change_user()
     }
 
+    fn in_group<T>(gid: u32, act: impl FnOnce() -> T) -> T {
+        confine::in_group(gid, act)
+    }
+
     fn reduce_capabilities() -> io::Result<()> {
         confine::reduce_capabilities()
     }

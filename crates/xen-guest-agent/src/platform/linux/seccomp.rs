@@ -151,6 +151,7 @@ fn limited() -> Result<Vec<(libc::c_long, Vec<SeccompRule>)>, BackendError> {
             .map(|value| SeccompRule::new(vec![is(argument, *value)?]));
         rules.collect::<Result<Vec<_>, _>>()
     };
+    let own_process = || any_of(0, &[getpid().as_raw_nonzero().get()]);
     let is_data = Condition::new(2, Len::Dword, Op::MaskedEq(int(libc::PROT_EXEC)), 0)?;
     let data = || SeccompRule::new(vec![is_data.clone()]);
 
@@ -178,11 +179,9 @@ fn limited() -> Result<Vec<(libc::c_long, Vec<SeccompRule>)>, BackendError> {
                 ],
             )?,
         ),
-        // Ends the process from abort(3), and no other process.
-        (
-            libc::SYS_tgkill,
-            any_of(0, &[getpid().as_raw_nonzero().get()])?,
-        ),
+        // These end the process from abort(3), with glibc and with musl, and no other process.
+        (libc::SYS_tgkill, own_process()?),
+        (libc::SYS_tkill, own_process()?),
     ])
 }
 

@@ -69,7 +69,7 @@ fn later_sources_override_earlier_ones() {
     schema = "std"  # environment XENSTORE_SCHEMA
     xenstore = "socket"  # /conf.d/20-b.toml:1
     root = "/usr"  # /conf.d/10-a.toml:2
-    confine = "off"  # default
+    confine = "auto"  # default
     node-budget = 700  # default
 
     [memory]

@@ -344,7 +344,7 @@ fn state_file_that_is_a_fifo_or_a_link_is_not_read() {
     restarted.read(&mut Services::default());
     let metadata = fs::symlink_metadata(&state).unwrap();
     assert!(metadata.is_file());
-    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o640);
     assert_eq!(fs::read_to_string(testbed.at("names")).unwrap(), "a\n");
 }
 
