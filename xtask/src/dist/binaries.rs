@@ -5,11 +5,14 @@ use std::process::Command;
 
 use super::{Architecture, Build, output, run};
 
+/// Settings of the cargo-auditable of `.ci/fetch-cargo-auditable`: `cargo metadata` must respect `Cargo.lock`.
+const AUDITABLE_ARGUMENTS: &str = r#"{"offline":false,"locked":true,"frozen":false,"config":[]}"#;
+
 /// Builds the binaries of all programs for `architecture` and returns their directory.
 pub(super) fn build(build: &Build, architecture: &Architecture) -> Result<PathBuf, String> {
-    let compiler = fetch(&build.root, "fetch-rust")?;
+    let compiler = fetch(&build.root, "fetch-rust-source")?;
     let zig = fetch(&build.root, "fetch-zig")?;
-    let library = library(build)?;
+    let auditable = fetch(&build.root, "fetch-cargo-auditable")?;
     let target_dir = build.work.join("build");
 
     run(cargo(build, &compiler)?
@@ -21,14 +24,21 @@ pub(super) fn build(build: &Build, architecture: &Architecture) -> Result<PathBu
         ])
         .args(["-p", "xen-guest-agent", "-p", "xenstore-cli"])
         .args(["--target", architecture.target])
-        .env("PATH", path(&[&compiler.join("usr/bin"), &zig.join("bin")]))
+        .env(
+            "PATH",
+            path(&[&compiler.join("usr/bin"), &zig.join("bin"), &auditable]),
+        )
         .env("CARGO_TARGET_DIR", &target_dir)
         .env("CARGO_ZIGBUILD_ZIG_PATH", zig.join("ziglang/zig"))
         .env("CARGO_ZIGBUILD_CACHE_DIR", build.work.join("zigbuild"))
-        // -Zbuild-std is unstable, and so is the variable that names the source.
+        .env("ZIG_LOCAL_CACHE_DIR", build.work.join("zig"))
+        .env("ZIG_GLOBAL_CACHE_DIR", build.work.join("zig"))
+        // `cargo auditable` would give Cargo the wrapper's path, which changes the names of symbols.
+        .env("RUSTC_WORKSPACE_WRAPPER", "cargo-auditable")
+        .env("CARGO_AUDITABLE_ORIG_ARGS", AUDITABLE_ARGUMENTS)
+        // -Zbuild-std is unstable.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("__CARGO_TESTS_ONLY_SRC_ROOT", &library)
-        .env("RUSTFLAGS", flags(build)?))?;
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(build, &compiler)?))?;
     Ok(target_dir.join(architecture.target).join("release"))
 }
 
@@ -52,7 +62,9 @@ pub(super) fn cargo(build: &Build, compiler: &Path) -> Result<Command, String> {
         .env("SOURCE_DATE_EPOCH", &build.epoch)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTC")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTFLAGS")
         .env_remove("RUSTUP_TOOLCHAIN")
         .current_dir(&build.root);
     Ok(command)
@@ -65,29 +77,19 @@ pub(super) fn fetch(root: &Path, script: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(directory.trim()))
 }
 
-/// Returns the source of the standard library, in a directory of this workspace.
-///
-/// Cargo hashes paths inside the workspace relative to it. Any other path would change the names of symbols.
-fn library(build: &Build) -> Result<PathBuf, String> {
-    let source = fetch(&build.root, "fetch-rust-source")?;
-    let library = build.work.join("library");
-    if !library.exists() {
-        super::create_dir(&build.work)?;
-        run(Command::new("cp").arg("-r").args([&source, &library]))?;
-    }
-    Ok(library)
-}
-
 /// Returns the compiler's flags, which replace the directories of this machine in the binaries.
-fn flags(build: &Build) -> Result<String, String> {
+fn flags(build: &Build, compiler: &Path) -> Result<String, String> {
     let registry =
         output(Command::new("sh").args(["-c", r#"echo "${CARGO_HOME:-$HOME/.cargo}""#]))?;
+    let library = compiler.join("usr/lib/rustlib/src/rust");
     let flags = [
-        "-C link-self-contained=no".to_owned(),
+        "-Clink-self-contained=no".to_owned(),
         format!("--remap-path-prefix={}=/build", build.root.display()),
         format!("--remap-path-prefix={}=/cargo", registry.trim()),
+        format!("--remap-path-prefix={}=/rust", library.display()),
     ];
-    Ok(flags.join(" "))
+    // Cargo splits its variable at this character, so that paths may contain spaces.
+    Ok(flags.join("\x1f"))
 }
 
 /// Returns the search path for programs, with `first` in front.
