@@ -46,12 +46,13 @@ Exit status:
 
 /// End of the help of `withdraw`.
 const WITHDRAW: &str = "\
-The agent must not be running. Nodes of other programs stay.
+The agent must not be running. Nodes of other programs stay. Invalid settings in \
+/etc/xen-guest-agent are ignored with a warning.
 
 Exit status:
   0  the nodes are removed, or this is domain 0, or there is no Xenstore
   1  nodes may remain, because Xenstore or the system reported an error or did not answer
-  2  an option, a setting or the path of Xenstore is invalid
+  2  an option, the file of --config or the path of Xenstore is invalid
   4  the agent is running";
 
 /// Parsed command line.

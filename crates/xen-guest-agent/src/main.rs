@@ -35,7 +35,17 @@ fn main() -> ExitCode {
             format,
             all_interfaces,
         } => load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format, all_interfaces)),
-        Action::Withdraw => load(log_to_stderr).map(|loaded| withdraw::run(&loaded.settings)),
+        Action::Withdraw => sources.load_valid().map(|(loaded, mistakes)| {
+            log_to_stderr(&loaded.settings);
+            if let Some(warning) = &loaded.warning {
+                log::warn!("{warning}");
+            }
+            // A running agent keeps its settings, so invalid ones may belong to published nodes.
+            for mistake in &mistakes {
+                log::warn!("ignoring invalid settings: {mistake}");
+            }
+            withdraw::run(&loaded.settings)
+        }),
         Action::Status => {
             log_to_stderr(&Settings::default());
             match sources.root() {

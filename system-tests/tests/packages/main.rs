@@ -28,11 +28,13 @@ macro_rules! on_both_releases {
     };
 }
 
+mod acceptance;
 mod apt;
 mod archive;
 mod debs;
 mod dnf;
 mod install;
+mod removal;
 mod repositories;
 mod rpms;
 mod system;

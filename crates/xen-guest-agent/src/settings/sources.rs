@@ -66,11 +66,46 @@ impl Sources {
         self.load_from(&files, |name| std::env::var_os(name))
     }
 
+    /// Reads all sources, and leaves out what is invalid in the default files and the environment.
+    /// Returns a message for each mistake there.
+    ///
+    /// # Errors
+    /// All mistakes on the command line and in the file that it names, because their author can
+    /// correct them at once.
+    pub fn load_valid(&self) -> Result<(Loaded, Vec<String>), SettingsError> {
+        if self.file.is_some() {
+            return self.load().map(|loaded| (loaded, Vec::new()));
+        }
+        self.root()?;
+
+        let (files, mut messages) = match file::in_directory(Path::new(DIRECTORY)) {
+            Ok(files) => (files, Vec::new()),
+            Err(error) => (Vec::new(), error.messages().to_vec()),
+        };
+        let (loaded, mistakes) = self.read(&files, |name| std::env::var_os(name));
+        messages.extend(mistakes);
+        Ok((loaded, messages))
+    }
+
     pub(super) fn load_from(
         &self,
         files: &[PathBuf],
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Loaded, SettingsError> {
+        let (loaded, messages) = self.read(files, environment);
+        if messages.is_empty() {
+            Ok(loaded)
+        } else {
+            Err(SettingsError::new(messages))
+        }
+    }
+
+    /// Returns the valid settings, and a message for each mistake.
+    pub(super) fn read(
+        &self,
+        files: &[PathBuf],
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> (Loaded, Vec<String>) {
         let mut loaded = Loaded {
             settings: Settings::default(),
             warning: None,
@@ -97,12 +132,7 @@ impl Sources {
             messages.extend(loaded.apply(value).err());
         }
         messages.extend(loaded.check_root().err());
-
-        if messages.is_empty() {
-            Ok(loaded)
-        } else {
-            Err(SettingsError::new(messages))
-        }
+        (loaded, messages)
     }
 }
 
@@ -154,17 +184,22 @@ impl Loaded {
         result
     }
 
-    /// Checks that the root directory exists, because all files would be missing without it.
-    fn check_root(&self) -> Result<(), String> {
+    /// Replaces a root directory that does not exist by the default, because all files would be
+    /// missing below it. Returns an error then.
+    fn check_root(&mut self) -> Result<(), String> {
         let root = &self.settings.root;
         let (Some(origin), false) = (self.origins.get("root"), root.is_dir()) else {
             return Ok(());
         };
         let setting = SETTINGS.iter().find(|setting| setting.key == "root");
-        setting.map_or(Ok(()), |setting| {
+        let result = setting.map_or(Ok(()), |setting| {
             let found = truncate(&quote(&root.display().to_string()));
             Err(origin.invalid(setting, &found, "the path of an existing directory"))
-        })
+        });
+
+        self.settings.root = Settings::default().root;
+        self.origins.remove("root");
+        result
     }
 
     /// Returns the settings as TOML that can be read again, each with its origin as a comment.

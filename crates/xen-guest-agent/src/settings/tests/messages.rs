@@ -181,6 +181,36 @@ config.toml:8: memory.period: invalid value 0; expected a number of seconds from
 }
 
 #[test]
+fn valid_settings_beside_invalid_ones_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let [file, missing] = ["a.toml", "b.toml"].map(|name| directory.path().join(name));
+    let text = "root = \"/nonexistent\"\nschema = \"x\"\nxenstore = \"device\"\n";
+    fs::write(&file, text).unwrap();
+    let (loaded, messages) = Sources::default().read(&[file, missing], |_| None);
+    let expected = Settings {
+        xenstore: Endpoint::Device,
+        ..Settings::default()
+    };
+    assert_eq!(loaded.settings, expected);
+    assert_eq!(messages.len(), 3, "{messages:?}");
+
+    let invalid = [
+        Sources {
+            file: Some("/nonexistent.toml".into()),
+            ..Sources::default()
+        },
+        Sources {
+            command_line: vec![(find("schema"), vec!["x".to_owned()])],
+            ..Sources::default()
+        },
+    ];
+    for sources in invalid {
+        let error = sources.load_valid().unwrap_err();
+        assert_eq!(error.messages().len(), 1, "{error}");
+    }
+}
+
+#[test]
 fn errors_name_the_setting_as_the_user_wrote_it() {
     let error = |key: &str, word: &str| {
         let sources = Sources {
