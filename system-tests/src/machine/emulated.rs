@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::PASSWD;
 use super::initramfs::Initramfs;
 use super::modules::Kernel;
 use super::packages::{BOOKWORM, BOOKWORM_ARM64, BULLSEYE, Packages, QEMU_ARM, Selection};
@@ -217,10 +218,7 @@ fn system(platform: &Platform, kernel: &Kernel) -> Vec<u8> {
         "etc/os-release",
         "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\n",
     );
-    system.write(
-        "etc/passwd",
-        "root:x:0:0::/:\nxen-guest-agent:x:998:998::/:\n",
-    );
+    system.write("etc/passwd", PASSWD);
     system.copy("bin/xen-guest-agent", &static_agent(platform.architecture));
     system.finish()
 }

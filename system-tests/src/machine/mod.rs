@@ -28,6 +28,9 @@ pub struct Machine {
 /// Environment variable with a directory that contains the boot files of a Xen guest.
 pub const GUEST_FILES: &str = "SYSTEM_TESTS_GUEST_FILES";
 
+/// Users of small systems, among them that of the confined agent.
+const PASSWD: &str = "root:x:0:0::/:\nxen-guest-agent:x:998:998::/:\n";
+
 /// Modules for the root file system.
 const ROOT: &[&str] = &["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 
@@ -86,7 +89,7 @@ impl Machine {
     pub fn run_tests_in_dom0(&self, daemon: Daemon, program: &str, arguments: &[&str]) {
         let kernel = xen::vmlinux(&self.kernel());
         let mut guest = self.busybox(include_str!("guest.sh"), xen::GUEST);
-        guest.add_directories(&["etc", "proc", "sbin", "sys"]);
+        guest.add_directories(&["etc", "proc", "run", "sbin", "sys"]);
         for name in ["sbin/poweroff", "sbin/reboot"] {
             guest.write(name, include_str!("guest-end.sh"));
         }
@@ -94,6 +97,7 @@ impl Machine {
             "etc/os-release",
             "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\n",
         );
+        guest.write("etc/passwd", PASSWD);
         guest.copy("bin/xen-guest-agent", &build_static("xen-guest-agent"));
 
         // Domain 0 sees this directory under the same path.

@@ -84,6 +84,18 @@ fn all_nodes_are_published() {
 
 #[test]
 #[ignore = "needs domain 0 of Xen"]
+fn agent_on_the_device_is_confined_as_its_own_user() {
+    with_guest(|domain| {
+        let log = domain.log();
+        assert!(
+            log.contains("confinement: user xen-guest-agent, no capabilities"),
+            "{log}"
+        );
+    });
+}
+
+#[test]
+#[ignore = "needs domain 0 of Xen"]
 fn address_change_and_vif_hotplug() {
     with_guest(|domain| {
         let before = lasting(domain.nodes());
