@@ -233,7 +233,7 @@ install_all() {
 		chmod 644 /etc/xen-guest-agent/config.toml
 	fi
 
-	# Files of an earlier version that this one lacks, and its directories.
+	# Removes files and directories of an earlier version that this one lacks.
 	if [ -f "$list" ]; then
 		LC_ALL=C sort -r "$list" | while read -r file; do
 			grep -qxF "$file" "$list.new" || remove "$file"
@@ -252,7 +252,7 @@ install_all() {
 	else
 		start_service
 	fi
-	# Until here, the next run begins again.
+	# The list gets its name last, so that a run after a failure repeats all steps.
 	mv "$list.new" "$list"
 	echo "installed; to remove it again: sh $share/install.sh --uninstall"
 }
