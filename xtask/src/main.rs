@@ -18,8 +18,8 @@ Usage: cargo xtask TASK
 Tasks:
   generate          write man pages, shell completions and config.toml to dist/
   generate --check  fail if files in dist/ differ from what `generate` would write
-  dist [ARCH]       build static binaries, packages (.deb, .rpm), images of containers
-                    and lists of crates in target/dist/, for x86_64, aarch64 or, without ARCH, both
+  dist [ARCH]       build static binaries, packages (.deb, .rpm), archives, container images
+                    and SBOMs in target/dist/, for x86_64, aarch64 or, without ARCH, both
   repository KEY URL
                     make signed repositories for apt and dnf of the packages in target/dist/,
                     in target/repository/; gpg knows KEY, and URL will be their address

@@ -1,11 +1,12 @@
-//! Static binaries, the same on every machine.
+//! Static binaries from pinned tools.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Architecture, Build, output, run};
 
-/// Settings of the cargo-auditable of `.ci/fetch-cargo-auditable`: `cargo metadata` must respect `Cargo.lock`.
+/// Settings of the cargo-auditable of `.ci/fetch-cargo-auditable`: `cargo metadata` must respect
+/// `Cargo.lock`.
 const AUDITABLE_ARGUMENTS: &str = r#"{"offline":false,"locked":true,"frozen":false,"config":[]}"#;
 
 /// Builds the binaries of all programs for `architecture` and returns their directory.
@@ -33,7 +34,8 @@ pub(super) fn build(build: &Build, architecture: &Architecture) -> Result<PathBu
         .env("CARGO_ZIGBUILD_CACHE_DIR", build.work.join("zigbuild"))
         .env("ZIG_LOCAL_CACHE_DIR", build.work.join("zig"))
         .env("ZIG_GLOBAL_CACHE_DIR", build.work.join("zig"))
-        // `cargo auditable` would give Cargo the wrapper's path, which changes the names of symbols.
+        // `cargo auditable` would give Cargo the wrapper's path, which changes the names of
+        // symbols.
         .env("RUSTC_WORKSPACE_WRAPPER", "cargo-auditable")
         .env("CARGO_AUDITABLE_ORIG_ARGS", AUDITABLE_ARGUMENTS)
         // -Zbuild-std is unstable.

@@ -5,16 +5,17 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{
-    Architecture, Build, MAINTAINER, Program, VERSION, copy, date, failed, output, read, run,
-    third_party, tree, write,
+    Architecture, Build, MAINTAINER, Program, VERSION, copy, date, failed, files, output, read,
+    run, tree, write,
 };
 
-/// Builds the package of `program` for `architecture`.
+/// Builds the package of `program` for `architecture`, with a text of `third_party::licences`.
 pub(super) fn build(
     build: &Build,
     program: &Program,
     architecture: &Architecture,
     binary: &Path,
+    licences: &str,
 ) -> Result<(), String> {
     let name = format!("{}_{VERSION}_{}", program.package, architecture.debian);
     let tree = build.work.join("deb").join(&name);
@@ -26,7 +27,7 @@ pub(super) fn build(
         &tree,
     )?;
     move_configuration(&tree)?;
-    add_documents(build, program, architecture, &tree)?;
+    add_documents(build, program, licences, &tree)?;
 
     let scripts = add_control(build, program, architecture, &tree)?;
     let mut executable: Vec<&str> = scripts.iter().map(String::as_str).collect();
@@ -39,13 +40,17 @@ pub(super) fn build(
         .arg(build.artefacts.join(format!("{name}.deb")))
         .env("SOURCE_DATE_EPOCH", &build.epoch)
         // The number of threads changes the compressed data.
-        .env("DPKG_DEB_THREADS_MAX", "1"))
+        .env("DPKG_DEB_THREADS_MAX", "1")
+        .env_remove("DPKG_DEB_COMPRESSOR_LEVEL")
+        // A dpkg-deb without liblzma runs xz.
+        .env_remove("XZ_DEFAULTS")
+        .env_remove("XZ_OPT"))
 }
 
 /// Moves the default configuration to where the package's scripts find it.
 ///
-/// As a conffile, it would make dpkg ask a question at an upgrade, if both the administrator and the
-/// new version have changed it.
+/// As a conffile, it would make dpkg ask a question at an upgrade, if both the administrator and
+/// the new version have changed it.
 fn move_configuration(tree: &Path) -> Result<(), String> {
     let configuration = tree.join("etc/xen-guest-agent/config.toml");
     if !configuration.exists() {
@@ -62,7 +67,7 @@ fn move_configuration(tree: &Path) -> Result<(), String> {
 fn add_documents(
     build: &Build,
     program: &Program,
-    architecture: &Architecture,
+    licences: &str,
     tree: &Path,
 ) -> Result<(), String> {
     let documents = tree.join("usr/share/doc").join(program.package);
@@ -71,11 +76,8 @@ fn add_documents(
         &documents.join("copyright"),
     )?;
 
-    let licences = documents.join("third-party-licenses.txt");
-    write(
-        &licences,
-        &third_party::licences(build, program, architecture)?,
-    )?;
+    let third_party = documents.join("third-party-licenses.txt");
+    write(&third_party, licences)?;
 
     let date = date(build, "-R")?;
     let changelog = documents.join("changelog");
@@ -87,7 +89,7 @@ fn add_documents(
 
     let changes = documents.join("CHANGELOG.md");
     copy(&build.root.join("CHANGELOG.md"), &changes)?;
-    tree::compress(&[licences, changelog, changes])
+    tree::compress(&[third_party, changelog, changes])
 }
 
 /// Adds the package's metadata and returns the paths of its scripts.
@@ -99,19 +101,18 @@ fn add_control(
 ) -> Result<Vec<String>, String> {
     let source = build.root.join("packaging/deb").join(program.package);
     let mut scripts = Vec::new();
-    for entry in fs::read_dir(&source).map_err(failed("read", &source))? {
-        let entry = entry.map_err(failed("read", &source))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for path in files(&source)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name == "control" {
             continue;
         }
         if name == "lintian-overrides" {
             let overrides = tree.join("usr/share/lintian/overrides");
-            copy(&entry.path(), &overrides.join(program.package))?;
+            copy(&path, &overrides.join(program.package))?;
             continue;
         }
 
-        copy(&entry.path(), &tree.join("DEBIAN").join(&name))?;
+        copy(&path, &tree.join("DEBIAN").join(&*name))?;
         scripts.push(format!("DEBIAN/{name}"));
     }
 

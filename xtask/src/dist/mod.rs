@@ -28,7 +28,7 @@ const MAINTAINER: &str = "xen-guest-agent developers <maintainers@xen-guest-agen
 struct Architecture {
     /// In names of files and in RPM.
     name: &'static str,
-    /// In Debian, and in images of containers.
+    /// In Debian, and in container images.
     debian: &'static str,
     /// Rust's target.
     target: &'static str,
@@ -77,6 +77,15 @@ struct Build {
     epoch: String,
 }
 
+/// Compiled programs for one architecture.
+struct Compiled<'a> {
+    architecture: &'a Architecture,
+    /// Directory of the binaries.
+    binaries: PathBuf,
+    /// Text for each of `PROGRAMS` with the licences of everything from elsewhere in it.
+    licences: [String; 2],
+}
+
 /// Builds the artefacts for `architecture`, or for all architectures.
 pub(crate) fn build(architecture: Option<&str>) -> Result<(), String> {
     let build = Build::new()?;
@@ -89,25 +98,25 @@ pub(crate) fn build(architecture: Option<&str>) -> Result<(), String> {
         return Err(format!("unknown architecture; choose from: {names}"));
     }
 
-    let mut compiled = Vec::new();
+    let mut all_compiled = Vec::new();
     for architecture in architectures {
-        let binaries = binaries::build(&build, architecture)?;
+        let compiled = Compiled::new(&build, architecture)?;
 
-        for program in &PROGRAMS {
-            let binary = binaries.join(program.binary);
+        for (program, licences) in PROGRAMS.iter().zip(&compiled.licences) {
+            let binary = compiled.binaries.join(program.binary);
             let name = format!("{}-linux-{}", program.binary, architecture.name);
             copy(&binary, &build.artefacts.join(name))?;
 
-            deb::build(&build, program, architecture, &binary)?;
-            rpm::build(&build, program, architecture, &binary)?;
+            deb::build(&build, program, architecture, &binary, licences)?;
+            rpm::build(&build, program, architecture, &binary, licences)?;
         }
-        tarball::build(&build, architecture, &binaries)?;
-        compiled.push((architecture, binaries));
+        tarball::build(&build, &compiled)?;
+        all_compiled.push(compiled);
     }
-    oci::build(&build, &compiled)?;
+    oci::build(&build, &all_compiled)?;
     source::build(&build)?;
     sbom::write(&build.artefacts)?;
-    talos::build(&build, &compiled)?;
+    talos::build(&build, &all_compiled)?;
     build.write_checksums()
 }
 
@@ -117,6 +126,22 @@ pub(crate) fn build_source() -> Result<(), String> {
     build.artefacts = build.root.join("target/source");
     make_empty(&build.artefacts)?;
     source::build(&build)
+}
+
+impl<'a> Compiled<'a> {
+    fn new(build: &Build, architecture: &'a Architecture) -> Result<Self, String> {
+        let binaries = binaries::build(build, architecture)?;
+        let [agent, command] = &PROGRAMS;
+        let licences = [
+            third_party::licences(build, agent, architecture)?,
+            third_party::licences(build, command, architecture)?,
+        ];
+        Ok(Self {
+            architecture,
+            binaries,
+            licences,
+        })
+    }
 }
 
 impl Build {
@@ -140,15 +165,10 @@ impl Build {
     }
 
     fn write_checksums(&self) -> Result<(), String> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.artefacts).map_err(failed("read", &self.artefacts))? {
-            names.push(entry.map_err(failed("read", &self.artefacts))?.file_name());
-        }
-        names.sort();
-
+        let artefacts = files(&self.artefacts)?;
         let sums = output(
             Command::new("sha256sum")
-                .args(names)
+                .args(artefacts.iter().filter_map(|path| path.file_name()))
                 .current_dir(&self.artefacts),
         )?;
         write(&self.artefacts.join("SHA256SUMS"), &sums)
@@ -164,6 +184,16 @@ fn date(build: &Build, format: &str) -> Result<String, String> {
             .env("LC_ALL", "C"),
     )?;
     Ok(date.trim().to_owned())
+}
+
+/// Returns the paths of files and directories in a directory, in the order of their names.
+fn files(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
+        files.push(entry.map_err(failed("read", directory))?.path());
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn make_empty(directory: &Path) -> Result<(), String> {

@@ -7,39 +7,40 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{
-    Architecture, Build, PROGRAMS, VERSION, copy, create_dir, date, failed, make_empty, output,
-    run, third_party, write,
+    Architecture, Build, Compiled, PROGRAMS, VERSION, archive, copy, create_dir, date, failed,
+    files, make_empty, output, run, tree, write,
 };
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Root directory of an image for one architecture.
-pub(super) struct Root<'a> {
+pub(super) struct RootDirectory<'a> {
     pub(super) architecture: &'a Architecture,
     pub(super) directory: PathBuf,
 }
 
-/// Builds the image of the agent for all architectures of `compiled`, each with its directory of
-/// binaries.
+/// Builds the image of the agent for all architectures of `all_compiled`.
 ///
 /// The image contains nothing but the agent and licences. It expects the machine's files below
 /// `/host`.
-pub(super) fn build(build: &Build, compiled: &[(&Architecture, PathBuf)]) -> Result<(), String> {
+pub(super) fn build(build: &Build, all_compiled: &[Compiled<'_>]) -> Result<(), String> {
     let [agent, _] = &PROGRAMS;
     let mut roots = Vec::new();
-    for (architecture, binaries) in compiled {
-        let directory = build.work.join("oci").join(architecture.name);
+    for compiled in all_compiled {
+        let directory = build.work.join("oci").join(compiled.architecture.name);
         make_empty(&directory)?;
         copy(
-            &binaries.join(agent.binary),
+            &compiled.binaries.join(agent.binary),
             &directory.join(agent.installed),
         )?;
         create_dir(&directory.join("host"))?;
 
-        add_licences(build, architecture, &directory.join("usr/share/licenses"))?;
-        roots.push(Root {
-            architecture,
+        let [licences, _] = &compiled.licences;
+        let parent = directory.join("usr/share/licenses");
+        tree::add_licences(build, agent, licences, &parent)?;
+        roots.push(RootDirectory {
+            architecture: compiled.architecture,
             directory,
         });
     }
@@ -52,21 +53,6 @@ pub(super) fn build(build: &Build, compiled: &[(&Architecture, PathBuf)]) -> Res
     write_archive(build, agent.package, &process, &roots)
 }
 
-/// Adds the licences of the agent and of its crates to a directory of licences.
-pub(super) fn add_licences(
-    build: &Build,
-    architecture: &Architecture,
-    directory: &Path,
-) -> Result<(), String> {
-    let [agent, _] = &PROGRAMS;
-    let licences = directory.join(agent.package);
-    for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
-        copy(&build.root.join(file), &licences.join(file))?;
-    }
-    let text = third_party::licences(build, agent, architecture)?;
-    write(&licences.join("third-party-licenses.txt"), &text)
-}
-
 /// Writes the archive `NAME-VERSION-oci.tar` of an image with one layer per architecture.
 ///
 /// `process` has the keys of the image's configuration that describe its process.
@@ -74,7 +60,7 @@ pub(super) fn write_archive(
     build: &Build,
     name: &str,
     process: &Value,
-    roots: &[Root<'_>],
+    roots: &[RootDirectory<'_>],
 ) -> Result<(), String> {
     let layout = Layout::new(build, name)?;
     let mut manifests = Vec::new();
@@ -84,7 +70,12 @@ pub(super) fn write_archive(
 
     // Registries and tools expect one entry for each tag, so the architectures have an index of
     // their own.
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests, "annotations": annotations(name) });
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": manifests,
+        "annotations": annotations(name),
+    });
     let mut image = layout.add_json(INDEX, &index)?;
     let tag = format!("{name}:{VERSION}");
     set(
@@ -117,7 +108,12 @@ impl<'a> Layout<'a> {
     }
 
     /// Adds an image and returns its descriptor.
-    fn add_image(&self, name: &str, process: &Value, root: &Root<'_>) -> Result<Value, String> {
+    fn add_image(
+        &self,
+        name: &str,
+        process: &Value,
+        root: &RootDirectory<'_>,
+    ) -> Result<Value, String> {
         let packed = self.directory.join("layer.tar");
         pack(self.build, &root.directory, &packed)?;
         // An uncompressed layer is its own diff ID. Tools compress it when they push it.
@@ -186,28 +182,9 @@ fn set(object: &mut Value, key: &str, value: Value) {
 /// Packs the files of a directory into an archive that depends only on their names, contents and
 /// permissions.
 fn pack(build: &Build, directory: &Path, archive: &Path) -> Result<(), String> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
-        names.push(entry.map_err(failed("read", directory))?.file_name());
-    }
-    names.sort();
-
-    run(Command::new("tar")
-        .args([
-            "--create",
-            "--sort=name",
-            "--format=gnu",
-            "--numeric-owner",
-            "--owner=0",
-            "--group=0",
-            "--mode=u=rwX,go=rX",
-        ])
-        .arg(format!("--mtime=@{}", build.epoch))
-        .arg("--file")
-        .arg(archive)
-        .arg("--directory")
-        .arg(directory)
-        .args(names))
+    let files = files(directory)?;
+    let names = files.iter().filter_map(|path| path.file_name());
+    run(archive::tar(build, directory, archive).args(names))
 }
 
 #[cfg(test)]
@@ -215,6 +192,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::super::ARCHITECTURES;
+    use super::super::archive::tests::require_same_in_other_environment;
     use super::*;
 
     /// Writes an archive of an image with one file, and returns its path.
@@ -231,7 +209,7 @@ mod tests {
             let program = directory.join("usr/bin/program");
             write(&program, architecture.name).unwrap();
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-            Root {
+            RootDirectory {
                 architecture,
                 directory,
             }
@@ -293,6 +271,14 @@ mod tests {
         let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let [first, second] = [first.path(), second.path()].map(archive);
         assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
+    }
+
+    #[test]
+    fn archive_does_not_depend_on_the_environment() {
+        require_same_in_other_environment(
+            "dist::oci::tests::archive_does_not_depend_on_the_environment",
+            archive,
+        );
     }
 
     fn read_json(file: &Path) -> Value {

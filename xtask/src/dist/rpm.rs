@@ -5,16 +5,16 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{
-    Architecture, Build, MAINTAINER, Program, VERSION, copy, date, failed, make_empty, run,
-    third_party, tree, write,
+    Architecture, Build, MAINTAINER, Program, VERSION, copy, date, failed, make_empty, run, tree,
 };
 
-/// Builds the package of `program` for `architecture`.
+/// Builds the package of `program` for `architecture`, with a text of `third_party::licences`.
 pub(super) fn build(
     build: &Build,
     program: &Program,
     architecture: &Architecture,
     binary: &Path,
+    licences: &str,
 ) -> Result<(), String> {
     let name = format!("{}-{VERSION}-1.{}", program.package, architecture.name);
     let top = build.work.join("rpm").join(&name);
@@ -28,12 +28,7 @@ pub(super) fn build(
         &tree,
     )?;
 
-    let licences = tree.join("usr/share/licenses").join(program.package);
-    for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
-        copy(&build.root.join(file), &licences.join(file))?;
-    }
-    let text = third_party::licences(build, program, architecture)?;
-    write(&licences.join("third-party-licenses.txt"), &text)?;
+    tree::add_licences(build, program, licences, &tree.join("usr/share/licenses"))?;
     let documents = tree.join("usr/share/doc").join(program.package);
     copy(
         &build.root.join("CHANGELOG.md"),
@@ -62,7 +57,12 @@ pub(super) fn build(
     for definition in definitions {
         rpmbuild.args(["--define", &definition]);
     }
-    run(rpmbuild.arg(spec).env("SOURCE_DATE_EPOCH", &build.epoch))?;
+    run(rpmbuild
+        .arg(spec)
+        .env("SOURCE_DATE_EPOCH", &build.epoch)
+        // Macros in the user's home directory could change the package.
+        .env("HOME", &top)
+        .env_remove("XDG_CONFIG_HOME"))?;
 
     let package = top
         .join("RPMS")

@@ -1,7 +1,7 @@
-//! An archive of the sources with all crates that they need, which builds without a network and without git.
+//! An archive of the sources with all crates that they need, which builds without a network and
+//! without git.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::{
-    Build, VERSION, archive, binaries, create_dir, failed, make_empty, output, read, run, write,
+    Build, VERSION, archive, binaries, create_dir, files, make_empty, output, read, run, write,
 };
 use crate::command::EPOCH_FILE;
 
-/// Targets whose crates the archive contains. Distributions build for more than the targets of releases;
-/// `powerpc` stands for those without atomic integers of 64 bits.
+/// Targets whose crates the archive contains. Distributions build for more than the targets of
+/// releases; `powerpc` stands for those without atomic integers of 64 bits.
 const TARGETS: [&str; 9] = [
     "x86_64-unknown-linux-gnu",
     "x86_64-unknown-linux-musl",
@@ -58,8 +58,7 @@ pub(super) fn build(build: &Build) -> Result<(), String> {
     write(&configuration, &text)?;
 
     let needed = needed_crates(build, &cargo, &top)?;
-    for entry in fs::read_dir(top.join(CRATES)).map_err(failed("read", &top))? {
-        let directory = entry.map_err(failed("read", &top))?.path();
+    for directory in files(&top.join(CRATES))? {
         let name = directory.file_name().unwrap_or_default().to_string_lossy();
         if !needed.contains(&*name) {
             empty_crate(&directory)?;
@@ -96,7 +95,8 @@ fn unpack_commit(build: &Build, top: &Path) -> Result<(), String> {
         .arg("--file")
         .arg(&archive)
         .arg("--directory")
-        .arg(top))
+        .arg(top)
+        .env_remove("TAR_OPTIONS"))
 }
 
 /// Returns `NAME-VERSION` of each crate that is compiled on any of the targets.
@@ -125,7 +125,8 @@ fn needed_crates(build: &Build, cargo: &Path, top: &Path) -> Result<BTreeSet<Str
     Ok(crates.collect())
 }
 
-/// Removes all files of a crate but its manifest, which Cargo reads even if it does not compile the crate.
+/// Removes all files of a crate but its manifest, which Cargo reads even if it does not compile the
+/// crate.
 ///
 /// Crates for Windows and WebAssembly are big, and have libraries that were compiled elsewhere.
 fn empty_crate(directory: &Path) -> Result<(), String> {

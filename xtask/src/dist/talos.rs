@@ -1,20 +1,19 @@
 //! System extension for Talos Linux, as an image that contains the extension's files.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
-use super::oci::{self, Root};
-use super::{Architecture, Build, PROGRAMS, VERSION, copy, make_empty, read, write};
+use super::oci::{self, RootDirectory};
+use super::{Build, Compiled, PROGRAMS, VERSION, copy, make_empty, read, tree, write};
 
-/// Builds the image for all architectures of `compiled`, each with its directory of binaries.
+/// Builds the image for all architectures of `all_compiled`.
 ///
-/// The list of crates in SPDX must exist already.
-pub(super) fn build(build: &Build, compiled: &[(&Architecture, PathBuf)]) -> Result<(), String> {
+/// The SBOM in SPDX must exist already.
+pub(super) fn build(build: &Build, all_compiled: &[Compiled<'_>]) -> Result<(), String> {
     let [agent, _] = &PROGRAMS;
     let source = build.root.join("packaging/talos");
     let mut roots = Vec::new();
-    for (architecture, binaries) in compiled {
+    for compiled in all_compiled {
+        let architecture = compiled.architecture;
         let directory = build.work.join("talos").join(architecture.name);
         make_empty(&directory)?;
         let manifest = read(&source.join("manifest.yaml"))?.replace("@VERSION@", VERSION);
@@ -26,20 +25,21 @@ pub(super) fn build(build: &Build, compiled: &[(&Architecture, PathBuf)]) -> Res
             .join("lib/containers")
             .join(agent.package)
             .join(agent.binary);
-        copy(&binaries.join(agent.binary), &program)?;
+        copy(&compiled.binaries.join(agent.binary), &program)?;
         let service = "xen-guest-agent.yaml";
         copy(
             &source.join(service),
             &local.join("etc/containers").join(service),
         )?;
-        let bill = format!("{}-{VERSION}.spdx.json", agent.package);
+        let sbom = format!("{}-{VERSION}.spdx.json", agent.package);
         copy(
-            &build.artefacts.join(bill),
+            &build.artefacts.join(sbom),
             &local.join("share/spdx/xen-guest-agent.spdx.json"),
         )?;
-        oci::add_licences(build, architecture, &local.join("share/licenses"))?;
+        let [licences, _] = &compiled.licences;
+        tree::add_licences(build, agent, licences, &local.join("share/licenses"))?;
 
-        roots.push(Root {
+        roots.push(RootDirectory {
             architecture,
             directory,
         });

@@ -1,19 +1,12 @@
 //! An archive with `install.sh`, for systems without a package.
 
-use std::path::Path;
 use std::process::Command;
 
-use super::{
-    Architecture, Build, PROGRAMS, VERSION, archive, copy, make_empty, run, third_party, tree,
-    write,
-};
+use super::{Build, Compiled, PROGRAMS, VERSION, archive, copy, make_empty, run, tree, write};
 
-/// Builds the archive for `architecture` from `dist/` and the programs in the directory `binaries`.
-pub(super) fn build(
-    build: &Build,
-    architecture: &Architecture,
-    binaries: &Path,
-) -> Result<(), String> {
+/// Builds the archive for one architecture from `dist/` and the programs.
+pub(super) fn build(build: &Build, compiled: &Compiled<'_>) -> Result<(), String> {
+    let architecture = compiled.architecture;
     let name = format!("xen-guest-agent-{VERSION}-linux-{}", architecture.name);
     let parent = build.work.join("tarball").join(architecture.name);
     make_empty(&parent)?;
@@ -22,18 +15,17 @@ pub(super) fn build(
     run(Command::new("cp").arg("-R").args([&dist, &top]))?;
 
     let documents = top.join("usr/share/doc");
-    for program in &PROGRAMS {
+    for (program, licences) in PROGRAMS.iter().zip(&compiled.licences) {
         let installed = top.join(program.installed);
-        copy(&binaries.join(program.binary), &installed)?;
+        copy(&compiled.binaries.join(program.binary), &installed)?;
         if program.binary == "xenstore" {
             tree::link_commands(&dist, &installed)?;
         }
 
-        let licences = third_party::licences(build, program, architecture)?;
         let file = documents
             .join(program.package)
             .join("third-party-licenses.txt");
-        write(&file, &licences)?;
+        write(&file, licences)?;
     }
     for file in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
         copy(

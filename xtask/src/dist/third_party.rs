@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Architecture, Build, Program, binaries, failed, output};
+use super::{Architecture, Build, Program, binaries, failed, files, output};
 
 /// Licences of libraries that come with Zig, by the file below its directory.
 const ZIG_LIBRARIES: [(&str, &str); 3] = [
@@ -78,8 +78,8 @@ struct Cargo<'a> {
 }
 
 impl Cargo<'_> {
-    /// Returns the crates from elsewhere that are linked into a package: name, version and licence, and
-    /// the directory of the source.
+    /// Returns the crates from elsewhere that are linked into a package: name, version and licence,
+    /// and the directory of the source.
     fn linked_crates(
         &self,
         manifest: &Path,
@@ -103,7 +103,8 @@ impl Cargo<'_> {
                 .env("RUSTC_BOOTSTRAP", "1"),
         )?;
 
-        // A crate of the workspace has its directory in parentheses. A repeated crate has an asterisk.
+        // A crate of the workspace has its directory in parentheses. A repeated crate has an
+        // asterisk.
         let names: BTreeSet<&str> = tree
             .lines()
             .map(|line| line.trim_end_matches(" (*)"))
@@ -154,8 +155,7 @@ impl Cargo<'_> {
 /// Returns the licence files of a crate. A crate without any has its licence's name alone.
 fn licence_files(directory: &Path) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
-        let path = entry.map_err(failed("read", directory))?.path();
+    for path in files(directory)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.to_uppercase();
 
@@ -173,6 +173,5 @@ fn licence_files(directory: &Path) -> Result<Vec<PathBuf>, String> {
             found.push(path);
         }
     }
-    found.sort();
     Ok(found)
 }

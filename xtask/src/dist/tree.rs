@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Build, Program, copy, create_dir, failed, make_empty, run};
+use super::{Build, Program, archive, copy, create_dir, failed, files, make_empty, run, write};
 
 /// Files of `dist/` that packages contain, by their directory.
 const INSTALLED: [&str; 7] = [
@@ -49,10 +49,28 @@ pub(super) fn create(
     }
 
     for section in ["man1", "man5", "man8"] {
-        let pages = files(&tree.join("usr/share/man").join(section))?;
-        compress(&pages)?;
+        let pages = tree.join("usr/share/man").join(section);
+        if pages.exists() {
+            compress(&files(&pages)?)?;
+        }
     }
     Ok(())
+}
+
+/// Adds the licences of `program` to `directory`, a directory of licences of packages.
+///
+/// `third_party` is the text with the licences of everything from elsewhere.
+pub(super) fn add_licences(
+    build: &Build,
+    program: &Program,
+    third_party: &str,
+    directory: &Path,
+) -> Result<(), String> {
+    let licences = directory.join(program.package);
+    for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        copy(&build.root.join(file), &licences.join(file))?;
+    }
+    write(&licences.join("third-party-licenses.txt"), third_party)
 }
 
 /// Sets the permissions of all files in `tree`, whatever the umask of this process is.
@@ -71,20 +89,7 @@ pub(super) fn compress(files: &[PathBuf]) -> Result<(), String> {
     if files.is_empty() {
         return Ok(());
     }
-    run(Command::new("gzip").arg("-9n").args(files))
-}
-
-/// Returns the files of a directory in the order of their names; none if the directory does not exist.
-fn files(directory: &Path) -> Result<Vec<PathBuf>, String> {
-    if !directory.exists() {
-        return Ok(Vec::new());
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
-        files.push(entry.map_err(failed("read", directory))?.path());
-    }
-    files.sort();
-    Ok(files)
+    run(archive::gzip().args(files))
 }
 
 /// Copies the files of a directory that belong to `program`.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{ARCHITECTURES, NAME, Repository, date, output, run_on, write};
+use super::{ARCHITECTURES, NAME, Repository, archive, date, output, run_on, write};
 
 /// Writes the repository, and the settings of apt.
 pub(super) fn create(repository: &Repository<'_>) -> Result<(), String> {
@@ -28,16 +28,13 @@ pub(super) fn create(repository: &Repository<'_>) -> Result<(), String> {
         );
         let list = list.map_err(|error| format!("{}: {error}", root.display()))?;
         write(&index, &list)?;
-        run_on(
-            Command::new("gzip")
-                .args(["-9", "--no-name", "--keep"])
-                .arg(&index),
-            &index,
-        )?;
+        run_on(archive::gzip().arg("--keep").arg(&index), &index)?;
         run_on(
             Command::new("xz")
                 .args(["--threads=1", "--keep"])
-                .arg(&index),
+                .arg(&index)
+                .env_remove("XZ_DEFAULTS")
+                .env_remove("XZ_OPT"),
             &index,
         )?;
     }

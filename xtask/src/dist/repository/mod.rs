@@ -1,13 +1,14 @@
 //! Signed repositories of the packages in `target/dist/`, for apt and dnf.
 //!
-//! The same packages at the same date give the same files, except signatures, signed RPM packages and
-//! the metadata with their checksums.
+//! The same packages at the same date give the same files, except signatures, signed RPM packages
+//! and the metadata with their checksums.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{ARCHITECTURES, Build, copy, date, failed, make_empty, output, run, write};
+use super::{
+    ARCHITECTURES, Build, archive, copy, date, failed, files, make_empty, output, run, write,
+};
 
 mod apt;
 mod dnf;
@@ -27,8 +28,8 @@ struct Repository<'a> {
 
 /// Writes repositories, public key and settings of apt and dnf to `target/repository/`.
 ///
-/// `key` names a key of gpg, and `url` is the future address of the directory. Fails if there are no
-/// packages, if a tool is missing, or if gpg does not have the secret key.
+/// `key` names a key of gpg, and `url` is the future address of the directory. Fails if there are
+/// no packages, if a tool is missing, or if gpg does not have the secret key.
 pub(crate) fn create(key: &str, url: &str) -> Result<(), String> {
     let build = Build::existing()?;
     let repository = Repository {
@@ -49,12 +50,12 @@ impl Repository<'_> {
     fn copy_packages(&self, extension: &str, to: &Path) -> Result<Vec<PathBuf>, String> {
         let from = &self.build.artefacts;
         let mut copies = Vec::new();
-        for entry in fs::read_dir(from).map_err(failed("read", from))? {
-            let entry = entry.map_err(failed("read", from))?;
-            if entry.file_name().to_string_lossy().ends_with(extension) {
-                let path = to.join(entry.file_name());
-                copy(&entry.path(), &path)?;
-                copies.push(path);
+        for path in files(from)? {
+            let name = path.file_name().unwrap_or_default();
+            if name.to_string_lossy().ends_with(extension) {
+                let target = to.join(name);
+                copy(&path, &target)?;
+                copies.push(target);
             }
         }
 
@@ -64,11 +65,11 @@ impl Repository<'_> {
                 "no *{extension} in {from}; run `cargo xtask dist` first"
             ));
         }
-        copies.sort();
         Ok(copies)
     }
 
-    /// Writes a signature of `file`, as the option `kind` of gpg asks for, to the file `signature` beside it.
+    /// Writes a signature of `file` to the file `signature` beside it. `kind` is gpg's option for
+    /// the kind of signature.
     fn sign(&self, file: &Path, kind: &str, signature: &str) -> Result<(), String> {
         let mut gpg = self.gpg();
         gpg.arg("--output").arg(file.with_file_name(signature));
