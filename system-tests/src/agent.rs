@@ -12,8 +12,9 @@ use crate::observe::eventually;
 /// Generous timeout, which only a stalled machine exceeds.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Removes the lines of every start from a log: the version, the confinement if there is one, and the
-/// completion of the first publication. A second line of either kind stays, because it would be a fault.
+/// Removes the lines of every start from a log: the version, the confinement if there is one, and
+/// the completion of the first publication. A second line of either kind stays, because it would be
+/// a fault.
 pub fn without_start_lines(log: &str) -> String {
     let mut starts = vec!["version ", "confinement: ", "published "];
     let mut is_start_line = |line: &str| {

@@ -70,8 +70,8 @@ impl Booted {
         Booted::with_packages(debian, &[], testbed)
     }
 
-    /// Boots the system with further packages of Debian. The first call with these packages downloads
-    /// another system.
+    /// Boots the system with further packages of Debian. The first call with these packages
+    /// downloads another system.
     pub fn with_packages(debian: Debian, packages: &[&str], testbed: &Testbed) -> Self {
         static RUNNING: Mutex<()> = Mutex::new(());
         let alone = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);

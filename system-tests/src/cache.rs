@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Returns the path of the file or directory `name` in the cache. If it does not exist yet, `make` creates
-/// it within a temporary directory, which it receives, and returns its path.
+/// Returns the path of the file or directory `name` in the cache. If it does not exist yet, `make`
+/// creates it within a temporary directory, which it receives, and returns its path.
 ///
 /// It appears only when it is complete.
 pub fn cached(name: &str, make: impl FnOnce(&Path) -> PathBuf) -> PathBuf {

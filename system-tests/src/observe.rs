@@ -85,8 +85,8 @@ pub fn tree(client: &mut Client, path: &str) -> BTreeMap<String, String> {
 
 /// Whether the agent has published all nodes at least once: the last one written is `data/updated`.
 ///
-/// A walk that finds it may lack nodes that were written behind the walk, so read the tree once more
-/// before comparing it.
+/// A walk that finds it may lack nodes that were written behind the walk, so read the tree once
+/// more before comparing it.
 pub fn is_published(nodes: &BTreeMap<String, String>) -> bool {
     nodes
         .get("data/updated")

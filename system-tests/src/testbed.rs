@@ -75,8 +75,8 @@ impl Testbed {
         }
     }
 
-    /// Sets the agent's setting `confine`, instead of `uid0` or the value of the environment variable
-    /// `AGENT_CONFINE`.
+    /// Sets the agent's setting `confine`, instead of `uid0` or the value of the environment
+    /// variable `AGENT_CONFINE`.
     pub fn set_confine(&mut self, mode: &str) {
         mode.clone_into(&mut self.confine);
     }

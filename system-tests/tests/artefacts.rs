@@ -77,7 +77,8 @@ fn locked() -> BTreeSet<String> {
     locked
 }
 
-/// Returns the crates that Cargo builds a package from, except procedural macros and crates of build scripts.
+/// Returns the crates that Cargo builds a package from, except procedural macros and crates of
+/// build scripts.
 fn dependencies(package: &str, target: &str) -> BTreeSet<String> {
     let tree = output(
         Command::new("cargo")

@@ -40,8 +40,8 @@ pub struct User {
 }
 
 impl User {
-    /// Finds [`USER`] in `/etc/passwd`, where package managers put system users. getpwnam(3) of glibc
-    /// would load libraries and might ask a server.
+    /// Finds [`USER`] in `/etc/passwd`, where package managers put system users. getpwnam(3) of
+    /// glibc would load libraries and might ask a server.
     pub fn find(root: &Root) -> Option<Self> {
         let passwd = root.read("/etc/passwd", PASSWD_MAX).ok()?;
         String::from_utf8_lossy(&passwd).lines().find_map(|line| {

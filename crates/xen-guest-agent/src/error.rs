@@ -51,9 +51,9 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns the exit status: 2 if the configured path cannot be one of Xenstore, 3 if this is not
-    /// a Xen guest or is domain 0, 4 if another agent is running, and 1 otherwise. Service managers
-    /// should not restart the agent after 2, 3 or 4.
+    /// Returns the exit status: 2 if the configured path cannot be one of Xenstore, 3 if this is
+    /// not a Xen guest or is domain 0, 4 if another agent is running, and 1 otherwise. Service
+    /// managers should not restart the agent after 2, 3 or 4.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Xenstore(error) if error.io_kind() == io::ErrorKind::InvalidInput => {

@@ -84,8 +84,8 @@ impl Root {
         self.resolve(path).map_err(|error| self.at(path, &error))
     }
 
-    /// Returns the path of a file for the agent, like [`path`](Self::path), but the file itself need
-    /// not exist yet. Use this to create it.
+    /// Returns the path of a file for the agent, like [`path`](Self::path), but the file itself
+    /// need not exist yet. Use this to create it.
     ///
     /// # Errors
     /// Those of [`path`](Self::path), if the directory of the file is missing.

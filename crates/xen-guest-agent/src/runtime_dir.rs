@@ -25,15 +25,15 @@ const SIZE_MAX: usize = 16 * 1024 * 1024;
 /// Lock file. Its holder is the running agent.
 const LOCK: &str = "lock";
 
-/// Subdirectory with the files that the agent replaces while it runs. The group of the confined agent
-/// may write there, and only root in the rest of the directory.
+/// Subdirectory with the files that the agent replaces while it runs. The group of the confined
+/// agent may write there, and only root in the rest of the directory.
 const STATE: &str = "state";
 
 /// File with the status of the running agent.
 pub(crate) const STATUS: &str = "status";
 
-/// File with the names of published services. It exists as long as the nodes in Xenstore do, because
-/// a boot removes both.
+/// File with the names of published services. It exists as long as the nodes in Xenstore do,
+/// because a boot removes both.
 pub(crate) const SERVICES: &str = "services";
 
 /// Socket that accepts connections exactly while the agent runs.

@@ -70,8 +70,8 @@ const MODULES: &[&str] = &[
 /// Generous timeout for a command and for booting under emulation.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A virtual machine that consists of Busybox and the static agent. A port of QEMU leads to the socket of a
-/// [`Guest`](crate::Guest), and stands for `/dev/xen/xenbus`.
+/// A virtual machine that consists of Busybox and the static agent. A port of QEMU leads to the
+/// socket of a [`Guest`](crate::Guest), and stands for `/dev/xen/xenbus`.
 pub struct EmulatedGuest {
     /// Release of the kernel.
     pub release: String,

@@ -14,7 +14,8 @@ const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
 impl Initramfs {
-    /// Returns a small system that loads these modules, and whose first process is this shell script.
+    /// Returns a small system that loads these modules, and whose first process is this shell
+    /// script.
     pub(crate) fn with_busybox(busybox: &Path, init: &str, modules: &[&Path]) -> Self {
         let mut initramfs = Initramfs::default();
         initramfs.add_directories(&["bin", "dev", "modules"]);

@@ -54,7 +54,8 @@ impl Archive {
         self.run("cd /; $SHELL '/root/a new directory/install.sh' -n");
     }
 
-    /// Uninstalls, and requires that only settings and the user are left of everything since `before`.
+    /// Uninstalls, and requires that only settings and the user are left of everything since
+    /// `before`.
     #[track_caller]
     fn uninstall(&self, before: &BTreeSet<String>) {
         self.run("$SHELL /usr/share/xen-guest-agent/install.sh -n --uninstall");

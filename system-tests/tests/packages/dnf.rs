@@ -29,8 +29,8 @@ const SETTINGS_FILES: [&str; 2] = [
     "etc/xen-guest-agent/conf.d/local.toml",
 ];
 
-/// Boots a system with dnf that has the repository. A package stands in for the shell and for systemd,
-/// which are packages of Debian there.
+/// Boots a system with dnf that has the repository. A package stands in for the shell and for
+/// systemd, which are packages of Debian there.
 fn system(debian: Debian) -> System {
     let system = System::with_packages(debian, &["dnf", "rpm"]);
     provide(&system);

@@ -65,8 +65,8 @@ fn copy_into(system: &System, repositories: &Path) {
     );
 }
 
-/// Inverts one bit of the byte in the middle of each file that the shell pattern below the repositories
-/// matches.
+/// Inverts one bit of the byte in the middle of each file that the shell pattern below the
+/// repositories matches.
 pub(crate) fn damage(system: &System, pattern: &str) {
     system.booted.run(&format!(
         r#"for file in {INSIDE}/{pattern}; do

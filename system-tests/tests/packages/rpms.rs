@@ -59,7 +59,8 @@ impl Rpm {
         rpm
     }
 
-    /// Makes the package under test with another version, from the files of the one in `target/dist`.
+    /// Makes the package under test with another version, from the files of the one in
+    /// `target/dist`.
     pub(crate) fn of_version(package: &str, version: &str) -> Self {
         let rpm = Rpm {
             directory: tempfile::tempdir().unwrap(),

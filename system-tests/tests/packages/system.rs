@@ -14,8 +14,9 @@ use system_tests::{
 use xenstore::wire::Kind;
 use xenstore::{Client, Transport};
 
-/// Shell script that prints the files of the system with their type, mode, owner and content, except
-/// those of the kernel and of the test, and the records of apt, dpkg, systemd and the journal.
+/// Shell script that prints the files of the system with their type, mode, owner and content,
+/// except those of the kernel and of the test, and the records of apt, dpkg, systemd and the
+/// journal.
 const LIST_FILES: &str = r#"
     list() {
         find / /run -xdev \( -path /root -o -path /srv -o -path /var/lib/apt -o -path /var/lib/dpkg \

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use crate::testbed;
 
-/// A directory that contains the agent, `/proc`, a socket of Xenstore and an empty `/run`. Of `/sys` it has
-/// only the numbers of the VIFs and the type of the hypervisor.
+/// A directory that contains the agent, `/proc`, a socket of Xenstore and an empty `/run`. Of
+/// `/sys` it has only the numbers of the VIFs and the type of the hypervisor.
 struct Chroot(TempDir);
 
 impl Chroot {

@@ -1,6 +1,7 @@
 //! System calls that Linux 3.10 lacks. `CentOS` 7 has this kernel.
 //!
-//! These tests have never run on that kernel. strace lets the system calls fail instead, as that kernel would.
+//! These tests have never run on that kernel. strace lets the system calls fail instead, as that
+//! kernel would.
 
 use std::fs;
 use std::path::Path;
@@ -12,8 +13,8 @@ use tempfile::TempDir;
 
 use crate::testbed;
 
-/// First system call on `x86_64` that Linux 3.10 lacks: `sched_setattr`. Numbers are assigned in the order in
-/// which system calls are added.
+/// First system call on `x86_64` that Linux 3.10 lacks: `sched_setattr`. Numbers are assigned in
+/// the order in which system calls are added.
 const FIRST_NEW: u32 = 314;
 
 /// Faults of old system calls, in strace's syntax: descriptors from `O_PATH` before Linux 3.12, and
@@ -85,7 +86,8 @@ fn has(injected: &[String], text: &str) -> bool {
     injected.iter().any(|line| line.contains(text))
 }
 
-/// Starts the agent, changes an address, reloads the settings and stops the agent. Returns its whole log.
+/// Starts the agent, changes an address, reloads the settings and stops the agent. Returns its
+/// whole log.
 fn scenario(testbed: &mut Testbed, tracer: &Tracer, prctl: &str) -> String {
     let mut command = testbed.network.command("strace");
     tracer.trace(&mut command, prctl, &static_agent("x86_64"));

@@ -1,5 +1,5 @@
-//! The log: the service manager's journal, syslog, or standard error. Logging never blocks; messages
-//! that the log does not accept are counted, and the log says so later.
+//! The log: the service manager's journal, syslog, or standard error. Logging never blocks;
+//! messages that the log does not accept are counted, and the log says so later.
 
 mod filter;
 mod stderr;

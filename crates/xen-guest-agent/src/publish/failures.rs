@@ -133,8 +133,8 @@ impl WriteFailures {
         });
     }
 
-    /// Whether the node cannot be written now, because its own write failed, or that of a node above
-    /// it, which comes first.
+    /// Whether the node cannot be written now, because its own write failed, or that of a node
+    /// above it, which comes first.
     pub(super) fn prevents_write(&self, path: &Path, actual: &Actual) -> bool {
         self.has_failed(path, |node, failure| {
             let is_first = node == path.as_str() || actual.contains_key(node);

@@ -18,8 +18,8 @@ use super::{
 use crate::platform::{Platform, System};
 use crate::root::with_path;
 
-/// Takes the subdirectory with state back from the group of an earlier agent. Keeps the files with the
-/// names of the agent's files, and removes everything else.
+/// Takes the subdirectory with state back from the group of an earlier agent. Keeps the files with
+/// the names of the agent's files, and removes everything else.
 ///
 /// # Errors
 /// The system's error, with the path.

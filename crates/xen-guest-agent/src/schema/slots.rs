@@ -83,9 +83,9 @@ impl Slots {
     ///
     /// The main address stays until it is removed or another one has a better rank. If it still
     /// exists, it moves to the lowest free index. All other addresses keep their index, and new
-    /// ones take the lowest free one from 1. The old index of the new main address stays free in the
-    /// same call. Readers therefore find each address at its old or its new index while the store
-    /// changes.
+    /// ones take the lowest free one from 1. The old index of the new main address stays free in
+    /// the same call. Readers therefore find each address at its old or its new index while the
+    /// store changes.
     pub fn assign(
         &mut self,
         device: HostDevice,
@@ -154,7 +154,8 @@ struct Rank {
     is_unique_local: bool,
     is_temporary: bool,
     /// Whether this is an IPv4 /32 inside the subnet of another address, as programs such as
-    /// keepalived add it. An IPv6 /128 is ordinary, because DHCP assigns it inside the /64 of SLAAC.
+    /// keepalived add it. An IPv6 /128 is ordinary, because DHCP assigns it inside the /64 of
+    /// SLAAC.
     is_virtual: bool,
     is_secondary: bool,
 }

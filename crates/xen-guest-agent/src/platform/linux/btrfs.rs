@@ -46,8 +46,8 @@ pub(super) fn devices(
         }
     }
 
-    // A source such as /dev/root names no device. If only one mount and one file system remain, they
-    // belong together.
+    // A source such as /dev/root names no device. If only one mount and one file system remain,
+    // they belong together.
     if let ([number], [file_system]) = (unknown.as_slice(), file_systems.as_slice()) {
         found.insert(*number, file_system.devices.clone());
     }

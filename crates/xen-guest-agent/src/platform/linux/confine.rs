@@ -109,8 +109,8 @@ fn step(outcome: &mut Outcome, action: &str, result: Result<(), Errno>) -> bool 
     is_done
 }
 
-/// Removes all capabilities from the bounding set. Without the capability to do so, an ordinary user
-/// relies on the later refusal of new privileges.
+/// Removes all capabilities from the bounding set. Without the capability to do so, an ordinary
+/// user relies on the later refusal of new privileges.
 fn clear_bounding_set() -> Result<(), Errno> {
     if !capabilities(None)?
         .effective
@@ -192,8 +192,8 @@ fn restrict_files(plan: &Plan) -> Result<Option<ABI>, RulesetError> {
     })
 }
 
-/// Installs the filter of system calls. Returns `false` if the kernel has none, or if no list was made
-/// for this architecture.
+/// Installs the filter of system calls. Returns `false` if the kernel has none, or if no list was
+/// made for this architecture.
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 fn filter_system_calls() -> Result<bool, seccompiler::Error> {
     super::seccomp::filter()

@@ -106,8 +106,8 @@ const OLD_CALLS: &[libc::c_long] = &[
 const OLD_CALLS: &[libc::c_long] = &[];
 
 /// Effect of any other call: the process ends, because a compromised process made it. On
-/// architectures where not all tests have run, the call fails instead, so that a missing entry in the list
-/// stops nobody's agent.
+/// architectures where not all tests have run, the call fails instead, so that a missing entry in
+/// the list stops nobody's agent.
 const OTHERWISE: SeccompAction = if cfg!(target_arch = "x86_64") {
     SeccompAction::KillProcess
 } else {
