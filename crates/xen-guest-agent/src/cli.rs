@@ -47,12 +47,12 @@ Exit status:
 /// End of the help of `withdraw`.
 const WITHDRAW: &str = "\
 The agent must not be running. Nodes of other programs stay. Invalid settings in \
-/etc/xen-guest-agent are ignored with a warning.
+/etc/xen-guest-agent and in the environment are ignored with a warning, unless --config is given.
 
 Exit status:
   0  the nodes are removed, or this is domain 0, or there is no Xenstore
   1  nodes may remain, because Xenstore or the system reported an error or did not answer
-  2  an option, the file of --config or the path of Xenstore is invalid
+  2  an option, the path of Xenstore or, with --config, a setting is invalid
   4  the agent is running";
 
 /// Parsed command line.

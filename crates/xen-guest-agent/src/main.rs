@@ -5,18 +5,21 @@ use std::process::ExitCode;
 use xen_guest_agent::cli::{Action, Cli};
 use xen_guest_agent::logging::LogFilter;
 use xen_guest_agent::root::Root;
-use xen_guest_agent::settings::Settings;
+use xen_guest_agent::settings::{Loaded, Settings};
 use xen_guest_agent::signals::Signals;
 use xen_guest_agent::{daemon, logging, show, status, withdraw};
 
 fn main() -> ExitCode {
     let Cli { action, sources } = Cli::parse();
+    let log_warning = |loaded: &Loaded| {
+        if let Some(warning) = &loaded.warning {
+            log::warn!("{warning}");
+        }
+    };
     let load = |start_log: fn(&Settings)| {
         sources.load().inspect(|loaded| {
             start_log(&loaded.settings);
-            if let Some(warning) = &loaded.warning {
-                log::warn!("{warning}");
-            }
+            log_warning(loaded);
         })
     };
     let log_to_stderr = |settings: &Settings| logging::start(&settings.loglevel, true);
@@ -37,9 +40,7 @@ fn main() -> ExitCode {
         } => load(log_to_stderr).map(|loaded| show::show(&loaded.settings, format, all_interfaces)),
         Action::Withdraw => sources.load_valid().map(|(loaded, mistakes)| {
             log_to_stderr(&loaded.settings);
-            if let Some(warning) = &loaded.warning {
-                log::warn!("{warning}");
-            }
+            log_warning(&loaded);
             // A running agent keeps its settings, so invalid ones may belong to published nodes.
             for mistake in &mistakes {
                 log::warn!("ignoring invalid settings: {mistake}");

@@ -1,4 +1,4 @@
-//! Transfer of the subdirectory with state between root and the user of the confined agent.
+//! Transfer of the subdirectory with state between root and the group of the confined agent.
 //!
 //! Root always owns the subdirectory, and no file in it ever changes its owner. The group of the
 //! confined agent may write to the subdirectory while that agent runs. Root needs no capability for

@@ -70,8 +70,7 @@ impl Sources {
     /// Returns a message for each mistake there.
     ///
     /// # Errors
-    /// All mistakes on the command line and in the file that it names, because their author can
-    /// correct them at once.
+    /// All mistakes on the command line. With a file named there, all mistakes in any source.
     pub fn load_valid(&self) -> Result<(Loaded, Vec<String>), SettingsError> {
         if self.file.is_some() {
             return self.load().map(|loaded| (loaded, Vec::new()));
