@@ -94,16 +94,24 @@ pub fn static_command(architecture: &str) -> PathBuf {
     artefact(&format!("xenstore-linux-{architecture}"))
 }
 
-fn artefact(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../target/dist")
-        .join(name);
+/// Returns the path of a file that `cargo xtask dist` has made.
+///
+/// Panics if the file is missing.
+pub fn artefact(name: &str) -> PathBuf {
+    let path = repository_root().join("target/dist").join(name);
     assert!(
         path.exists(),
         "{} is missing: run cargo xtask dist",
         path.display()
     );
     path
+}
+
+/// Returns the absolute path of this repository, without symbolic links.
+pub fn repository_root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    root.canonicalize()
+        .unwrap_or_else(|error| panic!("{}: {error}", root.display()))
 }
 
 /// Builds the test program `name` of this package, and returns its path.

@@ -27,6 +27,7 @@ mod bridge;
 mod build;
 mod cache;
 mod command;
+mod confined_actions;
 mod expected;
 mod fake_root;
 mod guest;
@@ -41,16 +42,20 @@ mod xenstored;
 pub use agent::{Agent, TIMEOUT, without_start_lines};
 pub use booted::{Booted, DOWNLOADS, Debian};
 pub use bridge::Requests;
-pub use build::{Profile, build, build_example, static_agent, static_command};
+pub use build::{
+    Profile, artefact, build, build_example, repository_root, static_agent, static_command,
+};
 pub use cache::cached;
 pub use command::output;
+pub use confined_actions::{ALLOWED_ACTIONS, DENIED_ACTIONS};
 pub use fake_root::FakeRoot;
 pub use guest::Guest;
 pub use machine::{
-    AARCH64_BOOKWORM, EmulatedGuest, GUEST_FILES, Machine, Platform, X86_64_BULLSEYE,
+    AARCH64_BOOKWORM, EmulatedGuest, EmulatedMachine, GUEST_FILES, Machine, X86_64_BULLSEYE,
+    static_busybox,
 };
 pub use network::Network;
-pub use observe::{Outcome, eventually, is_published, is_published_with_link_local, tree};
+pub use observe::{Outcome, eventually, is_published, is_published_with_link_local, receive, tree};
 pub use terminal::Terminal;
 pub use testbed::{Collector, SETTLE_TIME, Testbed};
 pub use toolstack::Toolstack;

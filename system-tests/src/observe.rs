@@ -1,6 +1,8 @@
 //! Reading and waiting for results.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -46,6 +48,22 @@ pub fn eventually<O: Outcome>(mut probe: impl FnMut() -> O, timeout: Duration) -
             "condition not met within {timeout:?}"
         );
         sleep(Duration::from_millis(2));
+    }
+}
+
+/// Receives a datagram of at most 1024 bytes within the read timeout of the socket.
+///
+/// Panics at the caller's line if no datagram arrives.
+#[track_caller]
+pub fn receive(socket: &UnixDatagram) -> String {
+    let mut datagram = [0; 1024];
+    loop {
+        match socket.recv(&mut datagram) {
+            Ok(len) => return String::from_utf8_lossy(&datagram[..len]).into_owned(),
+            // The kernel restarts no call on a socket with a timeout; see signal(7).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("no datagram: {error}"),
+        }
     }
 }
 

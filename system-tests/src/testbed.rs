@@ -71,12 +71,11 @@ impl Testbed {
             dom0,
             store,
             collector,
-            confine: std::env::var("AGENT_CONFINE").unwrap_or_else(|_| "uid0".to_owned()),
+            confine: "uid0".to_owned(),
         }
     }
 
-    /// Sets the agent's setting `confine`, instead of `uid0` or the value of the environment
-    /// variable `AGENT_CONFINE`.
+    /// Sets the agent's setting `confine`, instead of `uid0`.
     pub fn set_confine(&mut self, mode: &str) {
         mode.clone_into(&mut self.confine);
     }

@@ -12,17 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use system_tests::output;
+use system_tests::{artefact, output, repository_root};
 
 /// Packages of this workspace that have a binary, with its name.
 const PROGRAMS: [(&str, &str); 2] = [
     ("xen-guest-agent", "xen-guest-agent"),
     ("xenstore-cli", "xenstore"),
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// Returns the paths of the binary for each architecture in `target/dist`, with Rust's target.
 fn binaries(binary: &str) -> Vec<(PathBuf, &'static str)> {
@@ -32,7 +28,7 @@ fn binaries(binary: &str) -> Vec<(PathBuf, &'static str)> {
     ];
     let paths = targets.map(|(architecture, target)| {
         let path = format!("target/dist/{binary}-linux-{architecture}");
-        (root().join(path), target)
+        (repository_root().join(path), target)
     });
     let existing: Vec<_> = paths
         .into_iter()
@@ -64,7 +60,7 @@ fn crates(audit_data: &Value) -> BTreeSet<String> {
 
 /// Returns name and version of each crate in `Cargo.lock`.
 fn locked() -> BTreeSet<String> {
-    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let lock = fs::read_to_string(repository_root().join("Cargo.lock")).unwrap();
     let value = |line: &str| line.split('"').nth(1).unwrap().to_owned();
     let mut lines = lock.lines();
     let mut locked = BTreeSet::new();
@@ -85,7 +81,7 @@ fn dependencies(package: &str, target: &str) -> BTreeSet<String> {
             .args(["tree", "--locked", "--edges=normal,no-proc-macro"])
             .args(["--prefix=none", "--format={p}"])
             .args(["--package", package, "--target", target])
-            .current_dir(root()),
+            .current_dir(repository_root()),
     );
     tree.lines()
         .map(|line| {
@@ -126,7 +122,7 @@ fn binaries_list_the_crates_of_cargo_lock() {
 #[test]
 #[ignore = "needs cargo xtask dist"]
 fn binaries_contain_no_path_of_the_build_machine() {
-    let root = root().canonicalize().unwrap();
+    let root = repository_root();
     let directories = [
         root.to_str().unwrap().to_owned(),
         std::env::var("HOME").unwrap(),
@@ -166,7 +162,7 @@ fn package_has_the_licence_of_each_crate_and_library_in_its_binary() {
                     r#"dpkg-deb --fsys-tarfile "$1" | tar -xO "$2" | gunzip"#,
                     "sh",
                 ])
-                .arg(root().join("target/dist").join(deb))
+                .arg(artefact(&deb))
                 .arg(file),
         );
 

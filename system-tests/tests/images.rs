@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use system_tests::{Collector, Daemon, Testbed, Toolstack, is_published_with_link_local, output};
+use system_tests::{
+    Collector, Daemon, Testbed, Toolstack, artefact, is_published_with_link_local, output,
+    repository_root,
+};
 use tempfile::TempDir;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -20,24 +23,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The device, in whose place the testbed has the socket of its guest.
 const DEVICE: &str = "/dev/xen/xenbus";
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Path of an image that was built before the tests.
+/// Returns the path of an image that was built before the tests.
 fn image(name: &str) -> PathBuf {
-    let path = root().join(format!("target/dist/{name}-{VERSION}-oci.tar"));
-    assert!(
-        path.exists(),
-        "{}: run `cargo xtask dist x86_64`",
-        path.display()
-    );
-    path
+    artefact(&format!("{name}-{VERSION}-oci.tar"))
 }
 
 /// Returns the arguments of `podman run` in `docs/containers.md`, without those words.
 fn documented_command() -> Vec<String> {
-    let document = fs::read_to_string(root().join("docs/containers.md")).unwrap();
+    let document = fs::read_to_string(repository_root().join("docs/containers.md")).unwrap();
     let (_, command) = document.split_once("\npodman run ").unwrap();
     let (command, _) = command.split_once("\npodman ").unwrap();
     let words = command.split_whitespace().filter(|word| *word != "\\");
@@ -292,7 +285,8 @@ fn daemonset_publishes_the_machine() {
     podman.load();
 
     // Podman 4.3 knows pods, but no DaemonSet.
-    let mut pod = read_yaml(&root().join("docs/daemonset.yaml"))["spec"]["template"].take();
+    let mut pod =
+        read_yaml(&repository_root().join("docs/daemonset.yaml"))["spec"]["template"].take();
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!("pod");
@@ -319,10 +313,10 @@ fn all_containers_have_the_documented_mounts() {
     assert_eq!(documented.len(), 5);
     documented.insert("/dev/xen:/dev/xen".to_owned());
 
-    let service = read_yaml(&root().join("packaging/talos/xen-guest-agent.yaml"));
+    let service = read_yaml(&repository_root().join("packaging/talos/xen-guest-agent.yaml"));
     assert_eq!(talos_mounts(&service["container"]), documented);
 
-    let daemonset = read_yaml(&root().join("docs/daemonset.yaml"));
+    let daemonset = read_yaml(&repository_root().join("docs/daemonset.yaml"));
     let pod = &daemonset["spec"]["template"]["spec"];
     assert_eq!([&pod["hostNetwork"], &pod["hostPID"]], [true, true]);
     let container = &pod["containers"][0];

@@ -8,16 +8,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use system_tests::{Profile, build};
+use system_tests::{Profile, build, repository_root};
 
 const UNIT: &str = "dist/usr/lib/systemd/system/xen-guest-agent.service";
 
 fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-    fs::read_to_string(path).unwrap()
+    fs::read_to_string(repository_root().join(path)).unwrap()
 }
 
 #[test]
@@ -73,7 +71,7 @@ fn directives_that_hide_facts_are_documented_and_absent() {
 
 #[test]
 fn every_installed_file_is_documented() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = repository_root();
     let document = read("docs/packaging.md");
     let mut directories = vec![root.join("dist")];
     while let Some(directory) = directories.pop() {

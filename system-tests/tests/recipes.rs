@@ -8,18 +8,13 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use system_tests::output;
+use system_tests::{output, repository_root};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    root.canonicalize().unwrap()
-}
 
 #[test]
 fn recipes_have_the_version_of_the_programs() {
@@ -31,7 +26,7 @@ fn recipes_have_the_version_of_the_programs() {
             format!("XEN_GUEST_AGENT_VERSION = {VERSION}"),
         ),
     ] {
-        let text = fs::read_to_string(root().join("packaging").join(file)).unwrap();
+        let text = fs::read_to_string(repository_root().join("packaging").join(file)).unwrap();
         assert!(text.lines().any(|found| found == line), "{file}: {line}");
     }
 }
@@ -54,11 +49,11 @@ fn install_by_buildroot(init: &str) -> Vec<(String, u32)> {
     let program = build.join("target/target-name/release/xen-guest-agent");
     fs::create_dir_all(program.parent().unwrap()).unwrap();
     fs::write(&program, "program").unwrap();
-    symlink(root().join("dist"), build.join("dist")).unwrap();
+    symlink(repository_root().join("dist"), build.join("dist")).unwrap();
     let makefile = directory.path().join("Makefile");
     fs::write(&makefile, BUILDROOT).unwrap();
 
-    let recipe = root().join("packaging/buildroot/xen-guest-agent.mk");
+    let recipe = repository_root().join("packaging/buildroot/xen-guest-agent.mk");
     output(
         Command::new("make")
             .arg(format!("--file={}", makefile.display()))
@@ -102,10 +97,14 @@ fn buildroot_recipe_installs_agent_and_service() {
     expected.insert(0, ("etc/init.d/S50xen-guest-agent".to_owned(), 0o755));
     assert_eq!(install_by_buildroot("SYSV"), expected);
 
-    let hashes = root().join("packaging/buildroot/xen-guest-agent.hash");
+    let hashes = repository_root().join("packaging/buildroot/xen-guest-agent.hash");
     let hashes = fs::read_to_string(hashes).unwrap();
     for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
-        let sum = output(Command::new("sha256sum").arg(file).current_dir(root()));
+        let sum = output(
+            Command::new("sha256sum")
+                .arg(file)
+                .current_dir(repository_root()),
+        );
         let line = format!("sha256  {}", sum.trim_end());
         assert!(hashes.lines().any(|found| found == line), "{line}");
     }
@@ -152,7 +151,7 @@ fn evaluate_module(other_agent: bool) -> Value {
         Command::new("nix-instantiate")
             .args(["--store", "dummy://", "--eval", "--strict", "--json"])
             .args(["--arg", "directory"])
-            .arg(root().join("packaging/nixos"))
+            .arg(repository_root().join("packaging/nixos"))
             .args([
                 "--arg",
                 "enable",
@@ -184,7 +183,7 @@ fn nixos_module_enables_the_service() {
     assert_eq!(files.len(), 3);
     for file in files {
         for section in ["5", "8"] {
-            let file = root().join(file.replace("$section", section));
+            let file = repository_root().join(file.replace("$section", section));
             assert!(file.exists(), "{}", file.display());
         }
     }

@@ -15,7 +15,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
-use system_tests::{Agent, FakeRoot, Profile, TIMEOUT, build, eventually};
+use system_tests::{Agent, FakeRoot, Profile, TIMEOUT, build, eventually, receive};
 use xenstore::embedded::{Server, Store, Toolstack};
 
 /// Returns the command of an agent with its own root directory and no network.
@@ -70,10 +70,8 @@ fn missing_xenstore_is_waited_for_only_in_a_xen_guest() {
         );
         root.write("sys/hypervisor/type", "xen\n");
         let agent = start();
-        let mut message = [0; 256];
-        let len = manager.recv(&mut message).unwrap();
         assert_eq!(
-            String::from_utf8_lossy(&message[..len]).trim(),
+            receive(&manager).trim(),
             "READY=1\nSTATUS=waiting for Xenstore"
         );
         fs::create_dir(root.join("run/xenstored")).unwrap();
@@ -99,9 +97,7 @@ fn guest_without_sys_hypervisor_waits_for_the_device() {
     let manager = UnixDatagram::bind(root.join("notify")).unwrap();
     manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     let agent = Agent::spawn(command(&root), &root.join("log"));
-    let mut message = [0; 256];
-    let len = manager.recv(&mut message).unwrap();
-    let message = String::from_utf8_lossy(&message[..len]);
+    let message = receive(&manager);
     assert!(message.contains("waiting for Xenstore"), "{message}");
     agent.stop();
 }

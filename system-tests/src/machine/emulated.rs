@@ -19,7 +19,7 @@ use crate::build::static_agent;
 use crate::observe::eventually;
 
 /// Processor and kernel of an [`EmulatedGuest`].
-pub struct Platform {
+pub struct EmulatedMachine {
     /// Architecture of the agent.
     architecture: &'static str,
     qemu: Selection,
@@ -32,7 +32,7 @@ pub struct Platform {
 }
 
 /// Kernel of Debian 11, 5.10, on `x86_64`.
-pub const X86_64_BULLSEYE: Platform = Platform {
+pub const X86_64_BULLSEYE: EmulatedMachine = EmulatedMachine {
     architecture: "x86_64",
     qemu: BOOKWORM,
     program: "usr/bin/qemu-system-x86_64",
@@ -44,7 +44,7 @@ pub const X86_64_BULLSEYE: Platform = Platform {
 };
 
 /// aarch64 with the kernel of Debian 12, 6.1.
-pub const AARCH64_BOOKWORM: Platform = Platform {
+pub const AARCH64_BOOKWORM: EmulatedMachine = EmulatedMachine {
     architecture: "aarch64",
     qemu: QEMU_ARM,
     program: "usr/bin/qemu-system-aarch64",
@@ -85,23 +85,23 @@ pub struct EmulatedGuest {
 
 impl EmulatedGuest {
     /// Boots the machine. `xenstore` is the socket of a domain.
-    pub fn boot(platform: &Platform, xenstore: &Path) -> Self {
-        let kernel = Kernel::find(&Packages::fetch(&platform.kernel));
+    pub fn boot(machine: &EmulatedMachine, xenstore: &Path) -> Self {
+        let kernel = Kernel::find(&Packages::fetch(&machine.kernel));
         let directory = tempfile::tempdir().expect("make a temporary directory");
         let initramfs = directory.path().join("initramfs");
-        fs::write(&initramfs, system(platform, &kernel)).expect("write the initramfs");
+        fs::write(&initramfs, system(machine, &kernel)).expect("write the initramfs");
         let disk = directory.path().join("disk");
         let file = fs::File::create(&disk).expect("create a disk");
         file.set_len(8 << 20).expect("create a disk");
 
-        let packages = Packages::fetch(&platform.qemu);
-        let mut command = packages.command(platform.program);
+        let packages = Packages::fetch(&machine.qemu);
+        let mut command = packages.command(machine.program);
         for data in ["qemu", "seabios"] {
             command.arg("-L").arg(packages.path("usr/share").join(data));
         }
         let modules = packages.path("usr/lib/x86_64-linux-gnu/qemu");
         command.env("QEMU_MODULE_DIR", modules);
-        command.args(platform.hardware).args([
+        command.args(machine.hardware).args([
             "-accel",
             "tcg,thread=multi",
             "-nodefaults",
@@ -134,7 +134,7 @@ impl EmulatedGuest {
             .arg("-append")
             .arg(format!(
                 "console={} {}",
-                platform.console,
+                machine.console,
                 super::COMMAND_LINE
             ));
 
@@ -201,8 +201,8 @@ impl EmulatedGuest {
 }
 
 /// Returns the initial file system.
-fn system(platform: &Platform, kernel: &Kernel) -> Vec<u8> {
-    let busybox = Packages::fetch(&platform.busybox).path("bin/busybox");
+fn system(machine: &EmulatedMachine, kernel: &Kernel) -> Vec<u8> {
+    let busybox = Packages::fetch(&machine.busybox).path("bin/busybox");
     let modules = kernel.modules.in_order(MODULES);
     let mut system = Initramfs::with_busybox(&busybox, include_str!("emulated.sh"), &modules);
     system.add_directories(&[
@@ -219,6 +219,6 @@ fn system(platform: &Platform, kernel: &Kernel) -> Vec<u8> {
         "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\n",
     );
     system.write("etc/passwd", PASSWD);
-    system.copy("bin/xen-guest-agent", &static_agent(platform.architecture));
+    system.copy("bin/xen-guest-agent", &static_agent(machine.architecture));
     system.finish()
 }

@@ -8,14 +8,15 @@ mod qemu;
 mod xen;
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::build::{PREBUILT, Profile, build, build_static, build_test};
 use crate::xenstored::Daemon;
-pub use emulated::{AARCH64_BOOKWORM, EmulatedGuest, Platform, X86_64_BULLSEYE};
+pub use emulated::{AARCH64_BOOKWORM, EmulatedGuest, EmulatedMachine, X86_64_BULLSEYE};
 use initramfs::Initramfs;
 use modules::Kernel;
-use packages::{BOOKWORM, Packages};
+use packages::{BOOKWORM, BUSYBOX, Packages};
 use qemu::{Boot, Report};
 
 /// A virtual machine with Debian's kernel. It sees the files of this machine, and writes only to
@@ -144,6 +145,11 @@ impl Machine {
         let busybox = self.packages.path("bin/busybox");
         Initramfs::with_busybox(&busybox, init, &self.kernel.modules.in_order(modules))
     }
+}
+
+/// Returns the path of Debian's static Busybox for this machine. The first call downloads it.
+pub fn static_busybox() -> PathBuf {
+    Packages::fetch(&BUSYBOX).path("bin/busybox")
 }
 
 /// Returns a shell script that runs the tests.

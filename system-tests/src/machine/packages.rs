@@ -26,6 +26,12 @@ pub(crate) const BOOKWORM: Selection = Selection {
     elsewhere: None,
 };
 
+/// Busybox alone, for tests that need no virtual machine.
+pub(crate) const BUSYBOX: Selection = Selection {
+    names: &["busybox-static"],
+    elsewhere: None,
+};
+
 /// Kernel of Debian 11, 5.10.
 pub(crate) const BULLSEYE: Selection = Selection {
     names: &["linux-image-amd64"],

@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 
 use rustix::process::Signal;
 use system_tests::{
-    Agent, Daemon, Profile, TIMEOUT, Testbed, Toolstack, build, build_example, eventually,
+    ALLOWED_ACTIONS, Agent, DENIED_ACTIONS, Daemon, Profile, TIMEOUT, Testbed, Toolstack, build,
+    build_example, eventually,
 };
 
 use crate::testbed;
@@ -36,17 +37,11 @@ fn forbidden_actions_are_refused() {
     };
 
     for mode in ["user", "uid0"] {
-        for action in ["read-etc", "read-proc", "write-state", "unix-socket"] {
+        for action in ALLOWED_ACTIONS {
             let output = run(mode, action);
             assert_eq!(output.status.code(), Some(0), "{mode} {action}: {output:?}");
         }
-        for action in [
-            "write-etc",
-            "create-etc",
-            "write-run",
-            "read-home",
-            "write-sysctl",
-        ] {
+        for action in DENIED_ACTIONS {
             let output = run(mode, action);
             assert_eq!(output.status.code(), Some(1), "{mode} {action}: {output:?}");
             let printed = String::from_utf8_lossy(&output.stdout);

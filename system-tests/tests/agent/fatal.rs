@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
-use system_tests::{FakeRoot, Profile, TIMEOUT, Terminal, build};
+use system_tests::{FakeRoot, Profile, TIMEOUT, Terminal, build, receive};
 
 const ERROR: &str = "this is not a Xen guest: ";
 
@@ -53,9 +53,7 @@ fn fatal_error_is_logged_to_syslog_and_printed_on_the_terminal() {
                 && printed.lines().count() == 1,
             "{printed}"
         );
-        let mut datagram = [0; 1024];
-        let len = syslog.recv(&mut datagram).unwrap();
-        let logged = String::from_utf8_lossy(&datagram[..len]);
+        let logged = receive(&syslog);
         assert!(
             logged.starts_with("<27>xen-guest-agent[") && logged.contains(ERROR),
             "{logged}"
@@ -106,9 +104,7 @@ fn invalid_settings_are_logged_to_syslog_and_printed_on_the_terminal() {
     let printed = String::from_utf8(printed).unwrap();
     assert_eq!(status.code(), Some(2), "{printed}");
     assert_eq!(printed.matches("\"many\"").count(), 1, "{printed}");
-    let mut datagram = [0; 1024];
-    let len = syslog.recv(&mut datagram).unwrap();
-    let logged = String::from_utf8_lossy(&datagram[..len]);
+    let logged = receive(&syslog);
     assert!(
         logged.starts_with("<27>xen-guest-agent[") && logged.contains("\"many\""),
         "{logged}"

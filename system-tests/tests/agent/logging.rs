@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::Command;
 
 use system_tests::{
-    Agent, Daemon, FakeRoot, Profile, TIMEOUT, Testbed, Toolstack, build, eventually,
+    Agent, Daemon, FakeRoot, Profile, TIMEOUT, Testbed, Toolstack, build, eventually, receive,
 };
 
 use crate::testbed;
@@ -68,9 +68,7 @@ fn syslog_that_starts_later_gets_the_next_message() {
     datagrams.set_read_timeout(Some(TIMEOUT)).unwrap();
     testbed.await_network();
     testbed.guest.hang_up();
-    let mut message = [0; 1024];
-    let len = datagrams.recv(&mut message).unwrap();
-    let message = String::from_utf8_lossy(&message[..len]).into_owned();
+    let message = receive(&datagrams);
     assert!(message.contains(">xen-guest-agent["), "{message}");
     assert_eq!(agent.log(), before, "standard error gets no more messages");
 }

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use system_tests::{Agent, Daemon, Profile, TIMEOUT, Testbed, Toolstack};
+use system_tests::{Agent, Daemon, Profile, TIMEOUT, Testbed, Toolstack, receive};
 
 use crate::testbed;
 
@@ -24,10 +24,9 @@ impl Manager {
         (Manager(manager), agent)
     }
 
+    #[track_caller]
     fn next(&self) -> String {
-        let mut buffer = [0; 256];
-        let len = self.0.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
+        receive(&self.0)
     }
 }
 

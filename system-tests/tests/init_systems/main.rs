@@ -13,7 +13,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use system_tests::{Daemon, Profile, Toolstack, Xenstored, build, cached, output};
+use system_tests::{Daemon, Profile, Toolstack, Xenstored, build, cached, output, repository_root};
 
 #[test]
 #[ignore = "needs root, xenstored, mmdebstrap and systemd-nspawn"]
@@ -89,7 +89,7 @@ fn boot(root: &Path, store: &Path) {
 
 /// Makes a directory like the unpacked archive of a release.
 fn make_archive(archive: &Path) {
-    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
+    let dist = repository_root().join("dist");
     output(Command::new("cp").arg("-r").arg(dist).arg(archive));
     for (package, path) in [
         ("xen-guest-agent", "usr/sbin/xen-guest-agent"),

@@ -7,10 +7,10 @@ use crate::debs::{VERSION, dist};
 use crate::system::System;
 
 on_both_releases! {
-    xcp_ng_guest_tools_are_installed_run_and_show_their_version_also_after_a_reboot
+    package_passes_the_acceptance_test_of_xcp_ng
 }
 
-fn xcp_ng_guest_tools_are_installed_run_and_show_their_version_also_after_a_reboot(debian: Debian) {
+fn package_passes_the_acceptance_test_of_xcp_ng(debian: Debian) {
     let mut system = System::new(debian);
     system.install(&[&dist("xen-guest-agent")]);
     assert!(system.has_package("xen-guest-agent"));

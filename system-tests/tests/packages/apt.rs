@@ -2,7 +2,7 @@
 
 use system_tests::Debian;
 
-use crate::repositories::{damage, provide, provide_foreign, require_refusal};
+use crate::repositories::{damage, provide, provide_foreign};
 use crate::system::System;
 
 on_both_releases! {
@@ -43,28 +43,28 @@ fn apt_refuses_a_changed_or_unsigned_repository(debian: Debian) {
     system
         .booted
         .run("rm -r /srv/repository/apt/dists/stable/main/*/by-hash");
-    require_refusal(&system, update, "Hash Sum mismatch");
-    require_refusal(&system, INSTALL, "Unable to locate package");
+    system.require_refusal(update, "Hash Sum mismatch");
+    system.require_refusal(INSTALL, "Unable to locate package");
 
     start();
     damage(&system, "apt/dists/stable/InRelease");
-    require_refusal(&system, update, "is not signed");
-    require_refusal(&system, INSTALL, "Unable to locate package");
+    system.require_refusal(update, "is not signed");
+    system.require_refusal(INSTALL, "Unable to locate package");
 
     start();
     system.booted.run(
         "cd /srv/repository/apt/dists/stable
         rm InRelease Release.gpg",
     );
-    require_refusal(&system, update, "is not signed");
+    system.require_refusal(update, "is not signed");
 
     start();
     provide_foreign(&system);
-    require_refusal(&system, update, "is not signed");
+    system.require_refusal(update, "is not signed");
 
     start();
     damage(&system, "apt/pool/main/xen-guest-agent_*.deb");
     system.booted.run(update);
-    require_refusal(&system, INSTALL, "Hash Sum mismatch");
+    system.require_refusal(INSTALL, "Hash Sum mismatch");
     assert!(!system.has_package("xen-guest-agent"));
 }

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use system_tests::{Debian, cached, output};
+use system_tests::{Debian, artefact, static_busybox};
 
-use crate::debs::{VERSION, artefact, dist};
+use crate::debs::{VERSION, dist};
 use crate::system::System;
 
 on_both_releases! {
@@ -45,8 +43,7 @@ impl Archive {
     /// Runs a script in the directory of the archive, in which `$SHELL` runs `install.sh`.
     #[track_caller]
     fn run(&self, script: &str) -> String {
-        let script = format!("SHELL='{}'; cd '{DIRECTORY}'; {script}", self.shell);
-        self.system.booted.run(&script)
+        self.system.booted.run(&self.in_directory(script))
     }
 
     #[track_caller]
@@ -60,29 +57,25 @@ impl Archive {
     fn uninstall(&self, before: &BTreeSet<String>) {
         self.run("$SHELL /usr/share/xen-guest-agent/install.sh -n --uninstall");
         let kept = ["passwd", "group", "shadow", "gshadow", "xen-guest-agent"];
-        let is_kept = |line: &&String| {
+        let is_kept = |line: &str| {
             kept.iter()
                 .any(|file| line.contains(&format!("/etc/{file}")))
         };
-        let after = self.system.files();
-        let changed: BTreeSet<_> = before
-            .symmetric_difference(&after)
-            .filter(|line| !is_kept(line))
-            .collect();
-        assert!(changed.is_empty(), "{changed:#?}");
+        self.system.require_files(before, is_kept);
     }
 
-    /// Requires that a script ends with an error that contains `reason`.
+    /// Returns a script that runs in the directory of the archive, in which `$SHELL` runs
+    /// `install.sh`.
+    fn in_directory(&self, script: &str) -> String {
+        format!("SHELL='{}'; cd '{DIRECTORY}'; {script}", self.shell)
+    }
+
+    /// Requires that a script like that of [`run`](Self::run) fails, and that its output contains
+    /// `reason`.
     #[track_caller]
-    fn refuses(&self, script: &str, reason: &str) {
-        let script = format!(
-            "SHELL='{}'; cd '{DIRECTORY}'; ({script}) 2>&1 && exit; exit 9",
-            self.shell
-        );
-        let output = self.system.booted.try_run(&script);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(output.status.code(), Some(9), "{script}:\n{text}");
-        assert!(text.contains(reason), "{script}:\n{text}");
+    fn require_refusal(&self, script: &str, reason: &str) {
+        self.system
+            .require_refusal(&self.in_directory(script), reason);
     }
 }
 
@@ -92,7 +85,7 @@ fn archive_is_installed_upgraded_and_removed(debian: Debian) {
 
 fn archive_is_installed_with_the_tools_of_busybox(debian: Debian) {
     let mut archive = Archive::new(debian);
-    fs::copy(busybox(), archive.system.booted.path("root/busybox")).unwrap();
+    fs::copy(static_busybox(), archive.system.booted.path("root/busybox")).unwrap();
     archive.run("mkdir /root/applets; /root/busybox --install -s /root/applets");
     archive.shell = "env PATH=/root/applets:/usr/sbin:/usr/bin:/sbin:/bin /root/busybox sh";
     check_life(archive);
@@ -135,7 +128,7 @@ fn check_life(mut archive: Archive) {
     archive.uninstall(&files_before);
     assert_eq!(archive.system.testbed.nodes(), nodes_before);
     assert_eq!(archive.system.unit_property("ActiveState"), "inactive");
-    archive.refuses("$SHELL install.sh -n --uninstall", "installed nothing here");
+    archive.require_refusal("$SHELL install.sh -n --uninstall", "installed nothing here");
 }
 
 fn archive_installation_is_repeated_after_a_failure(debian: Debian) {
@@ -200,7 +193,7 @@ fn archive_refuses_and_changes_nothing(debian: Debian) {
             "in the unpacked archive",
         ),
     ] {
-        archive.refuses(script, reason);
+        archive.require_refusal(script, reason);
     }
     assert_eq!(archive.system.files(), before);
 }
@@ -208,7 +201,7 @@ fn archive_refuses_and_changes_nothing(debian: Debian) {
 fn archive_and_package_do_not_harm_each_other(debian: Debian) {
     let mut archive = Archive::new(debian);
     archive.system.install(&[&dist("xen-guest-agent")]);
-    archive.refuses("$SHELL install.sh -n", "a package has installed");
+    archive.require_refusal("$SHELL install.sh -n", "a package has installed");
     archive.system.require_service();
     archive.run("apt-get purge --yes xen-guest-agent");
 
@@ -217,19 +210,4 @@ fn archive_and_package_do_not_harm_each_other(debian: Debian) {
     archive.run("$SHELL /usr/share/xen-guest-agent/install.sh -n --uninstall");
     archive.system.require_service();
     archive.run("dpkg --verify xen-guest-agent");
-}
-
-/// Returns a static Busybox, from the user's cache.
-fn busybox() -> PathBuf {
-    let unpacked = cached("busybox-static", |work| {
-        output(
-            Command::new("apt-get")
-                .args(["download", "-q", "busybox-static"])
-                .current_dir(work),
-        );
-        let script = "dpkg-deb --extract busybox-static_*.deb unpacked";
-        output(Command::new("sh").args(["-c", script]).current_dir(work));
-        work.join("unpacked")
-    });
-    Path::new(&unpacked).join("bin/busybox")
 }

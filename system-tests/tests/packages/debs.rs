@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use system_tests::output;
+use system_tests::{artefact, output};
 use tempfile::TempDir;
 
 /// Version of the packages under test.
@@ -15,19 +15,6 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) fn dist(package: &str) -> PathBuf {
     let architecture = output(Command::new("dpkg").arg("--print-architecture"));
     artefact(&format!("{package}_{VERSION}_{}.deb", architecture.trim()))
-}
-
-/// Returns the path of a file that `cargo xtask dist` has made.
-pub(crate) fn artefact(file: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../target/dist")
-        .join(file);
-    assert!(
-        path.exists(),
-        "{} is missing: run cargo xtask dist",
-        path.display()
-    );
-    path
 }
 
 /// A package made by a test.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use system_tests::{Debian, output};
 
-use crate::repositories::{damage, provide, require_refusal};
+use crate::repositories::{damage, provide};
 use crate::rpms::{self, Rpm};
 use crate::system::System;
 
@@ -206,7 +206,7 @@ fn dnf_keeps_the_command_of_xen_runtime(debian: Debian) {
         system.booted.run(INSTALL);
         system.require_service();
         assert!(!has_package(&system, "xenstore-cli"));
-        require_refusal(&system, "dnf install --assumeyes xenstore-cli", package);
+        system.require_refusal("dnf install --assumeyes xenstore-cli", package);
         assert_eq!(system.booted.run("xenstore-read"), "xen-runtime\n");
         system
             .booted
@@ -234,22 +234,22 @@ fn dnf_and_rpm_refuse_changed_and_unsigned_files(debian: Debian) {
 
     start();
     damage(&system, "dnf/xen-guest-agent-*.rpm");
-    require_refusal(&system, verify, "NOT OK");
-    require_refusal(&system, INSTALL, "incorrect checksum");
+    system.require_refusal(verify, "NOT OK");
+    system.require_refusal(INSTALL, "incorrect checksum");
 
     start();
     damage(&system, "dnf/repodata/repomd.xml");
-    require_refusal(&system, INSTALL, "Bad GPG signature");
+    system.require_refusal(INSTALL, "Bad GPG signature");
 
     start();
     damage(&system, "dnf/repodata/*-primary.xml.gz");
-    require_refusal(&system, INSTALL, "checksum doesn't match");
+    system.require_refusal(INSTALL, "checksum doesn't match");
 
     start();
     system
         .booted
         .run("rm /srv/repository/dnf/repodata/repomd.xml.asc");
-    require_refusal(&system, INSTALL, "GPG signature is not available");
+    system.require_refusal(INSTALL, "GPG signature is not available");
 
     // Metadata that match the package, so that only its missing signature is wrong.
     start();
@@ -262,6 +262,6 @@ fn dnf_and_rpm_refuse_changed_and_unsigned_files(debian: Debian) {
             .arg(&packages),
     );
     let install = format!("{INSTALL} --setopt=xen-guest-agent.repo_gpgcheck=0");
-    require_refusal(&system, &install, "is not signed");
+    system.require_refusal(&install, "is not signed");
     assert!(!has_package(&system, "xen-guest-agent"));
 }

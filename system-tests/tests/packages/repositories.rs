@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use system_tests::output;
+use system_tests::{output, repository_root};
 
 use crate::system::System;
 
@@ -38,7 +38,7 @@ fn make(name: &str) -> PathBuf {
     output(with_keys(env!("CARGO")).args(["xtask", "repository", key, &url]));
     output(with_keys("gpgconf").args(["--kill", "gpg-agent"]));
 
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/repository");
+    let made = repository_root().join("target/repository");
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     output(Command::new("rm").arg("-rf").arg(&copy));
     output(Command::new("cp").arg("--archive").args([&made, &copy]));
@@ -75,15 +75,6 @@ pub(crate) fn damage(system: &System, pattern: &str) {
             printf "\\$(printf %o $((byte ^ 1)))" | dd of="$file" bs=1 seek=$middle conv=notrunc status=none
         done"#
     ));
-}
-
-/// Runs a command that must fail with a message that contains `reason`.
-#[track_caller]
-pub(crate) fn require_refusal(system: &System, command: &str, reason: &str) {
-    let output = system.booted.try_run(&format!("({command}) 2>&1"));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success(), "{command} succeeded:\n{text}");
-    assert!(text.contains(reason), "{command}: no \"{reason}\":\n{text}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use system_tests::output;
+use system_tests::{artefact, output, repository_root};
 use tempfile::TempDir;
 
 use crate::debs::VERSION;
@@ -12,15 +12,7 @@ use crate::debs::VERSION;
 /// Returns the path of a package that `cargo xtask dist` has made.
 pub(crate) fn dist(package: &str) -> PathBuf {
     let architecture = std::env::consts::ARCH;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../target/dist")
-        .join(format!("{package}-{VERSION}-1.{architecture}.rpm"));
-    assert!(
-        path.exists(),
-        "{} is missing: run cargo xtask dist",
-        path.display()
-    );
-    path
+    artefact(&format!("{package}-{VERSION}-1.{architecture}.rpm"))
 }
 
 /// A package made by a test, from a tree of files and a spec.
@@ -73,11 +65,10 @@ impl Rpm {
                     "rpm2cpio \"$1\" | cpio --extract --quiet --make-directories",
                 ])
                 .arg("sh")
-                .arg(dist(package).canonicalize().unwrap())
+                .arg(dist(package))
                 .current_dir(rpm.tree()),
         );
-        let spec =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../packaging/rpm/{package}.spec"));
+        let spec = repository_root().join(format!("packaging/rpm/{package}.spec"));
         let definitions = [
             format!("version_of_release {version}"),
             "date_of_release Thu Jan 01 2026".to_owned(),

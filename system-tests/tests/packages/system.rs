@@ -140,6 +140,34 @@ impl System {
             .map(str::to_owned)
             .collect()
     }
+
+    /// Requires that the lines of [`files`](Self::files) are those of `before`, except lines for
+    /// which `is_exempt` returns `true`.
+    #[track_caller]
+    pub(crate) fn require_files(
+        &self,
+        before: &BTreeSet<String>,
+        is_exempt: impl Fn(&str) -> bool,
+    ) {
+        let after = self.files();
+        let changed: BTreeSet<_> = before
+            .symmetric_difference(&after)
+            .filter(|line| !is_exempt(line))
+            .collect();
+        assert!(changed.is_empty(), "{changed:#?}");
+    }
+
+    /// Requires that a shell script fails, and that its output contains `reason`.
+    #[track_caller]
+    pub(crate) fn require_refusal(&self, script: &str, reason: &str) {
+        // The chosen status differs from those of nsenter and of a shell that cannot start.
+        let output = self
+            .booted
+            .try_run(&format!("({script}) 2>&1 && exit; exit 9"));
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(9), "{script}:\n{text}");
+        assert!(text.contains(reason), "{script}: no \"{reason}\":\n{text}");
+    }
 }
 
 /// Time since this machine has started, which is the origin of systemd's monotonic times.

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use system_tests::{Debian, Profile, TIMEOUT, build, build_example, eventually};
+use system_tests::{
+    ALLOWED_ACTIONS, DENIED_ACTIONS, Debian, Profile, TIMEOUT, build, build_example, eventually,
+    repository_root,
+};
 
 use crate::system::System;
 
@@ -17,7 +20,7 @@ on_both_releases! {
 
 /// Copies the agent and the files of its service, and starts the service.
 fn install(system: &System) {
-    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
+    let dist = repository_root().join("dist");
     for file in [
         "usr/lib/systemd/system/xen-guest-agent.service",
         "usr/lib/sysusers.d/xen-guest-agent.conf",
@@ -152,20 +155,14 @@ fn require_refusals(system: &System, program: &Path, mode: &str) {
         );
         system.booted.run(&unit)
     };
-    for action in ["read-etc", "read-proc", "write-state", "unix-socket"] {
+    for action in ALLOWED_ACTIONS {
         let result = run(action);
         assert!(
             result.contains("Result=success"),
             "{mode} {action}: {result}"
         );
     }
-    for action in [
-        "write-etc",
-        "create-etc",
-        "write-run",
-        "read-home",
-        "write-sysctl",
-    ] {
+    for action in DENIED_ACTIONS {
         let result = run(action);
         assert!(
             result.contains("ExecMainStatus=1\n"),

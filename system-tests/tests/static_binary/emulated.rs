@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use system_tests::{
-    AARCH64_BOOKWORM, Daemon, EmulatedGuest, Platform, Toolstack, X86_64_BULLSEYE, Xenstored,
-    eventually, tree,
+    AARCH64_BOOKWORM, Daemon, EmulatedGuest, EmulatedMachine, Toolstack, X86_64_BULLSEYE,
+    Xenstored, eventually, tree,
 };
 use xenstore::{Client, Transport};
 
 /// Generous timeout under emulation.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-struct Testbed {
+struct EmulatedTestbed {
     guest: EmulatedGuest,
     dom0: Client,
     home: String,
@@ -29,15 +29,15 @@ struct Confinement {
     line: &'static str,
 }
 
-impl Testbed {
-    fn boot(platform: &Platform) -> Self {
+impl EmulatedTestbed {
+    fn boot(machine: &EmulatedMachine) -> Self {
         let store = Xenstored::start(Daemon::C);
         let domain = store.guest(5, Toolstack::Xapi);
         let dom0 = Client::new(Transport::connect(store.socket()).unwrap());
-        let mut guest = EmulatedGuest::boot(platform, domain.socket());
+        let mut guest = EmulatedGuest::boot(machine, domain.socket());
         guest.run("mke2fs /dev/vda && mount -t ext2 /dev/vda /disk");
         guest.run("syslogd -O /run/syslog");
-        Testbed {
+        EmulatedTestbed {
             guest,
             dom0,
             home: domain.home(),
@@ -127,7 +127,7 @@ impl Testbed {
 #[test]
 #[ignore = "needs root, xenstored, Debian's packages and static binaries, and runs QEMU"]
 fn agent_runs_on_linux_5_10() {
-    let mut testbed = Testbed::boot(&X86_64_BULLSEYE);
+    let mut testbed = EmulatedTestbed::boot(&X86_64_BULLSEYE);
     assert!(testbed.guest.release.starts_with("5.10."));
 
     let user = Confinement {
@@ -145,7 +145,7 @@ fn agent_runs_on_linux_5_10() {
 #[test]
 #[ignore = "needs root, xenstored, Debian's packages and static binaries, and runs QEMU"]
 fn agent_runs_on_aarch64() {
-    let mut testbed = Testbed::boot(&AARCH64_BOOKWORM);
+    let mut testbed = EmulatedTestbed::boot(&AARCH64_BOOKWORM);
     let user = Confinement {
         uid: 998,
         line: "user xen-guest-agent, no capabilities, no new privileges, Landlock V2, seccomp",
