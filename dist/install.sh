@@ -8,6 +8,7 @@ PATH=$PATH:/usr/sbin:/sbin
 agent=/usr/sbin/xen-guest-agent
 share=/usr/share/xen-guest-agent
 list=$share/installed-files
+incomplete=$share/incomplete
 script=/etc/init.d/xen-guest-agent
 
 usage() {
@@ -105,7 +106,9 @@ create_user() {
 	elif has systemd-sysusers; then
 		systemd-sysusers /usr/lib/sysusers.d/xen-guest-agent.conf
 	elif has useradd; then
-		useradd --system --user-group --no-create-home --home-dir / --shell /sbin/nologin \
+		group=--user-group
+		! grep -q '^xen-guest-agent:' /etc/group || group=--gid=xen-guest-agent
+		useradd --system "$group" --no-create-home --home-dir / --shell /sbin/nologin \
 			--comment "Xen guest agent" xen-guest-agent
 	else
 		addgroup -S xen-guest-agent
@@ -139,7 +142,7 @@ start_service() {
 		openrc)
 			rc-update -q add xen-guest-agent default
 			if [ -e /run/openrc/softlevel ]; then
-				rc-service xen-guest-agent restart
+				rc-service xen-guest-agent restart || echo "the service does not run on this machine" >&2
 			fi
 			;;
 		sysv)
@@ -152,7 +155,7 @@ start_service() {
 			fi
 			# While an image is built, no init runs.
 			if [ "$(runlevel 2>/dev/null || :)" != unknown ]; then
-				"$script" restart
+				"$script" restart || echo "the service does not run on this machine" >&2
 			fi
 			;;
 	esac
@@ -196,8 +199,10 @@ install_all() {
 	confirm "Install $("$from$agent" --version) as a service of $init?"
 
 	mkdir -p "$share"
-	is_upgrade=no
-	[ ! -f "$list" ] || is_upgrade=yes
+	# The marker stays if this run fails, so that the next run is no upgrade either.
+	[ -f "$list" ] || : >"$incomplete"
+	is_upgrade=yes
+	[ ! -e "$incomplete" ] || is_upgrade=no
 	merge_lists
 	put "$from/install.sh" "$share/install.sh" 755
 	put "$from$agent" "$agent" 755
@@ -252,8 +257,8 @@ install_all() {
 	else
 		start_service
 	fi
-	# The list gets its name last, so that a run after a failure repeats all steps.
 	mv "$list.new" "$list"
+	rm -f "$incomplete"
 	echo "installed; to remove it again: sh $share/install.sh --uninstall"
 }
 
@@ -265,14 +270,17 @@ uninstall() {
 	# The service of a package that has replaced the files goes on.
 	if ! is_packaged "$agent"; then
 		stop_service
-		"$agent" withdraw || echo "published nodes stay in Xenstore until the guest is shut down" >&2
-		rm -rf /run/xen-guest-agent
+		# In a chroot these belong to the running machine, whose agent goes on.
+		if [ "$(stat -Lc %d:%i /proc/1/root/. 2>/dev/null)" = "$(stat -Lc %d:%i /.)" ]; then
+			"$agent" withdraw || echo "published nodes stay in Xenstore until the guest is shut down" >&2
+			rm -rf /run/xen-guest-agent
+		fi
 	fi
 	# In reverse order a directory follows the files in it.
 	LC_ALL=C sort -r "$list" | while read -r file; do
 		remove "$file"
 	done
-	rm -f "$list"
+	rm -f "$list" "$list.source" "$incomplete"
 	rmdir "$share" 2>/dev/null || :
 	if [ -d /run/systemd/system ]; then
 		systemctl daemon-reload

@@ -18,8 +18,8 @@ const PASSWD_MAX: usize = 4 * 1024 * 1024;
 /// Value of the setting `confine`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// [`User`](Self::User) if Xenstore is the kernel's device and the user exists, otherwise
-    /// [`Uid0`](Self::Uid0). Off with another root directory.
+    /// [`User`](Self::User) if Xenstore is the kernel's device, the user exists and a service manager
+    /// restarts the agent, otherwise [`Uid0`](Self::Uid0). Off with another root directory.
     #[default]
     Auto,
     /// The agent changes to the user [`USER`] and gives up all else.
@@ -35,7 +35,7 @@ pub enum Mode {
 pub struct User {
     /// User ID, which is not 0.
     pub uid: u32,
-    /// ID of the user's group.
+    /// ID of the user's group, which is not 0.
     pub gid: u32,
 }
 
@@ -49,7 +49,9 @@ impl User {
             let is_user = fields.next() == Some(USER);
             let mut ids = fields.skip(1).map(|id| id.parse().ok());
             let (uid, gid) = (ids.next()??, ids.next()??);
-            (is_user && uid != 0).then_some(User { uid, gid })
+            // The kernel takes the greatest number for "no change".
+            let is_valid = [uid, gid].iter().all(|id| ![0, u32::MAX].contains(id));
+            (is_user && is_valid).then_some(User { uid, gid })
         })
     }
 }
@@ -110,18 +112,19 @@ pub enum Target {
     ChangeUser(User),
 }
 
-/// Resolves a mode. `find_user` returns the user that the agent can change to.
+/// Resolves a mode. `connects_again` says whether the agent is connected again after a loss even if
+/// it has changed its user: Xenstore is the kernel's device, and a service manager restarts the agent.
+/// `find_user` returns the user that the agent can change to.
 pub fn resolve(
     mode: Mode,
     root: &Root,
-    is_device: bool,
+    connects_again: bool,
     find_user: impl FnOnce() -> Option<User>,
 ) -> Target {
     match mode {
         Mode::Off => Target::Off,
         Mode::Auto if !root.is_system() => Target::Off,
-        // A socket of root could not be opened again after its server restarted.
-        Mode::Auto if !is_device => Target::KeepUser,
+        Mode::Auto if !connects_again => Target::KeepUser,
         Mode::Auto | Mode::User => find_user().map_or(Target::KeepUser, Target::ChangeUser),
         Mode::Uid0 => Target::KeepUser,
     }
@@ -172,6 +175,9 @@ mod tests {
             ("xen-guest-agent:x:998:997", user),
             ("xen-guest-agent2:x:998:997::/:\n", None),
             ("xen-guest-agent:x:0:0::/:\n", None),
+            ("xen-guest-agent:x:998:0::/:\n", None),
+            ("xen-guest-agent:x:4294967295:997::/:\n", None),
+            ("xen-guest-agent:x:998:4294967295::/:\n", None),
             ("xen-guest-agent:x:998\n", None),
             ("xen-guest-agent:x:-1:997\n", None),
             ("xen-guest-agent\n", None),
@@ -183,10 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn auto_changes_the_user_only_for_the_device_of_this_system() {
+    fn auto_changes_the_user_only_on_this_system_and_if_the_agent_connects_again() {
         let (here, elsewhere) = (Root::default(), Root::new("/host"));
         let user = User { uid: 998, gid: 997 };
-        let resolve = |mode, root, is_device| resolve(mode, root, is_device, || Some(user));
+        let resolve =
+            |mode, root, connects_again| resolve(mode, root, connects_again, || Some(user));
         let (keep, change) = (Target::KeepUser, Target::ChangeUser(user));
         assert_eq!(resolve(Mode::Auto, &here, true), change);
         assert_eq!(resolve(Mode::Auto, &here, false), keep);

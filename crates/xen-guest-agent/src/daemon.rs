@@ -116,7 +116,7 @@ impl Daemon {
             Some(directory) => lock(directory)?,
             None => None,
         };
-        if let Some(directory) = &options.runtime_dir {
+        if let (Some(directory), Some(_)) = (&options.runtime_dir, &lock) {
             confinement::take_state(directory);
         }
 

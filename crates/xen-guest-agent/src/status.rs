@@ -318,7 +318,10 @@ pub fn print(root: &Root) -> ExitCode {
         }
     };
 
-    if let Err(failure) = show::print(&text) {
+    // A confined agent whose code is an attacker's must not reach the terminal of root.
+    let is_foreign = |c: char| c.is_control() && c != '\n';
+    let printed = text.replace(is_foreign, "\u{fffd}");
+    if let Err(failure) = show::print(&printed) {
         error!("{failure}");
         return ExitCode::FAILURE;
     }

@@ -13,7 +13,8 @@ hostname web1
 ip link set eth0 up
 ip addr add 10.0.0.2/24 dev eth0
 (
-    xen-guest-agent --stderr
+    # Nothing restarts the agent, so auto would keep the user.
+    xen-guest-agent --stderr --confine=user
     echo "the agent ended with $?"
     : >/agent-ended
 ) &

@@ -134,7 +134,7 @@ fn agent_runs_on_linux_5_10() {
         uid: 998,
         line: "user xen-guest-agent, no capabilities, no new privileges, seccomp; not available here: Landlock",
     };
-    testbed.scenario("--confine=auto", "/run/log", &user);
+    testbed.scenario("--confine=user", "/run/log", &user);
     let uid0 = Confinement {
         uid: 0,
         line: "uid 0, no capabilities, no new privileges, seccomp; not available here: Landlock",
@@ -150,7 +150,7 @@ fn agent_runs_on_aarch64() {
         uid: 998,
         line: "user xen-guest-agent, no capabilities, no new privileges, Landlock V2, seccomp",
     };
-    testbed.scenario("--confine=auto", "/run/log", &user);
+    testbed.scenario("--confine=user", "/run/log", &user);
     let uid0 = Confinement {
         uid: 0,
         line: "uid 0, no capabilities, no new privileges, Landlock V2, seccomp",

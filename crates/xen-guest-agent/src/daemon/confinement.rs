@@ -49,7 +49,8 @@ impl Daemon {
             .map(|connection| connection.transport().is_device());
         let mode = self.settings.confine;
         let find_user = || find_user(&root, mode);
-        let user = match resolve(mode, &root, is_device.unwrap_or_default(), find_user) {
+        let connects_again = is_device.unwrap_or_default() && is_restarted();
+        let user = match resolve(mode, &root, connects_again, find_user) {
             Target::Off => {
                 self.confinement = Confinement::Off;
                 self.status.set_confinement("off".to_owned());
@@ -125,6 +126,14 @@ pub(super) fn take_state(directory: &Path) {
     if let Err(error) = runtime_dir::take_state(directory) {
         warn!("cannot take over the state of an earlier agent: {error}");
     }
+}
+
+/// Whether a service manager started the agent that starts it again after a failure. systemd sets the
+/// first variable, and OpenRC the second. SysV init starts nothing again.
+fn is_restarted() -> bool {
+    ["NOTIFY_SOCKET", "RC_SVCNAME"]
+        .iter()
+        .any(|name| env::var_os(name).is_some())
 }
 
 /// Returns the user that the agent can change to.

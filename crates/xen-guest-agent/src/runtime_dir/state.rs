@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::{
@@ -60,18 +61,17 @@ pub fn take_state(directory: &Path) -> io::Result<()> {
 pub fn give_state(directory: &Path, gid: u32) -> io::Result<()> {
     let path = state_dir(directory);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // The confined agent could not create it.
+    create_parent(&state_file(directory, STATUS)).map_err(|error| with_path(&path, &error))?;
     let give = || {
-        let opened = match rustix::fs::open(&path, flags, Mode::empty()) {
-            Err(rustix::io::Errno::NOENT) => return Ok(()),
-            opened => opened?,
-        };
+        let opened = rustix::fs::open(&path, flags, Mode::empty())?;
         // Without capabilities, only members of a group can give files to it.
         System::in_group(gid, || {
             rustix::fs::fchown(&opened, None, Some(Gid::from_raw(gid)))
         })?;
         rustix::fs::fchmod(&opened, Mode::from_raw_mode(0o775))
     };
-    give().map_err(|error| with_path(&path, &error.into()))
+    give().map_err(|error: Errno| with_path(&path, &error.into()))
 }
 
 /// Removes everything but the agent's files, which must be regular files.
@@ -162,8 +162,9 @@ mod tests {
         let state = state_dir(directory.path());
         take_state(directory.path()).unwrap();
         give_state(directory.path(), rustix::process::getegid().as_raw()).unwrap();
-        assert!(!state.exists(), "a missing directory is no error");
+        assert_eq!(mode(&state), 0o775, "a missing directory is created");
 
+        take_state(directory.path()).unwrap();
         write(&state.join(STATUS), "text").unwrap();
         assert_eq!(mode(&state), 0o755);
         give_state(directory.path(), rustix::process::getegid().as_raw()).unwrap();

@@ -105,7 +105,8 @@ pub static SETTINGS: [Setting; 17] = [
         summary: "Privileges to give up once the agent is connected to Xenstore",
         details: "user changes to the user xen-guest-agent, and gives up capabilities, access to \
             most files and unused system calls. uid0 does the same but keeps the user. auto means \
-            user if Xenstore is the kernel's device and the user exists, and otherwise uid0. If \
+            user if Xenstore is the kernel's device, systemd or OpenRC started the agent and the user \
+            exists, and otherwise uid0. If \
             root is not /, auto means off.",
         needs_restart: true,
         affects_show: false,
