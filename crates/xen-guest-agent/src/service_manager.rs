@@ -18,6 +18,14 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// The service manager ends the agent after a timeout without one.
 const WATCHDOG_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Whether a service manager started the agent that starts it again after a failure: systemd, which
+/// sets the first variable, or OpenRC, which sets the second. SysV init starts nothing again.
+pub fn restarts_agent() -> bool {
+    ["NOTIFY_SOCKET", "RC_SVCNAME"]
+        .iter()
+        .any(|name| env::var_os(name).is_some())
+}
+
 /// The service manager that started the agent, if it wants messages.
 #[derive(Debug)]
 pub struct ServiceManager {

@@ -25,6 +25,22 @@ fn status(testbed: &Testbed) -> (Option<i32>, String) {
 
 #[test]
 #[ignore = "needs root and xenstored"]
+fn status_prints_no_control_characters() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Libxl);
+    fs::create_dir(testbed.root.join("run")).unwrap();
+    let _agent = testbed.start();
+    eventually(|| status(&testbed).0 == Some(0), TIMEOUT);
+
+    // The confined agent may write the file, also if an attacker runs code in it.
+    let file = testbed.root.join("run/xen-guest-agent/state/status");
+    fs::write(file, "state = \"\x1b[2J\r\u{9b}\"\nname\n").unwrap();
+    let (code, text) = status(&testbed);
+    assert_eq!(code, Some(1));
+    assert_eq!(text, "state = \"\u{fffd}[2J\u{fffd}\u{fffd}\"\nname\n");
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
 fn status_exit_codes_and_lock() {
     let mut testbed = testbed(Daemon::C, Toolstack::Libxl);
     fs::create_dir(testbed.root.join("run")).unwrap();

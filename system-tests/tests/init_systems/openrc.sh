@@ -10,3 +10,6 @@ done
 await state '"published"'
 [ "$(field process)" != "$process" ] || fail "the agent was not started again"
 expect 0 "$service" status
+
+# The agent sees by this variable that something starts it again.
+grep -qz '^RC_SVCNAME=xen-guest-agent$' "/proc/$(field process)/environ" || fail "RC_SVCNAME is missing"

@@ -15,6 +15,7 @@ use crate::confine::{Mode, Outcome, Plan, Target, USER, User, readable, resolve}
 use crate::platform::{Platform, System};
 use crate::root::Root;
 use crate::runtime_dir;
+use crate::service_manager;
 use crate::settings::Sources;
 
 /// How far the agent has given up privileges.
@@ -49,7 +50,7 @@ impl Daemon {
             .map(|connection| connection.transport().is_device());
         let mode = self.settings.confine;
         let find_user = || find_user(&root, mode);
-        let connects_again = is_device.unwrap_or_default() && is_restarted();
+        let connects_again = is_device.unwrap_or_default() && service_manager::restarts_agent();
         let user = match resolve(mode, &root, connects_again, find_user) {
             Target::Off => {
                 self.confinement = Confinement::Off;
@@ -126,14 +127,6 @@ pub(super) fn take_state(directory: &Path) {
     if let Err(error) = runtime_dir::take_state(directory) {
         warn!("cannot take over the state of an earlier agent: {error}");
     }
-}
-
-/// Whether a service manager started the agent that starts it again after a failure. systemd sets the
-/// first variable, and OpenRC the second. SysV init starts nothing again.
-fn is_restarted() -> bool {
-    ["NOTIFY_SOCKET", "RC_SVCNAME"]
-        .iter()
-        .any(|name| env::var_os(name).is_some())
 }
 
 /// Returns the user that the agent can change to.

@@ -130,7 +130,7 @@ impl Sources {
             let value = RawValue::new(setting, Origin::CommandLine, words.clone());
             messages.extend(loaded.apply(value).err());
         }
-        messages.extend(loaded.check_root().err());
+        messages.extend(loaded.reset_missing_root().err());
         (loaded, messages)
     }
 }
@@ -185,7 +185,7 @@ impl Loaded {
 
     /// Replaces a root directory that does not exist by the default, because all files would be
     /// missing below it. Returns an error then.
-    fn check_root(&mut self) -> Result<(), String> {
+    fn reset_missing_root(&mut self) -> Result<(), String> {
         let root = &self.settings.root;
         let (Some(origin), false) = (self.origins.get("root"), root.is_dir()) else {
             return Ok(());
