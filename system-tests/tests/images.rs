@@ -1,4 +1,4 @@
-//! Images of containers that `cargo xtask dist` builds, run by Podman as `docs/containers.md` says.
+//! Container images that `cargo xtask dist` builds, run by Podman as `docs/containers.md` says.
 
 #![allow(
     clippy::unwrap_used,
