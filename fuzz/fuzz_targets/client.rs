@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use xenstore::wire::{self, Decoder, HEADER_LEN, Kind, Message, PAYLOAD_MAX};
+use xenstore::wire::{self, Decoder, HEADER_LEN, Message, MessageKind, PAYLOAD_MAX};
 use xenstore::{
     Access, Client, Connection, Error, Event, Permission, Request, RequestId, Transport,
 };
@@ -30,21 +30,21 @@ const PATHS: [&str; 6] = [
     "@releaseDomain",
     "no path",
 ];
-const KINDS: [Kind; 14] = [
-    Kind::ERROR,
-    Kind::WATCH_EVENT,
-    Kind::READ,
-    Kind::WRITE,
-    Kind::DIRECTORY,
-    Kind::DIRECTORY_PART,
-    Kind::WATCH,
-    Kind::UNWATCH,
-    Kind::TRANSACTION_START,
-    Kind::TRANSACTION_END,
-    Kind::GET_PERMS,
-    Kind::GET_DOMAIN_PATH,
-    Kind::RM,
-    Kind(4_000_000_000),
+const KINDS: [MessageKind; 14] = [
+    MessageKind::ERROR,
+    MessageKind::WATCH_EVENT,
+    MessageKind::READ,
+    MessageKind::WRITE,
+    MessageKind::DIRECTORY,
+    MessageKind::DIRECTORY_PART,
+    MessageKind::WATCH,
+    MessageKind::UNWATCH,
+    MessageKind::TRANSACTION_START,
+    MessageKind::TRANSACTION_END,
+    MessageKind::GET_PERMS,
+    MessageKind::GET_DOMAIN_PATH,
+    MessageKind::RM,
+    MessageKind(4_000_000_000),
 ];
 /// Payloads with a meaning for a client.
 const PAYLOADS: [&[u8]; 12] = [
@@ -130,7 +130,7 @@ impl Server {
         {
             assert!(
                 request.kind.name().is_some()
-                    && !matches!(request.kind, Kind::ERROR | Kind::WATCH_EVENT)
+                    && !matches!(request.kind, MessageKind::ERROR | MessageKind::WATCH_EVENT)
             );
             assert_ne!(request.request_id, 0, "a kernel's own replies have this id");
             self.requests.push(request);
@@ -149,11 +149,11 @@ impl Server {
         self.sent_bytes += len;
         self.sent.extend(&bytes[..len]);
         while let Ok(Some(message)) = self.sent.next_message() {
-            self.replies += usize::from(message.kind != Kind::WATCH_EVENT);
+            self.replies += usize::from(message.kind != MessageKind::WATCH_EVENT);
         }
     }
 
-    fn send_message(&mut self, kind: Kind, request_id: u32, payload: &[u8]) {
+    fn send_message(&mut self, kind: MessageKind, request_id: u32, payload: &[u8]) {
         let mut bytes = Vec::new();
         let payload = &payload[..payload.len().min(PAYLOAD_MAX)];
         wire::encode(kind, request_id, 0, payload, &mut bytes).expect("a truncated payload fits");

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 
 use libfuzzer_sys::fuzz_target;
 use xenstore::embedded::{Quotas, Server, Store};
-use xenstore::wire::{self, Decoder, Kind};
+use xenstore::wire::{self, Decoder, MessageKind};
 use xenstore::{Access, Connection, ErrorCode, Event, Permission, Request, WatchEvent};
 use xenstore_fuzz::Script;
 
@@ -321,7 +321,7 @@ impl Hostile {
             .expect("a server sends messages")
         {
             assert!(message.kind.name().is_some());
-            if message.kind == Kind::ERROR {
+            if message.kind == MessageKind::ERROR {
                 let name = String::from_utf8(message.payload).expect("an error's name is text");
                 let name = name
                     .strip_suffix('\0')
@@ -338,7 +338,7 @@ impl Hostile {
 
 /// A request that can be sent several times, with a number in its path.
 struct Burst<'a> {
-    kind: Kind,
+    kind: MessageKind,
     transaction: u32,
     path: &'a [u8],
     rest: Vec<u8>,
@@ -346,7 +346,7 @@ struct Burst<'a> {
 
 impl<'a> Burst<'a> {
     fn new(script: &mut Script<'a>) -> Self {
-        let kind = Kind(u32::from(script.byte()));
+        let kind = MessageKind(u32::from(script.byte()));
         let transaction = u32::from(script.byte());
         let path = PATHS
             .get(usize::from(script.byte()))

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 use xenstore::{Client, Transport};
 
 use crate::agent::{Agent, TIMEOUT};
@@ -191,18 +191,18 @@ impl Testbed {
     /// kind.
     pub fn requests_during(&mut self, act: impl FnOnce(&mut Self)) -> BTreeMap<&'static str, u64> {
         let kinds = [
-            Kind::WRITE,
-            Kind::RM,
-            Kind::READ,
-            Kind::DIRECTORY,
-            Kind::WATCH,
-            Kind::MKDIR,
+            MessageKind::WRITE,
+            MessageKind::RM,
+            MessageKind::READ,
+            MessageKind::DIRECTORY,
+            MessageKind::WATCH,
+            MessageKind::MKDIR,
         ];
         let before = self.guest.requests();
         act(self);
         sleep(SETTLE_TIME);
         let after = self.guest.requests();
-        let count = |kind: Kind| (kind.name().unwrap(), after.of(kind) - before.of(kind));
+        let count = |kind: MessageKind| (kind.name().unwrap(), after.of(kind) - before.of(kind));
         let counts: BTreeMap<_, _> = kinds
             .into_iter()
             .map(count)

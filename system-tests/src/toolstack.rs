@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use xenstore::embedded;
-use xenstore::wire::{Decoder, Kind, Message};
+use xenstore::wire::{Decoder, Message, MessageKind};
 
 /// The toolstack whose tree a domain has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Dom0 {
     }
 
     /// Sends a request, and returns the payload of the reply or the error.
-    pub(crate) fn request(&mut self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>, String> {
+    pub(crate) fn request(&mut self, kind: MessageKind, payload: &[u8]) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         let request = Message {
             kind,
@@ -123,7 +123,7 @@ impl Dom0 {
                         .trim_end_matches('\0')
                         .to_owned()
                 };
-                return if reply.kind == Kind::ERROR {
+                return if reply.kind == MessageKind::ERROR {
                     Err(text())
                 } else {
                     Ok(reply.payload)
@@ -140,7 +140,7 @@ impl Dom0 {
 
     /// Sends a request that must succeed.
     #[track_caller]
-    fn demand(&mut self, kind: Kind, payload: &str) {
+    fn demand(&mut self, kind: MessageKind, payload: &str) {
         if let Err(error) = self.request(kind, payload.as_bytes()) {
             panic!("{kind} {}: {error}", payload.escape_debug());
         }
@@ -148,17 +148,17 @@ impl Dom0 {
 
     #[track_caller]
     pub(crate) fn write(&mut self, path: &str, value: &str) {
-        self.demand(Kind::WRITE, &format!("{path}\0{value}"));
+        self.demand(MessageKind::WRITE, &format!("{path}\0{value}"));
     }
 
     #[track_caller]
     fn set_permissions(&mut self, path: &str, permissions: &str) {
-        self.demand(Kind::SET_PERMS, &format!("{path}\0{permissions}"));
+        self.demand(MessageKind::SET_PERMS, &format!("{path}\0{permissions}"));
     }
 
     /// Removes a node. A missing node is no error.
     pub(crate) fn remove(&mut self, path: &str) -> Result<(), String> {
-        match self.request(Kind::RM, format!("{path}\0").as_bytes()) {
+        match self.request(MessageKind::RM, format!("{path}\0").as_bytes()) {
             Err(error) if error != "ENOENT" => Err(error),
             _ => Ok(()),
         }
@@ -168,11 +168,11 @@ impl Dom0 {
     #[track_caller]
     pub(crate) fn introduce(&mut self, domid: u16, port: u32) {
         // The shim ignores the frame number, `1`.
-        self.demand(Kind::INTRODUCE, &format!("{domid}\x001\0{port}\0"));
+        self.demand(MessageKind::INTRODUCE, &format!("{domid}\x001\0{port}\0"));
     }
 
     pub(crate) fn release(&mut self, domid: u16) -> Result<(), String> {
-        self.request(Kind::RELEASE, format!("{domid}\0").as_bytes())
+        self.request(MessageKind::RELEASE, format!("{domid}\0").as_bytes())
             .map(drop)
     }
 }

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::guest::Guest;
 use crate::toolstack::{Dom0, Toolstack};
@@ -79,7 +79,10 @@ impl Xenstored {
         let deadline = Instant::now() + START;
         loop {
             if let Ok(stream) = UnixStream::connect(&self.socket) {
-                if Dom0::new(stream).request(Kind::DIRECTORY, b"/\0").is_ok() {
+                if Dom0::new(stream)
+                    .request(MessageKind::DIRECTORY, b"/\0")
+                    .is_ok()
+                {
                     return;
                 }
             }

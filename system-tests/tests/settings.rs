@@ -17,7 +17,7 @@ use system_tests::{
     tree, without_start_lines,
 };
 use xenstore::embedded::{Refusal, Running, Server, Store, Toolstack};
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 use xenstore::{Client, ErrorCode, Path};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -235,7 +235,7 @@ fn sighup_retries_denied_writes() {
             let path = Path::new("data/os_name").unwrap();
             let refusal = Refusal {
                 domain: DOMAIN,
-                kind: Some(Kind::WRITE),
+                kind: Some(MessageKind::WRITE),
                 path,
                 code: ErrorCode::EACCES,
             };

@@ -20,7 +20,7 @@ use std::time::Duration;
 use system_tests::{
     Daemon, FakeRoot, Guest, Network, Toolstack, Xenstored, eventually, on_both_daemons, tree,
 };
-use xenstore::wire::{Decoder, Kind, Message};
+use xenstore::wire::{Decoder, Message, MessageKind};
 use xenstore::{Client, ErrorCode, Request, Transport};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -148,8 +148,8 @@ fn leave_much_behind(socket: &Path) -> bool {
     let mut bytes = Vec::new();
     for n in 0..99 {
         let (kind, payload) = match n {
-            0..9 => (Kind::TRANSACTION_START, "\0".to_owned()),
-            _ => (Kind::WATCH, format!("data\0{n}\0")),
+            0..9 => (MessageKind::TRANSACTION_START, "\0".to_owned()),
+            _ => (MessageKind::WATCH, format!("data\0{n}\0")),
         };
         let message = Message {
             kind,
@@ -166,8 +166,8 @@ fn leave_much_behind(socket: &Path) -> bool {
         let len = stream.read(&mut bytes).unwrap();
         decoder.extend(&bytes[..len]);
         while let Some(message) = decoder.next_message().unwrap() {
-            replies += u32::from(message.kind != Kind::WATCH_EVENT);
-            all &= message.kind != Kind::ERROR;
+            replies += u32::from(message.kind != MessageKind::WATCH_EVENT);
+            all &= message.kind != MessageKind::ERROR;
         }
     }
     all
@@ -300,9 +300,9 @@ fn requests_are_counted(daemon: Daemon) {
     assert_eq!(
         (
             requests.total(),
-            requests.of(Kind::WRITE),
-            requests.of(Kind::WATCH),
-            requests.of(Kind::READ)
+            requests.of(MessageKind::WRITE),
+            requests.of(MessageKind::WATCH),
+            requests.of(MessageKind::READ)
         ),
         (3, 2, 1, 0)
     );

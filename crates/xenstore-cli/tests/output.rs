@@ -16,7 +16,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use tempfile::TempDir;
 use xenstore::Client;
 use xenstore::embedded::{Running, Server, Store, Toolstack};
-use xenstore::wire::{Decoder, Kind, Message};
+use xenstore::wire::{Decoder, Message, MessageKind};
 
 const SIGPIPE: i32 = 13;
 
@@ -131,7 +131,7 @@ fn ls_json_escapes_what_could_control_a_terminal() {
 }
 
 /// Starts a server that sends the same payload as the reply to each request.
-fn hostile_server(directory: &TempDir, kind: Kind, payload: &'static [u8]) -> PathBuf {
+fn hostile_server(directory: &TempDir, kind: MessageKind, payload: &'static [u8]) -> PathBuf {
     let path = directory.path().join("hostile");
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::spawn(move || {
@@ -142,9 +142,9 @@ fn hostile_server(directory: &TempDir, kind: Kind, payload: &'static [u8]) -> Pa
             decoder.extend(&buffer[..len]);
             while let Some(request) = decoder.next_message().unwrap() {
                 // A transaction needs a number.
-                let is_transaction = request.kind == Kind::TRANSACTION_START;
+                let is_transaction = request.kind == MessageKind::TRANSACTION_START;
                 let reply = Message {
-                    kind: if kind == Kind::ERROR {
+                    kind: if kind == MessageKind::ERROR {
                         kind
                     } else {
                         request.kind
@@ -168,19 +168,19 @@ fn names_and_errors_of_the_server_are_escaped() {
     for (arguments, kind, stdout, stderr) in [
         (
             &["list", "/a"][..],
-            Kind::DIRECTORY,
+            MessageKind::DIRECTORY,
             format!("{escaped}\n"),
             String::new(),
         ),
         (
             &["read", "/a"],
-            Kind::ERROR,
+            MessageKind::ERROR,
             String::new(),
             "xenstore: couldn't read path /a: unknown\n".to_owned(),
         ),
         (
             &["perms", "/a"],
-            Kind::GET_PERMS,
+            MessageKind::GET_PERMS,
             String::new(),
             format!(
                 "xenstore: could not get permissions of path /a: invalid reply from the Xenstore \
@@ -189,7 +189,7 @@ fn names_and_errors_of_the_server_are_escaped() {
         ),
         (
             &["chmod", "-r", "/a", "n0"],
-            Kind::DIRECTORY,
+            MessageKind::DIRECTORY,
             String::new(),
             format!(
                 "xenstore: Error occurred setting permissions on '/a/{escaped}': invalid path: \

@@ -318,7 +318,7 @@ mod tests {
 
     use super::*;
     use crate::peer::Peer;
-    use crate::wire::Kind;
+    use crate::wire::MessageKind;
 
     fn client() -> (Client, Peer) {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -355,9 +355,9 @@ mod tests {
             "the Xenstore server violated the protocol: reply READ without a request (id 77)";
         let (mut client, mut peer) = client();
         // The server keeps the connection open and continues to reply.
-        peer.send(Kind::WATCH_EVENT, 0, b"data\0token\0");
-        peer.send(Kind::READ, 77, b"");
-        (1..40).for_each(|id| peer.send(Kind::READ, id, b"value"));
+        peer.send(MessageKind::WATCH_EVENT, 0, b"data\0token\0");
+        peer.send(MessageKind::READ, 77, b"");
+        (1..40).for_each(|id| peer.send(MessageKind::READ, id, b"value"));
         let pipeline = client.pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()]);
         assert_eq!(pipeline.unwrap_err().to_string(), cause);
         // The event from before is not lost.
@@ -402,7 +402,7 @@ mod tests {
         let flood = std::thread::spawn(move || {
             let payload = [b"data\0".as_slice(), &[b't'; 4000], b"\0"].concat();
             let mut sent = 0;
-            while peer.send_if_open(Kind::WATCH_EVENT, 0, &payload) {
+            while peer.send_if_open(MessageKind::WATCH_EVENT, 0, &payload) {
                 sent += 1;
             }
             sent

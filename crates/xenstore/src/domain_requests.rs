@@ -6,14 +6,14 @@
 use crate::error::{Error, Result};
 use crate::permission::DomId;
 use crate::request::Request;
-use crate::wire::Kind;
+use crate::wire::MessageKind;
 
 impl Request {
     /// Asks for the absolute path of a domain's home, from which its relative paths start.
     ///
     /// Every domain may ask, and the domain need not exist. Payload: `domid|`. Reply: the path.
     pub fn domain_path(domain: DomId) -> Self {
-        numbers(Kind::GET_DOMAIN_PATH, &[domain.into()])
+        numbers(MessageKind::GET_DOMAIN_PATH, &[domain.into()])
     }
 
     /// Introduces a new domain to the server.
@@ -26,7 +26,7 @@ impl Request {
     /// cannot map the page or bind the channel.
     pub fn introduce(domain: DomId, frame: u64, event_channel: u32) -> Self {
         numbers(
-            Kind::INTRODUCE,
+            MessageKind::INTRODUCE,
             &[domain.into(), frame, event_channel.into()],
         )
     }
@@ -35,12 +35,12 @@ impl Request {
     ///
     /// The errors are `ENOENT` for a domain that is not introduced, and `EINVAL` for domain 0.
     pub fn release(domain: DomId) -> Self {
-        numbers(Kind::RELEASE, &[domain.into()])
+        numbers(MessageKind::RELEASE, &[domain.into()])
     }
 
     /// Asks whether a domain is introduced. Payload: `domid|`. Reply: `T` or `F`.
     pub fn is_introduced(domain: DomId) -> Self {
-        numbers(Kind::IS_DOMAIN_INTRODUCED, &[domain.into()])
+        numbers(MessageKind::IS_DOMAIN_INTRODUCED, &[domain.into()])
     }
 
     /// Tells the server that a domain continues after a shutdown, so that `@releaseDomain` fires at
@@ -48,7 +48,7 @@ impl Request {
     ///
     /// The errors are `ENOENT` for a domain that is not introduced, and `EINVAL` for domain 0.
     pub fn resume(domain: DomId) -> Self {
-        numbers(Kind::RESUME, &[domain.into()])
+        numbers(MessageKind::RESUME, &[domain.into()])
     }
 
     /// Gives `domain` all access rights of `target` in addition to its own. Payload:
@@ -57,7 +57,7 @@ impl Request {
     /// A device model that runs in a domain of its own needs the rights of its guest. The error is
     /// `ENOENT` if one of the domains is not introduced.
     pub fn set_target(domain: DomId, target: DomId) -> Self {
-        numbers(Kind::SET_TARGET, &[domain.into(), target.into()])
+        numbers(MessageKind::SET_TARGET, &[domain.into(), target.into()])
     }
 
     /// Ends all watches and transactions of the connection. Every domain may send this. Payload:
@@ -66,7 +66,7 @@ impl Request {
     /// A connection over a device does not send this, because a guest has only one connection to
     /// the server, so that the kernel's watches would end too.
     pub fn reset_watches() -> Self {
-        without_arguments(Kind::RESET_WATCHES)
+        without_arguments(MessageKind::RESET_WATCHES)
     }
 
     /// Sends a command to the server, such as `check`, `log on` or `memreport`. Payload:
@@ -79,7 +79,7 @@ impl Request {
     /// For a command or parameter that contains a NUL.
     pub fn control(command: &str, parameters: &[&str]) -> Result<Self> {
         strings(
-            Kind::CONTROL,
+            MessageKind::CONTROL,
             std::iter::once(command).chain(parameters.iter().copied()),
         )
     }
@@ -92,8 +92,8 @@ impl Request {
     /// xenstored 4.17 and oxenstored, reply `ENOSYS` or `EINVAL`.
     pub fn features(domain: Option<DomId>) -> Self {
         match domain {
-            Some(domain) => numbers(Kind::GET_FEATURE, &[domain.into()]),
-            None => without_arguments(Kind::GET_FEATURE),
+            Some(domain) => numbers(MessageKind::GET_FEATURE, &[domain.into()]),
+            None => without_arguments(MessageKind::GET_FEATURE),
         }
     }
 
@@ -103,7 +103,7 @@ impl Request {
     /// The errors are `EBUSY` if the domain is introduced already, and `EINVAL` for an unknown
     /// feature. The same servers as for [`features`](Self::features) support this.
     pub fn set_features(domain: DomId, features: u32) -> Self {
-        numbers(Kind::SET_FEATURE, &[domain.into(), features.into()])
+        numbers(MessageKind::SET_FEATURE, &[domain.into(), features.into()])
     }
 
     /// Asks for the names of the server's quotas. Payload: `|`. Reply: the names, separated by
@@ -111,7 +111,7 @@ impl Request {
     ///
     /// The same servers as for [`features`](Self::features) support this.
     pub fn quota_names() -> Self {
-        without_arguments(Kind::GET_QUOTA)
+        without_arguments(MessageKind::GET_QUOTA)
     }
 
     /// Asks for a quota of `domain`, or with `None` for the default of all domains. Payload:
@@ -124,7 +124,10 @@ impl Request {
     /// For a name that contains a NUL.
     pub fn quota(domain: Option<DomId>, name: &str) -> Result<Self> {
         let domain = domain.map(|domain| domain.to_string());
-        strings(Kind::GET_QUOTA, domain.as_deref().into_iter().chain([name]))
+        strings(
+            MessageKind::GET_QUOTA,
+            domain.as_deref().into_iter().chain([name]),
+        )
     }
 
     /// Sets the quota that [`quota`](Self::quota) asks for. Payload: `domid|name|value|` or
@@ -135,7 +138,7 @@ impl Request {
     pub fn set_quota(domain: Option<DomId>, name: &str, value: u32) -> Result<Self> {
         let (domain, value) = (domain.map(|domain| domain.to_string()), value.to_string());
         strings(
-            Kind::SET_QUOTA,
+            MessageKind::SET_QUOTA,
             domain.as_deref().into_iter().chain([name, &value]),
         )
     }
@@ -143,7 +146,7 @@ impl Request {
 
 /// Returns a request with an empty string as its payload, because oxenstored 4.17 does not reply to
 /// an empty payload.
-fn without_arguments(kind: Kind) -> Request {
+fn without_arguments(kind: MessageKind) -> Request {
     Request {
         kind,
         payload: b"\0".to_vec(),
@@ -151,7 +154,7 @@ fn without_arguments(kind: Kind) -> Request {
     }
 }
 
-fn numbers(kind: Kind, numbers: &[u64]) -> Request {
+fn numbers(kind: MessageKind, numbers: &[u64]) -> Request {
     let payload = numbers
         .iter()
         .flat_map(|number| format!("{number}\0").into_bytes())
@@ -163,7 +166,7 @@ fn numbers(kind: Kind, numbers: &[u64]) -> Request {
     }
 }
 
-fn strings<'a>(kind: Kind, strings: impl Iterator<Item = &'a str>) -> Result<Request> {
+fn strings<'a>(kind: MessageKind, strings: impl Iterator<Item = &'a str>) -> Result<Request> {
     let mut payload = Vec::new();
     for string in strings {
         if string.contains('\0') {
@@ -190,54 +193,66 @@ mod tests {
 
     #[test]
     fn request_payloads() {
-        let cases: [(Request, Kind, &[u8]); 17] = [
-            (Request::domain_path(5), Kind::GET_DOMAIN_PATH, b"5\0"),
+        let cases: [(Request, MessageKind, &[u8]); 17] = [
+            (
+                Request::domain_path(5),
+                MessageKind::GET_DOMAIN_PATH,
+                b"5\0",
+            ),
             (
                 Request::introduce(5, 1 << 33, 2),
-                Kind::INTRODUCE,
+                MessageKind::INTRODUCE,
                 b"5\x008589934592\x002\0",
             ),
-            (Request::release(5), Kind::RELEASE, b"5\0"),
+            (Request::release(5), MessageKind::RELEASE, b"5\0"),
             (
                 Request::is_introduced(0),
-                Kind::IS_DOMAIN_INTRODUCED,
+                MessageKind::IS_DOMAIN_INTRODUCED,
                 b"0\0",
             ),
-            (Request::resume(5), Kind::RESUME, b"5\0"),
-            (Request::set_target(6, 5), Kind::SET_TARGET, b"6\x005\0"),
-            (Request::reset_watches(), Kind::RESET_WATCHES, b"\0"),
+            (Request::resume(5), MessageKind::RESUME, b"5\0"),
+            (
+                Request::set_target(6, 5),
+                MessageKind::SET_TARGET,
+                b"6\x005\0",
+            ),
+            (Request::reset_watches(), MessageKind::RESET_WATCHES, b"\0"),
             (
                 Request::control("check", &[]).unwrap(),
-                Kind::CONTROL,
+                MessageKind::CONTROL,
                 b"check\0",
             ),
             (
                 Request::control("log", &["on"]).unwrap(),
-                Kind::CONTROL,
+                MessageKind::CONTROL,
                 b"log\0on\0",
             ),
-            (Request::features(None), Kind::GET_FEATURE, b"\0"),
-            (Request::features(Some(5)), Kind::GET_FEATURE, b"5\0"),
-            (Request::set_features(5, 3), Kind::SET_FEATURE, b"5\x003\0"),
-            (Request::quota_names(), Kind::GET_QUOTA, b"\0"),
+            (Request::features(None), MessageKind::GET_FEATURE, b"\0"),
+            (Request::features(Some(5)), MessageKind::GET_FEATURE, b"5\0"),
+            (
+                Request::set_features(5, 3),
+                MessageKind::SET_FEATURE,
+                b"5\x003\0",
+            ),
+            (Request::quota_names(), MessageKind::GET_QUOTA, b"\0"),
             (
                 Request::quota(None, "nodes").unwrap(),
-                Kind::GET_QUOTA,
+                MessageKind::GET_QUOTA,
                 b"nodes\0",
             ),
             (
                 Request::quota(Some(5), "nodes").unwrap(),
-                Kind::GET_QUOTA,
+                MessageKind::GET_QUOTA,
                 b"5\0nodes\0",
             ),
             (
                 Request::set_quota(None, "nodes", 9).unwrap(),
-                Kind::SET_QUOTA,
+                MessageKind::SET_QUOTA,
                 b"nodes\x009\0",
             ),
             (
                 Request::set_quota(Some(5), "nodes", 9).unwrap(),
-                Kind::SET_QUOTA,
+                MessageKind::SET_QUOTA,
                 b"5\0nodes\x009\0",
             ),
         ];

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::path::InvalidPath;
-use crate::wire::{Kind, TooLong};
+use crate::wire::{MessageKind, TooLong};
 
 /// Result of an operation of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -98,7 +98,7 @@ pub enum Error {
         /// Error code of the reply.
         code: ErrorCode,
         /// The request that failed.
-        operation: Kind,
+        operation: MessageKind,
         /// Path of the node, for requests about a node.
         path: Option<Box<str>>,
     },
@@ -109,7 +109,7 @@ pub enum Error {
     #[error("{operation}{}: {reason}", with_space(.path.as_deref()))]
     InvalidRequest {
         /// The request.
-        operation: Kind,
+        operation: MessageKind,
         /// Path of the node, for requests about a node.
         path: Option<Box<str>>,
         /// Reason.
@@ -121,7 +121,7 @@ pub enum Error {
     #[error("{operation}{}: {source}", with_space(.path.as_deref()))]
     NotSent {
         /// The request.
-        operation: Kind,
+        operation: MessageKind,
         /// Path of the node, for requests about a node.
         path: Option<Box<str>>,
         /// Error of the operating system.
@@ -282,7 +282,7 @@ mod tests {
     fn error_messages_name_operation_and_path() {
         let refused = |path: Option<&str>| Error::Refused {
             code: ErrorCode::EACCES,
-            operation: Kind::WRITE,
+            operation: MessageKind::WRITE,
             path: path.map(Into::into),
         };
         assert_eq!(refused(Some("data/x")).to_string(), "WRITE data/x: EACCES");

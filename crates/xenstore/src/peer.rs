@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
-use crate::wire::{self, Decoder, Kind, Message};
+use crate::wire::{self, Decoder, Message, MessageKind};
 
 pub(crate) struct Peer(UnixStream);
 
@@ -31,12 +31,17 @@ impl Peer {
         }
     }
 
-    pub(crate) fn send(&mut self, kind: Kind, request_id: u32, payload: &[u8]) {
+    pub(crate) fn send(&mut self, kind: MessageKind, request_id: u32, payload: &[u8]) {
         assert!(self.send_if_open(kind, request_id, payload));
     }
 
     /// Sends a message. Returns false if the client has closed the connection.
-    pub(crate) fn send_if_open(&mut self, kind: Kind, request_id: u32, payload: &[u8]) -> bool {
+    pub(crate) fn send_if_open(
+        &mut self,
+        kind: MessageKind,
+        request_id: u32,
+        payload: &[u8],
+    ) -> bool {
         let mut bytes = Vec::new();
         wire::encode(kind, request_id, 0, payload, &mut bytes).unwrap();
         self.0.write_all(&bytes).is_ok()

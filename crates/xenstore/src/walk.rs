@@ -237,12 +237,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::Kind;
+    use crate::wire::MessageKind;
 
     fn refused(code: ErrorCode) -> Result<Vec<u8>> {
         Err(Error::Refused {
             code,
-            operation: Kind::READ,
+            operation: MessageKind::READ,
             path: None,
         })
     }
@@ -262,7 +262,7 @@ mod tests {
             }
             assert!(requests.len() <= 2 * NODES_PER_ROUND);
             let replies = requests.iter().map(|request| match request.kind {
-                Kind::READ => Ok(Vec::new()),
+                MessageKind::READ => Ok(Vec::new()),
                 _ => children(request.path().unwrap()),
             });
             nodes.extend(walk.take(replies.collect()).unwrap());

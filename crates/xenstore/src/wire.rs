@@ -16,12 +16,12 @@ pub const HEADER_LEN: usize = 16;
 
 /// Type of a message (`enum xsd_sockmsg_type`). It may have any number, including unknown ones.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Kind(pub u32);
+pub struct MessageKind(pub u32);
 
 macro_rules! kinds {
     ($($name:ident = $number:literal, $doc:literal;)*) => {
-        impl Kind {
-            $(#[doc = $doc] pub const $name: Kind = Kind($number);)*
+        impl MessageKind {
+            $(#[doc = $doc] pub const $name: MessageKind = MessageKind($number);)*
 
             /// Returns the protocol's name of this type, or `None` if it is unknown.
             pub fn name(self) -> Option<&'static str> {
@@ -63,7 +63,7 @@ kinds! {
     SET_QUOTA = 26, "Set a quota.";
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for MessageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => f.write_str(name),
@@ -72,7 +72,7 @@ impl fmt::Display for Kind {
     }
 }
 
-impl fmt::Debug for Kind {
+impl fmt::Debug for MessageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -82,7 +82,7 @@ impl fmt::Debug for Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Type of the message.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Number chosen by the client, which the reply repeats.
     pub request_id: u32,
     /// Number of the transaction, or 0 outside of transactions.
@@ -104,7 +104,7 @@ pub struct TooLong {
 /// # Errors
 /// [`TooLong`]; `out` is then unchanged.
 pub fn encode(
-    kind: Kind,
+    kind: MessageKind,
     request_id: u32,
     transaction_id: u32,
     payload: &[u8],
@@ -174,7 +174,7 @@ impl Decoder {
             .map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
         let mut word = || words.next().unwrap_or(0);
         let (kind, request_id, transaction_id, len) =
-            (Kind(word()), word(), word(), word() as usize);
+            (MessageKind(word()), word(), word(), word() as usize);
         if len > PAYLOAD_MAX {
             return Err(TooLong { len });
         }
@@ -217,7 +217,7 @@ mod tests {
             prop::collection::vec(any::<u8>(), 0..200),
         )
             .prop_map(|(kind, request_id, transaction_id, payload)| Message {
-                kind: Kind(kind),
+                kind: MessageKind(kind),
                 request_id,
                 transaction_id,
                 payload,
@@ -267,7 +267,7 @@ mod tests {
     fn layout_matches_xs_wire_h() {
         let mut bytes = Vec::new();
         let message = Message {
-            kind: Kind::READ,
+            kind: MessageKind::READ,
             request_id: 7,
             transaction_id: 9,
             payload: b"domid\0".to_vec(),
@@ -286,7 +286,7 @@ mod tests {
         let mut out = vec![1, 2];
         let payload = vec![0; PAYLOAD_MAX + 1];
         let message = Message {
-            kind: Kind::WRITE,
+            kind: MessageKind::WRITE,
             request_id: 0,
             transaction_id: 0,
             payload,

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use xenstore::wire::{Decoder, Kind, Message};
+use xenstore::wire::{Decoder, Message, MessageKind};
 
 /// Number of a client, never reused.
 pub(super) type ClientId = u32;
@@ -69,7 +69,7 @@ impl Client {
     /// Queues an error that replaces a reply of the server.
     pub(super) fn refuse(&mut self, request: &Message, name: &str) {
         self.send(&Message {
-            kind: Kind::ERROR,
+            kind: MessageKind::ERROR,
             payload: format!("{name}\0").into(),
             ..*request
         });
@@ -90,7 +90,7 @@ impl Client {
             return true;
         };
         let is_lost_at_its_end =
-            request.kind == Kind::TRANSACTION_END && self.transactions[at].is_lost;
+            request.kind == MessageKind::TRANSACTION_END && self.transactions[at].is_lost;
         if is_lost_at_its_end {
             self.transactions.remove(at);
             match request.payload.as_slice() {
@@ -107,18 +107,18 @@ impl Client {
     /// Updates the client's watches and transactions according to the reply to a request.
     pub(super) fn keep_books(&mut self, request: Message, reply: &Message) {
         match request.kind {
-            Kind::TRANSACTION_END => self
+            MessageKind::TRANSACTION_END => self
                 .transactions
                 .retain(|transaction| transaction.id != request.transaction_id),
-            _ if reply.kind == Kind::ERROR => {}
-            Kind::TRANSACTION_START => {
+            _ if reply.kind == MessageKind::ERROR => {}
+            MessageKind::TRANSACTION_START => {
                 self.transactions.push(Transaction {
                     id: transaction_of(reply),
                     is_lost: false,
                 });
             }
-            Kind::WATCH => self.watches.push(request.payload),
-            Kind::UNWATCH => self.watches.retain(|watch| *watch != request.payload),
+            MessageKind::WATCH => self.watches.push(request.payload),
+            MessageKind::UNWATCH => self.watches.retain(|watch| *watch != request.payload),
             _ => {}
         }
     }

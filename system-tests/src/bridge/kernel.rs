@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use xenstore::wire::{Decoder, Kind, Message, PAYLOAD_MAX};
+use xenstore::wire::{Decoder, Message, MessageKind, PAYLOAD_MAX};
 
 use super::client::{Client, ClientGone, ClientId, mark, transaction_of, unmark};
 use super::ring::{DaemonGone, Ring};
@@ -187,7 +187,7 @@ impl Kernel {
                 .flat_map(|client| client.watches.clone())
                 .collect();
             for payload in watches {
-                self.ask(Kind::WATCH, 0, payload);
+                self.ask(MessageKind::WATCH, 0, payload);
             }
             for transaction in self
                 .clients
@@ -245,7 +245,7 @@ impl Kernel {
             return;
         };
         if !client.answers_transaction(&request) {
-            if matches!(request.kind, Kind::WATCH | Kind::UNWATCH) {
+            if matches!(request.kind, MessageKind::WATCH | MessageKind::UNWATCH) {
                 match mark(&request.payload, id) {
                     Some(marked) if marked.len() > PAYLOAD_MAX => {
                         return client.refuse(&request, "E2BIG");
@@ -267,7 +267,7 @@ impl Kernel {
     }
 
     /// Queues a request of the kernel itself.
-    fn ask(&mut self, kind: Kind, transaction_id: u32, payload: Vec<u8>) {
+    fn ask(&mut self, kind: MessageKind, transaction_id: u32, payload: Vec<u8>) {
         self.submit(
             None,
             Message {
@@ -290,7 +290,7 @@ impl Kernel {
     }
 
     fn deliver(&mut self, mut message: Message) {
-        if message.kind == Kind::WATCH_EVENT {
+        if message.kind == MessageKind::WATCH_EVENT {
             let marked = unmark(&message.payload);
             if let Some((client, payload)) =
                 marked.and_then(|(id, payload)| Some((self.clients.get_mut(&id)?, payload)))
@@ -307,22 +307,22 @@ impl Kernel {
             return;
         };
         message.request_id = request_id;
-        let is_refused = message.kind == Kind::ERROR;
+        let is_refused = message.kind == MessageKind::ERROR;
         if let Some(client) = self.clients.get_mut(&id) {
             client.keep_books(asked.request, &message);
             client.send(&message);
         } else if !is_refused {
             // The client disconnected before the reply, so its new watch or transaction is ended.
             match asked.request.kind {
-                Kind::WATCH => self.ask(Kind::UNWATCH, 0, asked.request.payload),
-                Kind::TRANSACTION_START => self.abandon(transaction_of(&message)),
+                MessageKind::WATCH => self.ask(MessageKind::UNWATCH, 0, asked.request.payload),
+                MessageKind::TRANSACTION_START => self.abandon(transaction_of(&message)),
                 _ => {}
             }
         }
     }
 
     fn abandon(&mut self, transaction: u32) {
-        self.ask(Kind::TRANSACTION_END, transaction, b"F\0".to_vec());
+        self.ask(MessageKind::TRANSACTION_END, transaction, b"F\0".to_vec());
     }
 
     /// Removes a client, and ends its watches and transactions on the server.
@@ -331,7 +331,7 @@ impl Kernel {
             return;
         };
         for payload in client.watches {
-            self.ask(Kind::UNWATCH, 0, payload);
+            self.ask(MessageKind::UNWATCH, 0, payload);
         }
         for transaction in client
             .transactions

@@ -20,13 +20,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 pub(crate) use ring::Ring;
 
 /// Number of requests that a domain's clients have sent, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Requests(BTreeMap<Kind, u64>);
+pub struct Requests(BTreeMap<MessageKind, u64>);
 
 impl Requests {
     /// Returns the number of requests of all kinds.
@@ -35,7 +35,7 @@ impl Requests {
     }
 
     /// Returns the number of requests of one kind.
-    pub fn of(&self, kind: Kind) -> u64 {
+    pub fn of(&self, kind: MessageKind) -> u64 {
         self.0.get(&kind).copied().unwrap_or(0)
     }
 }

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use system_tests::{
     Agent, Daemon, Profile, SETTLE_TIME, TIMEOUT, Toolstack, eventually, on_both_daemons,
 };
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::testbed;
 
@@ -32,9 +32,9 @@ fn restart_writes_nothing_and_keeps_slots(daemon: Daemon) {
     agent.stop();
     let mut second = None;
     let requests = testbed.requests_during(|testbed| {
-        let watches = testbed.guest.requests().of(Kind::WATCH);
+        let watches = testbed.guest.requests().of(MessageKind::WATCH);
         second = Some(testbed.start_as(Profile::Debug));
-        let has_started = || testbed.guest.requests().of(Kind::WATCH) > watches;
+        let has_started = || testbed.guest.requests().of(MessageKind::WATCH) > watches;
         eventually(has_started, TIMEOUT);
         sleep(SETTLE_TIME);
     });

@@ -11,7 +11,7 @@ use system_tests::{
     Booted, Collector, Daemon, Debian, TIMEOUT, Testbed, Toolstack, eventually,
     is_published_with_link_local, tree,
 };
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 use xenstore::{Client, Transport};
 
 /// Shell script that prints the files of the system with their type, mode, owner and content,
@@ -126,10 +126,15 @@ impl System {
     /// Returns the requests of the guest so far that changed its tree.
     pub(crate) fn changes(&self) -> u64 {
         let requests = self.testbed.guest.requests();
-        [Kind::WRITE, Kind::RM, Kind::MKDIR, Kind::SET_PERMS]
-            .map(|kind| requests.of(kind))
-            .iter()
-            .sum()
+        [
+            MessageKind::WRITE,
+            MessageKind::RM,
+            MessageKind::MKDIR,
+            MessageKind::SET_PERMS,
+        ]
+        .map(|kind| requests.of(kind))
+        .iter()
+        .sum()
     }
 
     /// Returns all files of the system, one line for each.

@@ -259,7 +259,7 @@ mod tests {
         ] {
             let error = Error::Refused {
                 code,
-                operation: xenstore::wire::Kind::WRITE,
+                operation: xenstore::wire::MessageKind::WRITE,
                 path: None,
             };
             failures.on_failure(&Change::Write(path(node), String::new()), &error);

@@ -469,7 +469,7 @@ mod tests {
                 let change = Change::Write(path(node), String::new());
                 let error = Error::Refused {
                     code: ErrorCode::EACCES,
-                    operation: xenstore::wire::Kind::WRITE,
+                    operation: xenstore::wire::MessageKind::WRITE,
                     path: None,
                 };
                 publisher.failures.on_failure(&change, &error);

@@ -10,7 +10,7 @@ use xen_guest_agent::guest::{Device, Guest};
 use xen_guest_agent::schema::Name;
 use xen_guest_agent::schema::topology::Filter;
 use xenstore::embedded::Refusal;
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 use xenstore::{Access, ErrorCode, Path, Permission};
 
 use crate::harness::{DOMAIN, Harness};
@@ -65,7 +65,7 @@ impl Observed {
             });
             let is_cached = CACHED.contains(&path.as_str()) && !is_rejected;
             match *kind {
-                Kind::WRITE => {
+                MessageKind::WRITE => {
                     for (end, _) in path.match_indices('/') {
                         let above = &path[..end];
                         assert!(
@@ -78,7 +78,7 @@ impl Observed {
                         self.is_unannounced = false;
                     }
                 }
-                Kind::RM => there.retain(|node| {
+                MessageKind::RM => there.retain(|node| {
                     !Path::new(node.as_str())
                         .unwrap()
                         .is_at_or_below(&Path::new(path.as_str()).unwrap())
@@ -132,7 +132,7 @@ fn initial_publication_writes_unwatched_nodes_before_watched_ones() {
         let writes = harness
             .take_requests()
             .into_iter()
-            .filter(|(kind, _)| *kind == Kind::WRITE);
+            .filter(|(kind, _)| *kind == MessageKind::WRITE);
         let paths: Vec<_> = writes.map(|(_, path)| path).collect();
         let first_watched = paths
             .iter()
@@ -249,7 +249,7 @@ fn resume_is_announced_without_changes() {
     let requests = harness
         .take_requests()
         .into_iter()
-        .filter(|(kind, _)| *kind == Kind::WRITE);
+        .filter(|(kind, _)| *kind == MessageKind::WRITE);
     let paths: Vec<_> = requests.map(|(_, path)| path).collect();
     assert_eq!(paths, ["attr/PVAddons/Installed", "data/updated"]);
 }
@@ -330,7 +330,7 @@ fn failed_announcement_is_repeated() {
             let place = |path: &str| {
                 requests
                     .iter()
-                    .rposition(|request| *request == (Kind::WRITE, path.to_owned()))
+                    .rposition(|request| *request == (MessageKind::WRITE, path.to_owned()))
             };
             (
                 place("data/os_uname").is_some(),
@@ -338,7 +338,7 @@ fn failed_announcement_is_repeated() {
                 place("data/updated").is_some(),
             )
         };
-        harness.server.store_mut().faults.refuse = [Kind::WRITE, Kind::RM]
+        harness.server.store_mut().faults.refuse = [MessageKind::WRITE, MessageKind::RM]
             .map(|kind| Refusal {
                 domain: DOMAIN,
                 kind: Some(kind),
@@ -382,7 +382,7 @@ fn resume_is_announced_after_a_disconnect() {
         let requests = harness.take_requests();
         let writes = requests
             .iter()
-            .filter(|(kind, _)| *kind == Kind::WRITE)
+            .filter(|(kind, _)| *kind == MessageKind::WRITE)
             .map(|(_, path)| path.as_str());
         assert_eq!(
             writes.collect::<Vec<_>>(),
@@ -449,7 +449,7 @@ fn refuse(harness: &mut Harness, path: &str) {
     let path = Path::new(path).unwrap();
     let refusal = Refusal {
         domain: DOMAIN,
-        kind: Some(Kind::WRITE),
+        kind: Some(MessageKind::WRITE),
         path,
         code: ErrorCode::ENOSPC,
     };

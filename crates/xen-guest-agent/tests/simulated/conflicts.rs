@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use xen_guest_agent::guest::Device;
 use xenstore::embedded::{Refusal, Toolstack};
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 use xenstore::{ErrorCode, Path};
 
 use crate::harness::{DOMAIN, Harness, guest, interface};
@@ -102,9 +102,9 @@ fn conflict_is_rate_limited_and_logged_once() {
     let mut longest = 0;
     for second in 0..3600 {
         harness.write("attr/vif/0/name", "theirs");
-        let before = harness.requests(Kind::WRITE);
+        let before = harness.requests(MessageKind::WRITE);
         harness.pass(Duration::from_secs(1));
-        if harness.requests(Kind::WRITE) > before {
+        if harness.requests(MessageKind::WRITE) > before {
             longest = second;
         }
     }
@@ -173,10 +173,10 @@ fn conflict_survives_reconnect() {
 fn only_overwritten_nodes_are_restored() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
-    let writes = harness.requests(Kind::WRITE);
+    let writes = harness.requests(MessageKind::WRITE);
     harness.write("attr/vif/0/name", "theirs");
     harness.settle();
-    assert_eq!(harness.requests(Kind::WRITE) - writes, 1);
+    assert_eq!(harness.requests(MessageKind::WRITE) - writes, 1);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn event_after_a_failed_write_is_foreign() {
     let path = Path::new("attr/vif/0/name").unwrap();
     harness.store().faults.refuse = vec![Refusal {
         domain: DOMAIN,
-        kind: Some(Kind::WRITE),
+        kind: Some(MessageKind::WRITE),
         path,
         code: ErrorCode::EACCES,
     }];
@@ -208,7 +208,10 @@ fn nodes_removed_with_their_parent_need_no_removal() {
     harness.set_addresses(vec![first]);
     harness.settle();
     assert_eq!(
-        (harness.requests(Kind::RM), harness.unpublished().count()),
+        (
+            harness.requests(MessageKind::RM),
+            harness.unpublished().count()
+        ),
         (1, 0)
     );
 }
@@ -225,7 +228,7 @@ fn without_watches_all_nodes_are_compared() {
     ]
     .map(|path| Refusal {
         domain: DOMAIN,
-        kind: Some(Kind::WATCH),
+        kind: Some(MessageKind::WATCH),
         path: Path::new(path).unwrap(),
         code: ErrorCode::E2BIG,
     });
@@ -238,10 +241,10 @@ fn without_watches_all_nodes_are_compared() {
             .all(|line| line.contains("every ten minutes only"))
     );
     // The agent does not wait for an event of its own write.
-    let reads = harness.requests(Kind::READ);
+    let reads = harness.requests(MessageKind::READ);
     harness.set_address(7);
     harness.pass(Duration::from_secs(10));
-    assert_eq!(harness.requests(Kind::READ), reads);
+    assert_eq!(harness.requests(MessageKind::READ), reads);
     for _ in 0..2 {
         harness.remove("attr/vif/0/name");
         harness.pass(Duration::from_secs(10));
@@ -350,10 +353,10 @@ fn conflict_over_hundreds_of_nodes_is_one_conflict() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(60));
     let disturb = |harness: &mut Harness, number: u32| {
-        let before = harness.requests(Kind::RM);
+        let before = harness.requests(MessageKind::RM);
         harness.write(&format!("attr/vif/{}/name", 100 + number % 900), "theirs");
         harness.pass(Duration::from_secs(1));
-        usize::from(harness.requests(Kind::RM) > before)
+        usize::from(harness.requests(MessageKind::RM) > before)
     };
     for per_second in [1, 10] {
         let mut rounds = 0;

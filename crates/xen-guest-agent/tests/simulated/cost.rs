@@ -12,7 +12,7 @@ use xen_guest_agent::root::Root;
 use xen_guest_agent::schema::Name;
 use xen_guest_agent::schema::topology::Filter;
 use xenstore::embedded::Toolstack;
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::harness::{DOMAIN, Harness, address, addresses, guest, interface};
 
@@ -111,12 +111,12 @@ fn idle_hour_costs_six_comparisons() {
         "number of watches"
     );
     let (writes, all) = (
-        machine.harness.requests(Kind::WRITE),
+        machine.harness.requests(MessageKind::WRITE),
         machine.harness.all_requests(),
     );
     assert_eq!(machine.pass(HOUR), 60);
     assert_eq!(
-        machine.harness.requests(Kind::WRITE) - writes,
+        machine.harness.requests(MessageKind::WRITE) - writes,
         6 * 2,
         "memory, every ten minutes"
     );
@@ -180,14 +180,14 @@ fn memory_is_written_at_most_once_a_minute_if_changed_by_1_percent() {
     let mut machine = Machine::new();
     machine.pass(HOUR);
     for (step, expected) in [(TOTAL / 100, 60 + 6), (TOTAL / 100 - 1, 30 + 9)] {
-        let writes = machine.harness.requests(Kind::WRITE);
+        let writes = machine.harness.requests(MessageKind::WRITE);
         let mut available = TOTAL / 4;
         for _ in 0..60 {
             available += step;
             set_memory(machine.root.path(), available);
             machine.pass(DEFAULT_PERIOD);
         }
-        let writes = machine.harness.requests(Kind::WRITE) - writes;
+        let writes = machine.harness.requests(MessageKind::WRITE) - writes;
         assert!(writes <= expected, "{writes} writes for steps of {step}");
         assert_eq!(
             machine.harness.read("data/meminfo_free"),
@@ -232,7 +232,7 @@ fn flapping_address_is_limited_to_5_writes_per_second() {
 fn flapping_host_name_is_rate_limited() {
     let mut machine = Machine::new();
     machine.pass(Duration::from_secs(60));
-    let writes = machine.harness.requests(Kind::WRITE);
+    let writes = machine.harness.requests(MessageKind::WRITE);
     for number in 0..3600 {
         // With an even number of names, every second poll would see the same one.
         for part in 0..3 {
@@ -246,7 +246,7 @@ fn flapping_host_name_is_rate_limited() {
         }
         machine.pass(Duration::from_millis(100));
     }
-    let writes = machine.harness.requests(Kind::WRITE) - writes;
+    let writes = machine.harness.requests(MessageKind::WRITE) - writes;
 
     // An empty date, the name, the date, and the announcement.
     assert!(

@@ -314,7 +314,7 @@ fn every_watch_is_documented() {
     let watches: BTreeSet<_> = harness
         .take_requests()
         .into_iter()
-        .filter(|(kind, _)| *kind == xenstore::wire::Kind::WATCH)
+        .filter(|(kind, _)| *kind == xenstore::wire::MessageKind::WATCH)
         .map(|(_, path)| path)
         .collect();
     let std = document(Name::Std);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use xen_guest_agent::guest::{Device, Distribution, Guest, Mac, Memory};
 use xenstore::embedded::{Refusal, Toolstack};
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 use xenstore::{ErrorCode, Path};
 
 use crate::harness::{Harness, address, guest, interface, meaning};
@@ -266,12 +266,12 @@ impl Plan {
             0 | 1 => {
                 let kind = self.rng.of(&[
                     None,
-                    Some(Kind::WRITE),
-                    Some(Kind::WRITE),
-                    Some(Kind::RM),
-                    Some(Kind::READ),
-                    Some(Kind::DIRECTORY),
-                    Some(Kind::WATCH),
+                    Some(MessageKind::WRITE),
+                    Some(MessageKind::WRITE),
+                    Some(MessageKind::RM),
+                    Some(MessageKind::READ),
+                    Some(MessageKind::DIRECTORY),
+                    Some(MessageKind::WATCH),
                 ]);
                 let names = [
                     "EACCES", "EACCES", "EPERM", "ENOSPC", "EQUOTA", "E2BIG", "EIO", "EINVAL",
@@ -409,7 +409,7 @@ impl Plan {
         if keeps {
             remaining = vec![self.rng.of(&REFUSED), self.rng.of(&REFUSED)];
             let refusal = |path: &&str| {
-                let (kind, path) = (Some(Kind::WRITE), Path::new(*path).unwrap());
+                let (kind, path) = (Some(MessageKind::WRITE), Path::new(*path).unwrap());
                 Refusal {
                     domain,
                     kind,

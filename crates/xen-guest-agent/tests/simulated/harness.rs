@@ -10,7 +10,7 @@ use xen_guest_agent::schema::layout::LAYOUT;
 use xen_guest_agent::schema::topology::Filter;
 use xen_guest_agent::schema::{Name, Schema};
 use xenstore::embedded::{Server, Store, Toolstack};
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 use xenstore::{Connection, DomId, Path, Transport};
 
 /// Domain ID before any migration.
@@ -271,7 +271,7 @@ impl Harness {
     }
 
     /// Returns the kind and path of each request of the guest since the last call.
-    pub(crate) fn take_requests(&mut self) -> Vec<(Kind, String)> {
+    pub(crate) fn take_requests(&mut self) -> Vec<(MessageKind, String)> {
         let domain = self.domain;
         let requests = self.store().take_requests().into_iter();
         requests
@@ -280,7 +280,7 @@ impl Harness {
             .collect()
     }
 
-    pub(crate) fn requests(&self, kind: Kind) -> usize {
+    pub(crate) fn requests(&self, kind: MessageKind) -> usize {
         self.server.store().requests_of_kind(self.domain, kind)
     }
 

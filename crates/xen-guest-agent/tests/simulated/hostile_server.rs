@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use xen_guest_agent::guest::Mac;
 use xenstore::embedded::{Server, Toolstack};
-use xenstore::wire::{Decoder, HEADER_LEN, Kind, Message, PAYLOAD_MAX};
+use xenstore::wire::{Decoder, HEADER_LEN, Message, MessageKind, PAYLOAD_MAX};
 use xenstore::{Connection, Transport};
 
 use crate::harness::{Harness, meaning};
@@ -159,16 +159,16 @@ fn apply(mut message: Message, fault: Option<Fault>) -> Vec<u8> {
         None => {}
         Some(Fault::Lost) => return bytes,
         Some(Fault::Twice) => message.encode(&mut bytes).unwrap(),
-        Some(Fault::WithKind(kind)) => message.kind = Kind(kind),
+        Some(Fault::WithKind(kind)) => message.kind = MessageKind(kind),
         Some(Fault::WithId(id)) => message.request_id = id,
         Some(Fault::WithPayload(payload)) => message.payload = payload,
         Some(Fault::Truncated(len)) => message.payload.truncate(len),
         Some(Fault::WithLength(len)) => length = Some(len),
-        Some(Fault::Refused(name)) => (message.kind, message.payload) = (Kind::ERROR, name),
+        Some(Fault::Refused(name)) => (message.kind, message.payload) = (MessageKind::ERROR, name),
         Some(Fault::AfterGarbage(other)) => bytes = other,
         Some(Fault::AfterEvent(payload)) => {
             let event = Message {
-                kind: Kind::WATCH_EVENT,
+                kind: MessageKind::WATCH_EVENT,
                 request_id: 0,
                 transaction_id: 0,
                 payload,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use xen_guest_agent::guest::Address;
 use xen_guest_agent::schema::Name;
 use xenstore::embedded::Toolstack;
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::harness::{DOMAIN, Harness, address, guest};
 
@@ -119,7 +119,11 @@ fn budget_has_room_for_one_move_and_removals_come_first_for_two() {
         .iter()
         .map(|(kind, _)| *kind)
         .collect();
-    assert_eq!(kinds[..3], [Kind::RM, Kind::RM, Kind::WRITE], "{kinds:?}");
+    assert_eq!(
+        kinds[..3],
+        [MessageKind::RM, MessageKind::RM, MessageKind::WRITE],
+        "{kinds:?}"
+    );
     let main = |node: &str| seen.last().unwrap()[node].clone();
     assert_eq!(
         [main("ipv4/0"), main("ipv6/0")],
@@ -159,7 +163,9 @@ fn link_that_is_down_for_less_than_the_rate_limit_changes_nothing() {
         harness.settle();
     }
 
-    let changes = |harness: &Harness| harness.requests(Kind::WRITE) + harness.requests(Kind::RM);
+    let changes = |harness: &Harness| {
+        harness.requests(MessageKind::WRITE) + harness.requests(MessageKind::RM)
+    };
     harness.pass(Duration::from_millis(200));
     let before = changes(&harness);
     for _ in 0..30 {

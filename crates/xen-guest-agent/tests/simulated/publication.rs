@@ -7,7 +7,7 @@ use xen_guest_agent::guest::Volume;
 use xen_guest_agent::schema::topology::Filter;
 use xen_guest_agent::schema::{Name, Schema};
 use xenstore::embedded::Toolstack;
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::harness::{DOMAIN, Harness, address};
 
@@ -31,13 +31,13 @@ fn initial_publication_is_complete_and_then_idle() {
 #[test]
 fn watched_nodes_are_restored_and_own_events_ignored() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    let reads = harness.requests(Kind::READ);
+    let reads = harness.requests(MessageKind::READ);
     for last in 1..10 {
         harness.set_address(last);
         harness.settle();
     }
     assert_eq!(
-        harness.requests(Kind::READ),
+        harness.requests(MessageKind::READ),
         reads,
         "an own event caused a read"
     );
@@ -75,7 +75,7 @@ fn comparison_restores_unwatched_nodes_and_rewrites_memory() {
     let requests = harness.server.store_mut().take_requests();
     let written: Vec<_> = requests
         .iter()
-        .filter(|request| request.kind == Kind::WRITE)
+        .filter(|request| request.kind == MessageKind::WRITE)
         .map(|request| &request.path)
         .collect();
     let of = |name: &str| {
@@ -201,7 +201,7 @@ fn volume_added_or_removed_keeps_other_slots() {
     let removed = changes(&mut harness, vec![volume("b", 2), volume("c", 3)]);
     assert_eq!(
         removed.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
-        [Kind::RM],
+        [MessageKind::RM],
         "{removed:?}"
     );
     let written = changes(&mut harness, vec![volume("b", 20), volume("c", 3)]);
@@ -211,10 +211,10 @@ fn volume_added_or_removed_keeps_other_slots() {
     // A new agent finds everything in its slot.
     let guest = harness.agent.guest().clone();
     harness.agent = Agent::new(guest, Schema::default());
-    let writes = harness.requests(Kind::WRITE) + harness.requests(Kind::RM);
+    let writes = harness.requests(MessageKind::WRITE) + harness.requests(MessageKind::RM);
     harness.connect();
     assert_eq!(
-        harness.requests(Kind::WRITE) + harness.requests(Kind::RM),
+        harness.requests(MessageKind::WRITE) + harness.requests(MessageKind::RM),
         writes
     );
     assert_eq!(harness.read("data/volumes/2/name").as_deref(), Some("c"));

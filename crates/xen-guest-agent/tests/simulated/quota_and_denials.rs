@@ -10,7 +10,7 @@ use xen_guest_agent::show;
 use xenstore::ErrorCode;
 use xenstore::Path;
 use xenstore::embedded::{Refusal, Toolstack};
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::harness::{DOMAIN, Harness, address, addresses, guest, interface, meaning};
 use crate::log;
@@ -20,17 +20,17 @@ use crate::sample_guests::distribution;
 fn refusal(path: &str, code: ErrorCode) -> Refusal {
     Refusal {
         domain: DOMAIN,
-        kind: Some(Kind::WRITE),
+        kind: Some(MessageKind::WRITE),
         path: Path::new(path).unwrap(),
         code,
     }
 }
 
 fn writes_until_compared(harness: &mut Harness) -> usize {
-    let writes = harness.requests(Kind::WRITE);
+    let writes = harness.requests(MessageKind::WRITE);
     harness.agent.compare();
     harness.pass(Duration::from_secs(10));
-    harness.requests(Kind::WRITE) - writes
+    harness.requests(MessageKind::WRITE) - writes
 }
 
 #[test]
@@ -106,11 +106,14 @@ fn denied_writes_are_logged_once_in_one_line() {
         );
     }
     // The network alone does not show whether the host denies everything.
-    let writes = harness.requests(Kind::WRITE);
+    let writes = harness.requests(MessageKind::WRITE);
     harness.set_address(7);
     harness.settle();
     writes_until_compared(&mut harness);
-    assert_eq!(harness.requests(Kind::WRITE) - writes, 1 + 2 + denied);
+    assert_eq!(
+        harness.requests(MessageKind::WRITE) - writes,
+        1 + 2 + denied
+    );
     // All nodes are retried on a new connection, because it may lead to another host.
     harness.store().faults.drop_after = Some((DOMAIN, 0));
     harness.store().keep_requests(true);
@@ -120,7 +123,7 @@ fn denied_writes_are_logged_once_in_one_line() {
     let tried = |node: &str| {
         requests
             .iter()
-            .filter(|r| r.kind == Kind::WRITE && r.path.ends_with(node))
+            .filter(|r| r.kind == MessageKind::WRITE && r.path.ends_with(node))
             .count()
     };
     assert_eq!(
@@ -155,7 +158,7 @@ fn failed_writes_and_removals_are_retried_at_comparison() {
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
         harness.write("attr/vif/1/name", "stale");
         let removal = Refusal {
-            kind: Some(Kind::RM),
+            kind: Some(MessageKind::RM),
             ..refusal("attr/vif/1", code.clone())
         };
         harness.store().faults.refuse = vec![refusal("attr/vif/0/name", code.clone()), removal];
@@ -239,10 +242,10 @@ fn guest_without_any_write_permission_retries_slowly() {
     harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4/1", ErrorCode::EACCES)];
     harness.set_addresses(["10.0.0.1", "10.0.0.3"].map(address).into());
     harness.settle();
-    let writes = harness.requests(Kind::WRITE);
+    let writes = harness.requests(MessageKind::WRITE);
     harness.set_address(7);
     harness.settle();
-    assert_eq!(harness.requests(Kind::WRITE) - writes, 1);
+    assert_eq!(harness.requests(MessageKind::WRITE) - writes, 1);
 }
 
 #[test]
@@ -463,9 +466,15 @@ fn full_quota_keeps_nodes_of_highest_priority() {
             .iter()
             .map(|request| request.kind)
             .collect();
-        let removals = kinds.iter().take_while(|kind| **kind == Kind::RM).count();
+        let removals = kinds
+            .iter()
+            .take_while(|kind| **kind == MessageKind::RM)
+            .count();
         assert!(
-            removals > 0 && kinds[removals..].iter().all(|kind| *kind == Kind::WRITE),
+            removals > 0
+                && kinds[removals..]
+                    .iter()
+                    .all(|kind| *kind == MessageKind::WRITE),
             "{code}: {kinds:?}"
         );
         harness.store().keep_requests(false);
@@ -485,10 +494,10 @@ fn full_quota_keeps_nodes_of_highest_priority() {
             assert!(writes <= 40, "{code}: {writes} writes");
         }
         assert_eq!(log::take(), [""; 0], "{code}");
-        let writes = harness.requests(Kind::WRITE);
+        let writes = harness.requests(MessageKind::WRITE);
         harness.set_address(7);
         harness.settle();
-        assert_eq!(harness.requests(Kind::WRITE) - writes, 1, "{code}");
+        assert_eq!(harness.requests(MessageKind::WRITE) - writes, 1, "{code}");
         harness.store().quotas.nodes = 1000;
         assert!(writes_until_compared(&mut harness) > 40);
         assert_eq!(
@@ -537,7 +546,15 @@ fn freed_quota_is_used_immediately() {
         .iter()
         .map(|request| request.kind)
         .collect();
-    assert_eq!(kinds, [Kind::RM, Kind::RM, Kind::WRITE, Kind::WRITE]);
+    assert_eq!(
+        kinds,
+        [
+            MessageKind::RM,
+            MessageKind::RM,
+            MessageKind::WRITE,
+            MessageKind::WRITE
+        ]
+    );
     // On demand all nodes are retried immediately, up to the limit.
     harness.store().quotas.nodes = 1000;
     harness.set_addresses(addresses(400));
@@ -636,7 +653,7 @@ fn one_successful_write_does_not_end_the_denial_of_all() {
             .read("xenserver/attr/net-sriov-vf/4/ipv4/0")
             .is_some()
     );
-    let before = harness.requests(Kind::WRITE);
+    let before = harness.requests(MessageKind::WRITE);
     for last in 11..21 {
         harness.agent.update(|guest| {
             guest.interfaces.get_mut(&3).unwrap().addresses =
@@ -645,7 +662,7 @@ fn one_successful_write_does_not_end_the_denial_of_all() {
         });
         harness.pass(Duration::from_secs(5));
     }
-    assert_eq!(harness.requests(Kind::WRITE) - before, 10);
+    assert_eq!(harness.requests(MessageKind::WRITE) - before, 10);
 }
 
 #[test]
@@ -688,7 +705,7 @@ fn write_denied_is_retried_after_resume() {
         let requests = harness.server.store_mut().take_requests();
         let writes = requests
             .iter()
-            .filter(|request| request.kind == Kind::WRITE);
+            .filter(|request| request.kind == MessageKind::WRITE);
         writes
             .filter(|request| request.path.ends_with("feature-balloon"))
             .count()
@@ -758,7 +775,7 @@ fn node_over_quota_is_published_at_the_next_comparison() {
     let mut harness = Harness::new(Toolstack::Xapi);
     let refusal = |code| Refusal {
         domain: DOMAIN,
-        kind: Some(Kind::WRITE),
+        kind: Some(MessageKind::WRITE),
         path: Path::new("attr/vif").unwrap(),
         code,
     };
@@ -791,7 +808,7 @@ fn written_at_comparison(harness: &mut Harness) -> Vec<String> {
     let requests = harness.store().take_requests();
     let writes = requests
         .iter()
-        .filter(|request| request.kind == Kind::WRITE);
+        .filter(|request| request.kind == MessageKind::WRITE);
     writes
         .map(|request| request.path.replace("/local/domain/5/", ""))
         .collect()
@@ -1033,16 +1050,16 @@ fn denied_probe_of_the_node_quota_costs_one_request_per_poll() {
     let missing: Vec<_> = harness.unpublished().cloned().collect();
     let deny = |path: &Path| Refusal {
         domain: DOMAIN,
-        kind: Some(Kind::WRITE),
+        kind: Some(MessageKind::WRITE),
         path: path.clone(),
         code: ErrorCode::EACCES,
     };
     harness.store().faults.refuse = missing.iter().map(deny).collect();
 
     for _ in 0..50 {
-        let before = harness.requests(Kind::WRITE);
+        let before = harness.requests(MessageKind::WRITE);
         poll(&mut harness);
-        let writes = harness.requests(Kind::WRITE) - before;
+        let writes = harness.requests(MessageKind::WRITE) - before;
         assert!(writes <= 1, "{writes} writes");
     }
 }
@@ -1095,7 +1112,7 @@ fn value_over_the_size_limit_is_not_taken_for_a_full_node_quota() {
             "{length}: {lines:?}"
         );
         if length > 256 {
-            assert_eq!(harness.requests(Kind::RM), 0);
+            assert_eq!(harness.requests(MessageKind::RM), 0);
         }
 
         // It costs one request at a comparison, and a shorter value is published.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use xenstore::embedded::{Refusal, Toolstack};
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 use xenstore::{ErrorCode, Path};
 
 use crate::harness::{DOMAIN, Harness, guest, meaning};
@@ -84,10 +84,10 @@ fn resume_costs_one_resynchronisation_and_one_round_of_writes() {
 
     let writes: Vec<_> = requests
         .iter()
-        .skip_while(|(kind, _)| *kind != Kind::WRITE)
+        .skip_while(|(kind, _)| *kind != MessageKind::WRITE)
         .collect();
     assert!(
-        writes.iter().all(|(kind, _)| *kind == Kind::WRITE),
+        writes.iter().all(|(kind, _)| *kind == MessageKind::WRITE),
         "{requests:#?}"
     );
     let paths: BTreeSet<_> = writes.iter().map(|(_, path)| path).collect();
@@ -122,11 +122,11 @@ fn first_publication_and_resume_use_no_rate_limit_tokens() {
 fn reads_caused_by_foreign_writes_are_rate_limited() {
     let mut harness = Harness::new(Toolstack::Xapi);
     exhaust(&mut harness);
-    let reads = harness.requests(Kind::READ);
+    let reads = harness.requests(MessageKind::READ);
     harness.remove("attr/vif/0/name");
     harness.server.process();
     harness.settle();
-    assert_eq!(harness.requests(Kind::READ), reads);
+    assert_eq!(harness.requests(MessageKind::READ), reads);
     harness.pass(Duration::from_secs(1));
     assert_eq!(harness.read("attr/vif/0/name").as_deref(), Some("eth0"));
 
@@ -140,11 +140,14 @@ fn reads_caused_by_foreign_writes_are_rate_limited() {
         harness.agent.compare();
         harness.settle();
     }
-    let reads = harness.requests(Kind::READ);
+    let reads = harness.requests(MessageKind::READ);
     harness.agent.compare();
     harness.settle();
     assert_eq!(
-        (harness.requests(Kind::READ), harness.agent.is_published()),
+        (
+            harness.requests(MessageKind::READ),
+            harness.agent.is_published()
+        ),
         (reads, false)
     );
     assert_eq!(
@@ -152,7 +155,7 @@ fn reads_caused_by_foreign_writes_are_rate_limited() {
         Some(harness.now + Duration::from_millis(200))
     );
     harness.pass(Duration::from_millis(200));
-    assert!(harness.requests(Kind::READ) > reads);
+    assert!(harness.requests(MessageKind::READ) > reads);
 }
 
 #[test]
@@ -182,15 +185,15 @@ fn missing_own_event_causes_resync_after_2_s() {
     harness.set_address(7);
     harness.settle();
     harness.store().faults.drop_events = false;
-    let reads = harness.requests(Kind::READ);
+    let reads = harness.requests(MessageKind::READ);
     assert_eq!(
         harness.agent.deadline(),
         Some(harness.now + Duration::from_secs(2))
     );
     harness.pass(Duration::from_millis(1999));
-    assert_eq!(harness.requests(Kind::READ), reads);
+    assert_eq!(harness.requests(MessageKind::READ), reads);
     harness.pass(ONE_MS);
-    let reads_after_timeout = harness.requests(Kind::READ);
+    let reads_after_timeout = harness.requests(MessageKind::READ);
     assert!(reads_after_timeout > reads);
     assert_eq!(harness.agent.deadline(), None);
 
@@ -248,7 +251,7 @@ fn changes_are_published_after_pending_requests() {
     harness.set_address(7);
     harness.settle();
     let (writes, silence) = (
-        harness.requests(Kind::WRITE),
+        harness.requests(MessageKind::WRITE),
         harness.now + Duration::from_secs(60),
     );
     assert!(!harness.agent.is_published());
@@ -259,7 +262,10 @@ fn changes_are_published_after_pending_requests() {
     harness.set_address(8);
     harness.settle();
     assert_eq!(
-        (harness.requests(Kind::WRITE), harness.agent.deadline()),
+        (
+            harness.requests(MessageKind::WRITE),
+            harness.agent.deadline()
+        ),
         (writes, Some(silence))
     );
     harness.store().faults.hold_replies = false;
@@ -285,7 +291,7 @@ fn publication_waits_for_virtual_functions() {
     let requests = harness.store().take_requests();
     let written: Vec<_> = requests
         .iter()
-        .filter(|request| request.kind == Kind::WRITE)
+        .filter(|request| request.kind == MessageKind::WRITE)
         .collect();
     let place = |node: &str| {
         written
@@ -352,7 +358,7 @@ fn unreadable_virtual_function_is_read_at_the_next_comparison() {
 #[test]
 fn rate_limit_publishes_the_final_state() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    let writes = harness.requests(Kind::WRITE);
+    let writes = harness.requests(MessageKind::WRITE);
     for millisecond in 0..10_000_u32 {
         harness.set_address(u8::try_from(millisecond % 250).unwrap());
         harness.pass(Duration::from_millis(1));
@@ -365,7 +371,7 @@ fn rate_limit_publishes_the_final_state() {
     );
 
     // A changed address in its slot takes one write, because its prefix stays.
-    let publications = harness.requests(Kind::WRITE) - writes;
+    let publications = harness.requests(MessageKind::WRITE) - writes;
     assert!(
         (50..=80).contains(&publications),
         "{publications} publications"

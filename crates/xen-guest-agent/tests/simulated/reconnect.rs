@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use xenstore::embedded::{Server, Store, Toolstack};
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::harness::{DOMAIN, Harness, guest};
 use crate::log;
@@ -23,7 +23,7 @@ fn connection_lost_at_any_request_is_recovered() {
         published.insert("data/updated".to_owned(), expected["data/updated"].clone());
         assert_eq!(published, expected, "after {after} requests");
         assert!(
-            harness.requests(Kind::WATCH) <= 2 * 6,
+            harness.requests(MessageKind::WATCH) <= 2 * 6,
             "more than eight watches per connection"
         );
     }
@@ -46,10 +46,10 @@ fn late_reply_is_awaited_until_the_timeout() {
             (1, 0),
             "a late reply"
         );
-        let reads = harness.requests(Kind::READ);
+        let reads = harness.requests(MessageKind::READ);
         harness.pass(Duration::from_secs(5));
         assert_eq!(
-            harness.requests(Kind::READ),
+            harness.requests(MessageKind::READ),
             reads,
             "an own event was handled as a foreign one"
         );
@@ -58,13 +58,13 @@ fn late_reply_is_awaited_until_the_timeout() {
         harness.store().faults.hold_replies = true;
         harness.set_address(8);
         harness.settle();
-        let watches = harness.requests(Kind::WATCH);
+        let watches = harness.requests(MessageKind::WATCH);
         harness.pass(Duration::from_secs(61));
         let lines = log::take();
         assert_eq!(lines.len(), usize::from(!is_device), "{lines:?}");
         harness.store().faults.hold_replies = false;
         harness.pass(Duration::from_secs(10));
-        assert_eq!(harness.requests(Kind::WATCH) > watches, !is_device);
+        assert_eq!(harness.requests(MessageKind::WATCH) > watches, !is_device);
         assert_eq!(
             harness.read("attr/vif/0/ipv4/0").as_deref(),
             Some("10.0.1.8")
@@ -119,7 +119,7 @@ fn changes_before_a_disconnect_are_announced() {
         let requests = harness.store().take_requests();
         let writes: Vec<_> = requests
             .iter()
-            .filter(|request| request.kind == Kind::WRITE)
+            .filter(|request| request.kind == MessageKind::WRITE)
             .collect();
         let last = |node: &str| {
             writes

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use xen_guest_agent::schema::Name;
 use xenstore::embedded::Toolstack;
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::harness::{DOMAIN, Harness, address, guest};
 
@@ -28,7 +28,7 @@ pub(crate) fn guest_with_stale_nodes() -> Harness {
 }
 
 fn changes(harness: &Harness) -> usize {
-    harness.requests(Kind::WRITE) + harness.requests(Kind::RM)
+    harness.requests(MessageKind::WRITE) + harness.requests(MessageKind::RM)
 }
 
 #[test]
@@ -76,7 +76,10 @@ fn unknown_network_keeps_published_addresses() {
         true
     });
     harness.agent.set_network_known(false);
-    let (writes, removals) = (harness.requests(Kind::WRITE), harness.requests(Kind::RM));
+    let (writes, removals) = (
+        harness.requests(MessageKind::WRITE),
+        harness.requests(MessageKind::RM),
+    );
     harness.connect();
 
     // One half of the network is known, and something else changes.
@@ -129,8 +132,8 @@ fn unknown_network_keeps_published_addresses() {
     // node.
     assert_eq!(
         (
-            harness.requests(Kind::WRITE) - writes,
-            harness.requests(Kind::RM) - removals
+            harness.requests(MessageKind::WRITE) - writes,
+            harness.requests(MessageKind::RM) - removals
         ),
         (3 * 4, 0)
     );

@@ -7,7 +7,7 @@ use xen_guest_agent::platform::{Platform, System};
 use xen_guest_agent::root::Root;
 use xen_guest_agent::schema::Schema;
 use xenstore::embedded::Toolstack;
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::harness::{DOMAIN, Harness, guest};
 
@@ -155,11 +155,11 @@ fn services_removed_while_agent_was_stopped_are_withdrawn() {
     services.write("their/state", "up");
     services.write("db/old", "1");
     services.set("web.conf", None);
-    let writes = services.harness.requests(Kind::WRITE);
+    let writes = services.harness.requests(MessageKind::WRITE);
     services.restart();
     assert_eq!(services.there(), ["db", "db/state", "their", "their/state"]);
     assert_eq!(
-        services.harness.requests(Kind::WRITE),
+        services.harness.requests(MessageKind::WRITE),
         writes,
         "a correct node was written again"
     );

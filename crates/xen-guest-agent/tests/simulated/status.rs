@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, SystemTime};
 
 use xenstore::embedded::Toolstack;
-use xenstore::wire::{self, Kind};
+use xenstore::wire::{self, MessageKind};
 use xenstore::{Connection, Transport};
 
 use crate::harness::{DOMAIN, Harness, guest};
@@ -82,7 +82,14 @@ fn disconnect_is_counted_once() {
     // A resume, which triggers a request, and an invalid reply.
     let mut bytes = Vec::new();
     for _ in 0..2 {
-        wire::encode(Kind::WATCH_EVENT, 0, 0, b"domid\0domid\0", &mut bytes).unwrap();
+        wire::encode(
+            MessageKind::WATCH_EVENT,
+            0,
+            0,
+            b"domid\0domid\0",
+            &mut bytes,
+        )
+        .unwrap();
     }
     bytes.extend([0xff; 16]);
     server.write_all(&bytes).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use xen_guest_agent::guest::{Device, Mac};
 use xenstore::embedded::Toolstack;
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 
 use crate::harness::{Harness, address, guest, interface};
 
@@ -53,7 +53,7 @@ fn virtual_functions_are_read_before_the_first_publication() {
         Some("10.0.9.1")
     );
     assert_eq!(
-        harness.requests(Kind::RM),
+        harness.requests(MessageKind::RM),
         0,
         "a valid node was removed as stale"
     );
@@ -85,7 +85,7 @@ const STORM_LIMIT: usize = 20;
 
 /// Writes a node every five milliseconds for ten seconds, and changes an address meanwhile. Returns
 /// the requests of the agent.
-fn storm(harness: &mut Harness, path: &str, value: &str) -> Vec<(Kind, String)> {
+fn storm(harness: &mut Harness, path: &str, value: &str) -> Vec<(MessageKind, String)> {
     harness.take_requests();
     for step in 0..2000 {
         harness.write(path, value);
@@ -97,7 +97,7 @@ fn storm(harness: &mut Harness, path: &str, value: &str) -> Vec<(Kind, String)> 
     harness.take_requests()
 }
 
-fn count(requests: &[(Kind, String)], kind: Kind, path: &str) -> usize {
+fn count(requests: &[(MessageKind, String)], kind: MessageKind, path: &str) -> usize {
     let request = (kind, path.to_owned());
     requests.iter().filter(|other| **other == request).count()
 }
@@ -109,9 +109,13 @@ fn storm_of_function_events_is_rate_limited_and_does_not_stop_publication() {
     harness.connect();
     let mac = "xenserver/device/net-sriov-vf/4/mac";
     let requests = storm(&mut harness, mac, "02:00:00:00:00:09");
-    let lists = count(&requests, Kind::DIRECTORY, "xenserver/device/net-sriov-vf");
+    let lists = count(
+        &requests,
+        MessageKind::DIRECTORY,
+        "xenserver/device/net-sriov-vf",
+    );
     assert!((10..=STORM_LIMIT).contains(&lists), "{lists} lists");
-    let reads = count(&requests, Kind::READ, mac);
+    let reads = count(&requests, MessageKind::READ, mac);
     assert!((10..=STORM_LIMIT).contains(&reads), "{reads} reads");
     assert_eq!(
         harness.read("attr/vif/0/ipv4/0").as_deref(),
@@ -135,7 +139,7 @@ fn storm_of_resumes_reads_the_domain_id_slowly() {
     harness.store().keep_requests(true);
     harness.connect();
     let requests = storm(&mut harness, "domid", "5");
-    let reads = count(&requests, Kind::READ, "domid");
+    let reads = count(&requests, MessageKind::READ, "domid");
     assert!((10..=STORM_LIMIT).contains(&reads), "{reads} reads");
     assert_eq!(harness.agent.domain_id(), Some(5));
 }

@@ -6,7 +6,7 @@ use xen_guest_agent::agent::Agent;
 use xen_guest_agent::guest::Services;
 use xen_guest_agent::schema::Name;
 use xenstore::embedded::{Refusal, Toolstack};
-use xenstore::wire::Kind;
+use xenstore::wire::MessageKind;
 use xenstore::{ErrorCode, Path};
 
 use crate::harness::{DOMAIN, Harness, guest};
@@ -84,7 +84,7 @@ fn withdrawal_of_nothing_sends_no_removal() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     withdraw(&mut harness, &["web"]);
     assert_eq!(
-        harness.requests(Kind::RM) + harness.requests(Kind::WRITE),
+        harness.requests(MessageKind::RM) + harness.requests(MessageKind::WRITE),
         0
     );
 }
@@ -124,7 +124,7 @@ fn denied_removal_is_reported_and_the_rest_withdrawn() {
     let mut harness = Harness::new(Toolstack::Xapi);
     let refusal = |path: &str, code| Refusal {
         domain: DOMAIN,
-        kind: Some(Kind::RM),
+        kind: Some(MessageKind::RM),
         path: Path::new(path).unwrap(),
         code,
     };

@@ -14,7 +14,7 @@ use crate::path::Path;
 use crate::permission::{DomId, Permission};
 use crate::request::{Request, TransactionId};
 use crate::walk::{self, Walk};
-use crate::wire::Kind;
+use crate::wire::MessageKind;
 
 /// A client whose calls are futures. Clones share the connection.
 ///
@@ -162,7 +162,7 @@ impl AsyncClient {
 /// Rejects requests that would interfere with the driver's own watches.
 fn check(request: &Request) -> Result<()> {
     match request.kind {
-        Kind::WATCH | Kind::UNWATCH | Kind::RESET_WATCHES => Err(request
+        MessageKind::WATCH | MessageKind::UNWATCH | MessageKind::RESET_WATCHES => Err(request
             .invalid("watch requests are not allowed here; use AsyncClient::watch".to_owned())),
         _ => Ok(()),
     }

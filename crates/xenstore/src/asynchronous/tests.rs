@@ -22,7 +22,7 @@ use crate::path::Path;
 use crate::peer::Peer;
 use crate::request::Request;
 use crate::transport::Transport;
-use crate::wire::Kind;
+use crate::wire::MessageKind;
 
 fn server() -> Running {
     let mut store = Store::new();
@@ -185,7 +185,7 @@ async fn dropped_stream_ends_only_its_own_watch() {
         );
     }
     poll_once_and_drop(kept.next());
-    let unwatches = server.with(|server| server.store().requests_of_kind(5, Kind::UNWATCH));
+    let unwatches = server.with(|server| server.store().requests_of_kind(5, MessageKind::UNWATCH));
     assert_eq!(unwatches, 1);
 }
 
@@ -221,8 +221,8 @@ async fn all_pending_calls_return_the_disconnect() {
     });
     let mut peer = tokio::task::spawn_blocking(move || {
         let request = peer.receive();
-        peer.send(Kind::WATCH, request.request_id, b"OK\0");
-        peer.send(Kind::WATCH_EVENT, 0, b"data\x000\0");
+        peer.send(MessageKind::WATCH, request.request_id, b"OK\0");
+        peer.send(MessageKind::WATCH_EVENT, 0, b"data\x000\0");
         peer
     })
     .await
@@ -277,9 +277,9 @@ async fn all_calls_return_a_protocol_violation() {
     // The server keeps the connection open and continues to reply.
     let _peer = tokio::task::spawn_blocking(move || {
         let requests: Vec<_> = (0..6).map(|_| peer.receive()).collect();
-        peer.send(Kind::READ, 77, b"");
+        peer.send(MessageKind::READ, 77, b"");
         for request in requests {
-            peer.send_if_open(Kind::READ, request.request_id, b"value");
+            peer.send_if_open(MessageKind::READ, request.request_id, b"value");
         }
         peer
     })
@@ -330,21 +330,21 @@ async fn unread_watch_events_are_limited() {
         let mut peer = Peer::new(theirs);
         let event = |peer: &mut Peer, token| {
             peer.send_if_open(
-                Kind::WATCH_EVENT,
+                MessageKind::WATCH_EVENT,
                 0,
                 format!("{path}\0{token}\0").as_bytes(),
             )
         };
         for kind in [
-            Kind::WATCH,
-            Kind::READ,
-            Kind::READ,
-            Kind::UNWATCH,
-            Kind::WATCH,
+            MessageKind::WATCH,
+            MessageKind::READ,
+            MessageKind::READ,
+            MessageKind::UNWATCH,
+            MessageKind::WATCH,
         ] {
             let request = peer.receive();
             assert_eq!(request.kind, kind);
-            if kind == Kind::READ {
+            if kind == MessageKind::READ {
                 assert!((0..limit).all(|_| event(&mut peer, 0)));
             }
             peer.send(kind, request.request_id, b"OK\0");

@@ -19,7 +19,7 @@ use crate::list_assembler::MAX_LEN;
 use crate::logging::TARGET;
 use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
-use crate::wire::{self, Decoder, Kind};
+use crate::wire::{self, Decoder, MessageKind};
 
 /// A connection to a server for programs that have a poll(2) loop. No call blocks.
 ///
@@ -116,13 +116,13 @@ impl Connection {
 
         let reason = if len > limit {
             let subject = match request.kind {
-                Kind::WRITE => "path and value are",
+                MessageKind::WRITE => "path and value are",
                 _ => "the request is",
             };
             format!("{subject} too long: {len} bytes; at most {limit} fit")
         } else if request.transaction.is_some_and(is_foreign) {
             "the transaction was not started on this connection".to_owned()
-        } else if request.kind == Kind::RESET_WATCHES && self.transport.is_device() {
+        } else if request.kind == MessageKind::RESET_WATCHES && self.transport.is_device() {
             "not allowed on a device, because it would also end the kernel's watches".to_owned()
         } else {
             return Ok(());

@@ -7,7 +7,7 @@ use crate::escape::escape;
 use crate::event::RequestId;
 use crate::list_assembler::ListAssembler;
 use crate::request::Request;
-use crate::wire::{self, Kind, TooLong};
+use crate::wire::{self, MessageKind, TooLong};
 
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -41,9 +41,9 @@ impl Pending {
     }
 
     /// Returns the kind of the message to send, which is also the kind of the expected reply.
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> MessageKind {
         if self.is_partial() {
-            Kind::DIRECTORY_PART
+            MessageKind::DIRECTORY_PART
         } else {
             self.request.kind
         }

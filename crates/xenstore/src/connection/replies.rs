@@ -7,11 +7,11 @@ use crate::escape::escape;
 use crate::event::{Event, WatchEvent};
 use crate::logging::TARGET;
 use crate::request::{Request, TransactionId};
-use crate::wire::{self, Kind, Message};
+use crate::wire::{self, Message, MessageKind};
 
 impl Connection {
     pub(super) fn on_message(&mut self, message: Message) -> Result<()> {
-        if message.kind == Kind::WATCH_EVENT {
+        if message.kind == MessageKind::WATCH_EVENT {
             // The ids in the header are ignored, because older Linux kernels do not initialise
             // them.
             let event = WatchEvent::parse(&message.payload)?;
@@ -26,7 +26,7 @@ impl Connection {
         }
 
         let pending = self.take_pending(&message)?;
-        if message.kind == Kind::ERROR {
+        if message.kind == MessageKind::ERROR {
             self.on_error_reply(pending, &message.payload);
         } else if message.kind != pending.kind() {
             return Err(Error::Protocol(format!(
@@ -73,7 +73,7 @@ impl Connection {
             if code == ErrorCode::ENOSYS {
                 code = ErrorCode::E2BIG;
             }
-        } else if pending.request.kind == Kind::DIRECTORY && code == ErrorCode::E2BIG {
+        } else if pending.request.kind == MessageKind::DIRECTORY && code == ErrorCode::E2BIG {
             pending.fetch_in_parts();
             self.queue.push_front(pending);
             return;
@@ -100,11 +100,11 @@ impl Connection {
     /// Updates the list of open transactions.
     fn track_transaction(&mut self, request: &Request, reply: Option<&[u8]>) -> Result<()> {
         match (request.kind, reply) {
-            (Kind::TRANSACTION_START, Some(payload)) => {
+            (MessageKind::TRANSACTION_START, Some(payload)) => {
                 self.transactions.push(parse_transaction(payload)?);
             }
-            (Kind::RESET_WATCHES, Some(_)) => self.transactions.clear(),
-            (Kind::TRANSACTION_END, _) => self
+            (MessageKind::RESET_WATCHES, Some(_)) => self.transactions.clear(),
+            (MessageKind::TRANSACTION_END, _) => self
                 .transactions
                 .retain(|open| Some(*open) != request.transaction),
             _ => {}

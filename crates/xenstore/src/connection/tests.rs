@@ -55,7 +55,7 @@ fn socket_has_many_requests_in_flight() {
     // A server may reply out of order.
     for index in [2, 0, 1] {
         peer.send(
-            Kind::READ,
+            MessageKind::READ,
             sent[index].request_id,
             sent[index].payload.as_slice(),
         );
@@ -92,11 +92,11 @@ fn device_has_one_request_in_flight() {
             "a second request before the reply to the first"
         );
         // A watch event is not a reply.
-        peer.send(Kind::WATCH_EVENT, 99, b"data\0token\0");
+        peer.send(MessageKind::WATCH_EVENT, 99, b"data\0token\0");
         connection.on_readable().unwrap();
         assert!(matches!(connection.next_event(), Some(Event::Watch(_))));
         assert!(!peer.has_more(), "the watch event was treated as a reply");
-        peer.send(Kind::READ, message.request_id, b"value");
+        peer.send(MessageKind::READ, message.request_id, b"value");
         connection.on_readable().unwrap();
         let (of, result) = reply(&mut connection);
         assert_eq!((of, result.unwrap()), (id, b"value".to_vec()));
@@ -108,8 +108,8 @@ fn reply_to_watch_with_id_0_is_accepted() {
     let (mut connection, mut peer) = device();
     let ids = submit(&mut connection, [Request::watch("data", "t").unwrap()]);
     peer.receive();
-    peer.send(Kind::WATCH_EVENT, 0, b"data\0t\0");
-    peer.send(Kind::WATCH, 0, b"OK\0");
+    peer.send(MessageKind::WATCH_EVENT, 0, b"data\0t\0");
+    peer.send(MessageKind::WATCH, 0, b"OK\0");
     connection.on_readable().unwrap();
     let event = WatchEvent {
         path: Path::new("data").unwrap(),
@@ -123,31 +123,35 @@ fn reply_to_watch_with_id_0_is_accepted() {
 fn long_list_is_fetched_in_parts_and_restarted_after_a_change() {
     let (mut connection, mut peer) = socket();
     let ids = submit(&mut connection, [Request::list("d").unwrap()]);
-    let mut exchange = |expected: (Kind, &[u8]), kind, payload: &[u8]| {
+    let mut exchange = |expected: (MessageKind, &[u8]), kind, payload: &[u8]| {
         let message = peer.receive();
         assert_eq!((message.kind, message.payload.as_slice()), expected);
         peer.send(kind, message.request_id, payload);
         connection.on_readable().unwrap();
     };
-    exchange((Kind::DIRECTORY, b"d\0"), Kind::ERROR, b"E2BIG\0");
     exchange(
-        (Kind::DIRECTORY_PART, b"d\x000\0"),
-        Kind::DIRECTORY_PART,
+        (MessageKind::DIRECTORY, b"d\0"),
+        MessageKind::ERROR,
+        b"E2BIG\0",
+    );
+    exchange(
+        (MessageKind::DIRECTORY_PART, b"d\x000\0"),
+        MessageKind::DIRECTORY_PART,
         b"7\0a\0b\0",
     );
     exchange(
-        (Kind::DIRECTORY_PART, b"d\x004\0"),
-        Kind::DIRECTORY_PART,
+        (MessageKind::DIRECTORY_PART, b"d\x004\0"),
+        MessageKind::DIRECTORY_PART,
         b"8\0d\0",
     );
     exchange(
-        (Kind::DIRECTORY_PART, b"d\x000\0"),
-        Kind::DIRECTORY_PART,
+        (MessageKind::DIRECTORY_PART, b"d\x000\0"),
+        MessageKind::DIRECTORY_PART,
         b"8\0b\0c\0",
     );
     exchange(
-        (Kind::DIRECTORY_PART, b"d\x004\0"),
-        Kind::DIRECTORY_PART,
+        (MessageKind::DIRECTORY_PART, b"d\x004\0"),
+        MessageKind::DIRECTORY_PART,
         b"8\0d\0\0",
     );
     let (id, names) = reply(&mut connection);
@@ -163,7 +167,7 @@ fn long_list_without_directory_part_is_e2big() {
     submit(&mut connection, [Request::list("d").unwrap()]);
     for error in [b"E2BIG\0".as_slice(), b"ENOSYS\0"] {
         let message = peer.receive();
-        peer.send(Kind::ERROR, message.request_id, error);
+        peer.send(MessageKind::ERROR, message.request_id, error);
         connection.on_readable().unwrap();
     }
     assert_eq!(
@@ -179,10 +183,10 @@ fn list_limit_can_be_lowered() {
         connection.set_list_limit(limit);
         submit(&mut connection, [Request::list("d").unwrap()]);
         let id = peer.receive().request_id;
-        peer.send(Kind::ERROR, id, b"E2BIG\0");
+        peer.send(MessageKind::ERROR, id, b"E2BIG\0");
         connection.on_readable().unwrap();
         peer.receive();
-        peer.send(Kind::DIRECTORY_PART, id, b"7\0bc\0\0");
+        peer.send(MessageKind::DIRECTORY_PART, id, b"7\0bc\0\0");
         connection.on_readable().unwrap();
         match reply(&mut connection).1 {
             Ok(names) => assert!(is_accepted && names == b"bc\0"),
@@ -199,7 +203,7 @@ fn endless_list_is_rejected_without_closing_the_connection() {
     let (mut connection, mut peer) = socket();
     submit(&mut connection, [Request::list("d").unwrap()]);
     let id = peer.receive().request_id;
-    peer.send(Kind::ERROR, id, b"E2BIG\0");
+    peer.send(MessageKind::ERROR, id, b"E2BIG\0");
     let part = [b"7\0".as_slice(), &b"n\0".repeat(2000)].concat();
     let refused = loop {
         connection.on_readable().unwrap();
@@ -207,7 +211,7 @@ fn endless_list_is_rejected_without_closing_the_connection() {
             break event;
         }
         peer.receive();
-        peer.send(Kind::DIRECTORY_PART, id, &part);
+        peer.send(MessageKind::DIRECTORY_PART, id, &part);
     };
     assert!(
         matches!(
@@ -220,7 +224,7 @@ fn endless_list_is_rejected_without_closing_the_connection() {
         "{refused:?}"
     );
     submit(&mut connection, [Request::read("a").unwrap()]);
-    assert_eq!(peer.receive().kind, Kind::READ);
+    assert_eq!(peer.receive().kind, MessageKind::READ);
 }
 
 #[test]
@@ -228,17 +232,17 @@ fn raw_list_too_long_for_parts_is_rejected_without_closing_the_connection() {
     let (mut connection, mut peer) = socket();
     submit(
         &mut connection,
-        [Request::raw(Kind::DIRECTORY, vec![b'x'; 4096]).unwrap()],
+        [Request::raw(MessageKind::DIRECTORY, vec![b'x'; 4096]).unwrap()],
     );
     let id = peer.receive().request_id;
-    peer.send(Kind::ERROR, id, b"E2BIG\0");
+    peer.send(MessageKind::ERROR, id, b"E2BIG\0");
     connection.on_readable().unwrap();
     assert!(matches!(
         reply(&mut connection).1,
         Err(Error::InvalidRequest { .. })
     ));
     submit(&mut connection, [Request::read("a").unwrap()]);
-    assert_eq!(peer.receive().kind, Kind::READ);
+    assert_eq!(peer.receive().kind, MessageKind::READ);
 }
 
 #[test]
@@ -246,23 +250,23 @@ fn every_call_after_a_fatal_error_returns_that_error() {
     type Action = fn(&mut Peer);
     let cases: [(Action, &str); 7] = [
         (
-            |peer| peer.send(Kind::READ, 77, b""),
+            |peer| peer.send(MessageKind::READ, 77, b""),
             "violated the protocol: reply READ without a request (id 77)",
         ),
         (
-            |peer| peer.send(Kind::WRITE, 1, b"OK\0"),
+            |peer| peer.send(MessageKind::WRITE, 1, b"OK\0"),
             "violated the protocol: reply of type WRITE to READ",
         ),
         (
-            |peer| peer.send(Kind::WATCH_EVENT, 0, b"no such path\0t\0"),
+            |peer| peer.send(MessageKind::WATCH_EVENT, 0, b"no such path\0t\0"),
             "violated the protocol: watch event: ",
         ),
         (
-            |peer| peer.send(Kind::WATCH_EVENT, 0, b""),
+            |peer| peer.send(MessageKind::WATCH_EVENT, 0, b""),
             "violated the protocol: watch event without a path and a token",
         ),
         (
-            |peer| peer.send(Kind::WATCH_EVENT, 0, b"a\0\xff\0"),
+            |peer| peer.send(MessageKind::WATCH_EVENT, 0, b"a\0\xff\0"),
             "watch event without a path and a token",
         ),
         (
@@ -277,11 +281,11 @@ fn every_call_after_a_fatal_error_returns_that_error() {
                 &mut connection,
                 ["a", "b"].map(|path| Request::read(path).unwrap()),
             );
-            peer.send(Kind::WATCH_EVENT, 0, b"data\0before\0");
+            peer.send(MessageKind::WATCH_EVENT, 0, b"data\0before\0");
             action(&mut peer);
             for id in [77, 1, 2] {
-                peer.send_if_open(Kind::WATCH_EVENT, 0, b"data\0after\0");
-                peer.send_if_open(Kind::READ, id, b"");
+                peer.send_if_open(MessageKind::WATCH_EVENT, 0, b"data\0after\0");
+                peer.send_if_open(MessageKind::READ, id, b"");
             }
             let first = loop {
                 if let Err(error) = connection.on_readable() {
@@ -324,7 +328,7 @@ fn malformed_transaction_id_closes_the_connection() {
     let (mut connection, mut peer) = socket();
     submit(&mut connection, [Request::transaction_start()]);
     let id = peer.receive().request_id;
-    peer.send(Kind::TRANSACTION_START, id, b"x\0");
+    peer.send(MessageKind::TRANSACTION_START, id, b"x\0");
     let error = connection.on_readable().unwrap_err();
     assert!(matches!(error, Error::Protocol(_)), "{error}");
     assert_eq!(
@@ -372,7 +376,7 @@ fn disallowed_request_is_rejected_without_closing_the_connection() {
             [Request::write("a", vec![b'x'; limit - 2]).unwrap()],
         );
         if !connection.transport().is_device() {
-            assert_eq!(peer.receive().kind, Kind::RESET_WATCHES);
+            assert_eq!(peer.receive().kind, MessageKind::RESET_WATCHES);
         }
         assert_eq!(peer.receive().payload.len(), limit);
     }

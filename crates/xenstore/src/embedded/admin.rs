@@ -6,7 +6,7 @@ use super::store::Store;
 use super::tree::{Node, owned_by};
 use crate::error::{Error, ErrorCode, Result};
 use crate::permission::Permission;
-use crate::wire::Kind;
+use crate::wire::MessageKind;
 
 impl Default for Store {
     fn default() -> Self {
@@ -65,7 +65,7 @@ impl Store {
     /// # Errors
     /// `EINVAL` for an invalid or special path.
     pub fn write(&mut self, path: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.as_domain_0(Kind::WRITE, path.as_ref(), |store, caller, path| {
+        self.as_domain_0(MessageKind::WRITE, path.as_ref(), |store, caller, path| {
             store.write_node(caller, path, value.as_ref())
         })
     }
@@ -76,7 +76,7 @@ impl Store {
     /// # Errors
     /// `EINVAL` for an invalid or special path and for the root, `ENOENT` if the parent is missing.
     pub fn remove(&mut self, path: impl AsRef<str>) -> Result<()> {
-        self.as_domain_0(Kind::RM, path.as_ref(), Store::remove_node)
+        self.as_domain_0(MessageKind::RM, path.as_ref(), Store::remove_node)
     }
 
     /// Sets a node's permissions. The first entry names the owner.
@@ -88,9 +88,11 @@ impl Store {
         path: impl AsRef<str>,
         permissions: &[Permission],
     ) -> Result<()> {
-        self.as_domain_0(Kind::SET_PERMS, path.as_ref(), |store, caller, path| {
-            store.set_node_permissions(caller, path, permissions)
-        })
+        self.as_domain_0(
+            MessageKind::SET_PERMS,
+            path.as_ref(),
+            |store, caller, path| store.set_node_permissions(caller, path, permissions),
+        )
     }
 
     /// Writes a node whose path is known to be valid.
@@ -110,12 +112,12 @@ impl Store {
 
     fn as_domain_0(
         &mut self,
-        operation: Kind,
+        operation: MessageKind,
         path: &str,
         perform: impl FnOnce(&mut Store, &mut Caller, &str) -> Result<(), ErrorCode>,
     ) -> Result<()> {
         let mut caller = Caller::domain_0();
-        self.canonical(0, path.as_bytes(), operation == Kind::SET_PERMS)
+        self.canonical(0, path.as_bytes(), operation == MessageKind::SET_PERMS)
             .and_then(|path| perform(self, &mut caller, &path))
             .map_err(|code| Error::Refused {
                 code,

@@ -6,7 +6,7 @@ use super::transaction::Transaction;
 use super::watch::Watch;
 use crate::permission::DomId;
 #[cfg(test)]
-use crate::wire::Kind;
+use crate::wire::MessageKind;
 use crate::wire::{HEADER_LEN, Message};
 
 /// Identifies a connection of a [`Store`](super::Store). No number is used twice.
@@ -64,7 +64,7 @@ impl Connection {
         let reply = self
             .output
             .iter()
-            .position(|message| message.kind != Kind::WATCH_EVENT);
+            .position(|message| message.kind != MessageKind::WATCH_EVENT);
         let reply = reply
             .and_then(|index| self.output.remove(index))
             .expect("a reply");

@@ -7,7 +7,7 @@ use super::quotas;
 use super::store::Store;
 use crate::error::ErrorCode;
 use crate::permission::DomId;
-use crate::wire::Kind;
+use crate::wire::MessageKind;
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
@@ -22,18 +22,18 @@ impl Store {
     pub(super) fn domain_request(
         &mut self,
         caller: &Caller,
-        kind: Kind,
+        kind: MessageKind,
         arguments: &Arguments<'_>,
     ) -> Result<Vec<u8>> {
         let ok = || text("OK");
         match kind {
-            Kind::GET_DOMAIN_PATH => Ok(text(home(domain(arguments.only()?)?))),
-            Kind::IS_DOMAIN_INTRODUCED => {
+            MessageKind::GET_DOMAIN_PATH => Ok(text(home(domain(arguments.only()?)?))),
+            MessageKind::IS_DOMAIN_INTRODUCED => {
                 let domain = domain(arguments.only()?)?;
                 let is_introduced = domain == DOMID_SELF || self.is_introduced(domain);
                 Ok(text(if is_introduced { 'T' } else { 'F' }))
             }
-            Kind::INTRODUCE => {
+            MessageKind::INTRODUCE => {
                 let (number, rest) = arguments.first_and_rest()?;
                 let number = domain(number)?;
                 match rest {
@@ -50,15 +50,15 @@ impl Store {
                 }
                 Ok(ok())
             }
-            Kind::RELEASE => {
+            MessageKind::RELEASE => {
                 let domain = self.guest(arguments.only()?)?;
                 self.release(domain);
                 Ok(ok())
             }
             // This affects only whether a server knows that a domain has shut down, which this
             // server never does.
-            Kind::RESUME => self.guest(arguments.only()?).map(|_| ok()),
-            Kind::SET_TARGET => {
+            MessageKind::RESUME => self.guest(arguments.only()?).map(|_| ok()),
+            MessageKind::SET_TARGET => {
                 let (of, rest) = arguments.first_and_rest()?;
                 let (of, target) = (domain(of)?, domain(rest.first().ok_or(ErrorCode::EINVAL)?)?);
                 if !self.is_introduced(of) || !self.is_introduced(target) {
@@ -67,12 +67,12 @@ impl Store {
                 self.domains.entry(of).or_default().target = Some(target);
                 Ok(ok())
             }
-            Kind::GET_FEATURE => match arguments.optional() {
+            MessageKind::GET_FEATURE => match arguments.optional() {
                 [] => Ok(text(self.features(caller.domain))),
                 [of] => Ok(text(self.features(domain(of)?))),
                 _ => Err(ErrorCode::EINVAL),
             },
-            Kind::SET_FEATURE => {
+            MessageKind::SET_FEATURE => {
                 let [of, features] = arguments.all()?;
                 let (of, features) = (domain(of)?, number(features)?);
                 if self.is_introduced(of) {
@@ -84,7 +84,7 @@ impl Store {
                 self.domains.entry(of).or_default().features = Some(features);
                 Ok(ok())
             }
-            Kind::GET_QUOTA => match arguments.optional() {
+            MessageKind::GET_QUOTA => match arguments.optional() {
                 [] => Ok(text(quotas::NAMES.join(" "))),
                 [name] => self
                     .quotas
@@ -100,7 +100,7 @@ impl Store {
                     .ok_or(ErrorCode::EINVAL),
                 _ => Err(ErrorCode::EINVAL),
             },
-            Kind::SET_QUOTA => {
+            MessageKind::SET_QUOTA => {
                 let (quotas, name, value) = match arguments.strings() {
                     [name, value] => (&mut self.quotas, name, value),
                     [of, name, value] => {

@@ -7,7 +7,7 @@ use super::store::Store;
 use super::tree;
 use super::watch::Watch;
 use crate::permission::{DomId, Permission};
-use crate::wire::{Kind, Message, PAYLOAD_MAX};
+use crate::wire::{Message, MessageKind, PAYLOAD_MAX};
 
 impl Store {
     /// Sends the events of a change of `path` to all watches at or above it, or with `exact` only
@@ -100,8 +100,9 @@ impl Connection {
 
         // Like C xenstored, this drops an event that equals one still queued, unless it is a
         // special one.
-        let is_queued =
-            |message: &Message| message.kind == Kind::WATCH_EVENT && message.payload == payload;
+        let is_queued = |message: &Message| {
+            message.kind == MessageKind::WATCH_EVENT && message.payload == payload
+        };
         if payload.len() > PAYLOAD_MAX
             || (!changed.starts_with('@') && self.output().any(is_queued))
         {
@@ -109,7 +110,7 @@ impl Connection {
         }
 
         self.push(Message {
-            kind: Kind::WATCH_EVENT,
+            kind: MessageKind::WATCH_EVENT,
             request_id: 0,
             transaction_id: 0,
             payload,

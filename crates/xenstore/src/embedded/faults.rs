@@ -3,7 +3,7 @@
 use crate::error::ErrorCode;
 use crate::path::Path;
 use crate::permission::DomId;
-use crate::wire::{Kind, Message, strings};
+use crate::wire::{Message, MessageKind, strings};
 
 /// Faults of a [`Store`](super::Store). By default there are none; each field may be set and
 /// cleared at any time.
@@ -38,7 +38,7 @@ pub struct Refusal {
     /// The domain that sends the request.
     pub domain: DomId,
     /// The kind of request, or `None` for every kind.
-    pub kind: Option<Kind>,
+    pub kind: Option<MessageKind>,
     /// The node; requests about nodes below it are refused too. It matches requests that use the
     /// same form, relative or absolute.
     pub path: Path,
@@ -88,7 +88,9 @@ impl Faults {
     }
 
     pub(super) fn alter_reply(&self, reply: &mut Message) {
-        if self.watch_replies_without_id && matches!(reply.kind, Kind::WATCH | Kind::UNWATCH) {
+        if self.watch_replies_without_id
+            && matches!(reply.kind, MessageKind::WATCH | MessageKind::UNWATCH)
+        {
             reply.request_id = 0;
             reply.transaction_id = 0;
         }

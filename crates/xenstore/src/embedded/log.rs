@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::permission::DomId;
-use crate::wire::{Kind, Message, strings};
+use crate::wire::{Message, MessageKind, strings};
 
 /// One request, as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct LoggedRequest {
     /// The domain that sent it.
     pub domain: DomId,
     /// Its type.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// The first string of the payload, which in most requests is the path, relative or absolute as
     /// it was sent.
     pub path: String,
@@ -19,16 +19,16 @@ pub struct LoggedRequest {
 
 /// Stands for all kinds that the protocol does not have, so that a client cannot make the counts
 /// grow without limit.
-const UNKNOWN: Kind = Kind(u32::MAX);
+const UNKNOWN: MessageKind = MessageKind(u32::MAX);
 
-fn counted_as(kind: Kind) -> Kind {
+fn counted_as(kind: MessageKind) -> MessageKind {
     if kind.name().is_some() { kind } else { UNKNOWN }
 }
 
 /// Counts of all requests, and the requests themselves if a test wants them.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    counts: BTreeMap<(DomId, Kind), usize>,
+    counts: BTreeMap<(DomId, MessageKind), usize>,
     requests: Option<Vec<LoggedRequest>>,
 }
 
@@ -55,7 +55,7 @@ impl Log {
             .sum()
     }
 
-    pub(super) fn count_of_kind(&self, domain: DomId, kind: Kind) -> usize {
+    pub(super) fn count_of_kind(&self, domain: DomId, kind: MessageKind) -> usize {
         self.counts
             .get(&(domain, counted_as(kind)))
             .copied()
@@ -85,14 +85,17 @@ mod tests {
             log.record(
                 5,
                 &Message {
-                    kind: Kind(number),
+                    kind: MessageKind(number),
                     request_id: 0,
                     transaction_id: 0,
                     payload: Vec::new(),
                 },
             );
         }
-        assert_eq!((log.count(5), log.count_of_kind(5, Kind::READ)), (1000, 1));
+        assert_eq!(
+            (log.count(5), log.count_of_kind(5, MessageKind::READ)),
+            (1000, 1)
+        );
         assert!(log.counts.len() < 30, "{}", log.counts.len());
     }
 }

@@ -7,7 +7,7 @@ use super::store::Store;
 use super::tree::Node;
 use crate::error::ErrorCode;
 use crate::permission::Permission;
-use crate::wire::{Kind, Message, PAYLOAD_MAX};
+use crate::wire::{Message, MessageKind, PAYLOAD_MAX};
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
@@ -33,7 +33,7 @@ impl Store {
         #[cfg(not(feature = "faults"))]
         let result = self.perform(connection, request);
 
-        let is_new_watch = request.kind == Kind::WATCH && result.is_ok();
+        let is_new_watch = request.kind == MessageKind::WATCH && result.is_ok();
         self.reply(connection, request, result);
         if is_new_watch {
             if let Some(connection) = self.connections.get_mut(&connection) {
@@ -49,7 +49,7 @@ impl Store {
         });
         let (kind, payload) = match result {
             Ok(payload) => (request.kind, payload),
-            Err(code) => (Kind::ERROR, text(code)),
+            Err(code) => (MessageKind::ERROR, text(code)),
         };
         #[allow(unused_mut, reason = "only a fault changes it")]
         let mut reply = Message {
@@ -87,7 +87,7 @@ impl Store {
 
         // Watches are not part of transactions, so the transaction of such a request is ignored.
         let transaction = match request.kind {
-            Kind::WATCH | Kind::UNWATCH => 0,
+            MessageKind::WATCH | MessageKind::UNWATCH => 0,
             _ => request.transaction_id,
         };
         if transaction != 0 {
@@ -116,11 +116,11 @@ impl Store {
         let ok = |()| text("OK");
 
         match request.kind {
-            Kind::DIRECTORY => {
+            MessageKind::DIRECTORY => {
                 let path = self.canonical(caller.domain, arguments.only()?, false)?;
                 self.get(caller, &path, Node::directory)
             }
-            Kind::DIRECTORY_PART => {
+            MessageKind::DIRECTORY_PART => {
                 let [path, offset] = arguments.all()?;
                 let path = self.canonical(caller.domain, path, false)?;
                 // C xenstored casts the result of atoi(3), so that a negative offset is beyond the
@@ -128,34 +128,34 @@ impl Store {
                 let offset = leading_number(offset).unwrap_or(usize::MAX);
                 self.get(caller, &path, |node| node.directory_part(offset))
             }
-            Kind::READ => {
+            MessageKind::READ => {
                 let path = self.canonical(caller.domain, arguments.only()?, false)?;
                 self.get(caller, &path, |node| node.value.to_vec())
             }
-            Kind::GET_PERMS => {
+            MessageKind::GET_PERMS => {
                 let path = self.canonical(caller.domain, arguments.only()?, true)?;
                 self.get(caller, &path, |node| {
                     node.permissions.iter().flat_map(text).collect()
                 })
             }
-            Kind::SET_PERMS => self.set_permissions_as(caller, arguments).map(ok),
-            Kind::WRITE => {
+            MessageKind::SET_PERMS => self.set_permissions_as(caller, arguments).map(ok),
+            MessageKind::WRITE => {
                 let (path, _) = arguments.first_and_rest()?;
                 let value = payload.get(path.len() + 1..).unwrap_or_default();
                 let path = self.canonical(caller.domain, path, false)?;
                 self.write_node(caller, &path, value).map(ok)
             }
-            Kind::MKDIR => {
+            MessageKind::MKDIR => {
                 let path = self.canonical(caller.domain, arguments.only()?, false)?;
                 self.make_node(caller, &path).map(ok)
             }
-            Kind::RM => {
+            MessageKind::RM => {
                 let path = self.canonical(caller.domain, arguments.only()?, false)?;
                 self.remove_node(caller, &path).map(ok)
             }
-            Kind::WATCH => self.set_watch(id, caller, arguments.all()?).map(ok),
-            Kind::UNWATCH => self.end_watch(id, caller, arguments.all()?).map(ok),
-            Kind::RESET_WATCHES => {
+            MessageKind::WATCH => self.set_watch(id, caller, arguments.all()?).map(ok),
+            MessageKind::UNWATCH => self.end_watch(id, caller, arguments.all()?).map(ok),
+            MessageKind::RESET_WATCHES => {
                 caller.transaction = None;
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.watches.clear();
@@ -163,9 +163,9 @@ impl Store {
                 }
                 Ok(ok(()))
             }
-            Kind::TRANSACTION_START => self.start_transaction(id, caller),
-            Kind::TRANSACTION_END => self.end_transaction(caller, arguments.only()?).map(ok),
-            Kind::CONTROL => control(arguments),
+            MessageKind::TRANSACTION_START => self.start_transaction(id, caller),
+            MessageKind::TRANSACTION_END => self.end_transaction(caller, arguments.only()?).map(ok),
+            MessageKind::CONTROL => control(arguments),
             _ => self.domain_request(caller, request.kind, arguments),
         }
     }
@@ -186,24 +186,24 @@ impl Store {
 }
 
 /// Whether clients may send messages of this kind.
-fn is_known(kind: Kind) -> bool {
-    kind.name().is_some() && !matches!(kind, Kind::WATCH_EVENT | Kind::ERROR)
+fn is_known(kind: MessageKind) -> bool {
+    kind.name().is_some() && !matches!(kind, MessageKind::WATCH_EVENT | MessageKind::ERROR)
 }
 
 /// Whether only domain 0 may send this request.
 fn needs_privilege(request: &Message) -> bool {
     match request.kind {
-        Kind::CONTROL
-        | Kind::INTRODUCE
-        | Kind::RELEASE
-        | Kind::IS_DOMAIN_INTRODUCED
-        | Kind::RESUME
-        | Kind::SET_TARGET
-        | Kind::SET_FEATURE
-        | Kind::GET_QUOTA
-        | Kind::SET_QUOTA => true,
+        MessageKind::CONTROL
+        | MessageKind::INTRODUCE
+        | MessageKind::RELEASE
+        | MessageKind::IS_DOMAIN_INTRODUCED
+        | MessageKind::RESUME
+        | MessageKind::SET_TARGET
+        | MessageKind::SET_FEATURE
+        | MessageKind::GET_QUOTA
+        | MessageKind::SET_QUOTA => true,
         // A domain may ask for its own features, which it does by naming no domain.
-        Kind::GET_FEATURE => !Arguments::new(&request.payload).optional().is_empty(),
+        MessageKind::GET_FEATURE => !Arguments::new(&request.payload).optional().is_empty(),
         _ => false,
     }
 }

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
     use crate::embedded::Toolstack;
     use crate::embedded::client::OUTPUT_HIGH_WATER;
-    use crate::wire::{Decoder, Kind, Message};
+    use crate::wire::{Decoder, Message, MessageKind};
 
     /// A non-blocking client, because the server runs in the same thread.
     struct Peer {
@@ -237,7 +237,7 @@ mod tests {
             }
         }
 
-        fn send(&mut self, request_id: u32, kind: Kind, payload: impl AsRef<[u8]>) {
+        fn send(&mut self, request_id: u32, kind: MessageKind, payload: impl AsRef<[u8]>) {
             let bytes = encode(request_id, kind, payload);
             assert_eq!(self.socket.write(&bytes).unwrap(), bytes.len());
         }
@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    fn encode(request_id: u32, kind: Kind, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    fn encode(request_id: u32, kind: MessageKind, payload: impl AsRef<[u8]>) -> Vec<u8> {
         let mut bytes = Vec::new();
         let message = Message {
             kind,
@@ -321,7 +321,7 @@ mod tests {
 
         let read_name = |server: &mut Server, path: &Path| {
             let mut peer = Peer::new(UnixStream::connect(path).unwrap());
-            peer.send(1, Kind::READ, "name\0");
+            peer.send(1, MessageKind::READ, "name\0");
             settle(server);
             String::from_utf8(peer.receive().0.remove(0).payload).unwrap()
         };
@@ -342,14 +342,14 @@ mod tests {
     fn requests_may_be_split_and_joined() {
         let mut server = server();
         let mut peer = Peer::new(server.connect(5).unwrap());
-        for byte in encode(1, Kind::WRITE, "data/x\0value") {
+        for byte in encode(1, MessageKind::WRITE, "data/x\0value") {
             assert!(peer.receive().0.is_empty());
             peer.socket.write_all(&[byte]).unwrap();
             settle(&mut server);
         }
         assert_eq!(peer.receive().0[0].payload, b"OK\0");
         for request_id in 0..100 {
-            peer.send(request_id, Kind::READ, "data/x\0");
+            peer.send(request_id, MessageKind::READ, "data/x\0");
         }
         settle(&mut server);
         let replies = peer.receive().0;
@@ -361,7 +361,7 @@ mod tests {
     fn changes_through_the_store_fire_watches_of_clients() {
         let mut server = server();
         let mut peer = Peer::new(server.connect(5).unwrap());
-        peer.send(1, Kind::WATCH, "data\0t\0");
+        peer.send(1, MessageKind::WATCH, "data\0t\0");
         settle(&mut server);
         peer.receive();
         server
@@ -382,20 +382,20 @@ mod tests {
         let mut good = Peer::new(server.connect(5).unwrap());
         let mut bad = Peer::new(server.connect(5).unwrap());
         let mut left = Peer::new(server.connect(5).unwrap());
-        bad.send(1, Kind::WATCH, "data\0t\0");
+        bad.send(1, MessageKind::WATCH, "data\0t\0");
         left.socket
-            .write_all(&encode(1, Kind::WRITE, "data/x\0")[..20])
+            .write_all(&encode(1, MessageKind::WRITE, "data/x\0")[..20])
             .unwrap();
         settle(&mut server);
         assert_eq!(server.store().watches(5), 1);
-        let mut too_long = encode(2, Kind::WRITE, "");
+        let mut too_long = encode(2, MessageKind::WRITE, "");
         too_long[12..16].copy_from_slice(&4097u32.to_ne_bytes());
         bad.socket.write_all(&too_long).unwrap();
         drop(left);
         settle(&mut server);
         assert!(!bad.receive().1);
         assert_eq!((server.clients(), server.store().watches(5)), (1, 0));
-        good.send(1, Kind::READ, "name\0");
+        good.send(1, MessageKind::READ, "name\0");
         settle(&mut server);
         assert_eq!(good.receive().0[0].payload, b"guest-5");
     }
@@ -411,7 +411,7 @@ mod tests {
             .write("/local/domain/5/data/x", &value)
             .unwrap();
         let requests: Vec<u8> = (0..20_000)
-            .flat_map(|id| encode(id, Kind::READ, "data/x\0"))
+            .flat_map(|id| encode(id, MessageKind::READ, "data/x\0"))
             .collect();
         let mut rest = requests.as_slice();
         while let Ok(len) = slow.socket.write(rest) {
@@ -425,7 +425,7 @@ mod tests {
             .map(|client| client.output.len())
             .sum();
         assert!(waiting < 2 * OUTPUT_HIGH_WATER, "{waiting}");
-        good.send(1, Kind::READ, "name\0");
+        good.send(1, MessageKind::READ, "name\0");
         settle(&mut server);
         assert_eq!(good.receive().0[0].payload, b"guest-5");
 
@@ -450,14 +450,14 @@ mod tests {
         let mut server = server();
         let mut good = Peer::new(server.connect(0).unwrap());
         let mut deaf = Peer::new(server.connect(0).unwrap());
-        deaf.send(1, Kind::WATCH, format!("/\0{}\0", "t".repeat(3000)));
+        deaf.send(1, MessageKind::WATCH, format!("/\0{}\0", "t".repeat(3000)));
         settle(&mut server);
         for index in 0..2000 {
             server.store_mut().write(format!("/{index}"), "").unwrap();
             server.process();
         }
         assert_eq!((server.clients(), server.store().watches(0)), (1, 0));
-        good.send(1, Kind::READ, "name\0");
+        good.send(1, MessageKind::READ, "name\0");
         settle(&mut server);
         assert_eq!(good.receive().0[0].payload, b"Domain-0");
     }
@@ -489,7 +489,7 @@ mod tests {
                 }
             }
         };
-        assert_eq!(call(Kind::WATCH, "data\0t\0"), b"OK\0");
+        assert_eq!(call(MessageKind::WATCH, "data\0t\0"), b"OK\0");
         thread::scope(|scope| {
             for thread in 0..4 {
                 let running = &running;
@@ -504,7 +504,10 @@ mod tests {
             }
         });
         for thread in 0..4 {
-            assert_eq!(call(Kind::READ, &format!("data/{thread}-49\0")), b"x");
+            assert_eq!(
+                call(MessageKind::READ, &format!("data/{thread}-49\0")),
+                b"x"
+            );
         }
         assert_eq!(
             running.with(|server| server.store().list("/local/domain/5/data").unwrap().count()),
@@ -526,7 +529,9 @@ mod tests {
         let (stop, stopped) = UnixStream::pair().unwrap();
         thread::scope(|scope| {
             let end = scope.spawn(|| server.run(&stopped));
-            client.write_all(&encode(1, Kind::READ, "name\0")).unwrap();
+            client
+                .write_all(&encode(1, MessageKind::READ, "name\0"))
+                .unwrap();
             let mut reply = [0; 16 + 7];
             client.read_exact(&mut reply).unwrap();
             assert_eq!(&reply[16..], b"guest-5");

@@ -13,7 +13,7 @@ use super::tree::Tree;
 use crate::error::ErrorCode;
 use crate::path::Path;
 use crate::permission::DomId;
-use crate::wire::{Kind, Message};
+use crate::wire::{Message, MessageKind};
 
 /// A Xenstore in memory.
 ///
@@ -131,7 +131,7 @@ impl Store {
 
     /// Returns the number of requests of one kind that were answered to a domain. All unknown kinds
     /// are counted together.
-    pub fn requests_of_kind(&self, domain: DomId, kind: Kind) -> usize {
+    pub fn requests_of_kind(&self, domain: DomId, kind: MessageKind) -> usize {
         self.log.count_of_kind(domain, kind)
     }
 

@@ -7,15 +7,15 @@ fn domain_requests() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let text = |text: &str| Ok(text.as_bytes().to_vec());
     for kind in [
-        Kind::CONTROL,
-        Kind::INTRODUCE,
-        Kind::RELEASE,
-        Kind::IS_DOMAIN_INTRODUCED,
-        Kind::RESUME,
-        Kind::SET_TARGET,
-        Kind::SET_FEATURE,
-        Kind::GET_QUOTA,
-        Kind::SET_QUOTA,
+        MessageKind::CONTROL,
+        MessageKind::INTRODUCE,
+        MessageKind::RELEASE,
+        MessageKind::IS_DOMAIN_INTRODUCED,
+        MessageKind::RESUME,
+        MessageKind::SET_TARGET,
+        MessageKind::SET_FEATURE,
+        MessageKind::GET_QUOTA,
+        MessageKind::SET_QUOTA,
     ] {
         assert_eq!(
             ask(&mut store, guest, kind, "5\0"),
@@ -23,48 +23,51 @@ fn domain_requests() {
             "{kind}"
         );
     }
-    assert_eq!(ask(&mut store, guest, Kind::GET_FEATURE, ""), text("2\0"));
     assert_eq!(
-        ask(&mut store, guest, Kind::GET_FEATURE, "5\0"),
+        ask(&mut store, guest, MessageKind::GET_FEATURE, ""),
+        text("2\0")
+    );
+    assert_eq!(
+        ask(&mut store, guest, MessageKind::GET_FEATURE, "5\0"),
         error("EACCES")
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::GET_DOMAIN_PATH, "12\0"),
+        ask(&mut store, guest, MessageKind::GET_DOMAIN_PATH, "12\0"),
         text("/local/domain/12\0")
     );
     for (kind, payload, expected) in [
-        (Kind::IS_DOMAIN_INTRODUCED, "9\0", text("F\0")),
-        (Kind::SET_FEATURE, "9\x000\0", ok()),
-        (Kind::SET_FEATURE, "9\x001\0", error("EINVAL")),
-        (Kind::GET_FEATURE, "9\0", text("0\0")),
-        (Kind::INTRODUCE, "9\x001\0", error("EINVAL")),
-        (Kind::INTRODUCE, "9\x001\x000\0", error("EINVAL")),
-        (Kind::INTRODUCE, "0\x001\x007\0", error("EINVAL")),
-        (Kind::INTRODUCE, "9\x001\x007\0", ok()),
-        (Kind::INTRODUCE, "9\x001\x007\0", ok()),
-        (Kind::IS_DOMAIN_INTRODUCED, "9\0", text("T\0")),
-        (Kind::IS_DOMAIN_INTRODUCED, "0\0", text("T\0")),
-        (Kind::IS_DOMAIN_INTRODUCED, "32752\0", text("T\0")),
-        (Kind::SET_FEATURE, "9\x000\0", error("EBUSY")),
-        (Kind::RESUME, "9\0", ok()),
-        (Kind::RESUME, "10\0", error("ENOENT")),
-        (Kind::RESUME, "0\0", error("EINVAL")),
-        (Kind::RELEASE, "9\0", ok()),
-        (Kind::RELEASE, "9\0", error("ENOENT")),
-        (Kind::RELEASE, "0\0", error("EINVAL")),
-        (Kind::GET_QUOTA, "nodes\0", text("1000\0")),
-        (Kind::GET_QUOTA, "5\0watches\0", text("128\0")),
-        (Kind::SET_QUOTA, "watches\x007\0", ok()),
-        (Kind::SET_QUOTA, "5\0nodes\x002000\0", ok()),
-        (Kind::GET_QUOTA, "5\0nodes\0", text("2000\0")),
-        (Kind::GET_QUOTA, "6\0nodes\0", text("1000\0")),
-        (Kind::GET_QUOTA, "6\0watches\0", text("7\0")),
-        (Kind::GET_QUOTA, "none\0", error("EINVAL")),
-        (Kind::SET_QUOTA, "nodes\0x\0", error("EINVAL")),
-        (Kind::SET_QUOTA, "nodes\0", error("EINVAL")),
-        (Kind::CONTROL, "check\0", text("OK\0")),
-        (Kind::CONTROL, "none\0", error("EINVAL")),
-        (Kind::CONTROL, "", error("EINVAL")),
+        (MessageKind::IS_DOMAIN_INTRODUCED, "9\0", text("F\0")),
+        (MessageKind::SET_FEATURE, "9\x000\0", ok()),
+        (MessageKind::SET_FEATURE, "9\x001\0", error("EINVAL")),
+        (MessageKind::GET_FEATURE, "9\0", text("0\0")),
+        (MessageKind::INTRODUCE, "9\x001\0", error("EINVAL")),
+        (MessageKind::INTRODUCE, "9\x001\x000\0", error("EINVAL")),
+        (MessageKind::INTRODUCE, "0\x001\x007\0", error("EINVAL")),
+        (MessageKind::INTRODUCE, "9\x001\x007\0", ok()),
+        (MessageKind::INTRODUCE, "9\x001\x007\0", ok()),
+        (MessageKind::IS_DOMAIN_INTRODUCED, "9\0", text("T\0")),
+        (MessageKind::IS_DOMAIN_INTRODUCED, "0\0", text("T\0")),
+        (MessageKind::IS_DOMAIN_INTRODUCED, "32752\0", text("T\0")),
+        (MessageKind::SET_FEATURE, "9\x000\0", error("EBUSY")),
+        (MessageKind::RESUME, "9\0", ok()),
+        (MessageKind::RESUME, "10\0", error("ENOENT")),
+        (MessageKind::RESUME, "0\0", error("EINVAL")),
+        (MessageKind::RELEASE, "9\0", ok()),
+        (MessageKind::RELEASE, "9\0", error("ENOENT")),
+        (MessageKind::RELEASE, "0\0", error("EINVAL")),
+        (MessageKind::GET_QUOTA, "nodes\0", text("1000\0")),
+        (MessageKind::GET_QUOTA, "5\0watches\0", text("128\0")),
+        (MessageKind::SET_QUOTA, "watches\x007\0", ok()),
+        (MessageKind::SET_QUOTA, "5\0nodes\x002000\0", ok()),
+        (MessageKind::GET_QUOTA, "5\0nodes\0", text("2000\0")),
+        (MessageKind::GET_QUOTA, "6\0nodes\0", text("1000\0")),
+        (MessageKind::GET_QUOTA, "6\0watches\0", text("7\0")),
+        (MessageKind::GET_QUOTA, "none\0", error("EINVAL")),
+        (MessageKind::SET_QUOTA, "nodes\0x\0", error("EINVAL")),
+        (MessageKind::SET_QUOTA, "nodes\0", error("EINVAL")),
+        (MessageKind::CONTROL, "check\0", text("OK\0")),
+        (MessageKind::CONTROL, "none\0", error("EINVAL")),
+        (MessageKind::CONTROL, "", error("EINVAL")),
     ] {
         assert_eq!(
             ask(&mut store, host, kind, payload),
@@ -73,20 +76,26 @@ fn domain_requests() {
         );
     }
     for payload in ["", "\0"] {
-        let names = ask(&mut store, host, Kind::GET_QUOTA, payload).unwrap();
+        let names = ask(&mut store, host, MessageKind::GET_QUOTA, payload).unwrap();
         for name in String::from_utf8(names)
             .unwrap()
             .trim_end_matches('\0')
             .split(' ')
         {
             assert!(
-                ask(&mut store, host, Kind::GET_QUOTA, format!("{name}\0")).is_ok(),
+                ask(
+                    &mut store,
+                    host,
+                    MessageKind::GET_QUOTA,
+                    format!("{name}\0")
+                )
+                .is_ok(),
                 "{name}"
             );
         }
     }
     assert!(
-        ask(&mut store, host, Kind::CONTROL, "help\0")
+        ask(&mut store, host, MessageKind::CONTROL, "help\0")
             .unwrap()
             .starts_with(b"check")
     );
@@ -108,14 +117,19 @@ fn release_removes_everything_of_the_domain() {
     for watched in ["/a", "/a/x/y/z", "@releaseDomain"] {
         for id in [host, guest] {
             assert_eq!(
-                ask(&mut store, id, Kind::WATCH, format!("{watched}\0w\0")),
+                ask(
+                    &mut store,
+                    id,
+                    MessageKind::WATCH,
+                    format!("{watched}\0w\0")
+                ),
                 ok()
             );
         }
     }
     events(&mut store, host);
     events(&mut store, guest);
-    assert_eq!(ask(&mut store, host, Kind::RELEASE, "7\0"), ok());
+    assert_eq!(ask(&mut store, host, MessageKind::RELEASE, "7\0"), ok());
     assert_eq!(
         events(&mut store, host),
         ["/a/x/y/z w", "/a/x w", "@releaseDomain w"]
@@ -125,7 +139,7 @@ fn release_removes_everything_of_the_domain() {
     store.handle(
         released,
         &Message {
-            kind: Kind::READ,
+            kind: MessageKind::READ,
             request_id: 1,
             transaction_id: 0,
             payload: b"x\0".to_vec(),
@@ -138,7 +152,7 @@ fn release_removes_everything_of_the_domain() {
     // A new domain with the same number has none of the old one's rights.
     let later = store.connect(7);
     assert_eq!(
-        ask(&mut store, later, Kind::READ, "/a/k\0"),
+        ask(&mut store, later, MessageKind::READ, "/a/k\0"),
         error("EACCES")
     );
     store.release(0);
@@ -150,13 +164,18 @@ fn migration_as_seen_by_the_guest() {
     let (mut store, _, guest) = guest(Toolstack::Xapi);
     for watched in ["data", "/local/domain/5/attr", "domid"] {
         assert_eq!(
-            ask(&mut store, guest, Kind::WATCH, format!("{watched}\0w\0")),
+            ask(
+                &mut store,
+                guest,
+                MessageKind::WATCH,
+                format!("{watched}\0w\0")
+            ),
             ok()
         );
     }
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/x\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::WRITE, "data/x\0"), ok());
     events(&mut store, guest);
-    let first_id = ask(&mut store, guest, Kind::READ, "unique-domain-id\0").unwrap();
+    let first_id = ask(&mut store, guest, MessageKind::READ, "unique-domain-id\0").unwrap();
     let transaction = start(&mut store, guest);
 
     store.introduce_guest(6, Toolstack::Xapi);
@@ -167,26 +186,29 @@ fn migration_as_seen_by_the_guest() {
         ["data w", "/local/domain/5/attr w", "domid w"]
     );
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::READ, "data\0"),
+        ask_in(&mut store, guest, transaction, MessageKind::READ, "data\0"),
         error("ENOENT")
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::READ, "domid\0"),
+        ask(&mut store, guest, MessageKind::READ, "domid\0"),
         Ok(b"6".to_vec())
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        ask(&mut store, guest, MessageKind::DIRECTORY, "data\0"),
         Ok(Vec::new())
     );
     assert_ne!(
-        ask(&mut store, guest, Kind::READ, "unique-domain-id\0").unwrap(),
+        ask(&mut store, guest, MessageKind::READ, "unique-domain-id\0").unwrap(),
         first_id
     );
     assert_eq!(store.read(HOME), None);
     assert_eq!(store.walk("/vm").count(), 4);
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/y\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::WRITE, "data/y\0"), ok());
     assert_eq!(events(&mut store, guest), ["data/y w"]);
-    assert_eq!(ask(&mut store, guest, Kind::UNWATCH, "data\0w\0"), ok());
+    assert_eq!(
+        ask(&mut store, guest, MessageKind::UNWATCH, "data\0w\0"),
+        ok()
+    );
 
     store.introduce_guest(6, Toolstack::Xapi);
     events(&mut store, guest);
@@ -196,7 +218,7 @@ fn migration_as_seen_by_the_guest() {
         ["/local/domain/5/attr w", "domid w"]
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::READ, "data/y\0"),
+        ask(&mut store, guest, MessageKind::READ, "data/y\0"),
         error("ENOENT")
     );
 }
@@ -241,7 +263,7 @@ fn guest_writable_nodes_of_each_toolstack() {
                 error("EACCES")
             };
             assert_eq!(
-                ask(&mut store, guest, Kind::WRITE, format!("{path}\0x")),
+                ask(&mut store, guest, MessageKind::WRITE, format!("{path}\0x")),
                 expected,
                 "{toolstack:?} {path}"
             );
@@ -252,14 +274,14 @@ fn guest_writable_nodes_of_each_toolstack() {
             ("memory/target", "1048576"),
         ] {
             assert_eq!(
-                ask(&mut store, guest, Kind::READ, format!("{path}\0")),
+                ask(&mut store, guest, MessageKind::READ, format!("{path}\0")),
                 Ok(value.as_bytes().to_vec())
             );
         }
-        let vm = ask(&mut store, guest, Kind::READ, "vm\0").unwrap();
+        let vm = ask(&mut store, guest, MessageKind::READ, "vm\0").unwrap();
         let uuid = [vm.as_slice(), b"/uuid\0"].concat();
-        assert!(vm.ends_with(&ask(&mut store, guest, Kind::READ, uuid).unwrap()));
-        let has_id = ask(&mut store, guest, Kind::READ, "unique-domain-id\0").is_ok();
+        assert!(vm.ends_with(&ask(&mut store, guest, MessageKind::READ, uuid).unwrap()));
+        let has_id = ask(&mut store, guest, MessageKind::READ, "unique-domain-id\0").is_ok();
         assert_eq!(has_id, toolstack == Toolstack::Xapi);
     }
 }
@@ -267,20 +289,20 @@ fn guest_writable_nodes_of_each_toolstack() {
 #[test]
 fn requests_are_counted_and_kept() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
-    ask(&mut store, guest, Kind::READ, "data\0").unwrap();
+    ask(&mut store, guest, MessageKind::READ, "data\0").unwrap();
     store.keep_requests(true);
-    ask(&mut store, guest, Kind::WRITE, "data/x\0y").unwrap();
-    ask(&mut store, host, Kind::READ, "/none\0").unwrap_err();
-    ask(&mut store, host, Kind::RESET_WATCHES, "").unwrap();
+    ask(&mut store, guest, MessageKind::WRITE, "data/x\0y").unwrap();
+    ask(&mut store, host, MessageKind::READ, "/none\0").unwrap_err();
+    ask(&mut store, host, MessageKind::RESET_WATCHES, "").unwrap();
     let request = |domain, kind, path: &str| LoggedRequest {
         domain,
         kind,
         path: path.into(),
     };
     let kept = [
-        request(5, Kind::WRITE, "data/x"),
-        request(0, Kind::READ, "/none"),
-        request(0, Kind::RESET_WATCHES, ""),
+        request(5, MessageKind::WRITE, "data/x"),
+        request(0, MessageKind::READ, "/none"),
+        request(0, MessageKind::RESET_WATCHES, ""),
     ];
     assert_eq!(store.take_requests(), kept);
     assert_eq!(store.take_requests(), []);
@@ -290,12 +312,12 @@ fn requests_are_counted_and_kept() {
     );
     assert_eq!(
         (
-            store.requests_of_kind(5, Kind::READ),
-            store.requests_of_kind(5, Kind::RM)
+            store.requests_of_kind(5, MessageKind::READ),
+            store.requests_of_kind(5, MessageKind::RM)
         ),
         (1, 0)
     );
     store.keep_requests(false);
-    ask(&mut store, guest, Kind::READ, "data\0").unwrap();
+    ask(&mut store, guest, MessageKind::READ, "data\0").unwrap();
     assert_eq!((store.take_requests(), store.requests(5)), (Vec::new(), 3));
 }

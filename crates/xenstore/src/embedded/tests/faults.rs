@@ -13,17 +13,17 @@ fn refuse_replies_with_the_given_error() {
         code,
     };
     store.faults.refuse = vec![
-        refusal(Some(Kind::WRITE), "data/a", ErrorCode::EACCES),
+        refusal(Some(MessageKind::WRITE), "data/a", ErrorCode::EACCES),
         refusal(None, "attr", ErrorCode::from_name("ENEW")),
     ];
     for (kind, payload, expected) in [
-        (Kind::WRITE, "data/a\0", error("EACCES")),
-        (Kind::WRITE, "data/a/b\0", error("EACCES")),
-        (Kind::WRITE, "data/ab\0", ok()),
-        (Kind::READ, "data/a\0", error("ENOENT")),
-        (Kind::READ, "attr\0", error("ENEW")),
-        (Kind::WATCH, "attr/x\0t\0", error("ENEW")),
-        (Kind::WRITE, "//\0", error("EINVAL")),
+        (MessageKind::WRITE, "data/a\0", error("EACCES")),
+        (MessageKind::WRITE, "data/a/b\0", error("EACCES")),
+        (MessageKind::WRITE, "data/ab\0", ok()),
+        (MessageKind::READ, "data/a\0", error("ENOENT")),
+        (MessageKind::READ, "attr\0", error("ENEW")),
+        (MessageKind::WATCH, "attr/x\0t\0", error("ENEW")),
+        (MessageKind::WRITE, "//\0", error("EINVAL")),
     ] {
         assert_eq!(
             ask(&mut store, guest, kind, payload),
@@ -31,9 +31,9 @@ fn refuse_replies_with_the_given_error() {
             "{kind} {payload:?}"
         );
     }
-    assert_eq!(ask(&mut store, host, Kind::WRITE, "data/a\0"), ok());
+    assert_eq!(ask(&mut store, host, MessageKind::WRITE, "data/a\0"), ok());
     store.faults.refuse.clear();
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/a\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::WRITE, "data/a\0"), ok());
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn conflicts_and_nodes_full() {
                 &mut store,
                 guest,
                 transaction,
-                Kind::TRANSACTION_END,
+                MessageKind::TRANSACTION_END,
                 commit
             ),
             expected
@@ -60,25 +60,28 @@ fn conflicts_and_nodes_full() {
     }
     store.faults.nodes_full = true;
     assert_eq!(
-        ask(&mut store, guest, Kind::WRITE, "data/a\0"),
+        ask(&mut store, guest, MessageKind::WRITE, "data/a\0"),
         error("ENOSPC")
     );
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "data\0value"), ok());
+    assert_eq!(
+        ask(&mut store, guest, MessageKind::WRITE, "data\0value"),
+        ok()
+    );
     store.faults.nodes_full = false;
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/a\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::WRITE, "data/a\0"), ok());
 }
 
 #[test]
 fn drop_after_closes_the_connection() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     store.faults.drop_after = Some((5, 1));
-    ask(&mut store, host, Kind::READ, "name\0").unwrap();
-    ask(&mut store, guest, Kind::WRITE, "data/a\0").unwrap();
+    ask(&mut store, host, MessageKind::READ, "name\0").unwrap();
+    ask(&mut store, guest, MessageKind::WRITE, "data/a\0").unwrap();
     let payload = b"data/b\0".to_vec();
     store.handle(
         guest,
         &Message {
-            kind: Kind::WRITE,
+            kind: MessageKind::WRITE,
             request_id: 1,
             transaction_id: 0,
             payload,
@@ -90,7 +93,7 @@ fn drop_after_closes_the_connection() {
         (None, 1)
     );
     let again = store.connect(5);
-    assert_eq!(ask(&mut store, again, Kind::WRITE, "data/b\0"), ok());
+    assert_eq!(ask(&mut store, again, MessageKind::WRITE, "data/b\0"), ok());
 }
 
 #[test]
@@ -110,15 +113,21 @@ fn hold_replies_delays_replies_but_not_events() {
             .collect::<Vec<_>>()
     };
     store.faults.hold_replies = true;
-    store.handle(guest, &request(Kind::WATCH, "data\0t\0"));
-    store.handle(guest, &request(Kind::WRITE, "data/x\0"));
-    assert_eq!(kinds(&mut store), [Kind::WATCH_EVENT, Kind::WATCH_EVENT]);
+    store.handle(guest, &request(MessageKind::WATCH, "data\0t\0"));
+    store.handle(guest, &request(MessageKind::WRITE, "data/x\0"));
+    assert_eq!(
+        kinds(&mut store),
+        [MessageKind::WATCH_EVENT, MessageKind::WATCH_EVENT]
+    );
     assert_eq!(store.output_len(guest), None);
     assert!(store.read(format!("{HOME}/data/x")).is_some());
     store.faults.hold_replies = false;
     assert!(store.output_len(guest).is_some());
-    store.handle(guest, &request(Kind::READ, "data\0"));
-    assert_eq!(kinds(&mut store), [Kind::WATCH, Kind::WRITE, Kind::READ]);
+    store.handle(guest, &request(MessageKind::READ, "data\0"));
+    assert_eq!(
+        kinds(&mut store),
+        [MessageKind::WATCH, MessageKind::WRITE, MessageKind::READ]
+    );
 }
 
 #[test]
@@ -126,9 +135,9 @@ fn watch_replies_without_id() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     store.faults.watch_replies_without_id = true;
     for (kind, payload, id) in [
-        (Kind::WATCH, "data\0t\0", 0),
-        (Kind::UNWATCH, "data\0t\0", 0),
-        (Kind::READ, "data\0", 9),
+        (MessageKind::WATCH, "data\0t\0", 0),
+        (MessageKind::UNWATCH, "data\0t\0", 0),
+        (MessageKind::READ, "data\0", 9),
     ] {
         let payload = payload.as_bytes().to_vec();
         store.handle(
@@ -148,7 +157,7 @@ fn watch_replies_without_id() {
 #[test]
 fn drop_events_fires_no_watch() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
-    ask(&mut store, guest, Kind::WATCH, "data\0t\0").unwrap();
+    ask(&mut store, guest, MessageKind::WATCH, "data\0t\0").unwrap();
     store.take_output(guest);
     for (drop, events) in [(true, 0), (false, 1)] {
         store.faults.drop_events = drop;

@@ -13,7 +13,7 @@ mod watches;
 use super::*;
 use crate::error::ErrorCode;
 use crate::permission::{DomId, Permission};
-use crate::wire::{Kind, Message};
+use crate::wire::{Message, MessageKind};
 
 /// Payload of a reply, or the name of its error.
 type Reply = Result<Vec<u8>, String>;
@@ -22,7 +22,7 @@ fn ask_in(
     store: &mut Store,
     id: ConnectionId,
     transaction: u32,
-    kind: Kind,
+    kind: MessageKind,
     payload: impl AsRef<[u8]>,
 ) -> Reply {
     let payload = payload.as_ref().to_vec();
@@ -38,7 +38,7 @@ fn ask_in(
     let connection = store.connections.get_mut(&id).expect("an open connection");
     let mut reply = connection.take_reply();
     assert_eq!((reply.request_id, reply.transaction_id), (77, transaction));
-    if reply.kind == Kind::ERROR {
+    if reply.kind == MessageKind::ERROR {
         assert_eq!(reply.payload.pop(), Some(0));
         return Err(String::from_utf8(reply.payload).unwrap());
     }
@@ -46,7 +46,7 @@ fn ask_in(
     Ok(reply.payload)
 }
 
-fn ask(store: &mut Store, id: ConnectionId, kind: Kind, payload: impl AsRef<[u8]>) -> Reply {
+fn ask(store: &mut Store, id: ConnectionId, kind: MessageKind, payload: impl AsRef<[u8]>) -> Reply {
     ask_in(store, id, 0, kind, payload)
 }
 
@@ -68,7 +68,7 @@ fn events(store: &mut Store, id: ConnectionId) -> Vec<String> {
         .map(|message| {
             assert_eq!(
                 (message.kind, message.request_id, message.transaction_id),
-                (Kind::WATCH_EVENT, 0, 0)
+                (MessageKind::WATCH_EVENT, 0, 0)
             );
             String::from_utf8(message.payload)
                 .unwrap()
@@ -79,7 +79,7 @@ fn events(store: &mut Store, id: ConnectionId) -> Vec<String> {
 }
 
 fn start(store: &mut Store, id: ConnectionId) -> u32 {
-    let number = ask(store, id, Kind::TRANSACTION_START, "\0").unwrap();
+    let number = ask(store, id, MessageKind::TRANSACTION_START, "\0").unwrap();
     String::from_utf8(number)
         .unwrap()
         .trim_end_matches('\0')

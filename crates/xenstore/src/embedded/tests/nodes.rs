@@ -26,15 +26,15 @@ fn new_store_has_the_nodes_of_a_started_host() {
     assert_eq!(store.permissions("/").unwrap(), permissions("n0"));
     let host = store.connect(0);
     assert_eq!(
-        ask(&mut store, host, Kind::READ, "name\0"),
+        ask(&mut store, host, MessageKind::READ, "name\0"),
         Ok(b"Domain-0".to_vec())
     );
     assert_eq!(
-        ask(&mut store, host, Kind::DIRECTORY, "/\0"),
+        ask(&mut store, host, MessageKind::DIRECTORY, "/\0"),
         Ok(b"tool\0local\0".to_vec())
     );
     assert_eq!(
-        ask(&mut store, host, Kind::GET_PERMS, "@releaseDomain\0"),
+        ask(&mut store, host, MessageKind::GET_PERMS, "@releaseDomain\0"),
         Ok(b"n0\0".to_vec())
     );
 }
@@ -63,7 +63,7 @@ fn valid_and_invalid_paths() {
         (&long("/", 2048), error("EACCES")),
         (&long("/", 2049), error("EINVAL")),
     ] {
-        let reply = ask(&mut store, guest, Kind::READ, format!("{path}\0"));
+        let reply = ask(&mut store, guest, MessageKind::READ, format!("{path}\0"));
         assert_eq!(reply.map(|_| b"OK\0".to_vec()), expected, "{path}");
     }
     for (path, expected) in [
@@ -71,12 +71,12 @@ fn valid_and_invalid_paths() {
         (long("/", 3073), error("EINVAL")),
     ] {
         assert_eq!(
-            ask(&mut store, host, Kind::READ, format!("{path}\0")),
+            ask(&mut store, host, MessageKind::READ, format!("{path}\0")),
             expected
         );
     }
     assert_eq!(
-        ask(&mut store, host, Kind::READ, b"/\xff\0"),
+        ask(&mut store, host, MessageKind::READ, b"/\xff\0"),
         error("EINVAL")
     );
 }
@@ -85,28 +85,28 @@ fn valid_and_invalid_paths() {
 fn malformed_payloads_are_rejected() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     for (kind, payload) in [
-        (Kind::READ, "data"),
-        (Kind::READ, "data\0x\0"),
-        (Kind::READ, "data\0x"),
-        (Kind::READ, ""),
-        (Kind::WRITE, "data"),
-        (Kind::MKDIR, "data\0\0"),
-        (Kind::DIRECTORY_PART, "data\0"),
-        (Kind::DIRECTORY_PART, "data\x000"),
-        (Kind::DIRECTORY_PART, "data\x000\x000\0"),
-        (Kind::SET_PERMS, "data\0"),
-        (Kind::SET_PERMS, "data\0n5"),
-        (Kind::SET_PERMS, "data\0x5\0"),
-        (Kind::SET_PERMS, "data\0n5\0n\0"),
-        (Kind::WATCH, "data\0"),
-        (Kind::WATCH, "data\0token"),
-        (Kind::WATCH, "data\0token\0more\0"),
-        (Kind::UNWATCH, "data\0"),
-        (Kind::TRANSACTION_END, "\0"),
-        (Kind::TRANSACTION_END, "X\0"),
-        (Kind::TRANSACTION_END, "T"),
-        (Kind::GET_DOMAIN_PATH, "x\0"),
-        (Kind::GET_DOMAIN_PATH, "65536\0"),
+        (MessageKind::READ, "data"),
+        (MessageKind::READ, "data\0x\0"),
+        (MessageKind::READ, "data\0x"),
+        (MessageKind::READ, ""),
+        (MessageKind::WRITE, "data"),
+        (MessageKind::MKDIR, "data\0\0"),
+        (MessageKind::DIRECTORY_PART, "data\0"),
+        (MessageKind::DIRECTORY_PART, "data\x000"),
+        (MessageKind::DIRECTORY_PART, "data\x000\x000\0"),
+        (MessageKind::SET_PERMS, "data\0"),
+        (MessageKind::SET_PERMS, "data\0n5"),
+        (MessageKind::SET_PERMS, "data\0x5\0"),
+        (MessageKind::SET_PERMS, "data\0n5\0n\0"),
+        (MessageKind::WATCH, "data\0"),
+        (MessageKind::WATCH, "data\0token"),
+        (MessageKind::WATCH, "data\0token\0more\0"),
+        (MessageKind::UNWATCH, "data\0"),
+        (MessageKind::TRANSACTION_END, "\0"),
+        (MessageKind::TRANSACTION_END, "X\0"),
+        (MessageKind::TRANSACTION_END, "T"),
+        (MessageKind::GET_DOMAIN_PATH, "x\0"),
+        (MessageKind::GET_DOMAIN_PATH, "65536\0"),
     ] {
         assert_eq!(
             ask(&mut store, guest, kind, payload),
@@ -115,12 +115,12 @@ fn malformed_payloads_are_rejected() {
         );
     }
     for kind in [
-        Kind(20),
-        Kind(27),
-        Kind(99),
-        Kind(u32::MAX),
-        Kind::WATCH_EVENT,
-        Kind::ERROR,
+        MessageKind(20),
+        MessageKind(27),
+        MessageKind(99),
+        MessageKind(u32::MAX),
+        MessageKind::WATCH_EVENT,
+        MessageKind::ERROR,
     ] {
         for id in [host, guest] {
             assert_eq!(
@@ -165,42 +165,45 @@ fn access_by_permissions() {
         };
         let code = |reply: Reply| reply.err();
         assert_eq!(
-            code(ask(&mut store, id, Kind::READ, "/node\0")),
+            code(ask(&mut store, id, MessageKind::READ, "/node\0")),
             refused(read),
             "{entries}"
         );
         assert_eq!(
-            code(ask(&mut store, id, Kind::DIRECTORY, "/node\0")),
+            code(ask(&mut store, id, MessageKind::DIRECTORY, "/node\0")),
             refused(read),
             "{entries}"
         );
         assert_eq!(
-            code(ask(&mut store, id, Kind::GET_PERMS, "/node\0")),
+            code(ask(&mut store, id, MessageKind::GET_PERMS, "/node\0")),
             refused(read),
             "{entries}"
         );
         assert_eq!(
-            code(ask(&mut store, id, Kind::WRITE, "/node\0x")),
+            code(ask(&mut store, id, MessageKind::WRITE, "/node\0x")),
             refused(write),
             "{entries}"
         );
         assert_eq!(
-            code(ask(&mut store, id, Kind::MKDIR, "/node/x\0")),
+            code(ask(&mut store, id, MessageKind::MKDIR, "/node/x\0")),
             refused(write),
             "{entries}"
         );
         assert_eq!(
-            code(ask(&mut store, id, Kind::SET_PERMS, "/node\0n5\0")),
+            code(ask(&mut store, id, MessageKind::SET_PERMS, "/node\0n5\0")),
             refused(own),
             "{entries}"
         );
         assert_eq!(
-            code(ask(&mut store, id, Kind::RM, "/node\0")),
+            code(ask(&mut store, id, MessageKind::RM, "/node\0")),
             refused(write || own),
             "{entries}"
         );
         let host = store.connect(0);
-        assert_eq!(code(ask(&mut store, host, Kind::WRITE, "/node\0x")), None);
+        assert_eq!(
+            code(ask(&mut store, host, MessageKind::WRITE, "/node\0x")),
+            None
+        );
     }
 }
 
@@ -209,23 +212,23 @@ fn enoent_requires_access_to_the_parent() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     let read = format!("{HOME}/control/shutdown/none");
     for (kind, payload, expected) in [
-        (Kind::READ, "none\0", "ENOENT"),
-        (Kind::READ, "none/below\0", "ENOENT"),
-        (Kind::READ, "unique-domain-id\0", "ENOENT"),
-        (Kind::READ, "/tool/xenstored\0", "EACCES"),
-        (Kind::READ, "/none\0", "EACCES"),
-        (Kind::READ, "/local/domain/6/data\0", "EACCES"),
-        (Kind::WRITE, "none\0x", "EACCES"),
-        (Kind::WRITE, "control/none\0x", "EACCES"),
-        (Kind::MKDIR, "none\0", "EACCES"),
-        (Kind::RM, "none\0", "EACCES"),
-        (Kind::RM, "memory\0", "EACCES"),
-        (Kind::RM, "data/none/below\0", "ENOENT"),
-        (Kind::SET_PERMS, "data/none\0n5\0", "ENOENT"),
-        (Kind::SET_PERMS, "none\0n5\0", "EACCES"),
-        (Kind::GET_PERMS, "@none\0", "EACCES"),
-        (Kind::UNWATCH, "data\0token\0", "ENOENT"),
-        (Kind::READ, &format!("{read}\0"), "ENOENT"),
+        (MessageKind::READ, "none\0", "ENOENT"),
+        (MessageKind::READ, "none/below\0", "ENOENT"),
+        (MessageKind::READ, "unique-domain-id\0", "ENOENT"),
+        (MessageKind::READ, "/tool/xenstored\0", "EACCES"),
+        (MessageKind::READ, "/none\0", "EACCES"),
+        (MessageKind::READ, "/local/domain/6/data\0", "EACCES"),
+        (MessageKind::WRITE, "none\0x", "EACCES"),
+        (MessageKind::WRITE, "control/none\0x", "EACCES"),
+        (MessageKind::MKDIR, "none\0", "EACCES"),
+        (MessageKind::RM, "none\0", "EACCES"),
+        (MessageKind::RM, "memory\0", "EACCES"),
+        (MessageKind::RM, "data/none/below\0", "ENOENT"),
+        (MessageKind::SET_PERMS, "data/none\0n5\0", "ENOENT"),
+        (MessageKind::SET_PERMS, "none\0n5\0", "EACCES"),
+        (MessageKind::GET_PERMS, "@none\0", "EACCES"),
+        (MessageKind::UNWATCH, "data\0token\0", "ENOENT"),
+        (MessageKind::READ, &format!("{read}\0"), "ENOENT"),
     ] {
         assert_eq!(
             ask(&mut store, guest, kind, payload),
@@ -245,7 +248,7 @@ fn missing_parents_are_created() {
         ask(
             &mut store,
             guest,
-            Kind::WRITE,
+            MessageKind::WRITE,
             "data/a/b\0value\0with NUL\0"
         ),
         ok()
@@ -256,14 +259,19 @@ fn missing_parents_are_created() {
     );
     assert_eq!(store.read(format!("{HOME}/data/a")), Some(b"".as_slice()));
     assert_eq!(
-        ask(&mut store, guest, Kind::GET_PERMS, "data/a/b\0"),
+        ask(&mut store, guest, MessageKind::GET_PERMS, "data/a/b\0"),
         Ok(b"r5\0b6\0n7\0".to_vec())
     );
 
     // The creator owns a new node, and the other permissions are the parent's.
     let other = store.connect(6);
     assert_eq!(
-        ask(&mut store, other, Kind::MKDIR, format!("{HOME}/data/c/d\0")),
+        ask(
+            &mut store,
+            other,
+            MessageKind::MKDIR,
+            format!("{HOME}/data/c/d\0")
+        ),
         ok()
     );
     for made in ["data/c", "data/c/d"] {
@@ -274,7 +282,12 @@ fn missing_parents_are_created() {
     }
     // A node that domain 0 creates has the parent's owner.
     assert_eq!(
-        ask(&mut store, host, Kind::WRITE, format!("{HOME}/data/e\0")),
+        ask(
+            &mut store,
+            host,
+            MessageKind::WRITE,
+            format!("{HOME}/data/e\0")
+        ),
         ok()
     );
     assert_eq!(
@@ -283,17 +296,20 @@ fn missing_parents_are_created() {
     );
 
     // MKDIR does not change an existing node.
-    assert_eq!(ask(&mut store, guest, Kind::MKDIR, "data/a/b\0"), ok());
     assert_eq!(
-        ask(&mut store, guest, Kind::READ, "data/a/b\0"),
+        ask(&mut store, guest, MessageKind::MKDIR, "data/a/b\0"),
+        ok()
+    );
+    assert_eq!(
+        ask(&mut store, guest, MessageKind::READ, "data/a/b\0"),
         Ok(b"value\0with NUL\0".to_vec())
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        ask(&mut store, guest, MessageKind::DIRECTORY, "data\0"),
         Ok(b"a\0c\0e\0".to_vec())
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::DIRECTORY, "data/a/b\0"),
+        ask(&mut store, guest, MessageKind::DIRECTORY, "data/a/b\0"),
         Ok(Vec::new())
     );
 }
@@ -303,33 +319,36 @@ fn removal_of_nodes() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     for path in ["data/a/b/c", "data/a-b", "data/d"] {
         assert_eq!(
-            ask(&mut store, guest, Kind::WRITE, format!("{path}\0x")),
+            ask(&mut store, guest, MessageKind::WRITE, format!("{path}\0x")),
             ok()
         );
     }
-    assert_eq!(ask(&mut store, guest, Kind::RM, "data/a\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::RM, "data/a\0"), ok());
     assert_eq!(
-        ask(&mut store, guest, Kind::READ, "data/a/b/c\0"),
+        ask(&mut store, guest, MessageKind::READ, "data/a/b/c\0"),
         error("ENOENT")
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        ask(&mut store, guest, MessageKind::DIRECTORY, "data\0"),
         Ok(b"a-b\0d\0".to_vec())
     );
-    assert_eq!(ask(&mut store, guest, Kind::RM, "data/a\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::RM, "data/a\0"), ok());
     assert_eq!(
-        ask(&mut store, guest, Kind::RM, "data/a/b\0"),
+        ask(&mut store, guest, MessageKind::RM, "data/a/b\0"),
         error("ENOENT")
     );
-    assert_eq!(ask(&mut store, host, Kind::RM, "/\0"), error("EINVAL"));
     assert_eq!(
-        ask(&mut store, host, Kind::RM, "@releaseDomain\0"),
+        ask(&mut store, host, MessageKind::RM, "/\0"),
+        error("EINVAL")
+    );
+    assert_eq!(
+        ask(&mut store, host, MessageKind::RM, "@releaseDomain\0"),
         error("EINVAL")
     );
     // A guest may remove its own node even if it may not create it again.
-    assert_eq!(ask(&mut store, guest, Kind::RM, "data\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::RM, "data\0"), ok());
     assert_eq!(
-        ask(&mut store, guest, Kind::MKDIR, "data\0"),
+        ask(&mut store, guest, MessageKind::MKDIR, "data\0"),
         error("EACCES")
     );
 }
@@ -350,7 +369,7 @@ fn only_owners_set_permissions() {
         (host, "/none\0n0\0", error("ENOENT")),
     ] {
         assert_eq!(
-            ask(&mut store, id, Kind::SET_PERMS, payload),
+            ask(&mut store, id, MessageKind::SET_PERMS, payload),
             expected,
             "{payload:?}"
         );
@@ -367,24 +386,40 @@ fn set_target_grants_the_targets_rights() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let model = store.connect(6);
     let write = format!("{HOME}/data/x\0");
-    assert_eq!(ask(&mut store, model, Kind::WRITE, &write), error("EACCES"));
-    assert_eq!(ask(&mut store, host, Kind::SET_TARGET, "6\x005\0"), ok());
-    assert_eq!(ask(&mut store, model, Kind::WRITE, &write), ok());
     assert_eq!(
-        ask(&mut store, model, Kind::READ, format!("{HOME}/name\0")),
-        Ok(b"guest-5".to_vec())
-    );
-    assert_eq!(
-        ask(&mut store, guest, Kind::READ, "data/x\0"),
+        ask(&mut store, model, MessageKind::WRITE, &write),
         error("EACCES")
     );
     assert_eq!(
-        ask(&mut store, host, Kind::SET_TARGET, "6\x009\0"),
+        ask(&mut store, host, MessageKind::SET_TARGET, "6\x005\0"),
+        ok()
+    );
+    assert_eq!(ask(&mut store, model, MessageKind::WRITE, &write), ok());
+    assert_eq!(
+        ask(
+            &mut store,
+            model,
+            MessageKind::READ,
+            format!("{HOME}/name\0")
+        ),
+        Ok(b"guest-5".to_vec())
+    );
+    assert_eq!(
+        ask(&mut store, guest, MessageKind::READ, "data/x\0"),
+        error("EACCES")
+    );
+    assert_eq!(
+        ask(&mut store, host, MessageKind::SET_TARGET, "6\x009\0"),
         error("ENOENT")
     );
     store.release(5);
     assert_eq!(
-        ask(&mut store, model, Kind::READ, format!("{HOME}/name\0")),
+        ask(
+            &mut store,
+            model,
+            MessageKind::READ,
+            format!("{HOME}/name\0")
+        ),
         error("EACCES")
     );
 }
@@ -398,7 +433,7 @@ fn directory_part_returns_long_lists() {
     }
     assert!(store.list("/list").unwrap().eq(&names));
     assert_eq!(
-        ask(&mut store, host, Kind::DIRECTORY, "/list\0"),
+        ask(&mut store, host, MessageKind::DIRECTORY, "/list\0"),
         error("E2BIG")
     );
     let whole: Vec<u8> = names
@@ -410,7 +445,7 @@ fn directory_part_returns_long_lists() {
         let part = ask(
             &mut store,
             host,
-            Kind::DIRECTORY_PART,
+            MessageKind::DIRECTORY_PART,
             format!("/list\0{}\0", list.len()),
         )
         .unwrap();
@@ -434,7 +469,7 @@ fn directory_part_returns_long_lists() {
         ask(
             store,
             host,
-            Kind::DIRECTORY_PART,
+            MessageKind::DIRECTORY_PART,
             format!("/list\0{offset}\0"),
         )
         .unwrap()[generation.len()..]
@@ -445,7 +480,13 @@ fn directory_part_returns_long_lists() {
     assert_eq!(parts(&mut store, &(whole.len() - 3).to_string()), b"99\0\0");
     assert!(parts(&mut store, "3x").starts_with(b"ld-0\0"));
     store.write("/list/another", "").unwrap();
-    let changed = ask(&mut store, host, Kind::DIRECTORY_PART, "/list\x000\0").unwrap();
+    let changed = ask(
+        &mut store,
+        host,
+        MessageKind::DIRECTORY_PART,
+        "/list\x000\0",
+    )
+    .unwrap();
     assert!(!changed.starts_with(&generation));
 }
 
@@ -455,7 +496,7 @@ fn calls_as_domain_0_without_a_connection() {
     let guest = store.connect(5);
     store.write("/a/b", "x").unwrap();
     store.set_permissions("/a", &permissions("r0")).unwrap();
-    assert_eq!(ask(&mut store, guest, Kind::WATCH, "/a\0w\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::WATCH, "/a\0w\0"), ok());
     events(&mut store, guest);
     store.write("/a/b", "y").unwrap();
     store.remove("/a/b").unwrap();
@@ -488,7 +529,7 @@ fn calls_as_domain_0_without_a_connection() {
     // This way a value can exceed the maximum reply, and reading it fails like in xenstored.
     store.write("/a/long", "x".repeat(4097)).unwrap();
     assert_eq!(
-        ask(&mut store, guest, Kind::READ, "/a/long\0"),
+        ask(&mut store, guest, MessageKind::READ, "/a/long\0"),
         error("E2BIG")
     );
 }

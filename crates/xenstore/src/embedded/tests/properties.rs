@@ -56,11 +56,11 @@ fn step_in_model(model: &mut Model, step: &Step) -> bool {
 fn step_in_store(store: &mut Store, id: ConnectionId, transaction: u32, step: &Step) -> bool {
     let (kind, payload) = match step {
         Step::Write(path, value) => (
-            Kind::WRITE,
+            MessageKind::WRITE,
             [format!("data/{path}\0").as_bytes(), value].concat(),
         ),
-        Step::Mkdir(path) => (Kind::MKDIR, format!("data/{path}\0").into_bytes()),
-        Step::Remove(path) => (Kind::RM, format!("data/{path}\0").into_bytes()),
+        Step::Mkdir(path) => (MessageKind::MKDIR, format!("data/{path}\0").into_bytes()),
+        Step::Remove(path) => (MessageKind::RM, format!("data/{path}\0").into_bytes()),
     };
     ask_in(store, id, transaction, kind, payload).is_ok()
 }
@@ -116,12 +116,12 @@ proptest! {
                     prop_assert_eq!(step_in_store(&mut store, guest, 0, step), expected, "{:?}", step);
                 }
                 (Some((transaction, inside)), 1) => {
-                    let ended = ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0");
+                    let ended = ask_in(&mut store, guest, transaction, MessageKind::TRANSACTION_END, "T\0");
                     prop_assert_eq!(ended, ok());
                     model = inside;
                 }
                 (Some((transaction, _)), 2) => {
-                    let ended = ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "F\0");
+                    let ended = ask_in(&mut store, guest, transaction, MessageKind::TRANSACTION_END, "F\0");
                     prop_assert_eq!(ended, ok());
                 }
                 (Some((transaction, mut inside)), _) => {
@@ -142,10 +142,10 @@ proptest! {
         let (mut store, host, guest) = guest(Toolstack::Xapi);
         let mut ids = [host, guest, store.connect(6)];
         for (id, kind, transaction, payload) in requests {
-            let message = Message { kind: Kind(kind), request_id: 3, transaction_id: transaction, payload };
+            let message = Message { kind: MessageKind(kind), request_id: 3, transaction_id: transaction, payload };
             store.handle(ids[id], &message);
             let output = store.take_output(ids[id]);
-            let replies = output.iter().filter(|message| message.kind != Kind::WATCH_EVENT).count();
+            let replies = output.iter().filter(|message| message.kind != MessageKind::WATCH_EVENT).count();
             prop_assert_eq!(replies, usize::from(store.is_connected(ids[id])), "{:?}", message);
             for (id, domain) in ids.iter_mut().zip([0, 5, 6]) {
                 prop_assert!(output.iter().all(|message| message.payload.len() <= 4096));

@@ -12,51 +12,72 @@ fn quotas_match_c_xenstored() {
         if store.owned_nodes(5) + 1 + made_parent > 1000 {
             break;
         }
-        assert_eq!(ask(&mut store, guest, Kind::WRITE, path), ok());
+        assert_eq!(ask(&mut store, guest, MessageKind::WRITE, path), ok());
     }
     assert_eq!(store.owned_nodes(5), 1000);
     assert_eq!(
-        ask(&mut store, guest, Kind::MKDIR, "attr/one\0"),
+        ask(&mut store, guest, MessageKind::MKDIR, "attr/one\0"),
         error("ENOSPC")
     );
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "data/0/0\0value"), ok());
+    assert_eq!(
+        ask(&mut store, guest, MessageKind::WRITE, "data/0/0\0value"),
+        ok()
+    );
     store.quotas.nodes_full = ErrorCode::EQUOTA;
     assert_eq!(
-        ask(&mut store, guest, Kind::WRITE, "attr/one\0"),
+        ask(&mut store, guest, MessageKind::WRITE, "attr/one\0"),
         error("EQUOTA")
     );
     assert_eq!(
-        ask(&mut store, host, Kind::WRITE, format!("{HOME}/attr/one\0")),
+        ask(
+            &mut store,
+            host,
+            MessageKind::WRITE,
+            format!("{HOME}/attr/one\0")
+        ),
         ok()
     );
     assert_eq!(store.owned_nodes(5), 1001);
-    assert_eq!(ask(&mut store, guest, Kind::RM, "data/0\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::RM, "data/0\0"), ok());
     assert_eq!(store.owned_nodes(5), 900);
     store.quotas.nodes = 0;
-    assert_eq!(ask(&mut store, guest, Kind::WRITE, "attr/one\0"), ok());
+    assert_eq!(
+        ask(&mut store, guest, MessageKind::WRITE, "attr/one\0"),
+        ok()
+    );
 
     for (len, expected) in [(2015, ok()), (2016, error("ENOSPC"))] {
         let payload = format!("attr/long\0{}", "x".repeat(len));
         assert_eq!(
-            ask(&mut store, guest, Kind::WRITE, &payload),
+            ask(&mut store, guest, MessageKind::WRITE, &payload),
             expected,
             "{len}"
         );
         assert_eq!(
-            ask(&mut store, host, Kind::WRITE, format!("{HOME}/{payload}")),
+            ask(
+                &mut store,
+                host,
+                MessageKind::WRITE,
+                format!("{HOME}/{payload}")
+            ),
             ok()
         );
     }
     // Names of children and permissions count too.
     assert_eq!(
-        ask(&mut store, guest, Kind::SET_PERMS, "attr/long\0n5\0r6\0"),
+        ask(
+            &mut store,
+            guest,
+            MessageKind::SET_PERMS,
+            "attr/long\0n5\0r6\0"
+        ),
         error("ENOSPC")
     );
     assert_eq!(
         ask(
             &mut store,
             guest,
-            Kind::WRITE,
+            MessageKind::WRITE,
             format!("attr/full\0{}", "x".repeat(2000))
         ),
         ok()
@@ -65,13 +86,18 @@ fn quotas_match_c_xenstored() {
         ask(
             &mut store,
             guest,
-            Kind::WRITE,
+            MessageKind::WRITE,
             "attr/full/fifteen-letters\0"
         ),
         error("ENOSPC")
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::WRITE, "attr/full/fourteen-chars\0"),
+        ask(
+            &mut store,
+            guest,
+            MessageKind::WRITE,
+            "attr/full/fourteen-chars\0"
+        ),
         ok()
     );
 
@@ -81,23 +107,31 @@ fn quotas_match_c_xenstored() {
     let second = store.connect(5);
     for id in [guest, second] {
         assert_eq!(
-            ask(&mut store, id, Kind::TRANSACTION_START, "\0"),
+            ask(&mut store, id, MessageKind::TRANSACTION_START, "\0"),
             error("ENOSPC")
         );
     }
     for watch in 0..129 {
         assert_eq!(
-            ask(&mut store, guest, Kind::WATCH, format!("data\0{watch}\0")),
+            ask(
+                &mut store,
+                guest,
+                MessageKind::WATCH,
+                format!("data\0{watch}\0")
+            ),
             ok()
         );
     }
     for id in [guest, second] {
         assert_eq!(
-            ask(&mut store, id, Kind::WATCH, "data\0one more\0"),
+            ask(&mut store, id, MessageKind::WATCH, "data\0one more\0"),
             error("E2BIG")
         );
     }
-    assert_eq!(ask(&mut store, host, Kind::WATCH, "data\0other\0"), ok());
+    assert_eq!(
+        ask(&mut store, host, MessageKind::WATCH, "data\0other\0"),
+        ok()
+    );
     store.disconnect(guest);
     assert_eq!((store.watches(5), store.transactions(5)), (0, 0));
 }
@@ -109,16 +143,22 @@ fn node_quota_is_checked_at_the_commit() {
     let transaction = start(&mut store, guest);
     for path in ["data/a/b/c/d/e\0", "data/f\0"] {
         assert_eq!(
-            ask_in(&mut store, guest, transaction, Kind::WRITE, path),
+            ask_in(&mut store, guest, transaction, MessageKind::WRITE, path),
             ok()
         );
     }
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        ask_in(
+            &mut store,
+            guest,
+            transaction,
+            MessageKind::TRANSACTION_END,
+            "T\0"
+        ),
         error("ENOSPC")
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        ask(&mut store, guest, MessageKind::DIRECTORY, "data\0"),
         Ok(Vec::new())
     );
 
@@ -126,30 +166,42 @@ fn node_quota_is_checked_at_the_commit() {
     let transaction = start(&mut store, guest);
     let large = format!("data/a\0{}", "x".repeat(2016));
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::WRITE, large),
+        ask_in(&mut store, guest, transaction, MessageKind::WRITE, large),
         error("ENOSPC")
     );
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        ask_in(
+            &mut store,
+            guest,
+            transaction,
+            MessageKind::TRANSACTION_END,
+            "T\0"
+        ),
         error("ENOMEM")
     );
 
     store.quotas.transaction_nodes = 2;
     let transaction = start(&mut store, guest);
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::READ, "data\0"),
+        ask_in(&mut store, guest, transaction, MessageKind::READ, "data\0"),
         Ok(Vec::new())
     );
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::READ, "attr\0"),
+        ask_in(&mut store, guest, transaction, MessageKind::READ, "attr\0"),
         Ok(Vec::new())
     );
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::READ, "name\0"),
+        ask_in(&mut store, guest, transaction, MessageKind::READ, "name\0"),
         error("ENOSPC")
     );
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        ask_in(
+            &mut store,
+            guest,
+            transaction,
+            MessageKind::TRANSACTION_END,
+            "T\0"
+        ),
         error("ENOMEM")
     );
 }
@@ -157,20 +209,23 @@ fn node_quota_is_checked_at_the_commit() {
 #[test]
 fn changes_are_visible_after_the_commit() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
-    assert_eq!(ask(&mut store, guest, Kind::WATCH, "data\0w\0"), ok());
+    assert_eq!(
+        ask(&mut store, guest, MessageKind::WATCH, "data\0w\0"),
+        ok()
+    );
     events(&mut store, guest);
     let transaction = start(&mut store, guest);
     for (kind, payload, expected) in [
-        (Kind::WRITE, "data/a\x001", ok()),
-        (Kind::WRITE, "data/b\x002", ok()),
-        (Kind::WRITE, "data/a\x003", ok()),
-        (Kind::READ, "data/a\0", Ok(b"3".to_vec())),
-        (Kind::DIRECTORY, "data\0", Ok(b"a\0b\0".to_vec())),
-        (Kind::RM, "data/b\0", ok()),
-        (Kind::DIRECTORY, "data\0", Ok(b"a\0".to_vec())),
-        (Kind::SET_PERMS, "data/a\0r5\0", ok()),
-        (Kind::TRANSACTION_START, "\0", error("EBUSY")),
-        (Kind::TRANSACTION_END, "X\0", error("EINVAL")),
+        (MessageKind::WRITE, "data/a\x001", ok()),
+        (MessageKind::WRITE, "data/b\x002", ok()),
+        (MessageKind::WRITE, "data/a\x003", ok()),
+        (MessageKind::READ, "data/a\0", Ok(b"3".to_vec())),
+        (MessageKind::DIRECTORY, "data\0", Ok(b"a\0b\0".to_vec())),
+        (MessageKind::RM, "data/b\0", ok()),
+        (MessageKind::DIRECTORY, "data\0", Ok(b"a\0".to_vec())),
+        (MessageKind::SET_PERMS, "data/a\0r5\0", ok()),
+        (MessageKind::TRANSACTION_START, "\0", error("EBUSY")),
+        (MessageKind::TRANSACTION_END, "X\0", error("EINVAL")),
     ] {
         assert_eq!(
             ask_in(&mut store, guest, transaction, kind, payload),
@@ -179,12 +234,18 @@ fn changes_are_visible_after_the_commit() {
         );
     }
     assert_eq!(
-        ask(&mut store, guest, Kind::DIRECTORY, "data\0"),
+        ask(&mut store, guest, MessageKind::DIRECTORY, "data\0"),
         Ok(Vec::new())
     );
     assert_eq!(events(&mut store, guest), Vec::<String>::new());
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        ask_in(
+            &mut store,
+            guest,
+            transaction,
+            MessageKind::TRANSACTION_END,
+            "T\0"
+        ),
         ok()
     );
     // A node that was created and removed inside the transaction fires no event.
@@ -197,21 +258,33 @@ fn changes_are_visible_after_the_commit() {
 
     let transaction = start(&mut store, guest);
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::WRITE, "data/a\x004"),
+        ask_in(
+            &mut store,
+            guest,
+            transaction,
+            MessageKind::WRITE,
+            "data/a\x004"
+        ),
         ok()
     );
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "F\0"),
+        ask_in(
+            &mut store,
+            guest,
+            transaction,
+            MessageKind::TRANSACTION_END,
+            "F\0"
+        ),
         ok()
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::READ, "data/a\0"),
+        ask(&mut store, guest, MessageKind::READ, "data/a\0"),
         Ok(b"3".to_vec())
     );
     for (kind, payload) in [
-        (Kind::READ, "data\0"),
-        (Kind::TRANSACTION_END, "T\0"),
-        (Kind::TRANSACTION_START, "\0"),
+        (MessageKind::READ, "data\0"),
+        (MessageKind::TRANSACTION_END, "T\0"),
+        (MessageKind::TRANSACTION_START, "\0"),
     ] {
         assert_eq!(
             ask_in(&mut store, guest, transaction, kind, payload),
@@ -220,19 +293,25 @@ fn changes_are_visible_after_the_commit() {
         );
     }
     assert_eq!(
-        ask(&mut store, guest, Kind::TRANSACTION_END, "T\0"),
+        ask(&mut store, guest, MessageKind::TRANSACTION_END, "T\0"),
         error("ENOENT")
     );
     // A watch request ignores its transaction number.
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::WATCH, "attr\0w\0"),
+        ask_in(
+            &mut store,
+            guest,
+            transaction,
+            MessageKind::WATCH,
+            "attr\0w\0"
+        ),
         ok()
     );
 }
 
 #[test]
 fn conflict_if_an_accessed_node_changed() {
-    use Kind as K;
+    use MessageKind as K;
     // Each case: requests in the transaction; requests of domain 0 meanwhile; whether they
     // conflict.
     for (inside, outside, conflict) in [

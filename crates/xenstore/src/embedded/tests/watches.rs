@@ -12,36 +12,44 @@ fn watch_fires_for_changes_at_or_below_its_path() {
         ("@x/y", "@x/y 1"),
     ] {
         assert_eq!(
-            ask(&mut store, guest, Kind::WATCH, format!("{path}\x001\0")),
+            ask(
+                &mut store,
+                guest,
+                MessageKind::WATCH,
+                format!("{path}\x001\0")
+            ),
             ok()
         );
         assert_eq!(events(&mut store, guest), [first]);
     }
     assert_eq!(
-        ask(&mut store, guest, Kind::WATCH, "data\x001\0"),
+        ask(&mut store, guest, MessageKind::WATCH, "data\x001\0"),
         error("EEXIST")
     );
     assert_eq!(
         ask(
             &mut store,
             guest,
-            Kind::WATCH,
+            MessageKind::WATCH,
             format!("{HOME}/data\x001\0")
         ),
         error("EEXIST")
     );
-    assert_eq!(ask(&mut store, guest, Kind::WATCH, "data\x002\0"), ok());
+    assert_eq!(
+        ask(&mut store, guest, MessageKind::WATCH, "data\x002\0"),
+        ok()
+    );
     assert_eq!(events(&mut store, guest), ["data 2"]);
     let below_home = |path: &str| format!("{HOME}/{path} 1");
 
     for (kind, payload, expected) in [
         (
-            Kind::WRITE,
+            MessageKind::WRITE,
             "data\0x",
             vec!["data 1".into(), below_home("data"), "data 2".into()],
         ),
         (
-            Kind::WRITE,
+            MessageKind::WRITE,
             "data/c/d\0x",
             vec![
                 "data/c/d 1".into(),
@@ -49,12 +57,16 @@ fn watch_fires_for_changes_at_or_below_its_path() {
                 "data/c/d 2".into(),
             ],
         ),
-        (Kind::MKDIR, "data/c\0", vec![]),
-        (Kind::MKDIR, "attr/m\0", vec![below_home("attr/m")]),
-        (Kind::SET_PERMS, "attr/m\0n5\0", vec![below_home("attr/m")]),
-        (Kind::READ, "data\0", vec![]),
-        (Kind::RM, "data/none\0", vec![]),
-        (Kind::RM, "attr/m\0", vec![below_home("attr/m")]),
+        (MessageKind::MKDIR, "data/c\0", vec![]),
+        (MessageKind::MKDIR, "attr/m\0", vec![below_home("attr/m")]),
+        (
+            MessageKind::SET_PERMS,
+            "attr/m\0n5\0",
+            vec![below_home("attr/m")],
+        ),
+        (MessageKind::READ, "data\0", vec![]),
+        (MessageKind::RM, "data/none\0", vec![]),
+        (MessageKind::RM, "attr/m\0", vec![below_home("attr/m")]),
     ] {
         assert!(
             ask(&mut store, guest, kind, payload).is_ok(),
@@ -64,23 +76,36 @@ fn watch_fires_for_changes_at_or_below_its_path() {
     }
 
     assert_eq!(
-        ask(&mut store, guest, Kind::UNWATCH, format!("{HOME}\x001\0")),
+        ask(
+            &mut store,
+            guest,
+            MessageKind::UNWATCH,
+            format!("{HOME}\x001\0")
+        ),
         ok()
     );
     assert_eq!(
         ask(
             &mut store,
             guest,
-            Kind::UNWATCH,
+            MessageKind::UNWATCH,
             format!("{HOME}/data\x002\0")
         ),
         ok()
     );
     store.write(format!("{HOME}/data/z"), "").unwrap();
     assert_eq!(events(&mut store, guest), ["data/z 1"]);
-    assert_eq!(ask(&mut store, guest, Kind::RESET_WATCHES, "\0"), ok());
     assert_eq!(
-        ask(&mut store, host, Kind::WRITE, format!("{HOME}/data/z\0")),
+        ask(&mut store, guest, MessageKind::RESET_WATCHES, "\0"),
+        ok()
+    );
+    assert_eq!(
+        ask(
+            &mut store,
+            host,
+            MessageKind::WRITE,
+            format!("{HOME}/data/z\0")
+        ),
         ok()
     );
     assert_eq!(events(&mut store, guest), Vec::<String>::new());
@@ -108,21 +133,26 @@ fn events_precede_the_reply_except_the_first() {
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        kinds(Kind::WATCH, "data\0t\0"),
-        [Kind::WATCH, Kind::WATCH_EVENT]
+        kinds(MessageKind::WATCH, "data\0t\0"),
+        [MessageKind::WATCH, MessageKind::WATCH_EVENT]
     );
     assert_eq!(
-        kinds(Kind::WRITE, "data/x\0"),
-        [Kind::WATCH_EVENT, Kind::WRITE]
+        kinds(MessageKind::WRITE, "data/x\0"),
+        [MessageKind::WATCH_EVENT, MessageKind::WRITE]
     );
 }
 
 #[test]
 fn queued_event_is_not_duplicated() {
     let (mut store, host, _) = guest(Toolstack::Libxl);
-    assert_eq!(ask(&mut store, host, Kind::WATCH, "/a\0t\0"), ok());
+    assert_eq!(ask(&mut store, host, MessageKind::WATCH, "/a\0t\0"), ok());
     assert_eq!(
-        ask(&mut store, host, Kind::WATCH, "@introduceDomain\0t\0"),
+        ask(
+            &mut store,
+            host,
+            MessageKind::WATCH,
+            "@introduceDomain\0t\0"
+        ),
         ok()
     );
     events(&mut store, host);
@@ -149,18 +179,26 @@ fn order_of_events_of_a_removal() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
     for watched in ["data", "data/a/b", "data/a/b/c", "data/a/e"] {
         assert_eq!(
-            ask(&mut store, guest, Kind::WATCH, format!("{watched}\0w\0")),
+            ask(
+                &mut store,
+                guest,
+                MessageKind::WATCH,
+                format!("{watched}\0w\0")
+            ),
             ok()
         );
     }
     let fill = |store: &mut Store| {
         for path in ["data/a/b/c", "data/a/b/d", "data/a/e"] {
-            assert_eq!(ask(store, guest, Kind::WRITE, format!("{path}\0")), ok());
+            assert_eq!(
+                ask(store, guest, MessageKind::WRITE, format!("{path}\0")),
+                ok()
+            );
         }
         events(store, guest);
     };
     fill(&mut store);
-    assert_eq!(ask(&mut store, guest, Kind::RM, "data/a\0"), ok());
+    assert_eq!(ask(&mut store, guest, MessageKind::RM, "data/a\0"), ok());
     assert_eq!(
         events(&mut store, guest),
         ["data/a/b/c w", "data/a/b w", "data/a/e w", "data/a w"]
@@ -169,20 +207,32 @@ fn order_of_events_of_a_removal() {
     fill(&mut store);
     let transaction = start(&mut store, guest);
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::RM, "data/a\0"),
+        ask_in(&mut store, guest, transaction, MessageKind::RM, "data/a\0"),
         ok()
     );
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::READ, "data/a/b\0"),
+        ask_in(
+            &mut store,
+            guest,
+            transaction,
+            MessageKind::READ,
+            "data/a/b\0"
+        ),
         error("ENOENT")
     );
     assert_eq!(
-        ask(&mut store, guest, Kind::READ, "data/a/b\0"),
+        ask(&mut store, guest, MessageKind::READ, "data/a/b\0"),
         Ok(Vec::new())
     );
     assert_eq!(events(&mut store, guest), Vec::<String>::new());
     assert_eq!(
-        ask_in(&mut store, guest, transaction, Kind::TRANSACTION_END, "T\0"),
+        ask_in(
+            &mut store,
+            guest,
+            transaction,
+            MessageKind::TRANSACTION_END,
+            "T\0"
+        ),
         ok()
     );
     assert_eq!(
@@ -204,7 +254,7 @@ fn events_require_read_access() {
     store
         .set_permissions("/a/seen/below", &permissions("n0"))
         .unwrap();
-    assert_eq!(ask(&mut store, id, Kind::WATCH, "/\0t\0"), ok());
+    assert_eq!(ask(&mut store, id, MessageKind::WATCH, "/\0t\0"), ok());
     assert_eq!(events(&mut store, id), ["/ t"]);
 
     store.write("/a/hidden", "x").unwrap();
@@ -227,7 +277,7 @@ fn events_require_read_access() {
     assert_eq!(events(&mut store, id), ["/a/seen t"]);
     // Events about domains require read access to the special nodes.
     assert_eq!(
-        ask(&mut store, id, Kind::WATCH, "@introduceDomain\0t\0"),
+        ask(&mut store, id, MessageKind::WATCH, "@introduceDomain\0t\0"),
         ok()
     );
     events(&mut store, id);
