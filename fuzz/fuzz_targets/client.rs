@@ -18,7 +18,7 @@ use libfuzzer_sys::fuzz_target;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use xenstore::wire::{self, Decoder, HEADER_LEN, Message, MessageKind, PAYLOAD_MAX};
 use xenstore::{
-    Access, Client, Connection, Error, Event, Permission, Request, RequestId, Transport,
+    Access, Client, Connection, Error, Event, Nodes, Permission, Request, RequestId, Transport,
 };
 use xenstore_fuzz::Script;
 
@@ -303,13 +303,13 @@ fn request(script: &mut Script<'_>) -> Result<Request, Error> {
     let path = script.choose(&PATHS);
     Ok(match script.byte() % 11 {
         0 => Request::read(path)?,
-        1 => Request::write(path, script.bytes())?,
+        1 => Request::write(path, script.bytes())?.untyped(),
         // This exceeds the limit of a device, and sometimes that of a socket.
-        2 => Request::write(path, vec![b'x'; 4060 + usize::from(script.byte())])?,
-        3 | 4 => Request::list(path)?,
-        5 => Request::watch(path, &String::from_utf8_lossy(script.bytes()))?,
-        6 => Request::unwatch(path, "token")?,
-        7 => Request::permissions(path)?,
+        2 => Request::write(path, vec![b'x'; 4060 + usize::from(script.byte())])?.untyped(),
+        3 | 4 => Request::list(path)?.untyped(),
+        5 => Request::watch(path, &String::from_utf8_lossy(script.bytes()))?.untyped(),
+        6 => Request::unwatch(path, "token")?.untyped(),
+        7 => Request::permissions(path)?.untyped(),
         8 => {
             let domain = u16::from(script.byte());
             Request::set_permissions(
@@ -319,9 +319,10 @@ fn request(script: &mut Script<'_>) -> Result<Request, Error> {
                     access: Access::Both,
                 }],
             )?
+            .untyped()
         }
-        9 => Request::domain_path(u16::from(script.byte())),
-        _ => Request::remove(path)?,
+        9 => Request::domain_path(u16::from(script.byte())).untyped(),
+        _ => Request::remove(path)?.untyped(),
     })
 }
 
@@ -357,7 +358,7 @@ fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
             1 => client.write(path, script.bytes()),
             2 => client.list(path).map(drop),
             3 => client.permissions(path).map(drop),
-            4 => client.domain_path(5).map(drop),
+            4 => client.call(Request::domain_path(5)).map(drop),
             5 => client.watch(path, "token"),
             6 => client.unwatch(path, "token"),
             7 => client.next_watch_event(Some(Duration::ZERO)).map(drop),
@@ -411,7 +412,7 @@ fn transaction(client: &mut Client, script: &mut Script<'_>) -> Result<(), Error
                 3 => transaction.remove(path)?,
                 4 => transaction.set_permissions(path, &[])?,
                 _ => transaction
-                    .pipeline([Request::read("a")?, Request::list("b")?])
+                    .pipeline([Request::read("a")?, Request::list("b")?.untyped()])
                     .map(drop)?,
             }
         }

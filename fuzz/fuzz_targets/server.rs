@@ -238,7 +238,10 @@ impl Others {
         self.turn += 1;
         let value = self.turn.to_string();
         let path = "data/turn";
-        for request in [Request::write(path, &value), Request::read(path)] {
+        for request in [
+            Request::write(path, &value).map(Request::untyped),
+            Request::read(path),
+        ] {
             self.guest
                 .submit(request.expect("a request"))
                 .expect("a request");

@@ -17,7 +17,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use system_tests::{Daemon, FakeRoot, Guest, Network, Profile, Toolstack, Xenstored, build};
-use xenstore::{Client, Transport};
+use xenstore::{Client, Nodes, Transport};
 
 const ROUNDS: u32 = 60;
 const STARTS: u32 = 30;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use system_tests::{Daemon, Xenstored};
 use tempfile::TempDir;
-use xenstore::{Client, Request, Transport};
+use xenstore::{Client, Nodes, Request, Transport};
 
 /// Number of reads or writes in a repetition.
 const OPERATIONS: u32 = 100;
@@ -127,7 +127,7 @@ fn writes(client: &mut Client) {
     }
 }
 
-fn requests() -> impl Iterator<Item = Request> {
+fn requests() -> impl Iterator<Item = Request<()>> {
     (0..OPERATIONS).map(|number| Request::write(path(number), VALUE).unwrap())
 }
 
@@ -136,7 +136,7 @@ fn pipelined(client: &mut Client) {
         .pipeline(requests())
         .unwrap()
         .into_iter()
-        .for_each(|reply| drop(reply.unwrap()));
+        .for_each(Result::unwrap);
 }
 
 fn transaction(client: &mut Client) {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use xenstore::{Client, ErrorCode};
+use xenstore::{Client, ErrorCode, Nodes};
 
 /// The result of a probe for [`eventually`].
 pub trait Outcome {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{Network, Profile, TIMEOUT, build, eventually, without_start_lines};
-use xenstore::{Client, Transport};
+use xenstore::{Client, Nodes, Transport};
 
 /// A running demo. Dropping it kills the process.
 struct Demo {

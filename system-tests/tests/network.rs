@@ -20,6 +20,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use xenstore::Nodes;
 
 use rustix::io::Errno;
 use rustix::net::ipproto::ICMPV6;

@@ -9,7 +9,7 @@
 
 use rustix::process::Signal;
 use system_tests::{Collector, Daemon, Profile, Testbed, Toolstack, on_both_daemons};
-use xenstore::{Client, Transport};
+use xenstore::{Client, Nodes, Transport};
 
 on_both_daemons! {
     node_quota_keeps_essential_nodes_and_publishes_the_rest_later

@@ -17,6 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use xenstore::Nodes;
 
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{Agent, Collector, Daemon, Profile, Testbed, Toolstack};

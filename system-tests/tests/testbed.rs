@@ -21,7 +21,7 @@ use system_tests::{
     Daemon, FakeRoot, Guest, Network, Toolstack, Xenstored, eventually, on_both_daemons, tree,
 };
 use xenstore::wire::{Decoder, Message, MessageKind};
-use xenstore::{Client, ErrorCode, Request, Transport};
+use xenstore::{Client, ErrorCode, Nodes, Request, Transport};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Time after which an unwanted event would have arrived.
@@ -102,7 +102,10 @@ fn toolstack_trees_and_permissions(daemon: Daemon) {
 
     let mut client = connect(xapi.socket());
     assert_eq!(client.read("domid").unwrap(), b"5");
-    assert_eq!(client.domain_path(5).unwrap().as_str(), xapi.home());
+    assert_eq!(
+        client.call(Request::domain_path(5)).unwrap().as_str(),
+        xapi.home()
+    );
     assert!(client.read("unique-domain-id").is_ok());
     assert_eq!(
         code(connect(libxl.socket()).read("unique-domain-id")),
@@ -252,7 +255,7 @@ fn requests_are_queued_during_a_resume(daemon: Daemon) {
                     .pipeline(writes)
                     .unwrap()
                     .into_iter()
-                    .for_each(|reply| drop(reply.unwrap()));
+                    .for_each(Result::unwrap);
                 rounds += 1;
             }
             rounds
@@ -276,7 +279,7 @@ fn payload_larger_than_the_ring_is_transferred(daemon: Daemon) {
         .pipeline(writes)
         .unwrap()
         .into_iter()
-        .for_each(|reply| drop(reply.unwrap()));
+        .for_each(Result::unwrap);
     let reads = client
         .pipeline((0..100).map(|n| Request::read(path(n)).unwrap()))
         .unwrap();

@@ -21,7 +21,7 @@ use xen_guest_agent::logging;
 use xen_guest_agent::settings::{Endpoint, Settings, Sources};
 use xen_guest_agent::signals::Signals;
 use xenstore::embedded::{Server, Store, Toolstack};
-use xenstore::{Client, DomId, Transport};
+use xenstore::{Client, DomId, Nodes, Transport};
 
 use interface::Interface;
 

@@ -149,9 +149,9 @@ impl Domain {
             .any(|pending| matches!(pending, Pending::Functions | Pending::Mac(_)))
     }
 
-    fn submit(
+    fn submit<T>(
         &mut self,
-        request: Request,
+        request: Request<T>,
         pending: Pending,
         connection: &mut Connection,
     ) -> Result<(), Error> {

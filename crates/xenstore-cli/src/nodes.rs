@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
-use xenstore::{Client, Error, Result, escape};
+use xenstore::{Client, Error, Nodes, Result, escape};
 
 use crate::failure::Failure;
-use crate::store::{Store, in_transaction};
+use crate::store::in_transaction;
 
 pub(crate) fn remove(client: &mut Client, keys: &[String], tidy: bool) -> Result<(), Failure> {
     let mut at = String::new();
@@ -83,7 +83,7 @@ pub(crate) fn parent(path: &str) -> &str {
 }
 
 /// Whether a node exists and has neither a value nor children.
-fn is_empty(store: &mut dyn Store, path: &str) -> Result<bool> {
+fn is_empty(nodes: &mut impl Nodes, path: &str) -> Result<bool> {
     let unless_fatal = |error: Error| {
         if error.is_fatal() {
             Err(error)
@@ -94,8 +94,8 @@ fn is_empty(store: &mut dyn Store, path: &str) -> Result<bool> {
     if path.is_empty() {
         return Ok(false);
     }
-    match store.read(path) {
-        Ok(value) if value.is_empty() => store
+    match nodes.read(path) {
+        Ok(value) if value.is_empty() => nodes
             .list(path)
             .map(|names| names.is_empty())
             .or_else(unless_fatal),

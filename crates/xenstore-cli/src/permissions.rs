@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-use xenstore::{Client, Permission, Result};
+use xenstore::{Client, Nodes, Permission, Result};
 
 use crate::failure::Failure;
 use crate::nodes::parent;
-use crate::store::{Store, in_transaction};
+use crate::store::in_transaction;
 
 /// Nodes to change besides the named one.
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +46,15 @@ pub(crate) fn chmod(
 
 /// Sets the permissions of all nodes below `at`. If this fails, `at` is the path of the node that
 /// failed.
-fn set_below(store: &mut dyn Store, at: &mut String, permissions: &[Permission]) -> Result<()> {
+fn set_below(nodes: &mut impl Nodes, at: &mut String, permissions: &[Permission]) -> Result<()> {
     let len = at.len();
-    for name in store.list(at)? {
+    for name in nodes.list(&*at)? {
         if !at.ends_with('/') {
             at.push('/');
         }
         at.push_str(&name);
-        store.set_permissions(at, permissions)?;
-        set_below(store, at, permissions)?;
+        nodes.set_permissions(&*at, permissions)?;
+        set_below(nodes, at, permissions)?;
         at.truncate(len);
     }
     Ok(())

@@ -1,55 +1,42 @@
-//! Requests that work the same way inside and outside of transactions.
+//! Calls that work the same way inside and outside of transactions.
 
-use xenstore::{Client, Permission, Result, Transaction};
+use xenstore::{Client, Nodes, Request, Result, Transaction};
 
 /// A client, or one of its transactions.
-pub(crate) trait Store {
-    fn read(&mut self, path: &str) -> Result<Vec<u8>>;
-    fn write(&mut self, path: &str, value: &[u8]) -> Result<()>;
-    fn mkdir(&mut self, path: &str) -> Result<()>;
-    fn remove(&mut self, path: &str) -> Result<()>;
-    fn list(&mut self, path: &str) -> Result<Vec<String>>;
-    fn set_permissions(&mut self, path: &str, permissions: &[Permission]) -> Result<()>;
+pub(crate) enum Store<'a, 'client> {
+    Client(&'a mut Client),
+    Transaction(&'a mut Transaction<'client>),
 }
 
-macro_rules! impl_store {
-    ($type:ty) => {
-        impl Store for $type {
-            fn read(&mut self, path: &str) -> Result<Vec<u8>> {
-                self.read(path)
-            }
-            fn write(&mut self, path: &str, value: &[u8]) -> Result<()> {
-                self.write(path, value)
-            }
-            fn mkdir(&mut self, path: &str) -> Result<()> {
-                self.mkdir(path)
-            }
-            fn remove(&mut self, path: &str) -> Result<()> {
-                self.remove(path)
-            }
-            fn list(&mut self, path: &str) -> Result<Vec<String>> {
-                self.list(path)
-            }
-            fn set_permissions(&mut self, path: &str, permissions: &[Permission]) -> Result<()> {
-                self.set_permissions(path, permissions)
-            }
+impl Nodes for Store<'_, '_> {
+    fn call<T>(&mut self, request: Request<T>) -> Result<T> {
+        match self {
+            Store::Client(client) => client.call(request),
+            Store::Transaction(transaction) => transaction.call(request),
         }
-    };
-}
+    }
 
-impl_store!(Client);
-impl_store!(Transaction<'_>);
+    fn pipeline<T>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> Result<Vec<Result<T>>> {
+        match self {
+            Store::Client(client) => client.pipeline(requests),
+            Store::Transaction(transaction) => transaction.pipeline(requests),
+        }
+    }
+}
 
 /// Runs `body`, in a transaction if it sends several requests. A transaction may run `body` several
 /// times.
 pub(crate) fn in_transaction(
     client: &mut Client,
     has_several_requests: bool,
-    mut body: impl FnMut(&mut dyn Store) -> Result<()>,
+    mut body: impl FnMut(&mut Store<'_, '_>) -> Result<()>,
 ) -> Result<()> {
     if has_several_requests {
-        client.transaction(|transaction| body(transaction))
+        client.transaction(|transaction| body(&mut Store::Transaction(transaction)))
     } else {
-        body(client)
+        body(&mut Store::Client(client))
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use xenstore::Client;
+use xenstore::{Client, Nodes};
 
 use crate::cli::Cli;
 use crate::escape::{escape, unescape};

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use tempfile::TempDir;
-use xenstore::Client;
 use xenstore::embedded::{Running, Server, Store, Toolstack};
 use xenstore::wire::{Decoder, Message, MessageKind};
+use xenstore::{Client, Nodes};
 
 const SIGPIPE: i32 = 13;
 

@@ -1,7 +1,7 @@
 //! Runs two tasks on one connection: one writes, and the other watches.
 
-use xenstore::AsyncClient;
 use xenstore::embedded::{Server, Store, Toolstack};
+use xenstore::{AsyncClient, AsyncNodes};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

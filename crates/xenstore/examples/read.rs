@@ -1,7 +1,7 @@
 //! Reads a node, and a tree of nodes.
 
-use xenstore::Client;
 use xenstore::embedded::{Server, Store, Toolstack};
+use xenstore::{Client, Nodes};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut store = Store::new();

@@ -1,7 +1,7 @@
 //! Increments a counter that other clients may change at the same time.
 
-use xenstore::Client;
 use xenstore::embedded::{Server, Store, Toolstack};
+use xenstore::{Client, Nodes};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut store = Store::new();

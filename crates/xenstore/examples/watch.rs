@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use xenstore::Client;
 use xenstore::embedded::{Server, Store, Toolstack};
+use xenstore::{Client, Nodes};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut store = Store::new();

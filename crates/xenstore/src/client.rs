@@ -7,15 +7,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-use crate::calls::{self, domain_calls, node_calls};
-use crate::connection::{Connection, parse_transaction};
+use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, RequestId, WatchEvent};
-use crate::path::Path;
-use crate::permission::{DomId, Permission};
+use crate::nodes::Nodes;
 use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
-use crate::walk::{self, Walk};
 
 /// Maximum number of attempts of a transaction. After the last one the caller gets the conflict as
 /// an error.
@@ -65,9 +62,6 @@ impl Client {
         }
     }
 
-    node_calls!(self [&mut self] [] []);
-    domain_calls!(self [&mut self] [] []);
-
     /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below
     /// `path`.
     ///
@@ -114,39 +108,6 @@ impl Client {
         }
     }
 
-    /// Sends all `requests` and returns their replies in the same order, each with its own error.
-    ///
-    /// On a socket, the requests are sent without waiting for the replies of earlier ones.
-    ///
-    /// # Errors
-    /// Those that close the connection, and [`Error::InvalidRequest`] for a request that is not
-    /// allowed. In the latter case no request is sent.
-    pub fn pipeline(
-        &mut self,
-        requests: impl IntoIterator<Item = Request>,
-    ) -> Result<Vec<Result<Vec<u8>>>> {
-        let requests: Vec<_> = requests.into_iter().collect();
-        requests
-            .iter()
-            .try_for_each(|request| self.connection.check(request))?;
-        let ids = requests
-            .into_iter()
-            .map(|request| self.connection.submit(request))
-            .collect::<Result<Vec<_>>>()?;
-        self.connection.flush()?;
-        ids.into_iter().map(|id| self.reply(id)).collect()
-    }
-
-    /// Sends a request and returns the payload of its reply.
-    ///
-    /// # Errors
-    /// The error in the reply, and those that close the connection.
-    pub fn call(&mut self, request: Request) -> Result<Vec<u8>> {
-        let id = self.connection.submit(request)?;
-        self.connection.flush()?;
-        self.reply(id)?
-    }
-
     /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or
     /// not at all.
     ///
@@ -156,6 +117,8 @@ impl Client {
     ///
     /// ```no_run
     /// # fn main() -> xenstore::Result<()> {
+    /// use xenstore::Nodes;
+    ///
     /// let mut client = xenstore::Client::open()?;
     /// client.transaction(|transaction| {
     ///     let count = transaction.read_text("data/count")?.parse().unwrap_or(0);
@@ -172,7 +135,7 @@ impl Client {
     ) -> Result<T> {
         let mut conflict = None;
         for _ in 0..TRANSACTION_ATTEMPTS {
-            let id = parse_transaction(&self.call(Request::transaction_start())?)?;
+            let id = self.call(Request::transaction_start())?;
             let result = body(&mut Transaction { client: self, id });
             if result.as_ref().is_err_and(Error::is_fatal) {
                 return result;
@@ -263,6 +226,38 @@ impl Client {
     }
 }
 
+impl Nodes for Client {
+    fn call<T>(&mut self, request: Request<T>) -> Result<T> {
+        let parse = request.parser();
+        let id = self.connection.submit(request)?;
+        self.connection.flush()?;
+        self.reply(id)?.and_then(parse)
+    }
+
+    fn pipeline<T>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> Result<Vec<Result<T>>> {
+        let requests: Vec<_> = requests.into_iter().collect();
+        requests
+            .iter()
+            .try_for_each(|request| self.connection.check(request))?;
+
+        let submitted = requests
+            .into_iter()
+            .map(|request| {
+                let parse = request.parser();
+                Ok((self.connection.submit(request)?, parse))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        self.connection.flush()?;
+        let replies = submitted.into_iter();
+        replies
+            .map(|(id, parse)| Ok(self.reply(id)?.and_then(parse)))
+            .collect()
+    }
+}
+
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
@@ -276,24 +271,19 @@ pub struct Transaction<'a> {
     id: TransactionId,
 }
 
-impl Transaction<'_> {
-    node_calls!(self [&mut self] [] []);
-
-    /// Does the same as [`Client::pipeline`], in the transaction.
-    ///
-    /// # Errors
-    /// Those of [`Client::pipeline`].
-    pub fn pipeline(
-        &mut self,
-        requests: impl IntoIterator<Item = Request>,
-    ) -> Result<Vec<Result<Vec<u8>>>> {
-        let id = self.id;
-        self.client
-            .pipeline(requests.into_iter().map(|request| request.within(id)))
+impl Nodes for Transaction<'_> {
+    fn call<T>(&mut self, request: Request<T>) -> Result<T> {
+        self.client.call(request.within(self.id))
     }
 
-    fn call(&mut self, request: Request) -> Result<Vec<u8>> {
-        self.client.call(request.within(self.id))
+    fn pipeline<T>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> Result<Vec<Result<T>>> {
+        let id = self.id;
+        let requests = requests.into_iter();
+        self.client
+            .pipeline(requests.map(|request| request.within(id)))
     }
 }
 
@@ -333,7 +323,7 @@ mod tests {
                 client.write("a", "value"),
                 client.watch("a", "token"),
                 client.walk("a").map(drop),
-                client.domain_path(5).map(drop),
+                client.call(Request::domain_path(5)).map(drop),
                 client
                     .pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()])
                     .map(drop),

@@ -4,7 +4,9 @@
 //! request, only domain 0 may send it (others get `EACCES`), and the reply is `OK`.
 
 use crate::error::{Error, Result};
+use crate::path::Path;
 use crate::permission::DomId;
+use crate::reply;
 use crate::request::Request;
 use crate::wire::MessageKind;
 
@@ -12,8 +14,8 @@ impl Request {
     /// Asks for the absolute path of a domain's home, from which its relative paths start.
     ///
     /// Every domain may ask, and the domain need not exist. Payload: `domid|`. Reply: the path.
-    pub fn domain_path(domain: DomId) -> Self {
-        numbers(MessageKind::GET_DOMAIN_PATH, &[domain.into()])
+    pub fn domain_path(domain: DomId) -> Request<Path> {
+        numbers(MessageKind::GET_DOMAIN_PATH, &[domain.into()], reply::path)
     }
 
     /// Introduces a new domain to the server.
@@ -24,31 +26,36 @@ impl Request {
     /// If the domain is introduced already, C xenstored treats this as its resume. The errors are
     /// `EINVAL` for domain 0 and for an invalid event channel, and the hypervisor's error if it
     /// cannot map the page or bind the channel.
-    pub fn introduce(domain: DomId, frame: u64, event_channel: u32) -> Self {
+    pub fn introduce(domain: DomId, frame: u64, event_channel: u32) -> Request<()> {
         numbers(
             MessageKind::INTRODUCE,
             &[domain.into(), frame, event_channel.into()],
+            reply::ignore,
         )
     }
 
     /// Makes the server stop serving a domain. Payload: `domid|`.
     ///
     /// The errors are `ENOENT` for a domain that is not introduced, and `EINVAL` for domain 0.
-    pub fn release(domain: DomId) -> Self {
-        numbers(MessageKind::RELEASE, &[domain.into()])
+    pub fn release(domain: DomId) -> Request<()> {
+        numbers(MessageKind::RELEASE, &[domain.into()], reply::ignore)
     }
 
     /// Asks whether a domain is introduced. Payload: `domid|`. Reply: `T` or `F`.
-    pub fn is_introduced(domain: DomId) -> Self {
-        numbers(MessageKind::IS_DOMAIN_INTRODUCED, &[domain.into()])
+    pub fn is_introduced(domain: DomId) -> Request<bool> {
+        numbers(
+            MessageKind::IS_DOMAIN_INTRODUCED,
+            &[domain.into()],
+            reply::boolean,
+        )
     }
 
     /// Tells the server that a domain continues after a shutdown, so that `@releaseDomain` fires at
     /// its next shutdown. Payload: `domid|`.
     ///
     /// The errors are `ENOENT` for a domain that is not introduced, and `EINVAL` for domain 0.
-    pub fn resume(domain: DomId) -> Self {
-        numbers(MessageKind::RESUME, &[domain.into()])
+    pub fn resume(domain: DomId) -> Request<()> {
+        numbers(MessageKind::RESUME, &[domain.into()], reply::ignore)
     }
 
     /// Gives `domain` all access rights of `target` in addition to its own. Payload:
@@ -56,8 +63,12 @@ impl Request {
     ///
     /// A device model that runs in a domain of its own needs the rights of its guest. The error is
     /// `ENOENT` if one of the domains is not introduced.
-    pub fn set_target(domain: DomId, target: DomId) -> Self {
-        numbers(MessageKind::SET_TARGET, &[domain.into(), target.into()])
+    pub fn set_target(domain: DomId, target: DomId) -> Request<()> {
+        numbers(
+            MessageKind::SET_TARGET,
+            &[domain.into(), target.into()],
+            reply::ignore,
+        )
     }
 
     /// Ends all watches and transactions of the connection. Every domain may send this. Payload:
@@ -65,8 +76,8 @@ impl Request {
     ///
     /// A connection over a device does not send this, because a guest has only one connection to
     /// the server, so that the kernel's watches would end too.
-    pub fn reset_watches() -> Self {
-        without_arguments(MessageKind::RESET_WATCHES)
+    pub fn reset_watches() -> Request<()> {
+        without_arguments(MessageKind::RESET_WATCHES, reply::ignore)
     }
 
     /// Sends a command to the server, such as `check`, `log on` or `memreport`. Payload:
@@ -77,10 +88,11 @@ impl Request {
     ///
     /// # Errors
     /// For a command or parameter that contains a NUL.
-    pub fn control(command: &str, parameters: &[&str]) -> Result<Self> {
+    pub fn control(command: &str, parameters: &[&str]) -> Result<Request<String>> {
         strings(
             MessageKind::CONTROL,
             std::iter::once(command).chain(parameters.iter().copied()),
+            reply::text,
         )
     }
 
@@ -90,10 +102,10 @@ impl Request {
     ///
     /// A guest may ask only about itself. Servers that do not support the request, such as C
     /// xenstored 4.17 and oxenstored, reply `ENOSYS` or `EINVAL`.
-    pub fn features(domain: Option<DomId>) -> Self {
+    pub fn features(domain: Option<DomId>) -> Request<u32> {
         match domain {
-            Some(domain) => numbers(MessageKind::GET_FEATURE, &[domain.into()]),
-            None => without_arguments(MessageKind::GET_FEATURE),
+            Some(domain) => numbers(MessageKind::GET_FEATURE, &[domain.into()], reply::number),
+            None => without_arguments(MessageKind::GET_FEATURE, reply::number),
         }
     }
 
@@ -102,16 +114,20 @@ impl Request {
     ///
     /// The errors are `EBUSY` if the domain is introduced already, and `EINVAL` for an unknown
     /// feature. The same servers as for [`features`](Self::features) support this.
-    pub fn set_features(domain: DomId, features: u32) -> Self {
-        numbers(MessageKind::SET_FEATURE, &[domain.into(), features.into()])
+    pub fn set_features(domain: DomId, features: u32) -> Request<()> {
+        numbers(
+            MessageKind::SET_FEATURE,
+            &[domain.into(), features.into()],
+            reply::ignore,
+        )
     }
 
     /// Asks for the names of the server's quotas. Payload: `|`. Reply: the names, separated by
     /// spaces.
     ///
     /// The same servers as for [`features`](Self::features) support this.
-    pub fn quota_names() -> Self {
-        without_arguments(MessageKind::GET_QUOTA)
+    pub fn quota_names() -> Request<Vec<String>> {
+        without_arguments(MessageKind::GET_QUOTA, reply::words)
     }
 
     /// Asks for a quota of `domain`, or with `None` for the default of all domains. Payload:
@@ -122,11 +138,12 @@ impl Request {
     ///
     /// # Errors
     /// For a name that contains a NUL.
-    pub fn quota(domain: Option<DomId>, name: &str) -> Result<Self> {
+    pub fn quota(domain: Option<DomId>, name: &str) -> Result<Request<u32>> {
         let domain = domain.map(|domain| domain.to_string());
         strings(
             MessageKind::GET_QUOTA,
             domain.as_deref().into_iter().chain([name]),
+            reply::number,
         )
     }
 
@@ -135,38 +152,35 @@ impl Request {
     ///
     /// # Errors
     /// For a name that contains a NUL.
-    pub fn set_quota(domain: Option<DomId>, name: &str, value: u32) -> Result<Self> {
+    pub fn set_quota(domain: Option<DomId>, name: &str, value: u32) -> Result<Request<()>> {
         let (domain, value) = (domain.map(|domain| domain.to_string()), value.to_string());
         strings(
             MessageKind::SET_QUOTA,
             domain.as_deref().into_iter().chain([name, &value]),
+            reply::ignore,
         )
     }
 }
 
 /// Returns a request with an empty string as its payload, because oxenstored 4.17 does not reply to
 /// an empty payload.
-fn without_arguments(kind: MessageKind) -> Request {
-    Request {
-        kind,
-        payload: b"\0".to_vec(),
-        transaction: None,
-    }
+fn without_arguments<T>(kind: MessageKind, parse: fn(Vec<u8>) -> Result<T>) -> Request<T> {
+    Request::new(kind, b"\0".to_vec(), parse)
 }
 
-fn numbers(kind: MessageKind, numbers: &[u64]) -> Request {
+fn numbers<T>(kind: MessageKind, numbers: &[u64], parse: fn(Vec<u8>) -> Result<T>) -> Request<T> {
     let payload = numbers
         .iter()
         .flat_map(|number| format!("{number}\0").into_bytes())
         .collect();
-    Request {
-        kind,
-        payload,
-        transaction: None,
-    }
+    Request::new(kind, payload, parse)
 }
 
-fn strings<'a>(kind: MessageKind, strings: impl Iterator<Item = &'a str>) -> Result<Request> {
+fn strings<'a, T>(
+    kind: MessageKind,
+    strings: impl Iterator<Item = &'a str>,
+    parse: fn(Vec<u8>) -> Result<T>,
+) -> Result<Request<T>> {
     let mut payload = Vec::new();
     for string in strings {
         if string.contains('\0') {
@@ -180,11 +194,7 @@ fn strings<'a>(kind: MessageKind, strings: impl Iterator<Item = &'a str>) -> Res
         payload.extend_from_slice(string.as_bytes());
         payload.push(0);
     }
-    Ok(Request {
-        kind,
-        payload,
-        transaction: None,
-    })
+    Ok(Request::new(kind, payload, parse))
 }
 
 #[cfg(test)]
@@ -195,63 +205,79 @@ mod tests {
     fn request_payloads() {
         let cases: [(Request, MessageKind, &[u8]); 17] = [
             (
-                Request::domain_path(5),
+                Request::domain_path(5).untyped(),
                 MessageKind::GET_DOMAIN_PATH,
                 b"5\0",
             ),
             (
-                Request::introduce(5, 1 << 33, 2),
+                Request::introduce(5, 1 << 33, 2).untyped(),
                 MessageKind::INTRODUCE,
                 b"5\x008589934592\x002\0",
             ),
-            (Request::release(5), MessageKind::RELEASE, b"5\0"),
+            (Request::release(5).untyped(), MessageKind::RELEASE, b"5\0"),
             (
-                Request::is_introduced(0),
+                Request::is_introduced(0).untyped(),
                 MessageKind::IS_DOMAIN_INTRODUCED,
                 b"0\0",
             ),
-            (Request::resume(5), MessageKind::RESUME, b"5\0"),
+            (Request::resume(5).untyped(), MessageKind::RESUME, b"5\0"),
             (
-                Request::set_target(6, 5),
+                Request::set_target(6, 5).untyped(),
                 MessageKind::SET_TARGET,
                 b"6\x005\0",
             ),
-            (Request::reset_watches(), MessageKind::RESET_WATCHES, b"\0"),
             (
-                Request::control("check", &[]).unwrap(),
+                Request::reset_watches().untyped(),
+                MessageKind::RESET_WATCHES,
+                b"\0",
+            ),
+            (
+                Request::control("check", &[]).unwrap().untyped(),
                 MessageKind::CONTROL,
                 b"check\0",
             ),
             (
-                Request::control("log", &["on"]).unwrap(),
+                Request::control("log", &["on"]).unwrap().untyped(),
                 MessageKind::CONTROL,
                 b"log\0on\0",
             ),
-            (Request::features(None), MessageKind::GET_FEATURE, b"\0"),
-            (Request::features(Some(5)), MessageKind::GET_FEATURE, b"5\0"),
             (
-                Request::set_features(5, 3),
+                Request::features(None).untyped(),
+                MessageKind::GET_FEATURE,
+                b"\0",
+            ),
+            (
+                Request::features(Some(5)).untyped(),
+                MessageKind::GET_FEATURE,
+                b"5\0",
+            ),
+            (
+                Request::set_features(5, 3).untyped(),
                 MessageKind::SET_FEATURE,
                 b"5\x003\0",
             ),
-            (Request::quota_names(), MessageKind::GET_QUOTA, b"\0"),
             (
-                Request::quota(None, "nodes").unwrap(),
+                Request::quota_names().untyped(),
+                MessageKind::GET_QUOTA,
+                b"\0",
+            ),
+            (
+                Request::quota(None, "nodes").unwrap().untyped(),
                 MessageKind::GET_QUOTA,
                 b"nodes\0",
             ),
             (
-                Request::quota(Some(5), "nodes").unwrap(),
+                Request::quota(Some(5), "nodes").unwrap().untyped(),
                 MessageKind::GET_QUOTA,
                 b"5\0nodes\0",
             ),
             (
-                Request::set_quota(None, "nodes", 9).unwrap(),
+                Request::set_quota(None, "nodes", 9).unwrap().untyped(),
                 MessageKind::SET_QUOTA,
                 b"nodes\x009\0",
             ),
             (
-                Request::set_quota(Some(5), "nodes", 9).unwrap(),
+                Request::set_quota(Some(5), "nodes", 9).unwrap().untyped(),
                 MessageKind::SET_QUOTA,
                 b"5\0nodes\x009\0",
             ),
@@ -263,9 +289,9 @@ mod tests {
             );
         }
         for refused in [
-            Request::control("a\0b", &[]),
-            Request::control("a", &["\0"]),
-            Request::quota(None, "\0"),
+            Request::control("a\0b", &[]).map(Request::untyped),
+            Request::control("a", &["\0"]).map(Request::untyped),
+            Request::quota(None, "\0").map(Request::untyped),
         ] {
             assert!(
                 matches!(refused, Err(Error::InvalidRequest { .. })),

@@ -7,7 +7,7 @@
 //! ```
 //! # #[cfg(feature = "embedded")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use xenstore::Client;
+//! use xenstore::{Client, Nodes};
 //! use xenstore::embedded::{Server, Store, Toolstack};
 //!
 //! // This store in memory works everywhere. In a guest or in dom0, use `Client::open()?`.
@@ -79,7 +79,6 @@
 
 #[cfg(feature = "tokio")]
 pub mod asynchronous;
-mod calls;
 mod client;
 mod connection;
 mod domain_requests;
@@ -90,10 +89,12 @@ mod escape;
 mod event;
 mod list_assembler;
 mod logging;
+mod nodes;
 pub mod path;
 #[cfg(test)]
 mod peer;
 pub mod permission;
+mod reply;
 mod request;
 mod transport;
 pub mod walk;
@@ -106,6 +107,7 @@ pub use connection::Connection;
 pub use error::{Error, ErrorCode, Result};
 pub use escape::escape;
 pub use event::{Event, RequestId, WatchEvent};
+pub use nodes::{AsyncNodes, Nodes};
 pub use path::{InvalidPath, Path};
 pub use permission::{Access, DomId, Permission};
 pub use request::{Request, TransactionId};

@@ -1,70 +1,109 @@
 //! Requests.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::error::{Error, Result};
 use crate::path::{self, InvalidPath};
 use crate::permission::Permission;
+use crate::reply;
 use crate::wire::{self, MessageKind};
 
 /// Number of an open transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TransactionId(pub(crate) u32);
 
-/// A request that is ready to be sent.
-#[derive(Clone, Debug)]
-pub struct Request {
+/// A request that is ready to be sent, and the parser of its reply.
+///
+/// `T` is the type of the reply: `Request<Vec<String>>` is a request for a list. The parser ignores
+/// the type of the message, which the client has already checked.
+pub struct Request<T = Vec<u8>> {
     pub(crate) kind: MessageKind,
     pub(crate) payload: Vec<u8>,
     pub(crate) transaction: Option<TransactionId>,
+    parse: fn(Vec<u8>) -> Result<T>,
 }
 
 impl Request {
-    /// Reads the value of the node at `path`. The reply is the value.
+    /// Reads the value of the node at `path`.
     ///
     /// # Errors
     /// [`InvalidPath`], like all requests about a node.
     pub fn read(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::with_path(MessageKind::READ, path.as_ref(), b"")
+        Request::with_path(MessageKind::READ, path.as_ref(), b"", Ok)
+    }
+
+    /// Reads the value of the node at `path` as text. Bytes that are not valid UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub fn read_text(path: impl AsRef<str>) -> Result<Request<String>, InvalidPath> {
+        Request::with_path(MessageKind::READ, path.as_ref(), b"", reply::value_as_text)
     }
 
     /// Sets the value of the node at `path`. Creates the node and its parents if they are missing.
-    pub fn write(path: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Self, InvalidPath> {
-        Self::with_path(MessageKind::WRITE, path.as_ref(), value.as_ref())
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub fn write(
+        path: impl AsRef<str>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Request<()>, InvalidPath> {
+        let value = value.as_ref();
+        Request::with_path(MessageKind::WRITE, path.as_ref(), value, reply::ignore)
     }
 
     /// Creates an empty node at `path`, unless the node exists.
-    pub fn mkdir(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::with_path(MessageKind::MKDIR, path.as_ref(), b"")
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub fn mkdir(path: impl AsRef<str>) -> Result<Request<()>, InvalidPath> {
+        Request::with_path(MessageKind::MKDIR, path.as_ref(), b"", reply::ignore)
     }
 
     /// Removes the node at `path` and all nodes below it.
-    pub fn remove(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::with_path(MessageKind::RM, path.as_ref(), b"")
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub fn remove(path: impl AsRef<str>) -> Result<Request<()>, InvalidPath> {
+        Request::with_path(MessageKind::RM, path.as_ref(), b"", reply::ignore)
     }
 
     /// Lists the names of the children of `path`, even if they need several messages.
-    /// [`wire::strings`] parses the reply.
-    pub fn list(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::with_path(MessageKind::DIRECTORY, path.as_ref(), b"")
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub fn list(path: impl AsRef<str>) -> Result<Request<Vec<String>>, InvalidPath> {
+        Request::with_path(MessageKind::DIRECTORY, path.as_ref(), b"", reply::names)
     }
 
-    /// Reads owner and permissions of the node at `path`. [`wire::strings`] parses the reply.
-    pub fn permissions(path: impl AsRef<str>) -> Result<Self, InvalidPath> {
-        Self::with_path(MessageKind::GET_PERMS, path.as_ref(), b"")
+    /// Reads owner and permissions of the node at `path`.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub fn permissions(path: impl AsRef<str>) -> Result<Request<Vec<Permission>>, InvalidPath> {
+        Request::with_path(
+            MessageKind::GET_PERMS,
+            path.as_ref(),
+            b"",
+            reply::permissions,
+        )
     }
 
     /// Sets owner (the first entry) and permissions of the node at `path`.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
     pub fn set_permissions(
         path: impl AsRef<str>,
         permissions: &[Permission],
-    ) -> Result<Self, InvalidPath> {
+    ) -> Result<Request<()>, InvalidPath> {
         let mut list = String::new();
         for permission in permissions {
             // Writing to a string cannot fail.
             let _ = write!(list, "{permission}\0");
         }
-        Self::with_path(MessageKind::SET_PERMS, path.as_ref(), list.as_bytes())
+        let list = list.as_bytes();
+        Request::with_path(MessageKind::SET_PERMS, path.as_ref(), list, reply::ignore)
     }
 
     /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below
@@ -72,22 +111,22 @@ impl Request {
     ///
     /// # Errors
     /// For an invalid path, and for a token that contains a NUL.
-    pub fn watch(path: impl AsRef<str>, token: &str) -> Result<Self> {
-        Self::with_token(MessageKind::WATCH, path.as_ref(), token)
+    pub fn watch(path: impl AsRef<str>, token: &str) -> Result<Request<()>> {
+        Request::with_token(MessageKind::WATCH, path.as_ref(), token)
     }
 
     /// Ends the watch of `path` with this `token`.
     ///
     /// # Errors
     /// Those of [`Request::watch`].
-    pub fn unwatch(path: impl AsRef<str>, token: &str) -> Result<Self> {
-        Self::with_token(MessageKind::UNWATCH, path.as_ref(), token)
+    pub fn unwatch(path: impl AsRef<str>, token: &str) -> Result<Request<()>> {
+        Request::with_token(MessageKind::UNWATCH, path.as_ref(), token)
     }
 
     /// Creates a request of any kind, for kinds that have no function here.
     ///
     /// The payload is sent unchanged. It must contain the necessary NULs, and its paths are not
-    /// checked.
+    /// checked. The reply is the payload of the server's message.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] for the kinds that start or end a transaction, because a Linux
@@ -101,13 +140,7 @@ impl Request {
             MessageKind::WATCH_EVENT | MessageKind::ERROR => {
                 "only a server sends this type of message"
             }
-            _ => {
-                return Ok(Request {
-                    kind,
-                    payload: payload.into(),
-                    transaction: None,
-                });
-            }
+            _ => return Ok(Request::new(kind, payload.into(), Ok)),
         };
         Err(Error::InvalidRequest {
             operation: kind,
@@ -115,50 +148,47 @@ impl Request {
             reason: reason.to_owned(),
         })
     }
+}
 
-    /// Starts a transaction.
-    pub(crate) fn transaction_start() -> Self {
+impl<T> Request<T> {
+    /// Creates a request without a check.
+    pub(crate) fn new(
+        kind: MessageKind,
+        payload: Vec<u8>,
+        parse: fn(Vec<u8>) -> Result<T>,
+    ) -> Self {
         Request {
-            kind: MessageKind::TRANSACTION_START,
-            payload: b"\0".to_vec(),
+            kind,
+            payload,
             transaction: None,
-        }
-    }
-
-    /// Ends a transaction.
-    pub(crate) fn transaction_end(transaction: TransactionId, commit: bool) -> Self {
-        let payload = if commit { b"T\0" } else { b"F\0" };
-        Request {
-            kind: MessageKind::TRANSACTION_END,
-            payload: payload.to_vec(),
-            transaction: Some(transaction),
+            parse,
         }
     }
 
     /// Makes the request part of a transaction.
-    pub(crate) fn within(mut self, transaction: TransactionId) -> Self {
+    #[must_use]
+    pub fn within(mut self, transaction: TransactionId) -> Self {
         self.transaction = Some(transaction);
         self
     }
 
-    /// Returns an error that says why this request is not allowed.
-    pub(crate) fn invalid(&self, reason: String) -> Error {
-        Error::InvalidRequest {
-            operation: self.kind,
-            path: self.path().map(Into::into),
-            reason,
-        }
+    /// Returns the same request, whose reply is the payload of the server's message. So requests
+    /// with different types of replies can be sent together.
+    pub fn untyped(self) -> Request {
+        self.with_parser(Ok)
     }
 
-    /// Returns the request for the part at `offset` of the list that this request asks for.
-    pub(crate) fn list_part(&self, offset: usize) -> Self {
-        let mut payload = self.path().unwrap_or_default().as_bytes().to_vec();
-        payload.extend_from_slice(format!("\0{offset}\0").as_bytes());
-        Request {
-            kind: MessageKind::DIRECTORY_PART,
-            payload,
-            transaction: self.transaction,
-        }
+    /// Returns the function that parses the payload of the reply.
+    ///
+    /// # Errors
+    /// The function returns [`Error::InvalidReply`] for a malformed payload.
+    pub fn parser(&self) -> fn(Vec<u8>) -> Result<T> {
+        self.parse
+    }
+
+    /// Returns the kind of the request's message.
+    pub fn kind(&self) -> MessageKind {
+        self.kind
     }
 
     /// Returns the path of the node, for requests about a node.
@@ -180,19 +210,50 @@ impl Request {
         }
     }
 
-    fn with_path(kind: MessageKind, path: &str, rest: &[u8]) -> Result<Self, InvalidPath> {
+    /// Returns an error that says why this request is not allowed.
+    pub(crate) fn invalid(&self, reason: String) -> Error {
+        Error::InvalidRequest {
+            operation: self.kind,
+            path: self.path().map(Into::into),
+            reason,
+        }
+    }
+
+    /// Returns the request for the part at `offset` of the list that this request asks for.
+    pub(crate) fn list_part(&self, offset: usize) -> Request {
+        let mut payload = self.path().unwrap_or_default().as_bytes().to_vec();
+        payload.extend_from_slice(format!("\0{offset}\0").as_bytes());
+        Request {
+            transaction: self.transaction,
+            ..Request::new(MessageKind::DIRECTORY_PART, payload, Ok)
+        }
+    }
+
+    fn with_parser<U>(self, parse: fn(Vec<u8>) -> Result<U>) -> Request<U> {
+        Request {
+            kind: self.kind,
+            payload: self.payload,
+            transaction: self.transaction,
+            parse,
+        }
+    }
+
+    fn with_path(
+        kind: MessageKind,
+        path: &str,
+        rest: &[u8],
+        parse: fn(Vec<u8>) -> Result<T>,
+    ) -> Result<Self, InvalidPath> {
         path::check(path)?;
         let mut payload = Vec::with_capacity(path.len() + 1 + rest.len());
         payload.extend_from_slice(path.as_bytes());
         payload.push(0);
         payload.extend_from_slice(rest);
-        Ok(Request {
-            kind,
-            payload,
-            transaction: None,
-        })
+        Ok(Request::new(kind, payload, parse))
     }
+}
 
+impl Request<()> {
     fn with_token(kind: MessageKind, path: &str, token: &str) -> Result<Self> {
         if token.contains('\0') {
             let reason = "the token contains a NUL".to_owned();
@@ -202,9 +263,51 @@ impl Request {
                 reason,
             });
         }
-        let mut request = Self::with_path(kind, path, token.as_bytes())?;
+        let mut request = Request::with_path(kind, path, token.as_bytes(), reply::ignore)?;
         request.payload.push(0);
         Ok(request)
+    }
+
+    /// Ends a transaction.
+    pub(crate) fn transaction_end(transaction: TransactionId, commit: bool) -> Self {
+        let payload = if commit { b"T\0" } else { b"F\0" };
+        Request::new(
+            MessageKind::TRANSACTION_END,
+            payload.to_vec(),
+            reply::ignore,
+        )
+        .within(transaction)
+    }
+}
+
+impl Request<TransactionId> {
+    /// Starts a transaction.
+    pub(crate) fn transaction_start() -> Self {
+        Request::new(
+            MessageKind::TRANSACTION_START,
+            b"\0".to_vec(),
+            reply::transaction,
+        )
+    }
+}
+
+// Derived implementations would require the same of `T`.
+impl<T> Clone for Request<T> {
+    fn clone(&self) -> Self {
+        Request {
+            payload: self.payload.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<T> fmt::Debug for Request<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("kind", &self.kind)
+            .field("payload", &self.payload.escape_ascii().to_string())
+            .field("transaction", &self.transaction)
+            .finish_non_exhaustive()
     }
 }
 
@@ -233,31 +336,33 @@ mod tests {
                 Some("a/b"),
             ),
             (
-                Request::write("a", "v\0w").unwrap(),
+                Request::write("a", "v\0w").unwrap().untyped(),
                 MessageKind::WRITE,
                 b"a\0v\0w",
                 Some("a"),
             ),
             (
-                Request::write("a", "").unwrap(),
+                Request::write("a", "").unwrap().untyped(),
                 MessageKind::WRITE,
                 b"a\0",
                 Some("a"),
             ),
             (
-                Request::watch("@releaseDomain", "t:1").unwrap(),
+                Request::watch("@releaseDomain", "t:1").unwrap().untyped(),
                 MessageKind::WATCH,
                 b"@releaseDomain\0t:1\0",
                 Some("@releaseDomain"),
             ),
             (
-                Request::set_permissions("/x", &permissions).unwrap(),
+                Request::set_permissions("/x", &permissions)
+                    .unwrap()
+                    .untyped(),
                 MessageKind::SET_PERMS,
                 b"/x\0n5\0r0\0",
                 Some("/x"),
             ),
             (
-                Request::domain_path(5),
+                Request::domain_path(5).untyped(),
                 MessageKind::GET_DOMAIN_PATH,
                 b"5\0",
                 None,

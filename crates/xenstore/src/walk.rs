@@ -1,9 +1,9 @@
 //! Traversal of a tree, many nodes at a time.
 
-use crate::calls;
 use crate::error::{Error, ErrorCode, Result};
 use crate::path::Path;
 use crate::permission::Permission;
+use crate::reply;
 use crate::request::Request;
 
 /// Number of nodes per round. Large enough to make round-trip times irrelevant, and small enough
@@ -32,9 +32,9 @@ pub struct Node {
 /// A traversal of a tree. A node precedes its children, and siblings are in the server's order.
 ///
 /// A walk sends nothing itself. [`requests`](Self::requests) returns the next requests to send, and
-/// [`take`](Self::take) takes their replies and returns the next nodes. So it works with every
+/// [`on_replies`](Self::on_replies) takes their replies and returns the next nodes. So it works with every
 /// client, inside and outside of transactions, and the caller can process each node immediately or
-/// stop. To read all values at once, use [`Client::walk`](crate::Client::walk).
+/// stop. To read all values at once, use [`Nodes::walk`](crate::Nodes::walk).
 ///
 /// The tree may change during the walk: nodes that are removed meanwhile are omitted, and nodes
 /// that are created meanwhile may be missing. Missing access to a node is reported in its [`Node`]
@@ -42,6 +42,7 @@ pub struct Node {
 ///
 /// ```no_run
 /// # fn main() -> xenstore::Result<()> {
+/// use xenstore::Nodes;
 /// use xenstore::walk::Walk;
 ///
 /// let mut client = xenstore::Client::open()?;
@@ -51,7 +52,7 @@ pub struct Node {
 ///     if requests.is_empty() {
 ///         break;
 ///     }
-///     for node in walk.take(client.pipeline(requests)?)? {
+///     for node in walk.on_replies(client.pipeline(requests)?)? {
 ///         println!("{:?}", node);
 ///     }
 /// }
@@ -112,9 +113,9 @@ impl Walk {
         while nodes < NODES_PER_ROUND {
             let Some(step) = self.ahead.pop() else { break };
             if let Step::Unknown { path, .. } = &step {
-                requests.extend([Request::read(path)?, Request::list(path)?]);
+                requests.extend([Request::read(path)?, Request::list(path)?.untyped()]);
                 if self.permissions {
-                    requests.push(Request::permissions(path)?);
+                    requests.push(Request::permissions(path)?.untyped());
                 }
                 nodes += 1;
             }
@@ -131,9 +132,9 @@ impl Walk {
     /// # Errors
     /// [`Error::InvalidPath`] for a name that makes an invalid path, such as one that is too long.
     /// [`Error::InvalidReply`] for more than 256 MiB of paths and values.
-    pub fn take(&mut self, replies: Vec<Result<Vec<u8>>>) -> Result<Vec<Node>> {
+    pub fn on_replies(&mut self, replies: Vec<Result<Vec<u8>>>) -> Result<Vec<Node>> {
         let mut replies = replies.into_iter();
-        let mut reply = || {
+        let mut next = || {
             replies
                 .next()
                 .unwrap_or_else(|| Err(Error::Protocol("missing reply".to_owned())))
@@ -145,11 +146,11 @@ impl Walk {
                 steps.push(step);
                 continue;
             };
-            let value = reply();
-            let children = reply().map(|names| calls::parse_names(&names));
+            let value = next();
+            let children = next().and_then(reply::names);
             let permissions = self
                 .permissions
-                .then(|| reply().and_then(|text| calls::parse_permissions(&text)));
+                .then(|| next().and_then(reply::permissions));
 
             // A missing node is omitted, except the root, whose error is reported.
             if depth > 0 && (is_missing(&value) || is_missing(&children)) {
@@ -265,7 +266,7 @@ mod tests {
                 MessageKind::READ => Ok(Vec::new()),
                 _ => children(request.path().unwrap()),
             });
-            nodes.extend(walk.take(replies.collect()).unwrap());
+            nodes.extend(walk.on_replies(replies.collect()).unwrap());
             rounds += 1;
         }
     }
@@ -275,7 +276,7 @@ mod tests {
         let mut walk = Walk::new("d").unwrap();
         assert_eq!(walk.requests().unwrap().len(), 2);
         let nodes = walk
-            .take(vec![
+            .on_replies(vec![
                 Ok(b"v".to_vec()),
                 Ok(b"went\0goes\0comes\0hidden\0stays\0".to_vec()),
             ])
@@ -294,7 +295,7 @@ mod tests {
             Ok(Vec::new()),
             Ok(Vec::new()),
         ];
-        let nodes = walk.take(replies).unwrap();
+        let nodes = walk.on_replies(replies).unwrap();
         assert_eq!(paths(&nodes), ["d/hidden", "d/stays"]);
         assert!(walk.requests().unwrap().is_empty());
         assert_eq!(
@@ -348,7 +349,7 @@ mod tests {
         let mut walk = Walk::new("d").unwrap().with_permissions();
         assert_eq!(walk.requests().unwrap().len(), 3);
         let nodes = walk
-            .take(vec![
+            .on_replies(vec![
                 Ok(Vec::new()),
                 Ok(Vec::new()),
                 Ok(b"n0\0r5\0".to_vec()),
@@ -376,7 +377,7 @@ mod tests {
             let replies = (0..count)
                 .flat_map(|_| [Ok(vec![b'v'; 4096]), Ok(b"a\0b\0c\0".to_vec())])
                 .collect();
-            if let Err(error) = walk.take(replies) {
+            if let Err(error) = walk.on_replies(replies) {
                 break error;
             }
         };

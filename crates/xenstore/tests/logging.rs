@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use xenstore::embedded::{Server, Store, Toolstack};
-use xenstore::{Client, Connection, Error};
+use xenstore::{Client, Connection, Error, Nodes, Request};
 
 /// A logger that keeps all records.
 struct Capture(Mutex<Vec<(Level, String)>>);
@@ -58,7 +58,7 @@ fn connections_requests_replies_and_events_are_logged() {
     client.read("data/missing").unwrap_err();
     client.watch("data", "a token\n").unwrap();
     client.next_watch_event(None).unwrap();
-    client.domain_path(5).unwrap();
+    client.call(Request::domain_path(5)).unwrap();
     assert_eq!(
         take(),
         records(&[

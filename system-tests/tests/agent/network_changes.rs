@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Child, Stdio};
 use std::thread::spawn;
 use std::time::{Duration, Instant};
+use xenstore::Nodes;
 
 use rustix::process::Signal;
 use system_tests::{Daemon, Profile, Toolstack, on_both_daemons};

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use system_tests::{Agent, Daemon, Profile, Toolstack, build, is_published, on_both_daemons};
-use xenstore::{Client, Transport};
+use xenstore::{Client, Nodes, Transport};
 
 use crate::testbed;
 

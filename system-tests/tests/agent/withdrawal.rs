@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use xenstore::Nodes;
 
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{Agent, Daemon, FakeRoot, Profile, Testbed, Toolstack, build, on_both_daemons};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use system_tests::{Daemon, Terminal, Xenstored};
-use xenstore::{Client, Permission, Request};
+use xenstore::{Client, Nodes, Permission, Request};
 
 use crate::{Rng, Tools, connect};
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use xenstore::Nodes;
 
 use system_tests::{Daemon, Xenstored};
 

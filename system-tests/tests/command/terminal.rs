@@ -4,8 +4,8 @@ use std::process::Command;
 
 use system_tests::{Profile, Terminal, build};
 use tempfile::TempDir;
-use xenstore::Client;
 use xenstore::embedded::{Running, Server, Store, Toolstack};
+use xenstore::{Client, Nodes};
 
 /// An embedded Xenstore server with a guest, and a few nodes below `/a`.
 struct EmbeddedStore {

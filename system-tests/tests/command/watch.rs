@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Stdio};
+use xenstore::Nodes;
 
 use system_tests::{Daemon, Xenstored};
 

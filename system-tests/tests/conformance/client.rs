@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use xenstore::asynchronous::{AsyncTransaction, WatchStream};
-use xenstore::{AsyncClient, DomId, Path, Permission, Request, Result, Transport, WatchEvent};
+use xenstore::{AsyncClient, AsyncNodes, Nodes, Path, Request, Result, Transport, WatchEvent};
 
 /// The kind of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,17 +43,6 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .unwrap()
 });
 
-macro_rules! either {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
-        $(pub(crate) fn $name(&mut self, $($argument: $type),*) -> Result<$result> {
-            match self {
-                Self::Blocking(client) => client.$name($($argument),*),
-                Self::Async { client, .. } => wait(client.$name($($argument),*)),
-            }
-        })*
-    };
-}
-
 impl Client {
     pub(crate) fn new(calls: Calls, transport: Transport) -> Self {
         match calls {
@@ -66,31 +55,6 @@ impl Client {
                 }
             }
         }
-    }
-
-    either! {
-        read(path: impl AsRef<str>) -> Vec<u8>;
-        read_text(path: impl AsRef<str>) -> String;
-        write(path: impl AsRef<str>, value: impl AsRef<[u8]>) -> ();
-        mkdir(path: impl AsRef<str>) -> ();
-        remove(path: impl AsRef<str>) -> ();
-        list(path: impl AsRef<str>) -> Vec<String>;
-        walk(path: impl AsRef<str>) -> Vec<(Path, Vec<u8>)>;
-        permissions(path: impl AsRef<str>) -> Vec<Permission>;
-        set_permissions(path: impl AsRef<str>, permissions: &[Permission]) -> ();
-        domain_path(domain: DomId) -> Path;
-        introduce(domain: DomId, frame: u64, event_channel: u32) -> ();
-        release(domain: DomId) -> ();
-        is_introduced(domain: DomId) -> bool;
-        resume(domain: DomId) -> ();
-        set_target(domain: DomId, target: DomId) -> ();
-        control(command: &str, parameters: &[&str]) -> String;
-        features(domain: Option<DomId>) -> u32;
-        set_features(domain: DomId, features: u32) -> ();
-        quota_names() -> Vec<String>;
-        quota(domain: Option<DomId>, name: &str) -> u32;
-        set_quota(domain: Option<DomId>, name: &str, value: u32) -> ();
-        pipeline(requests: impl IntoIterator<Item = Request>) -> Vec<Result<Vec<u8>>>;
     }
 
     pub(crate) fn watch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
@@ -160,28 +124,41 @@ impl Client {
     }
 }
 
-macro_rules! either_transaction {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
-        $(pub(crate) fn $name(&mut self, $($argument: $type),*) -> Result<$result> {
-            match self {
-                Self::Blocking(transaction) => transaction.$name($($argument),*),
-                Self::Async(transaction) => wait(transaction.$name($($argument),*)),
-            }
-        })*
-    };
+impl Nodes for Client {
+    fn call<T>(&mut self, request: Request<T>) -> Result<T> {
+        match self {
+            Client::Blocking(client) => client.call(request),
+            Client::Async { client, .. } => wait(client.call(request)),
+        }
+    }
+
+    fn pipeline<T>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> Result<Vec<Result<T>>> {
+        match self {
+            Client::Blocking(client) => client.pipeline(requests),
+            Client::Async { client, .. } => wait(client.pipeline(requests)),
+        }
+    }
 }
 
-impl Transaction<'_, '_> {
-    either_transaction! {
-        read(path: impl AsRef<str>) -> Vec<u8>;
-        write(path: impl AsRef<str>, value: impl AsRef<[u8]>) -> ();
-        mkdir(path: impl AsRef<str>) -> ();
-        remove(path: impl AsRef<str>) -> ();
-        list(path: impl AsRef<str>) -> Vec<String>;
-        walk(path: impl AsRef<str>) -> Vec<(Path, Vec<u8>)>;
-        permissions(path: impl AsRef<str>) -> Vec<Permission>;
-        set_permissions(path: impl AsRef<str>, permissions: &[Permission]) -> ();
-        pipeline(requests: impl IntoIterator<Item = Request>) -> Vec<Result<Vec<u8>>>;
+impl Nodes for Transaction<'_, '_> {
+    fn call<T>(&mut self, request: Request<T>) -> Result<T> {
+        match self {
+            Transaction::Blocking(transaction) => transaction.call(request),
+            Transaction::Async(transaction) => wait(transaction.call(request)),
+        }
+    }
+
+    fn pipeline<T>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> Result<Vec<Result<T>>> {
+        match self {
+            Transaction::Blocking(transaction) => transaction.pipeline(requests),
+            Transaction::Async(transaction) => wait(transaction.pipeline(requests)),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests that the client itself rejects, because a server would disconnect or misinterpret them.
 
 use xenstore::wire::PAYLOAD_MAX;
-use xenstore::{Error, Request};
+use xenstore::{Error, Nodes, Request};
 
 use crate::client::Client;
 use crate::testbed::{Testbed, events, refusal};

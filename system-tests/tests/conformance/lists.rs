@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use xenstore::{Error, Request};
+use xenstore::{Error, Nodes, Request};
 
 use crate::testbed::{Testbed, refusal};
 

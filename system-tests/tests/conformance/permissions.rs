@@ -1,6 +1,6 @@
 //! Permissions.
 
-use xenstore::{Access, DomId, Permission};
+use xenstore::{Access, DomId, Nodes, Permission};
 
 use crate::testbed::{GUEST, Testbed, event_paths, refusal};
 

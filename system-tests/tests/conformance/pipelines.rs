@@ -1,6 +1,6 @@
 //! Pipelines of many requests.
 
-use xenstore::Request;
+use xenstore::{Nodes, Request};
 
 use crate::testbed::{Testbed, refusal};
 
@@ -29,10 +29,10 @@ pub(crate) fn refused_request_does_not_affect_the_rest_of_a_pipeline(testbed: &T
     let mut client = testbed.client();
     let replies = client
         .pipeline([
-            Request::write("data/x", "1").unwrap(),
+            Request::write("data/x", "1").unwrap().untyped(),
             Request::read("data/nothing").unwrap(),
-            Request::remove("data/nothing/below").unwrap(),
-            Request::write("data/y", "2").unwrap(),
+            Request::remove("data/nothing/below").unwrap().untyped(),
+            Request::write("data/y", "2").unwrap().untyped(),
             Request::read("data/x").unwrap(),
         ])
         .unwrap();
@@ -74,7 +74,7 @@ pub(crate) fn concurrent_clients_get_their_own_replies(testbed: &Testbed) {
                     let value = |n: usize| format!("{id} {round} {n}");
                     let both = |n| {
                         [
-                            Request::write(path(n), value(n)).unwrap(),
+                            Request::write(path(n), value(n)).unwrap().untyped(),
                             Request::read(path(n)).unwrap(),
                         ]
                     };

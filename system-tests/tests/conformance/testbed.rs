@@ -1,6 +1,7 @@
 //! The server that a test body runs against.
 
 use std::fmt::Debug;
+use xenstore::{Nodes, Request};
 
 use system_tests::{Daemon, Guest, Toolstack, Xenstored};
 use xenstore::embedded::{self, Running};
@@ -112,7 +113,7 @@ pub(crate) fn refusal<T: Debug>(result: Result<T>) -> String {
 /// A server keeps events and replies in order, so the reply to one more request comes after all
 /// earlier events.
 pub(crate) fn events(client: &mut Client) -> Vec<(String, String)> {
-    client.domain_path(0).unwrap();
+    client.call(Request::domain_path(0)).unwrap();
     let mut events = Vec::new();
     while let Some(event) = client
         .next_watch_event(Some(std::time::Duration::ZERO))

@@ -1,6 +1,6 @@
 //! Transactions.
 
-use xenstore::{Access, Error, ErrorCode, Permission, Request, Result};
+use xenstore::{Access, Error, ErrorCode, Nodes, Permission, Request, Result};
 
 use crate::client::Client;
 use crate::testbed::{Testbed, event_paths, refusal};

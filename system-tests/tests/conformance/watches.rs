@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use xenstore::{Access, Permission, Request};
+use xenstore::{Access, Nodes, Permission, Request};
 
 use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
 
@@ -250,7 +250,7 @@ pub(crate) fn events_keep_their_order_behind_replies(testbed: &Testbed) {
     // The events arrive while the client waits for replies.
     let requests = (0..50).flat_map(|n| {
         [
-            Request::write(path(n), "").unwrap(),
+            Request::write(path(n), "").unwrap().untyped(),
             Request::read(path(n)).unwrap(),
         ]
     });

@@ -2,6 +2,7 @@
 //! host sees the version, and the service runs after a reboot.
 
 use system_tests::Debian;
+use xenstore::Nodes;
 
 use crate::debs::{VERSION, dist};
 use crate::system::System;

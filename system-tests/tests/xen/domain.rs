@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use system_tests::{GUEST_FILES, eventually, tree};
 use tempfile::TempDir;
-use xenstore::Client;
+use xenstore::{Client, Nodes};
 
 /// Names and values of nodes.
-pub(crate) type Nodes = BTreeMap<String, String>;
+pub(crate) type Tree = BTreeMap<String, String>;
 
 /// Timeout for anything that is slow under emulation.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
@@ -180,7 +180,7 @@ impl Domain {
     }
 
     /// Returns the nodes that the agent publishes.
-    pub(crate) fn nodes(&mut self) -> Nodes {
+    pub(crate) fn nodes(&mut self) -> Tree {
         let home = self.home();
         let mut nodes = tree(&mut self.dom0, &home);
         nodes.retain(|path, value| {
@@ -193,7 +193,7 @@ impl Domain {
     }
 
     #[track_caller]
-    pub(crate) fn await_nodes(&mut self, condition: impl Fn(&Nodes) -> bool) -> Nodes {
+    pub(crate) fn await_nodes(&mut self, condition: impl Fn(&Tree) -> bool) -> Tree {
         self.await_nodes_for(TIMEOUT, condition)
     }
 
@@ -201,8 +201,8 @@ impl Domain {
     pub(crate) fn await_nodes_for(
         &mut self,
         timeout: Duration,
-        condition: impl Fn(&Nodes) -> bool,
-    ) -> Nodes {
+        condition: impl Fn(&Tree) -> bool,
+    ) -> Tree {
         let deadline = Instant::now() + timeout;
         loop {
             let nodes = self.nodes();

@@ -12,9 +12,9 @@ mod domain;
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
-use domain::{Domain, Nodes, TIMEOUT, with_guest, xl};
+use domain::{Domain, TIMEOUT, Tree, with_guest, xl};
 use system_tests::eventually;
-use xenstore::{Access, Client, Permission};
+use xenstore::{Access, Client, Nodes, Permission};
 
 /// Whether the value of the node changes by itself.
 fn is_fleeting(path: &str) -> bool {
@@ -22,12 +22,12 @@ fn is_fleeting(path: &str) -> bool {
 }
 
 /// Removes the nodes that change by themselves.
-fn lasting(mut nodes: Nodes) -> Nodes {
+fn lasting(mut nodes: Tree) -> Tree {
     nodes.retain(|path, _| !is_fleeting(path));
     nodes
 }
 
-fn show(nodes: &Nodes) -> String {
+fn show(nodes: &Tree) -> String {
     nodes
         .iter()
         .map(|(path, value)| format!("  {path} = \"{value}\"\n"))
@@ -43,7 +43,7 @@ fn all_nodes_are_published() {
 
         // The guest has the same kernel as domain 0.
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let mut expected: Nodes = [
+        let mut expected: Tree = [
             ("attr/PVAddons/Installed", "1"),
             ("attr/vif/0/ipv4/0", "10.0.0.2"),
             ("attr/vif/0/ipv4/0/prefix", "24"),
@@ -152,7 +152,7 @@ fn restore_republishes_within_three_seconds() {
         xl(&["restore", &image]);
         let begin = Instant::now();
         domain.await_another();
-        let is_whole = |nodes: &Nodes| {
+        let is_whole = |nodes: &Tree| {
             nodes.len() == before.len() && lasting(nodes.clone()) == lasting(before.clone())
         };
         let after = domain.await_nodes(is_whole);
@@ -242,7 +242,7 @@ fn disk_hotplug_and_memory_ballooning() {
         let after = domain.await_nodes_for(Duration::from_secs(90), |nodes| {
             nodes[total] != before[total]
         });
-        let rest = |nodes: Nodes| {
+        let rest = |nodes: Tree| {
             let mut nodes = lasting(nodes);
             nodes.remove(total);
             nodes

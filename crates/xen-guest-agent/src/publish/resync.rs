@@ -112,9 +112,9 @@ impl Resync {
             })
     }
 
-    fn submit(
+    fn submit<T>(
         &mut self,
-        request: Request,
+        request: Request<T>,
         pending: Pending,
         connection: &mut Connection,
     ) -> Result<(), Error> {

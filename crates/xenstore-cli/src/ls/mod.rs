@@ -6,7 +6,7 @@ mod text;
 use std::io::{self, IsTerminal, Write};
 
 use xenstore::walk::{Node, Walk};
-use xenstore::{Client, Error, ErrorCode};
+use xenstore::{Client, Error, ErrorCode, Nodes, Request};
 
 use crate::failure::Failure;
 use json::Json;
@@ -87,7 +87,7 @@ fn below(
             return Ok(());
         }
         let replies = client.pipeline(requests).map_err(failed)?;
-        for node in walk.take(replies).map_err(failed)? {
+        for node in walk.on_replies(replies).map_err(failed)? {
             if node.depth > 0 {
                 visit(&node)?;
             }
@@ -112,7 +112,7 @@ fn default_path(client: &mut Client) -> Result<String, Failure> {
     let domain = String::from_utf8_lossy(&domain).trim().parse();
     let domain = domain.map_err(|error| Failure::Message(format!("read domid: {error}")))?;
     client
-        .domain_path(domain)
+        .call(Request::domain_path(domain))
         .map(|path| path.to_string())
         .map_err(|error| failed(&error))
 }

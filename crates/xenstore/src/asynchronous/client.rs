@@ -1,5 +1,6 @@
 //! The async client, and its messages to the driver.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -7,19 +8,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::calls::{self, domain_calls, node_calls};
 use crate::error::{Error, Result};
 use crate::event::WatchEvent;
+use crate::nodes::AsyncNodes;
 use crate::path::Path;
-use crate::permission::{DomId, Permission};
 use crate::request::{Request, TransactionId};
-use crate::walk::{self, Walk};
 use crate::wire::MessageKind;
 
 /// A client whose calls are futures. Clones share the connection.
 ///
 /// ```
-/// use xenstore::AsyncClient;
+/// use xenstore::{AsyncClient, AsyncNodes};
 /// use xenstore::embedded::{Server, Store, Toolstack};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -80,53 +79,6 @@ pub(super) enum Command {
 }
 
 impl AsyncClient {
-    node_calls!(self [&self] [async] [.await]);
-    domain_calls!(self [&self] [async] [.await]);
-
-    /// Sends all `requests` and returns their replies in the same order, each with its own error.
-    ///
-    /// On a socket, the requests are sent without waiting for the replies of earlier ones.
-    ///
-    /// # Errors
-    /// Those that close the connection, and [`Error::InvalidRequest`] for a request that is not
-    /// allowed. In the latter case no request is sent.
-    pub async fn pipeline(
-        &self,
-        requests: impl IntoIterator<Item = Request>,
-    ) -> Result<Vec<Result<Vec<u8>>>> {
-        let requests: Vec<_> = requests.into_iter().collect();
-        requests.iter().try_for_each(check)?;
-        let (requests, replies): (Vec<_>, Vec<_>) = requests
-            .into_iter()
-            .map(|request| {
-                let (reply, replied) = oneshot::channel();
-                ((request, reply), replied)
-            })
-            .unzip();
-        self.command(Command::Requests(requests));
-
-        let mut results = Vec::with_capacity(replies.len());
-        for reply in replies {
-            let result = self.reply(reply).await?;
-            if matches!(result, Err(Error::InvalidRequest { .. })) {
-                return result.map(|_| Vec::new());
-            }
-            results.push(result);
-        }
-        Ok(results)
-    }
-
-    /// Sends a request and returns the payload of its reply.
-    ///
-    /// # Errors
-    /// The error in the reply, and those that close the connection. [`Error::InvalidRequest`] for a
-    /// request that is not allowed, which includes requests about watches; use
-    /// [`watch`](Self::watch) for these.
-    pub async fn call(&self, request: Request) -> Result<Vec<u8>> {
-        check(&request)?;
-        self.reply(self.send(request)).await?
-    }
-
     /// Sends a message to the driver.
     ///
     /// If the driver has ended, the message and with it the channel for the reply is dropped, which
@@ -159,8 +111,49 @@ impl AsyncClient {
     }
 }
 
+impl AsyncNodes for AsyncClient {
+    async fn call<T>(&self, request: Request<T>) -> Result<T> {
+        check(&request)?;
+        let parse = request.parser();
+        self.reply(self.send(request.untyped()))
+            .await?
+            .and_then(parse)
+    }
+
+    fn pipeline<T>(
+        &self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> impl Future<Output = Result<Vec<Result<T>>>> + Send {
+        let requests: Vec<_> = requests.into_iter().collect();
+        async move {
+            requests.iter().try_for_each(check)?;
+
+            let mut pending = Vec::with_capacity(requests.len());
+            let commands = requests.into_iter().map(|request| {
+                let (reply, replied) = oneshot::channel();
+                pending.push((replied, request.parser()));
+                (request.untyped(), reply)
+            });
+            self.command(Command::Requests(commands.collect()));
+
+            // The parsed replies would have to be `Send` if they were kept during the waits.
+            let mut results = Vec::with_capacity(pending.len());
+            for (replied, parse) in pending {
+                match self.reply(replied).await? {
+                    Err(error @ Error::InvalidRequest { .. }) => return Err(error),
+                    result => results.push((result, parse)),
+                }
+            }
+            let results = results.into_iter();
+            Ok(results
+                .map(|(result, parse)| result.and_then(parse))
+                .collect())
+        }
+    }
+}
+
 /// Rejects requests that would interfere with the driver's own watches.
-fn check(request: &Request) -> Result<()> {
+fn check<T>(request: &Request<T>) -> Result<()> {
     match request.kind {
         MessageKind::WATCH | MessageKind::UNWATCH | MessageKind::RESET_WATCHES => Err(request
             .invalid("watch requests are not allowed here; use AsyncClient::watch".to_owned())),

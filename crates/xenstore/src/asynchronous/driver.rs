@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 
 use super::client::{AsyncClient, Command, OnBegun, Reply, Shared};
 use crate::client::WATCH_EVENTS_MAX;
-use crate::connection::{Connection, parse_transaction};
+use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::event::{Event, RequestId, WatchEvent};
+use crate::reply;
 use crate::request::Request;
 use crate::transport::Transport;
 
@@ -175,7 +176,7 @@ impl Driver {
         }
     }
 
-    fn submit(&mut self, request: Request, waiting: Waiting) {
+    fn submit<T>(&mut self, request: Request<T>, waiting: Waiting) {
         match self.connection.get_mut().0.submit(request) {
             Ok(id) => drop(self.waiting.insert(id, waiting)),
             Err(error) => self.answer(waiting, Err(error)),
@@ -186,7 +187,7 @@ impl Driver {
         match waiting {
             Waiting::Request(reply) => drop(reply.send(result)),
             Waiting::Begin(on_begun) => {
-                on_begun(result.and_then(|id| parse_transaction(&id)));
+                on_begun(result.and_then(reply::transaction));
             }
             Waiting::Watch { token, reply } => {
                 if result.is_err() {

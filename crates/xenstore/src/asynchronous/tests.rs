@@ -18,6 +18,7 @@ use crate::client::WATCH_EVENTS_MAX;
 use crate::embedded::{Running, Server, Store, Toolstack};
 use crate::error::{Error, Result};
 use crate::event::WatchEvent;
+use crate::nodes::AsyncNodes;
 use crate::path::Path;
 use crate::peer::Peer;
 use crate::request::Request;
@@ -101,7 +102,7 @@ async fn dropped_requests_do_not_affect_others() {
         poll_once_and_drop(client.read("data/nothing"));
         poll_once_and_drop(client.write("data/x", round.to_string()));
         poll_once_and_drop(client.pipeline([
-            Request::list("data").unwrap(),
+            Request::list("data").unwrap().untyped(),
             Request::read("data/x").unwrap(),
         ]));
         poll_once_and_drop(client.watch("data/x"));

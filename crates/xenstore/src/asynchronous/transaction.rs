@@ -1,17 +1,15 @@
 //! Transactions of the async client.
 
+use std::future::Future;
 use std::mem;
 
 use tokio::sync::oneshot;
 
 use super::client::{AsyncClient, Command};
-use crate::calls::{self, node_calls};
 use crate::client::{TRANSACTION_ATTEMPTS, is_repeatable};
 use crate::error::{Error, Result};
-use crate::path::Path;
-use crate::permission::Permission;
+use crate::nodes::AsyncNodes;
 use crate::request::{Request, TransactionId};
-use crate::walk::{self, Walk};
 
 impl AsyncClient {
     /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or
@@ -23,6 +21,8 @@ impl AsyncClient {
     ///
     /// ```no_run
     /// # async fn count(client: xenstore::AsyncClient) -> xenstore::Result<()> {
+    /// use xenstore::AsyncNodes;
+    ///
     /// client
     ///     .transaction(async |transaction| {
     ///         let count = transaction.read_text("data/count").await?.parse().unwrap_or(0);
@@ -93,43 +93,42 @@ impl AsyncTransaction {
         }
     }
 
-    node_calls!(self [&self] [async] [.await]);
-
-    /// Does the same as [`AsyncClient::pipeline`], in the transaction.
-    ///
-    /// # Errors
-    /// Those of [`AsyncClient::pipeline`].
-    pub async fn pipeline(
-        &self,
-        requests: impl IntoIterator<Item = Request>,
-    ) -> Result<Vec<Result<Vec<u8>>>> {
-        self.client
-            .pipeline(requests.into_iter().map(|request| request.within(self.id)))
-            .await
-    }
-
-    async fn call(&self, request: Request) -> Result<Vec<u8>> {
-        self.client.call(request.within(self.id)).await
-    }
-
     /// Sends a request that fails only if a suspend has ended the transaction.
-    async fn probe(&self) -> Result<Vec<u8>> {
-        self.call(Request::domain_path(0)).await
+    async fn probe(&self) -> Result<()> {
+        self.call(Request::domain_path(0)).await.map(drop)
     }
 
     async fn end(mut self, commit: bool) -> Result<()> {
         // There is no await between this and sending the request, so that the end is sent exactly
         // once.
         self.is_open = false;
-        let replied = self.client.send(Request::transaction_end(self.id, commit));
+        let replied = self
+            .client
+            .send(Request::transaction_end(self.id, commit).untyped());
         self.client.reply(replied).await?.map(drop)
+    }
+}
+
+impl AsyncNodes for AsyncTransaction {
+    fn call<T>(&self, request: Request<T>) -> impl Future<Output = Result<T>> + Send {
+        self.client.call(request.within(self.id))
+    }
+
+    fn pipeline<T>(
+        &self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> impl Future<Output = Result<Vec<Result<T>>>> + Send {
+        let requests = requests.into_iter();
+        self.client
+            .pipeline(requests.map(|request| request.within(self.id)))
     }
 }
 
 impl Drop for AsyncTransaction {
     fn drop(&mut self) {
         if mem::take(&mut self.is_open) {
-            drop(self.client.send(Request::transaction_end(self.id, false)));
+            let end = Request::transaction_end(self.id, false);
+            drop(self.client.send(end.untyped()));
         }
     }
 }

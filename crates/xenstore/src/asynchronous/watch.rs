@@ -42,7 +42,7 @@ impl AsyncClient {
 
         let (reply, replied) = oneshot::channel();
         self.command(Command::Watch {
-            request,
+            request: request.untyped(),
             token,
             events,
             reply,

@@ -11,7 +11,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 use self::pending::Pending;
-pub(crate) use self::replies::parse_transaction;
 use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::event::{Event, RequestId};
@@ -99,17 +98,17 @@ impl Connection {
     /// - `RESET_WATCHES` on a device, because it would also end the kernel's own watches.
     ///
     /// The error that closed the connection, if it is closed.
-    pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+    pub fn submit<T>(&mut self, request: Request<T>) -> Result<RequestId> {
         self.check(&request)?;
         // Id 0 is not used, because a Linux kernel puts it into its own replies.
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         let id = RequestId(self.last_id);
-        self.queue.push_back(Pending::new(id, request));
+        self.queue.push_back(Pending::new(id, request.untyped()));
         Ok(id)
     }
 
     /// Checks that [`submit`](Self::submit) would accept the request.
-    pub(crate) fn check(&self, request: &Request) -> Result<()> {
+    pub(crate) fn check<T>(&self, request: &Request<T>) -> Result<()> {
         self.check_open()?;
         let (len, limit) = (request.payload.len(), self.transport.payload_max());
         let is_foreign = |transaction| !self.transactions.contains(&transaction);

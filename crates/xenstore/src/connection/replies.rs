@@ -6,7 +6,8 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::escape::escape;
 use crate::event::{Event, WatchEvent};
 use crate::logging::TARGET;
-use crate::request::{Request, TransactionId};
+use crate::reply;
+use crate::request::Request;
 use crate::wire::{self, Message, MessageKind};
 
 impl Connection {
@@ -101,7 +102,8 @@ impl Connection {
     fn track_transaction(&mut self, request: &Request, reply: Option<&[u8]>) -> Result<()> {
         match (request.kind, reply) {
             (MessageKind::TRANSACTION_START, Some(payload)) => {
-                self.transactions.push(parse_transaction(payload)?);
+                self.transactions
+                    .push(reply::transaction(payload.to_vec())?);
             }
             (MessageKind::RESET_WATCHES, Some(_)) => self.transactions.clear(),
             (MessageKind::TRANSACTION_END, _) => self
@@ -129,13 +131,4 @@ impl Connection {
         }
         self.events.push_back(Event::Reply { id, result });
     }
-}
-
-pub(crate) fn parse_transaction(payload: &[u8]) -> Result<TransactionId> {
-    let text = wire::strings(payload)
-        .next()
-        .and_then(|text| std::str::from_utf8(text).ok());
-    text.and_then(|text| text.parse().ok())
-        .map(TransactionId)
-        .ok_or_else(|| Error::Protocol("transaction id is not a number".to_owned()))
 }

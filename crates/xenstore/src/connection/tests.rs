@@ -19,9 +19,9 @@ fn device() -> (Connection, Peer) {
     )
 }
 
-fn submit(
+fn submit<T>(
     connection: &mut Connection,
-    requests: impl IntoIterator<Item = Request>,
+    requests: impl IntoIterator<Item = Request<T>>,
 ) -> Vec<RequestId> {
     let ids = requests
         .into_iter()

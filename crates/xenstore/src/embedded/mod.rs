@@ -7,7 +7,7 @@
 //! relative paths, its quotas, and a migration from the inside.
 //!
 //! ```
-//! use xenstore::Client;
+//! use xenstore::{Client, Nodes};
 //! use xenstore::embedded::{Server, Store, Toolstack};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

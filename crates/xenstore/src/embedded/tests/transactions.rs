@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "it is one sequence of requests")]
 fn quotas_match_c_xenstored() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let free = 1000 - store.owned_nodes(5);

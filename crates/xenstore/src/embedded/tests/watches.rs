@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "it is one sequence of requests")]
 fn watch_fires_for_changes_at_or_below_its_path() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     for (path, first) in [
