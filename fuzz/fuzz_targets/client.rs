@@ -18,7 +18,7 @@ use libfuzzer_sys::fuzz_target;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use xenstore::wire::{self, Decoder, HEADER_LEN, Message, MessageKind, PAYLOAD_MAX};
 use xenstore::{
-    Access, Client, Connection, Error, Event, Nodes, Permission, Request, RequestId, Transport,
+    Client, Connection, Error, Event, Nodes, Permission, Request, RequestId, Transport,
 };
 use xenstore_fuzz::Script;
 
@@ -312,14 +312,7 @@ fn request(script: &mut Script<'_>) -> Result<Request, Error> {
         7 => Request::permissions(path)?.untyped(),
         8 => {
             let domain = u16::from(script.byte());
-            Request::set_permissions(
-                path,
-                &[Permission {
-                    domain,
-                    access: Access::Both,
-                }],
-            )?
-            .untyped()
+            Request::set_permissions(path, &[Permission::read_write(domain)])?.untyped()
         }
         9 => Request::domain_path(u16::from(script.byte())).untyped(),
         _ => Request::remove(path)?.untyped(),

@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use libfuzzer_sys::fuzz_target;
 use xenstore::embedded::{Quotas, Server, Store};
 use xenstore::wire::{self, Decoder, MessageKind};
-use xenstore::{Access, Connection, ErrorCode, Event, Permission, Request, WatchEvent};
+use xenstore::{Connection, ErrorCode, Event, Permission, Request, WatchEvent};
 use xenstore_fuzz::Script;
 
 const HOSTILE: u16 = 5;
@@ -134,24 +134,13 @@ fuzz_target!(|input: &[u8]| {
 /// Creates a guest with two nodes of its own in a readable home. Few nodes keep the target fast.
 fn make_guest(store: &mut Store, domain: u16) {
     let home = format!("/local/domain/{domain}");
-    let none = |domain| Permission {
-        domain,
-        access: Access::None,
-    };
     for (path, permissions) in [
         (
             home.clone(),
-            [
-                none(0),
-                Permission {
-                    domain,
-                    access: Access::Read,
-                },
-            ]
-            .as_slice(),
+            [Permission::none(0), Permission::read(domain)].as_slice(),
         ),
-        (format!("{home}/data"), &[none(domain)]),
-        (format!("{home}/attr"), &[none(domain)]),
+        (format!("{home}/data"), &[Permission::none(domain)]),
+        (format!("{home}/attr"), &[Permission::none(domain)]),
     ] {
         store.write(&path, "").expect("a node");
         store
@@ -179,7 +168,7 @@ fn check_nodes(store: &Store) {
     let (quotas, mut owned) = (quotas(), 0);
     for (path, value) in store.walk("/") {
         let permissions = store.permissions(path).expect("a visited node exists");
-        if permissions[0].domain == HOSTILE {
+        if permissions[0].domain.get() == HOSTILE {
             owned += 1;
             assert!(value.len() < quotas.node_size, "a value too long at {path}");
             assert!(
@@ -203,7 +192,7 @@ fn nodes_of_others(store: &Store) -> Nodes {
     let mut nodes = Nodes::new();
     for (path, value) in store.walk("/") {
         let permissions = store.permissions(path).expect("a visited node exists");
-        if permissions[0].domain != HOSTILE && path != "/local/domain/6/data/turn" {
+        if permissions[0].domain.get() != HOSTILE && path != "/local/domain/6/data/turn" {
             nodes.insert(path.to_owned(), (value.to_vec(), permissions.to_vec()));
         }
     }

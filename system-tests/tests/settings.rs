@@ -234,7 +234,7 @@ fn sighup_retries_denied_writes() {
         testbed.server.with(|server| {
             let path = Path::new("data/os_name").unwrap();
             let refusal = Refusal {
-                domain: DOMAIN,
+                domain: DOMAIN.into(),
                 kind: Some(MessageKind::WRITE),
                 path,
                 code: ErrorCode::EACCES,

@@ -26,9 +26,7 @@ use xenstore::{Client, DomId, Nodes, Transport};
 use interface::Interface;
 
 /// Domain ID of the guest.
-const GUEST: DomId = 1;
-
-const DOM0: DomId = 0;
+const GUEST: DomId = DomId::new(1);
 
 const USAGE: &str = "\
 usage: demo [--no-interface]
@@ -77,7 +75,7 @@ fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {
     let mut store = Store::new();
     store.introduce_guest(GUEST, Toolstack::Xapi);
     let mut server = Server::new(store);
-    server.listen(&dom0_socket, DOM0)?;
+    server.listen(&dom0_socket, DomId::DOM0)?;
     server.listen(&guest_socket, GUEST)?;
     let server = server.spawn()?;
 

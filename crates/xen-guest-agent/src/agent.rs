@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
-use xenstore::{Connection, Error, Event, Path};
+use xenstore::{Connection, DomId, Error, Event, Path};
 
 use crate::domain::Domain;
 use crate::guest::{Guest, Services};
@@ -281,7 +281,7 @@ impl Agent {
     }
 
     /// Returns the ID of this domain, once it is known.
-    pub fn domain_id(&self) -> Option<u16> {
+    pub fn domain_id(&self) -> Option<DomId> {
         self.domain.id()
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use log::{error, info, warn};
 use rustix::event::PollFlags;
+use xenstore::DomId;
 
 use crate::agent::Agent;
 use crate::collect::Collectors;
@@ -88,7 +89,7 @@ pub struct Daemon {
     /// Time at which the first publication stops waiting for the network.
     network_due: Duration,
     /// Domain ID by which the polls are staggered. It changes with a migration.
-    staggered_by: Option<u16>,
+    staggered_by: Option<DomId>,
     /// Whether to warn of other agents after the first publication.
     warns_of_other_agents: bool,
     /// Whether the log has the line about the first complete publication.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use log::warn;
-use xenstore::{Connection, Error, ErrorCode, Event, Request, RequestId, wire};
+use xenstore::{Connection, DomId, Error, ErrorCode, Event, Request, RequestId, wire};
 
 use crate::guest::Mac;
 use crate::rate_limit::Limiter;
@@ -27,7 +27,7 @@ const MAX_FUNCTIONS: usize = 256;
     reason = "each is a fact of its own, and any combination is possible"
 )]
 pub struct Domain {
-    id: Option<u16>,
+    id: Option<DomId>,
     pending: BTreeMap<RequestId, Pending>,
     /// Virtual functions found by the read in progress.
     found: BTreeMap<u32, Mac>,
@@ -133,7 +133,7 @@ impl Domain {
     }
 
     /// Returns the ID of this domain, once it is known.
-    pub fn id(&self) -> Option<u16> {
+    pub fn id(&self) -> Option<DomId> {
         self.id
     }
 

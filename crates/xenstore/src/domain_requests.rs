@@ -14,8 +14,8 @@ impl Request {
     /// Asks for the absolute path of a domain's home, from which its relative paths start.
     ///
     /// Every domain may ask, and the domain need not exist. Payload: `domid|`. Reply: the path.
-    pub fn domain_path(domain: DomId) -> Request<Path> {
-        numbers(MessageKind::GET_DOMAIN_PATH, &[domain.into()], reply::path)
+    pub fn domain_path(domain: impl Into<DomId>) -> Request<Path> {
+        numbers(MessageKind::GET_DOMAIN_PATH, &[number(domain)], reply::path)
     }
 
     /// Introduces a new domain to the server.
@@ -26,10 +26,10 @@ impl Request {
     /// If the domain is introduced already, C xenstored treats this as its resume. The errors are
     /// `EINVAL` for domain 0 and for an invalid event channel, and the hypervisor's error if it
     /// cannot map the page or bind the channel.
-    pub fn introduce(domain: DomId, frame: u64, event_channel: u32) -> Request<()> {
+    pub fn introduce(domain: impl Into<DomId>, frame: u64, event_channel: u32) -> Request<()> {
         numbers(
             MessageKind::INTRODUCE,
-            &[domain.into(), frame, event_channel.into()],
+            &[number(domain), frame, event_channel.into()],
             reply::ignore,
         )
     }
@@ -37,15 +37,15 @@ impl Request {
     /// Makes the server stop serving a domain. Payload: `domid|`.
     ///
     /// The errors are `ENOENT` for a domain that is not introduced, and `EINVAL` for domain 0.
-    pub fn release(domain: DomId) -> Request<()> {
-        numbers(MessageKind::RELEASE, &[domain.into()], reply::ignore)
+    pub fn release(domain: impl Into<DomId>) -> Request<()> {
+        numbers(MessageKind::RELEASE, &[number(domain)], reply::ignore)
     }
 
     /// Asks whether a domain is introduced. Payload: `domid|`. Reply: `T` or `F`.
-    pub fn is_introduced(domain: DomId) -> Request<bool> {
+    pub fn is_introduced(domain: impl Into<DomId>) -> Request<bool> {
         numbers(
             MessageKind::IS_DOMAIN_INTRODUCED,
-            &[domain.into()],
+            &[number(domain)],
             reply::boolean,
         )
     }
@@ -54,8 +54,8 @@ impl Request {
     /// its next shutdown. Payload: `domid|`.
     ///
     /// The errors are `ENOENT` for a domain that is not introduced, and `EINVAL` for domain 0.
-    pub fn resume(domain: DomId) -> Request<()> {
-        numbers(MessageKind::RESUME, &[domain.into()], reply::ignore)
+    pub fn resume(domain: impl Into<DomId>) -> Request<()> {
+        numbers(MessageKind::RESUME, &[number(domain)], reply::ignore)
     }
 
     /// Gives `domain` all access rights of `target` in addition to its own. Payload:
@@ -63,10 +63,10 @@ impl Request {
     ///
     /// A device model that runs in a domain of its own needs the rights of its guest. The error is
     /// `ENOENT` if one of the domains is not introduced.
-    pub fn set_target(domain: DomId, target: DomId) -> Request<()> {
+    pub fn set_target(domain: impl Into<DomId>, target: impl Into<DomId>) -> Request<()> {
         numbers(
             MessageKind::SET_TARGET,
-            &[domain.into(), target.into()],
+            &[number(domain), number(target)],
             reply::ignore,
         )
     }
@@ -104,7 +104,7 @@ impl Request {
     /// xenstored 4.17 and oxenstored, reply `ENOSYS` or `EINVAL`.
     pub fn features(domain: Option<DomId>) -> Request<u32> {
         match domain {
-            Some(domain) => numbers(MessageKind::GET_FEATURE, &[domain.into()], reply::number),
+            Some(domain) => numbers(MessageKind::GET_FEATURE, &[number(domain)], reply::number),
             None => without_arguments(MessageKind::GET_FEATURE, reply::number),
         }
     }
@@ -114,10 +114,10 @@ impl Request {
     ///
     /// The errors are `EBUSY` if the domain is introduced already, and `EINVAL` for an unknown
     /// feature. The same servers as for [`features`](Self::features) support this.
-    pub fn set_features(domain: DomId, features: u32) -> Request<()> {
+    pub fn set_features(domain: impl Into<DomId>, features: u32) -> Request<()> {
         numbers(
             MessageKind::SET_FEATURE,
-            &[domain.into(), features.into()],
+            &[number(domain), features.into()],
             reply::ignore,
         )
     }
@@ -166,6 +166,10 @@ impl Request {
 /// an empty payload.
 fn without_arguments<T>(kind: MessageKind, parse: fn(Vec<u8>) -> Result<T>) -> Request<T> {
     Request::new(kind, b"\0".to_vec(), parse)
+}
+
+fn number(domain: impl Into<DomId>) -> u64 {
+    domain.into().get().into()
 }
 
 fn numbers<T>(kind: MessageKind, numbers: &[u64], parse: fn(Vec<u8>) -> Result<T>) -> Request<T> {
@@ -247,7 +251,7 @@ mod tests {
                 b"\0",
             ),
             (
-                Request::features(Some(5)).untyped(),
+                Request::features(Some(DomId::new(5))).untyped(),
                 MessageKind::GET_FEATURE,
                 b"5\0",
             ),
@@ -267,7 +271,9 @@ mod tests {
                 b"nodes\0",
             ),
             (
-                Request::quota(Some(5), "nodes").unwrap().untyped(),
+                Request::quota(Some(DomId::new(5)), "nodes")
+                    .unwrap()
+                    .untyped(),
                 MessageKind::GET_QUOTA,
                 b"5\0nodes\0",
             ),
@@ -277,7 +283,9 @@ mod tests {
                 b"nodes\x009\0",
             ),
             (
-                Request::set_quota(Some(5), "nodes", 9).unwrap().untyped(),
+                Request::set_quota(Some(DomId::new(5)), "nodes", 9)
+                    .unwrap()
+                    .untyped(),
                 MessageKind::SET_QUOTA,
                 b"5\0nodes\x009\0",
             ),

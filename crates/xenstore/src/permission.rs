@@ -1,9 +1,92 @@
-//! Owners and permissions of nodes.
+//! Domains, and owners and permissions of nodes.
 
 use std::fmt;
+use std::str::FromStr;
+
+use crate::escape::excerpt;
 
 /// Number of a domain.
-pub type DomId = u16;
+///
+/// Functions that take a domain also take its number: `server.connect(5)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomId(u16);
+
+/// First number that Xen gives to no domain (`DOMID_FIRST_RESERVED`).
+const FIRST_RESERVED: u16 = 0x7ff0;
+
+/// Error for a text that is not the number of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a domain's number of 0 to 32751: '{0}'")]
+pub struct InvalidDomId(String);
+
+impl DomId {
+    /// The control domain.
+    pub const DOM0: Self = DomId(0);
+
+    /// The domain of the caller (`DOMID_SELF`, 32752).
+    pub const SELF: Self = DomId(FIRST_RESERVED);
+
+    /// All domains, in a [`Permission`] (`DOMID_ANY`, 32757).
+    ///
+    /// Servers honour an entry for it only if they offer feature bit 8, which came with Xen 4.22.
+    /// Others ignore the entry. The first entry of a node's permissions says the same everywhere.
+    ///
+    /// # Warning
+    /// The C xenstored of Xen's development tree, as of August 2026, crashes when `SET_PERMS` names
+    /// this domain over a socket. All domains of the host then lose their Xenstore.
+    pub const ANY: Self = DomId(0x7ff5);
+
+    /// Returns the domain of a number, which may be one that Xen reserves.
+    pub const fn new(number: u16) -> Self {
+        DomId(number)
+    }
+
+    /// Returns the number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// Whether Xen gives this number to no domain, as [`SELF`](Self::SELF) and [`ANY`](Self::ANY).
+    pub const fn is_reserved(self) -> bool {
+        self.0 >= FIRST_RESERVED
+    }
+}
+
+impl From<u16> for DomId {
+    fn from(number: u16) -> Self {
+        DomId(number)
+    }
+}
+
+impl From<DomId> for u16 {
+    fn from(domain: DomId) -> Self {
+        domain.0
+    }
+}
+
+impl fmt::Display for DomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Parses a decimal number, and refuses the numbers that Xen reserves (32752 and up).
+impl FromStr for DomId {
+    type Err = InvalidDomId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDomId> {
+        match number(text) {
+            Some(domain) if !domain.is_reserved() => Ok(domain),
+            _ => Err(InvalidDomId(excerpt(text))),
+        }
+    }
+}
+
+/// Parses a decimal number without a sign, which may be one that Xen reserves.
+fn number(text: &str) -> Option<DomId> {
+    let is_unsigned = text.starts_with(|first: char| first.is_ascii_digit());
+    is_unsigned.then(|| text.parse().ok().map(DomId)).flatten()
+}
 
 /// Access of a domain to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,18 +98,18 @@ pub enum Access {
     /// Write access (`w`).
     Write,
     /// Read and write access (`b`).
-    Both,
+    ReadWrite,
 }
 
 impl Access {
     /// Whether this includes read access.
     pub fn can_read(self) -> bool {
-        matches!(self, Access::Read | Access::Both)
+        matches!(self, Access::Read | Access::ReadWrite)
     }
 
     /// Whether this includes write access.
     pub fn can_write(self) -> bool {
-        matches!(self, Access::Write | Access::Both)
+        matches!(self, Access::Write | Access::ReadWrite)
     }
 }
 
@@ -44,6 +127,32 @@ pub struct Permission {
 }
 
 impl Permission {
+    /// Returns the entry that gives `domain` the access `access`.
+    pub fn new(domain: impl Into<DomId>, access: Access) -> Self {
+        let domain = domain.into();
+        Permission { domain, access }
+    }
+
+    /// Returns the entry that gives a domain no access, such as `n5`.
+    pub fn none(domain: impl Into<DomId>) -> Self {
+        Permission::new(domain, Access::None)
+    }
+
+    /// Returns the entry that gives a domain read access, such as `r5`.
+    pub fn read(domain: impl Into<DomId>) -> Self {
+        Permission::new(domain, Access::Read)
+    }
+
+    /// Returns the entry that gives a domain write access, such as `w5`.
+    pub fn write(domain: impl Into<DomId>) -> Self {
+        Permission::new(domain, Access::Write)
+    }
+
+    /// Returns the entry that gives a domain read and write access, such as `b5`.
+    pub fn read_write(domain: impl Into<DomId>) -> Self {
+        Permission::new(domain, Access::ReadWrite)
+    }
+
     /// Parses an entry such as `r5`. Returns `None` if `text` is invalid.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (letter, domain) = text.split_first()?;
@@ -51,13 +160,10 @@ impl Permission {
             b'n' => Access::None,
             b'r' => Access::Read,
             b'w' => Access::Write,
-            b'b' => Access::Both,
+            b'b' => Access::ReadWrite,
             _ => return None,
         };
-        if !domain.first()?.is_ascii_digit() {
-            return None;
-        }
-        let domain = std::str::from_utf8(domain).ok()?.parse().ok()?;
+        let domain = number(std::str::from_utf8(domain).ok()?)?;
         Some(Permission { domain, access })
     }
 }
@@ -68,7 +174,7 @@ impl fmt::Display for Permission {
             Access::None => 'n',
             Access::Read => 'r',
             Access::Write => 'w',
-            Access::Both => 'b',
+            Access::ReadWrite => 'b',
         };
         write!(f, "{letter}{}", self.domain)
     }
@@ -77,6 +183,26 @@ impl fmt::Display for Permission {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn domain_ids_of_users_are_not_reserved_ones() {
+        for (text, number) in [("0", 0), ("5", 5), ("32751", 32_751)] {
+            let domain: DomId = text.parse().unwrap();
+            assert_eq!((domain, domain.get()), (number.into(), number));
+            assert_eq!(domain.to_string(), text);
+        }
+        for text in ["", "-1", "+5", "5 ", "x", "32752", "32757", "65536"] {
+            assert!(text.parse::<DomId>().is_err(), "{text}");
+        }
+
+        let error = "5\n".parse::<DomId>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "not a domain's number of 0 to 32751: '5\\u000a'"
+        );
+        assert!(DomId::SELF.is_reserved() && DomId::ANY.is_reserved());
+        assert!(!DomId::DOM0.is_reserved());
+    }
 
     #[test]
     fn permissions_round_trip_through_text() {

@@ -314,20 +314,10 @@ impl<T> fmt::Debug for Request<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::permission::Access;
 
     #[test]
     fn request_payloads() {
-        let permissions = [
-            Permission {
-                domain: 5,
-                access: Access::None,
-            },
-            Permission {
-                domain: 0,
-                access: Access::Read,
-            },
-        ];
+        let permissions = [Permission::none(5), Permission::read(0)];
         let cases: [(Request, MessageKind, &[u8], Option<&str>); 7] = [
             (
                 Request::read("a/b").unwrap(),

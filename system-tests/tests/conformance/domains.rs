@@ -32,16 +32,16 @@ pub(crate) fn features_and_quotas(testbed: &Testbed) {
             }
             let name = names.first().unwrap();
             client
-                .call(Request::set_quota(Some(GUEST), name, 42).unwrap())
+                .call(Request::set_quota(Some(GUEST.into()), name, 42).unwrap())
                 .unwrap();
             assert_eq!(
                 client
-                    .call(Request::quota(Some(GUEST), name).unwrap())
+                    .call(Request::quota(Some(GUEST.into()), name).unwrap())
                     .unwrap(),
                 42
             );
             client.call(Request::features(None)).unwrap();
-            client.call(Request::features(Some(GUEST))).unwrap();
+            client.call(Request::features(Some(GUEST.into()))).unwrap();
             assert_eq!(
                 refusal(client.call(Request::set_features(GUEST, 0))),
                 "EBUSY"

@@ -1,6 +1,6 @@
 //! Permissions.
 
-use xenstore::{Access, DomId, Nodes, Permission};
+use xenstore::{Nodes, Permission};
 
 use crate::testbed::{GUEST, Testbed, event_paths, refusal};
 
@@ -44,10 +44,7 @@ pub(crate) fn permissions_are_read_back(testbed: &Testbed) {
 pub(crate) fn permissions_of_a_missing_node_are_enoent(testbed: &Testbed) {
     let mut client = testbed.client();
     client.mkdir("data").unwrap();
-    let own = [Permission {
-        domain: testbed.domain(),
-        access: Access::None,
-    }];
+    let own = [Permission::none(testbed.domain())];
     assert_eq!(refusal(client.permissions("data/x")), "ENOENT");
     assert_eq!(refusal(client.set_permissions("data/x", &own)), "ENOENT");
 }
@@ -131,20 +128,14 @@ pub(crate) fn permissions_grant_access_to_another_domain(testbed: &Testbed) {
 pub(crate) fn only_domain_0_may_change_the_owner(testbed: &Testbed) {
     let mut client = testbed.client();
     client.write("data/x", "").unwrap();
-    let other: DomId = if testbed.is_guest() { 0 } else { GUEST };
-    let given = client.set_permissions(
-        "data/x",
-        &[Permission {
-            domain: other,
-            access: Access::None,
-        }],
-    );
+    let other: u16 = if testbed.is_guest() { 0 } else { GUEST };
+    let given = client.set_permissions("data/x", &[Permission::none(other)]);
     if testbed.is_guest() {
         // The protocol specifies EPERM.
         assert_eq!(refusal(given), testbed.either("EPERM", "EACCES"));
         assert_eq!(
             client.permissions("data/x").unwrap()[0].domain,
-            testbed.domain()
+            testbed.domain().into()
         );
     } else {
         given.unwrap();

@@ -5,14 +5,14 @@ use xenstore::{Nodes, Request};
 
 use system_tests::{Daemon, Guest, Toolstack, Xenstored};
 use xenstore::embedded::{self, Running};
-use xenstore::{DomId, Error, Result, Transport};
+use xenstore::{Error, Result, Transport};
 
 use crate::client::{Calls, Client};
 
 /// A server for one test body, which acts as domain 0 or as a guest of xapi.
 pub(crate) struct Testbed {
     calls: Calls,
-    domain: DomId,
+    domain: u16,
     server: Server,
 }
 
@@ -22,10 +22,10 @@ enum Server {
 }
 
 /// The guest that always exists.
-pub(crate) const GUEST: DomId = 5;
+pub(crate) const GUEST: u16 = 5;
 
 impl Testbed {
-    pub(crate) fn embedded(calls: Calls, domain: DomId) -> Self {
+    pub(crate) fn embedded(calls: Calls, domain: u16) -> Self {
         let mut store = embedded::Store::new();
         store.introduce_guest(GUEST, embedded::Toolstack::Xapi);
         Testbed {
@@ -35,7 +35,7 @@ impl Testbed {
         }
     }
 
-    pub(crate) fn daemon(daemon: Daemon, calls: Calls, domain: DomId) -> Self {
+    pub(crate) fn daemon(daemon: Daemon, calls: Calls, domain: u16) -> Self {
         let xenstored = Xenstored::start(daemon);
         let guest = xenstored.guest(GUEST, Toolstack::Xapi);
         Testbed {
@@ -51,7 +51,7 @@ impl Testbed {
     }
 
     /// Connects a client of domain 0 or of the guest.
-    pub(crate) fn client_of(&self, domain: DomId) -> Client {
+    pub(crate) fn client_of(&self, domain: u16) -> Client {
         Client::new(
             self.calls,
             match &self.server {
@@ -65,7 +65,7 @@ impl Testbed {
     }
 
     /// Creates and destroys a domain.
-    pub(crate) fn pass_by(&self, domain: DomId) {
+    pub(crate) fn pass_by(&self, domain: u16) {
         match &self.server {
             Server::Embedded(server) => server.with(|server| {
                 server.store_mut().introduce(domain);
@@ -75,7 +75,7 @@ impl Testbed {
         }
     }
 
-    pub(crate) fn domain(&self) -> DomId {
+    pub(crate) fn domain(&self) -> u16 {
         self.domain
     }
 

@@ -1,6 +1,6 @@
 //! Transactions.
 
-use xenstore::{Access, Error, ErrorCode, Nodes, Permission, Request, Result};
+use xenstore::{Error, ErrorCode, Nodes, Permission, Request, Result};
 
 use crate::client::Client;
 use crate::testbed::{Testbed, event_paths, refusal};
@@ -117,10 +117,7 @@ pub(crate) fn list_mkdir_and_remove_in_a_transaction(testbed: &Testbed) {
 
 pub(crate) fn permissions_are_committed(testbed: &Testbed) {
     let mut client = testbed.client();
-    let permissions = [Permission {
-        domain: testbed.domain(),
-        access: Access::Read,
-    }];
+    let permissions = [Permission::read(testbed.domain())];
     client
         .transaction(|transaction| {
             transaction.write("data/x", "")?;

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use log::{error, warn};
 use rustix::event::PollFlags;
+use xenstore::DomId;
 
 use crate::guest::Guest;
 use crate::platform::{Platform, System, clock, uname};
@@ -200,7 +201,7 @@ impl Collectors {
 
     /// Moves polls to a time within the period that depends on the domain ID, so that the guests of
     /// a host do not all poll at once.
-    pub fn stagger(&mut self, domain_id: u16, now: Duration) {
+    pub fn stagger(&mut self, domain_id: DomId, now: Duration) {
         let first = self.schedule.stagger(domain_id, now);
         self.network.align(first);
     }
@@ -500,7 +501,7 @@ mod tests {
                 ..config()
             };
             collectors.reconfigure(&config, &mut guest, Duration::ZERO);
-            collectors.stagger(7, Duration::ZERO);
+            collectors.stagger(DomId::new(7), Duration::ZERO);
             let first = collectors.deadline();
             let now = first + Duration::from_secs(8 * 3600 + 1234);
             assert!(collectors.poll(&mut guest, now).is_full);
@@ -644,7 +645,7 @@ mod tests {
         let now = Duration::from_secs(1234);
         let mut moments: Vec<_> = (1..=60)
             .map(|domain| {
-                collectors.stagger(domain, now);
+                collectors.stagger(DomId::new(domain), now);
                 let next = collectors.deadline();
                 assert!(next > now && next <= now + DEFAULT_PERIOD);
                 collectors.poll(&mut guest, next);

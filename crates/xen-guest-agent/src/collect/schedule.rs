@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use xenstore::DomId;
+
 /// Default period of polls of memory and of everything that is not reported.
 pub const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
 
@@ -42,9 +44,10 @@ impl PollSchedule {
 
     /// Moves polls to a time within the period that depends on the domain ID, because a thousand
     /// guests that write at the same moment burden the host. Returns the time of the first poll.
-    pub(super) fn stagger(&mut self, domain_id: u16, now: Duration) -> Duration {
+    pub(super) fn stagger(&mut self, domain_id: DomId, now: Duration) -> Duration {
         // Multiples of the golden ratio are far apart for any number of consecutive domain IDs.
-        let offset = self.shorter_period() * (u32::from(domain_id) * 61_803 % 100_000) / 100_000;
+        let offset =
+            self.shorter_period() * (u32::from(domain_id.get()) * 61_803 % 100_000) / 100_000;
         let first = next_after(offset, self.shorter_period(), now);
         self.start_at(first);
         first

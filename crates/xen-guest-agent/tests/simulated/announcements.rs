@@ -11,7 +11,7 @@ use xen_guest_agent::schema::Name;
 use xen_guest_agent::schema::topology::Filter;
 use xenstore::embedded::Refusal;
 use xenstore::wire::MessageKind;
-use xenstore::{Access, ErrorCode, Path, Permission};
+use xenstore::{ErrorCode, Path, Permission};
 
 use crate::harness::{DOMAIN, Harness};
 use crate::sample_guests::{self, address, distribution, interface};
@@ -427,10 +427,7 @@ fn denied_removal_is_announced_once() {
         Name::Std,
     );
     harness.write("data/os_minorver", "1");
-    let of_the_host = [Permission {
-        domain: 0,
-        access: Access::Read,
-    }];
+    let of_the_host = [Permission::read(0)];
     let path = format!("/local/domain/{DOMAIN}/data/os_minorver");
     harness
         .server

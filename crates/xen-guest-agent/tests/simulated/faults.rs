@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use xen_guest_agent::guest::{Device, Distribution, Guest, Mac, Memory};
 use xenstore::embedded::{Refusal, Toolstack};
 use xenstore::wire::MessageKind;
-use xenstore::{ErrorCode, Path};
+use xenstore::{DomId, ErrorCode, Path};
 
 use crate::harness::{Harness, address, guest, interface, meaning};
 use crate::log;
@@ -211,10 +211,7 @@ impl Plan {
                 let path = format!("{}/{node}", self.harness.home());
 
                 // Nodes that belong to the toolstack keep their owner.
-                let owner = xenstore::Permission {
-                    domain: self.harness.domain,
-                    access: xenstore::Access::None,
-                };
+                let owner = xenstore::Permission::none(self.harness.domain);
                 let mut path = path.as_str();
                 while path.len() > self.harness.home().len() && !self.is_owned_by_toolstack(path) {
                     self.harness
@@ -318,11 +315,9 @@ impl Plan {
 
     /// Migrates the domain, which gets a new tree.
     fn move_domain(&mut self) {
-        let (from, to) = (
-            self.harness.domain,
-            self.rng
-                .of(&[self.harness.domain, self.harness.domain % 60_000 + 1]),
-        );
+        let from = self.harness.domain;
+        let next = DomId::new(from.get() % 30_000 + 1);
+        let to = self.rng.of(&[from, next]);
         self.trace(|| format!("domain {from} becomes {to}"));
         self.harness.store().introduce_guest(to, self.toolstack);
         self.harness.domain = to;

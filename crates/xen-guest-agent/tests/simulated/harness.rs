@@ -14,7 +14,7 @@ use xenstore::wire::MessageKind;
 use xenstore::{Connection, DomId, Path, Transport};
 
 /// Domain ID before any migration.
-pub(crate) const DOMAIN: DomId = 5;
+pub(crate) const DOMAIN: DomId = DomId::new(5);
 
 /// Interval at which memory is written and the store is compared.
 const COMPARISON: Duration = Duration::from_secs(600);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use xenstore::embedded::Toolstack;
 use xenstore::wire::{self, MessageKind};
-use xenstore::{Connection, Transport};
+use xenstore::{Connection, DomId, Transport};
 
 use crate::harness::{DOMAIN, Harness, guest};
 
@@ -47,13 +47,14 @@ fn resumes_and_disconnects_are_counted() {
 #[test]
 fn domain_id_changes_after_migration() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness.store().introduce_guest(DOMAIN + 1, Toolstack::Xapi);
-    harness.server.migrate(DOMAIN, DOMAIN + 1);
-    harness.domain += 1;
+    let migrated = DomId::new(6);
+    harness.store().introduce_guest(migrated, Toolstack::Xapi);
+    harness.server.migrate(DOMAIN, migrated);
+    harness.domain = migrated;
     harness.settle();
     assert_eq!(
         (harness.agent.resumes(), harness.agent.domain_id()),
-        (1, Some(DOMAIN + 1))
+        (1, Some(migrated))
     );
 }
 

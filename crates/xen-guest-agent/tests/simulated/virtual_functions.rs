@@ -6,7 +6,7 @@ use xen_guest_agent::guest::{Device, Mac};
 use xenstore::embedded::Toolstack;
 use xenstore::wire::MessageKind;
 
-use crate::harness::{Harness, address, guest, interface};
+use crate::harness::{DOMAIN, Harness, address, guest, interface};
 
 /// A guest with a virtual function that the toolstack assigned.
 pub(crate) fn with_function(toolstack: Toolstack) -> Harness {
@@ -141,7 +141,7 @@ fn storm_of_resumes_reads_the_domain_id_slowly() {
     let requests = storm(&mut harness, "domid", "5");
     let reads = count(&requests, MessageKind::READ, "domid");
     assert!((10..=STORM_LIMIT).contains(&reads), "{reads} reads");
-    assert_eq!(harness.agent.domain_id(), Some(5));
+    assert_eq!(harness.agent.domain_id(), Some(DOMAIN));
 }
 
 #[test]

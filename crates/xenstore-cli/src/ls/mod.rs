@@ -6,7 +6,7 @@ mod text;
 use std::io::{self, IsTerminal, Write};
 
 use xenstore::walk::{Node, Walk};
-use xenstore::{Client, Error, ErrorCode, Nodes, Request};
+use xenstore::{Client, DomId, Error, ErrorCode, Nodes, Request};
 
 use crate::failure::Failure;
 use json::Json;
@@ -109,7 +109,7 @@ fn default_path(client: &mut Client) -> Result<String, Failure> {
     }
     let failed = |error: &Error| no_directory("/", error);
     let domain = client.read("domid").map_err(|error| failed(&error))?;
-    let domain = String::from_utf8_lossy(&domain).trim().parse();
+    let domain = String::from_utf8_lossy(&domain).trim().parse::<DomId>();
     let domain = domain.map_err(|error| Failure::Message(format!("read domid: {error}")))?;
     client
         .call(Request::domain_path(domain))

@@ -5,7 +5,7 @@ use super::domain::{INTRODUCE_DOMAIN, RELEASE_DOMAIN, home};
 use super::store::Store;
 use super::tree::{Node, owned_by};
 use crate::error::{Error, ErrorCode, Result};
-use crate::permission::Permission;
+use crate::permission::{DomId, Permission};
 use crate::wire::MessageKind;
 
 impl Default for Store {
@@ -22,7 +22,7 @@ impl Store {
     pub fn new() -> Self {
         let mut store = Store::without_nodes();
         for path in ["/", INTRODUCE_DOMAIN, RELEASE_DOMAIN] {
-            store.tree.put(path, Node::new(b"", owned_by(0)));
+            store.tree.put(path, Node::new(b"", owned_by(DomId::DOM0)));
         }
         for (path, value) in [
             ("/tool/xenstored", ""),
@@ -105,7 +105,7 @@ impl Store {
         let found = if path.starts_with(['/', '@']) {
             self.tree.get(path)
         } else {
-            self.tree.get(&format!("{}/{path}", home(0)))
+            self.tree.get(&format!("{}/{path}", home(DomId::DOM0)))
         };
         found.map(|node| &**node)
     }
@@ -117,12 +117,16 @@ impl Store {
         perform: impl FnOnce(&mut Store, &mut Caller, &str) -> Result<(), ErrorCode>,
     ) -> Result<()> {
         let mut caller = Caller::domain_0();
-        self.canonical(0, path.as_bytes(), operation == MessageKind::SET_PERMS)
-            .and_then(|path| perform(self, &mut caller, &path))
-            .map_err(|code| Error::Refused {
-                code,
-                operation,
-                path: Some(path.into()),
-            })
+        self.canonical(
+            DomId::DOM0,
+            path.as_bytes(),
+            operation == MessageKind::SET_PERMS,
+        )
+        .and_then(|path| perform(self, &mut caller, &path))
+        .map_err(|code| Error::Refused {
+            code,
+            operation,
+            path: Some(path.into()),
+        })
     }
 }

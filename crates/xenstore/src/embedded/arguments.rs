@@ -70,7 +70,8 @@ pub(super) fn number(text: &[u8]) -> Result<u32> {
 }
 
 pub(super) fn domain(text: &[u8]) -> Result<DomId> {
-    number(text)?.try_into().map_err(|_| ErrorCode::EINVAL)
+    let number = u16::try_from(number(text)?).map_err(|_| ErrorCode::EINVAL)?;
+    Ok(DomId::new(number))
 }
 
 /// Returns the number at the start of `text`, or 0 if it starts with no digit. Returns `None` for a

@@ -31,11 +31,11 @@ impl Caller {
     }
 
     pub(super) fn domain_0() -> Self {
-        Caller::new(0, None)
+        Caller::new(DomId::DOM0, None)
     }
 
     pub(super) fn is_privileged(&self) -> bool {
-        self.domain == 0
+        self.domain == DomId::DOM0
     }
 
     fn acts_as(&self, domain: DomId) -> bool {
@@ -49,7 +49,7 @@ impl Caller {
     /// Returns the caller's access to a node with these permissions.
     pub(super) fn access(&self, permissions: &[Permission]) -> Access {
         if self.owns(permissions) {
-            return Access::Both;
+            return Access::ReadWrite;
         }
 
         permissions

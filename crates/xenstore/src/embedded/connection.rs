@@ -13,7 +13,7 @@ use crate::wire::{HEADER_LEN, Message};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub(super) u64);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connection {
     pub(super) domain: DomId,
     pub(super) watches: Vec<Watch>,
@@ -30,7 +30,13 @@ impl Connection {
     pub(super) fn new(domain: DomId) -> Self {
         Connection {
             domain,
-            ..Connection::default()
+            watches: Vec::new(),
+            transactions: BTreeMap::new(),
+            last_transaction: 0,
+            output: VecDeque::new(),
+            output_len: 0,
+            #[cfg(feature = "faults")]
+            held: Vec::new(),
         }
     }
 

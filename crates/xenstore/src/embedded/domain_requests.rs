@@ -15,9 +15,6 @@ type Result<T> = std::result::Result<T, ErrorCode>;
 /// error reports in the page that the server shares with a guest.
 const FEATURES: u32 = 2;
 
-/// Number that stands for the requesting domain itself (`DOMID_SELF`).
-const DOMID_SELF: DomId = 0x7ff0;
-
 impl Store {
     pub(super) fn domain_request(
         &mut self,
@@ -30,7 +27,7 @@ impl Store {
             MessageKind::GET_DOMAIN_PATH => Ok(text(home(domain(arguments.only()?)?))),
             MessageKind::IS_DOMAIN_INTRODUCED => {
                 let domain = domain(arguments.only()?)?;
-                let is_introduced = domain == DOMID_SELF || self.is_introduced(domain);
+                let is_introduced = domain == DomId::SELF || self.is_introduced(domain);
                 Ok(text(if is_introduced { 'T' } else { 'F' }))
             }
             MessageKind::INTRODUCE => {
@@ -38,7 +35,8 @@ impl Store {
                 let number = domain(number)?;
                 match rest {
                     [_, port, ..]
-                        if number != 0 && leading_number(port).is_some_and(|port| port > 0) => {}
+                        if number != DomId::DOM0
+                            && leading_number(port).is_some_and(|port| port > 0) => {}
                     _ => return Err(ErrorCode::EINVAL),
                 }
                 // Introducing a known domain again means that it was resumed, and its kernel sets
@@ -127,7 +125,7 @@ impl Store {
     /// Parses the number of an introduced domain other than domain 0.
     fn guest(&self, number: &[u8]) -> Result<DomId> {
         match domain(number)? {
-            0 => Err(ErrorCode::EINVAL),
+            DomId::DOM0 => Err(ErrorCode::EINVAL),
             domain if self.is_introduced(domain) => Ok(domain),
             _ => Err(ErrorCode::ENOENT),
         }

@@ -9,13 +9,15 @@ use crate::permission::DomId;
 
 impl Store {
     /// Opens a connection of `domain`, and introduces the domain if that has not happened yet.
-    pub fn connect(&mut self, domain: DomId) -> ConnectionId {
+    pub fn connect(&mut self, domain: impl Into<DomId>) -> ConnectionId {
+        let domain = domain.into();
         self.introduce(domain);
         self.add_connection(domain)
     }
 
     /// Introduces a domain, and fires `@introduceDomain` if the domain is new. Creates no nodes.
-    pub fn introduce(&mut self, domain: DomId) {
+    pub fn introduce(&mut self, domain: impl Into<DomId>) {
+        let domain = domain.into();
         let state = self.domains.entry(domain).or_default();
         if !std::mem::replace(&mut state.introduced, true) {
             self.fire(INTRODUCE_DOMAIN, true, None);
@@ -23,7 +25,8 @@ impl Store {
     }
 
     /// Whether a domain was introduced and not released since.
-    pub fn is_introduced(&self, domain: DomId) -> bool {
+    pub fn is_introduced(&self, domain: impl Into<DomId>) -> bool {
+        let domain = domain.into();
         self.domains
             .get(&domain)
             .is_some_and(|state| state.introduced)
@@ -34,8 +37,9 @@ impl Store {
     /// Closes the domain's connections, removes the nodes that it owns with all nodes below them,
     /// removes it from all permissions, and fires `@releaseDomain`. Its home and other nodes that
     /// domain 0 owns remain.
-    pub fn release(&mut self, domain: DomId) {
-        if domain == 0 {
+    pub fn release(&mut self, domain: impl Into<DomId>) {
+        let domain = domain.into();
+        if domain == DomId::DOM0 {
             return;
         }
 
@@ -63,7 +67,8 @@ impl Store {
     ///
     /// The guest's transactions are lost, and each of its watches fires once, because its kernel
     /// has set them again. The tree stays as it is; a toolstack makes a new one.
-    pub fn resume(&mut self, domain: DomId) {
+    pub fn resume(&mut self, domain: impl Into<DomId>) {
+        let domain = domain.into();
         self.migrate(domain, domain);
     }
 
@@ -72,7 +77,8 @@ impl Store {
     /// This is a [`resume`](Self::resume) after which the guest's connections belong to `to`, so
     /// that relative paths start from that domain's home. Introduces `to`. The domain `from` and
     /// both trees stay as they are.
-    pub fn migrate(&mut self, from: DomId, to: DomId) {
+    pub fn migrate(&mut self, from: impl Into<DomId>, to: impl Into<DomId>) {
+        let (from, to) = (from.into(), to.into());
         self.introduce(to);
         let connections = self.connections.values_mut();
         for connection in connections.filter(|connection| connection.domain == from) {
@@ -87,7 +93,7 @@ impl Store {
             let node = self.tree.get(path);
             if node.is_some_and(|node| node.owner() == domain) {
                 self.tree
-                    .modify(path, |node| node.permissions = owned_by(0));
+                    .modify(path, |node| node.permissions = owned_by(DomId::DOM0));
             }
         }
 

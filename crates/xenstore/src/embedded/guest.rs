@@ -2,7 +2,7 @@
 
 use super::domain::home;
 use super::store::Store;
-use crate::permission::{Access, DomId, Permission};
+use crate::permission::{DomId, Permission};
 
 /// Toolstack that built a guest, which decides the nodes that the guest may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,17 +69,17 @@ impl Store {
     ///
     /// The guest has the name `guest-<domain>`, 1 GiB of memory and no devices. Under xapi it also
     /// gets a `unique-domain-id` that no domain of this store had before.
-    pub fn introduce_guest(&mut self, domain: DomId, toolstack: Toolstack) {
-        let uuid = format!("00000000-0000-4000-8000-{domain:012x}");
+    pub fn introduce_guest(&mut self, domain: impl Into<DomId>, toolstack: Toolstack) {
+        let domain = domain.into();
+        let uuid = format!("00000000-0000-4000-8000-{:012x}", domain.get());
         let (home, vm) = (home(domain), format!("/vm/{uuid}"));
         for old in [&home, &vm] {
             // The call fails if not even the parent exists, which is as good.
             let _ = self.remove(old);
         }
 
-        let of = |domain, access| Permission { domain, access };
-        let to_read = [of(0, Access::None), of(domain, Access::Read)];
-        let to_write = [of(domain, Access::None)];
+        let to_read = [Permission::none(DomId::DOM0), Permission::read(domain)];
+        let to_write = [Permission::none(domain)];
 
         let name = format!("guest-{domain}");
         for (path, value) in [(&vm, ""), (&home, "")] {
@@ -116,8 +116,9 @@ impl Store {
         if toolstack == Toolstack::Xapi {
             self.set(&format!("{home}/control/has-vendor-device"), "0");
             let unique = format!(
-                "{:08x}-0000-4000-8000-{domain:012x}",
-                self.tree.next_generation()
+                "{:08x}-0000-4000-8000-{:012x}",
+                self.tree.next_generation(),
+                domain.get()
             );
             self.set(&format!("{home}/unique-domain-id"), unique);
         }
@@ -126,7 +127,8 @@ impl Store {
 
     /// Destroys a guest as toolstacks do: removes its home and its `/vm` entry, and releases the
     /// domain.
-    pub fn destroy_guest(&mut self, domain: DomId) {
+    pub fn destroy_guest(&mut self, domain: impl Into<DomId>) {
+        let domain = domain.into();
         let home = home(domain);
         let vm = self
             .read(format!("{home}/vm"))

@@ -83,7 +83,7 @@ mod tests {
         let mut log = Log::default();
         for number in 0..1000 {
             log.record(
-                5,
+                DomId::new(5),
                 &Message {
                     kind: MessageKind(number),
                     request_id: 0,
@@ -93,7 +93,10 @@ mod tests {
             );
         }
         assert_eq!(
-            (log.count(5), log.count_of_kind(5, MessageKind::READ)),
+            (
+                log.count(DomId::new(5)),
+                log.count_of_kind(DomId::new(5), MessageKind::READ)
+            ),
             (1000, 1)
         );
         assert!(log.counts.len() < 30, "{}", log.counts.len());

@@ -144,7 +144,7 @@ impl Store {
         self.check(caller, path, RequiredAccess::Own)?;
         let before = self
             .node_permissions(caller, path)?
-            .unwrap_or_else(|| owned_by(0));
+            .unwrap_or_else(|| owned_by(DomId::DOM0));
         if !caller.is_privileged() && owner != tree::owner(&before) {
             return Err(ErrorCode::EPERM);
         }

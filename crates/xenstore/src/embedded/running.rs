@@ -71,7 +71,7 @@ impl Running {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn connect(&self, domain: DomId) -> io::Result<UnixStream> {
+    pub fn connect(&self, domain: impl Into<DomId>) -> io::Result<UnixStream> {
         self.with(|server| server.connect(domain))
     }
 }

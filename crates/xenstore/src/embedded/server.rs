@@ -68,7 +68,8 @@ impl Server {
     /// # Errors
     /// The operating system's; [`io::ErrorKind::AddrInUse`] if another server listens there, or if
     /// `path` is another kind of file.
-    pub fn listen(&mut self, path: impl AsRef<Path>, domain: DomId) -> io::Result<()> {
+    pub fn listen(&mut self, path: impl AsRef<Path>, domain: impl Into<DomId>) -> io::Result<()> {
+        let domain = domain.into();
         let path = path.as_ref();
         let socket = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale_socket(path) => {
@@ -93,14 +94,16 @@ impl Server {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn connect(&mut self, domain: DomId) -> io::Result<UnixStream> {
+    pub fn connect(&mut self, domain: impl Into<DomId>) -> io::Result<UnixStream> {
+        let domain = domain.into();
         let (client, server) = UnixStream::pair()?;
         self.add(server, domain)?;
         Ok(client)
     }
 
     /// Calls [`Store::migrate`]. Later clients of the sockets of `from` act as `to`.
-    pub fn migrate(&mut self, from: DomId, to: DomId) {
+    pub fn migrate(&mut self, from: impl Into<DomId>, to: impl Into<DomId>) {
+        let (from, to) = (from.into(), to.into());
         let listeners = self.listeners.iter_mut();
         for listener in listeners.filter(|listener| listener.domain == from) {
             listener.domain = to;

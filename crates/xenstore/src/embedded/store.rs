@@ -49,7 +49,7 @@ impl Store {
             faults: Faults::default(),
             tree: Tree::default(),
             connections: BTreeMap::new(),
-            domains: BTreeMap::from([(0, domain_0)]),
+            domains: BTreeMap::from([(DomId::DOM0, domain_0)]),
             log: Log::default(),
             last_connection: 0,
         }
@@ -100,19 +100,22 @@ impl Store {
     }
 
     /// Returns the number of nodes that a domain owns, which is what its node quota counts.
-    pub fn owned_nodes(&self, domain: DomId) -> usize {
+    pub fn owned_nodes(&self, domain: impl Into<DomId>) -> usize {
+        let domain = domain.into();
         self.tree.owned(domain)
     }
 
     /// Returns the number of watches of a domain.
-    pub fn watches(&self, domain: DomId) -> usize {
+    pub fn watches(&self, domain: impl Into<DomId>) -> usize {
+        let domain = domain.into();
         self.connections_of(domain)
             .map(|connection| connection.watches.len())
             .sum()
     }
 
     /// Returns the number of open transactions of a domain.
-    pub fn transactions(&self, domain: DomId) -> usize {
+    pub fn transactions(&self, domain: impl Into<DomId>) -> usize {
+        let domain = domain.into();
         self.connections_of(domain)
             .map(|connection| connection.transactions.len())
             .sum()
@@ -125,13 +128,15 @@ impl Store {
     }
 
     /// Returns the number of requests of a domain that were answered, on all of its connections.
-    pub fn requests(&self, domain: DomId) -> usize {
+    pub fn requests(&self, domain: impl Into<DomId>) -> usize {
+        let domain = domain.into();
         self.log.count(domain)
     }
 
     /// Returns the number of requests of one kind that were answered to a domain. All unknown kinds
     /// are counted together.
-    pub fn requests_of_kind(&self, domain: DomId, kind: MessageKind) -> usize {
+    pub fn requests_of_kind(&self, domain: impl Into<DomId>, kind: MessageKind) -> usize {
+        let domain = domain.into();
         self.log.count_of_kind(domain, kind)
     }
 
@@ -153,7 +158,7 @@ impl Store {
     /// Returns a domain's limit, or `usize::MAX` if it has none.
     pub(super) fn limit(&self, domain: DomId, which: impl Fn(&Quotas) -> usize) -> usize {
         match which(self.quotas_of(domain)) {
-            _ if domain == 0 => usize::MAX,
+            _ if domain == DomId::DOM0 => usize::MAX,
             0 => usize::MAX,
             limit => limit,
         }

@@ -8,6 +8,7 @@ use super::connection::ConnectionId;
 use super::store::Store;
 use super::transaction::Transaction;
 use crate::error::ErrorCode;
+use crate::permission::DomId;
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
@@ -69,7 +70,10 @@ impl Store {
             return Err(ErrorCode::ENOMEM);
         }
         if transaction.has_created_nodes && !caller.is_privileged() {
-            for domain in transaction.changed_domains().filter(|domain| *domain != 0) {
+            for domain in transaction
+                .changed_domains()
+                .filter(|domain| *domain != DomId::DOM0)
+            {
                 if transaction.owned(&self.tree, domain) >= self.node_limit(domain) {
                     return Err(self.quotas_of(domain).nodes_full.clone());
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::permission::{Access, DomId, Permission};
+use crate::permission::{DomId, Permission};
 use crate::wire::PAYLOAD_MAX;
 
 /// Bytes that C xenstored counts for a node itself, without value, permissions and names of
@@ -81,15 +81,14 @@ pub(super) fn size(permissions: usize, content: usize) -> usize {
 }
 
 pub(super) fn owner(permissions: &[Permission]) -> DomId {
-    permissions.first().map_or(0, |first| first.domain)
+    permissions
+        .first()
+        .map_or(DomId::DOM0, |first| first.domain)
 }
 
 /// Returns the permissions of a node that `domain` owns and no other domain may access.
 pub(super) fn owned_by(domain: DomId) -> Arc<[Permission]> {
-    Arc::from([Permission {
-        domain,
-        access: Access::None,
-    }])
+    Arc::from([Permission::none(domain)])
 }
 
 /// Returns the parent node. The parent of the root and of the special paths is the root.
@@ -245,23 +244,33 @@ mod tests {
     #[test]
     fn every_change_updates_the_owned_counts() {
         let mut tree = Tree::default();
-        tree.put("/a", Node::new(b"", owned_by(5)));
-        tree.put("/b", Node::new(b"", owned_by(5)));
-        assert_eq!(tree.owned(5), 2);
-        tree.modify("/a", |node| node.permissions = owned_by(6));
-        tree.put("/b", Node::new(b"", owned_by(7)));
-        assert_eq!((tree.owned(5), tree.owned(6), tree.owned(7)), (0, 1, 1));
+        tree.put("/a", Node::new(b"", owned_by(DomId::new(5))));
+        tree.put("/b", Node::new(b"", owned_by(DomId::new(5))));
+        assert_eq!(tree.owned(DomId::new(5)), 2);
+        tree.modify("/a", |node| node.permissions = owned_by(DomId::new(6)));
+        tree.put("/b", Node::new(b"", owned_by(DomId::new(7))));
+        assert_eq!(
+            (
+                tree.owned(DomId::new(5)),
+                tree.owned(DomId::new(6)),
+                tree.owned(DomId::new(7))
+            ),
+            (0, 1, 1)
+        );
         tree.remove("/a");
         tree.remove("/a");
-        tree.modify("/a", |node| node.permissions = owned_by(5));
-        assert_eq!((tree.owned(5), tree.owned(6)), (0, 0));
+        tree.modify("/a", |node| node.permissions = owned_by(DomId::new(5)));
+        assert_eq!(
+            (tree.owned(DomId::new(5)), tree.owned(DomId::new(6))),
+            (0, 0)
+        );
     }
 
     #[test]
     fn common_name_prefix_is_not_a_parent() {
         let mut tree = Tree::default();
         for path in ["/", "/a", "/a-b", "/a/b", "/a/b/c", "/ab", "@releaseDomain"] {
-            tree.put(path, Node::new(b"", owned_by(0)));
+            tree.put(path, Node::new(b"", owned_by(DomId::new(0))));
         }
         let below = |top| {
             tree.at_and_below(top)

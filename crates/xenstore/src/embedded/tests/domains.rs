@@ -294,8 +294,8 @@ fn requests_are_counted_and_kept() {
     ask(&mut store, guest, MessageKind::WRITE, "data/x\0y").unwrap();
     ask(&mut store, host, MessageKind::READ, "/none\0").unwrap_err();
     ask(&mut store, host, MessageKind::RESET_WATCHES, "").unwrap();
-    let request = |domain, kind, path: &str| LoggedRequest {
-        domain,
+    let request = |domain: u16, kind, path: &str| LoggedRequest {
+        domain: domain.into(),
         kind,
         path: path.into(),
     };

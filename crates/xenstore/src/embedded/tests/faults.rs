@@ -7,7 +7,7 @@ use crate::path::Path;
 fn refuse_replies_with_the_given_error() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let refusal = |kind, path: &str, code| Refusal {
-        domain: 5,
+        domain: DomId::new(5),
         kind,
         path: Path::new(path).unwrap(),
         code,
@@ -74,7 +74,7 @@ fn conflicts_and_nodes_full() {
 #[test]
 fn drop_after_closes_the_connection() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
-    store.faults.drop_after = Some((5, 1));
+    store.faults.drop_after = Some((DomId::new(5), 1));
     ask(&mut store, host, MessageKind::READ, "name\0").unwrap();
     ask(&mut store, guest, MessageKind::WRITE, "data/a\0").unwrap();
     let payload = b"data/b\0".to_vec();
