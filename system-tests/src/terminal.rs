@@ -17,7 +17,9 @@ pub struct Terminal {
 impl Terminal {
     /// Opens a pseudo-terminal of 24 rows.
     pub fn new(columns: u16) -> Self {
-        let controller = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        // A process of another test would keep the terminal open.
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let controller = rustix::pty::openpt(flags).unwrap();
         rustix::pty::grantpt(&controller).unwrap();
         rustix::pty::unlockpt(&controller).unwrap();
 
@@ -42,6 +44,11 @@ impl Terminal {
         let name = name.to_str().unwrap();
         let file = File::options().read(true).write(true).open(name).unwrap();
         file.into()
+    }
+
+    /// Reads one buffer's worth of what programs have written.
+    pub fn read_some(&self) {
+        rustix::io::read(&self.controller, &mut [0; 4096]).unwrap();
     }
 
     /// Runs `command` with standard output and standard error on the terminal, until it ends.

@@ -46,10 +46,8 @@ enum Sink {
 #[derive(Debug)]
 struct Logger {
     filter: LogFilter,
-    destination: Destination,
-    stderr: Stderr,
-    /// Number of messages that the log did not accept and that it does not mention yet.
-    lost: u64,
+    output: Output,
+    lost: Lost,
 }
 
 impl Logger {
@@ -59,26 +57,53 @@ impl Logger {
 
     /// Logs a message. Returns `None` if it is lost.
     fn log(&mut self, level: Level, message: &str) -> Option<Sink> {
-        self.report_lost();
-        let written = self.write(level, message);
-        self.lost += u64::from(written.is_err());
+        let write = &mut |level, message: &str| self.output.write(level, message);
+        self.lost.log(level, message, write)
+    }
+
+    fn report_lost(&mut self) -> io::Result<()> {
+        let write = &mut |level, message: &str| self.output.write(level, message);
+        self.lost.report(write)
+    }
+}
+
+/// Function that writes one message.
+type Write<'a> = dyn FnMut(Level, &str) -> io::Result<Sink> + 'a;
+
+/// Number of messages that the log did not accept and that it does not mention yet.
+#[derive(Debug, Default)]
+struct Lost(u64);
+
+impl Lost {
+    /// Writes a message after the report of those that are missing before it. Without that report
+    /// it is lost, too. Returns `None` then.
+    fn log(&mut self, level: Level, message: &str, write: &mut Write<'_>) -> Option<Sink> {
+        let written = self.report(write).and_then(|()| write(level, message));
+        self.0 += u64::from(written.is_err());
         written.ok()
     }
 
-    /// Logs how many messages are lost, if the log accepts messages again.
-    fn report_lost(&mut self) {
-        if self.lost == 0 {
-            return;
+    /// Writes how many messages are lost.
+    fn report(&mut self, write: &mut Write<'_>) -> io::Result<()> {
+        if self.0 > 0 {
+            let message = format!(
+                "{} log messages were lost, because the reader of the log did not read",
+                self.0
+            );
+            write(Level::Warn, &message)?;
+            self.0 = 0;
         }
-        let message = format!(
-            "{} log messages were lost, because the reader of the log did not read",
-            self.lost
-        );
-        if self.write(Level::Warn, &message).is_ok() {
-            self.lost = 0;
-        }
+        Ok(())
     }
+}
 
+#[derive(Debug)]
+struct Output {
+    destination: Destination,
+    stderr: Stderr,
+}
+
+impl Output {
     fn write(&mut self, level: Level, message: &str) -> io::Result<Sink> {
         let message = prepare(message);
         match &mut self.destination {
@@ -128,7 +153,7 @@ impl Log for Current {
     }
 
     fn flush(&self) {
-        self.with(Logger::report_lost);
+        self.with(|logger| logger.report_lost().ok());
     }
 }
 
@@ -143,11 +168,17 @@ pub fn start(filter: &LogFilter, to_stderr: bool) {
 
     log::set_max_level(filter.max_level());
     if let Ok(mut current) = CURRENT.0.lock() {
-        let lost = current.as_ref().map_or(0, |former| former.lost);
+        let former = current.take();
+        let (stderr, lost) = former.map_or_else(
+            || (Stderr::open(), Lost::default()),
+            |former| (former.output.stderr, former.lost),
+        );
         *current = Some(Logger {
             filter: filter.clone(),
-            destination,
-            stderr: Stderr::open(),
+            output: Output {
+                destination,
+                stderr,
+            },
             lost,
         });
     }
@@ -162,8 +193,8 @@ pub fn start(filter: &LogFilter, to_stderr: bool) {
     }
 }
 
-/// Logs a fatal error. Also prints it on standard error unless the log goes there, so that a user
-/// at a terminal sees it.
+/// Logs a fatal error, after [`start`]. Also prints it on standard error unless the log goes there,
+/// so that a user at a terminal sees it.
 pub fn fatal(error: &dyn Display) {
     let message = error.to_string();
     let sink = CURRENT.with(|logger| {
@@ -172,8 +203,9 @@ pub fn fatal(error: &dyn Display) {
     });
     if sink.flatten() != Some(Sink::Stderr) {
         let message = prepare(&message);
+        let line = line(Level::Error, &message);
         // Standard error may be closed. The log has the error then.
-        let _ = Stderr::open().write(line(Level::Error, &message).as_bytes());
+        CURRENT.with(|logger| logger.output.stderr.write(line.as_bytes()).ok());
     }
 }
 
@@ -223,6 +255,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn report_of_lost_messages_comes_before_the_next_message() {
+        // The reader reads after the first attempt to write.
+        let (mut lost, mut is_full, mut written) = (Lost(2), true, Vec::new());
+        for message in ["third", "fourth"] {
+            lost.log(Level::Info, message, &mut |_, message| {
+                if std::mem::take(&mut is_full) {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                written.push(message.to_owned());
+                Ok(Sink::Stderr)
+            });
+        }
+        let report = "3 log messages were lost, because the reader of the log did not read";
+        assert_eq!(written, [report, "fourth"]);
+        assert_eq!(lost.0, 0);
+    }
 
     proptest! {
         #[test]

@@ -1,12 +1,12 @@
 //! Standard error without blocking.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, fstat};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::net::{SendFlags, send};
 
 /// Standard error. A line for which there is no room now is an error.
@@ -18,27 +18,29 @@ pub(super) enum Stderr {
     Reopened(File),
     /// A socket, whose calls can be non-blocking one by one.
     Socket,
-    /// A regular file, which never blocks, or something that cannot be opened again.
+    /// A terminal that cannot be opened again: it belongs to another user, or `/proc` is missing.
+    Terminal,
+    /// A regular file, which never blocks, or a pipe that cannot be opened again.
     Other,
 }
 
 impl Stderr {
     /// Finds out what standard error is.
+    ///
+    /// The confined agent may not open a terminal, so it keeps the result of its start.
     pub(super) fn open() -> Self {
         let Ok(status) = fstat(io::stderr()) else {
             return Stderr::Other;
         };
         match FileType::from_raw_mode(status.st_mode) {
-            FileType::Socket => Stderr::Socket,
-            FileType::Fifo | FileType::CharacterDevice => reopen()
-                .filter(|file| {
-                    let is_same = |own: &rustix::fs::Stat| {
-                        (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino)
-                    };
-                    fstat(file).as_ref().is_ok_and(is_same)
-                })
-                .map_or(Stderr::Other, Stderr::Reopened),
-            _ => Stderr::Other,
+            FileType::Socket => return Stderr::Socket,
+            FileType::Fifo | FileType::CharacterDevice => {}
+            _ => return Stderr::Other,
+        }
+        match reopen() {
+            Some(file) => Stderr::Reopened(file),
+            None if io::stderr().is_terminal() => Stderr::Terminal,
+            None => Stderr::Other,
         }
     }
 
@@ -51,6 +53,7 @@ impl Stderr {
                 (&mut &*file).write(line)?
             }
             Stderr::Socket => send(&stderr, line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?,
+            Stderr::Terminal => return write_bytes(&mut stderr.lock(), line),
             Stderr::Other => {
                 check_writable(stderr.as_fd())?;
                 stderr.lock().write(line)?
@@ -63,13 +66,28 @@ impl Stderr {
     }
 }
 
-/// Opens standard error again. On some systems this returns a duplicate that stays blocking.
+/// Opens standard error again. Returns `None` if this cannot be done, or if the system returns a
+/// duplicate, which stays in blocking mode.
 fn reopen() -> Option<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).ok()?;
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(flags);
-    options.open("/dev/stderr").ok()
+    // Unlike `/dev/stderr`, this exists in every `/dev`.
+    let file = options.open("/proc/self/fd/2").ok()?;
+    fcntl_getfl(&file)
+        .is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+        .then_some(file)
+}
+
+/// Writes to a terminal in blocking mode. A write of more bytes than there is room for would block,
+/// and poll(2) promises room for one.
+fn write_bytes(terminal: &mut (impl Write + AsFd), line: &[u8]) -> io::Result<()> {
+    for byte in line {
+        check_writable(terminal.as_fd())?;
+        terminal.write_all(&[*byte])?;
+    }
+    Ok(())
 }
 
 /// Returns an error if a write would block.
