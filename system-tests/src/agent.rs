@@ -7,10 +7,17 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::build::is_emulated;
 use crate::observe::eventually;
 
 /// Generous timeout, which only a stalled machine exceeds.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Returns the longest time that the agent may take. In an emulated machine this is [`TIMEOUT`],
+/// because emulation is slow and stalls together with the machine that runs it.
+pub fn time_limit(limit: Duration) -> Duration {
+    if is_emulated() { TIMEOUT } else { limit }
+}
 
 /// Removes the lines of every start from a log: the version, the confinement if there is one, and
 /// the completion of the first publication. A second line of either kind stays, because it would be

@@ -28,6 +28,11 @@ impl Profile {
 /// virtual machine Cargo would take longer than the tests.
 pub(crate) const PREBUILT: &str = "SYSTEM_TESTS_PREBUILT";
 
+/// Whether the test runs in a [`Machine`](crate::Machine).
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os(PREBUILT).is_some()
+}
+
 /// Builds `package` of this workspace, once per test program, and returns the path of its binary.
 ///
 /// Needed because Cargo passes the path of a binary only to tests of the same package.

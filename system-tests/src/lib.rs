@@ -39,7 +39,7 @@ mod testbed;
 mod toolstack;
 mod xenstored;
 
-pub use agent::{Agent, TIMEOUT, without_start_lines};
+pub use agent::{Agent, TIMEOUT, time_limit, without_start_lines};
 pub use booted::{Booted, DOWNLOADS, Debian};
 pub use bridge::Requests;
 pub use build::{

@@ -227,7 +227,8 @@ fn ls_without_a_path_prints_the_home_in_a_guest() {
 
 /// Returns the writing end of a pipe whose reading end is closed.
 fn broken_pipe() -> Stdio {
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    // A process of another test would keep the reader open.
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     drop(reader);
     writer.into()
 }

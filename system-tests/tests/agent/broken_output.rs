@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::process::{Command, Stdio};
 
+use rustix::pipe::{PipeFlags, pipe_with};
 use system_tests::{FakeRoot, Profile, build};
 
 /// Returns a descriptor that fails each write: a full device, or a pipe that nobody reads.
 fn broken(is_pipe: bool) -> Stdio {
     if is_pipe {
-        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        // A process of another test would keep the reader open.
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         drop(reader);
         return writer.into();
     }

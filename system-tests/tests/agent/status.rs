@@ -218,6 +218,7 @@ fn status_with_a_read_only_or_full_run_directory() {
         .display()
         .to_string();
     let root = testbed.root.path().display().to_string();
+    let log = testbed.root.join("log").display().to_string();
 
     for (prepare, code, message) in [
         (
@@ -236,10 +237,13 @@ fn status_with_a_read_only_or_full_run_directory() {
             "cannot determine whether an agent is running",
         ),
     ] {
+        // A repeated report would follow the first one within a second.
         let script = format!(
             "run={run}; mount -t tmpfs -o size=64k,nr_inodes=20 none $run && {prepare}; \
-             \"$@\" & agent=$!; sleep 2; {binary} status --root {root}; code=$?; \
-             kill $agent; wait $agent && exit $code"
+             : >{log}; \"$@\" 2>{log} & agent=$!; \
+             for i in $(seq 600); do grep -q 'cannot report' {log} && break; sleep 0.1; done; \
+             sleep 1; {binary} status --root {root}; code=$?; \
+             kill $agent; wait $agent; ended=$?; cat {log}; [ $ended = 0 ] && exit $code"
         );
         let agent = testbed.command(Profile::Debug);
         let mut command = Command::new("unshare");
