@@ -12,10 +12,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use system_tests::{
-    Daemon, Profile, SETTLE_TIME, TIMEOUT, Terminal, Testbed, Toolstack, eventually,
+    Daemon, Profile, SETTLE_TIME, TIMEOUT, Terminal, Testbed, Toolstack, build, eventually,
+    time_limit,
 };
 
 use crate::logging::{with_syslog, without_stderr_option};
@@ -52,7 +55,8 @@ impl Agent {
         let begin = Instant::now();
         let status = eventually(|| self.0.try_wait().unwrap(), TIMEOUT);
         assert_eq!(status.code(), Some(0));
-        assert!(begin.elapsed() <= TERMINATION_TIME, "{:?}", begin.elapsed());
+        let elapsed = begin.elapsed();
+        assert!(elapsed <= time_limit(TERMINATION_TIME), "{elapsed:?}");
     }
 }
 
@@ -102,7 +106,8 @@ fn service_manager_that_stops_reading() {
 #[ignore = "needs root and xenstored"]
 fn standard_error_is_a_full_pipe_and_lost_messages_are_counted() {
     let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    // A process of another test would keep the pipe open.
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let mut reader = File::from(reader);
     fill_file(&writer);
     let command = testbed.command(Profile::Debug);
@@ -136,10 +141,52 @@ fn standard_error_is_a_full_pipe_and_lost_messages_are_counted() {
 #[ignore = "needs root and xenstored"]
 fn standard_error_is_a_terminal_that_stops() {
     let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
-    let terminal = Terminal::new(80);
-    fill_file(&terminal.file());
     let command = testbed.command(Profile::Debug);
-    Agent::start(&mut testbed, command, terminal.stdio()).stop();
+    stop_terminal(&mut testbed, command, &Terminal::new(80));
+}
+
+#[test]
+#[ignore = "needs root and xenstored"]
+fn standard_error_is_a_terminal_that_stops_and_cannot_be_opened_again() {
+    let mut testbed = testbed(Daemon::C, Toolstack::Xapi);
+    let terminal = Terminal::new(80);
+
+    // Without capabilities, root is subject to the permissions of the terminal.
+    let mut command = testbed.network.command("setpriv");
+    command
+        .arg("--bounding-set=-all")
+        .arg(build("xen-guest-agent", Profile::Debug))
+        .args(testbed.arguments());
+    stop_terminal(&mut testbed, command, &terminal);
+}
+
+/// Runs the agent with a full terminal, which then gets room for a part of what the agent logs.
+fn stop_terminal(testbed: &mut Testbed, command: Command, terminal: &Terminal) {
+    let file = terminal.file();
+    fill_file(&file);
+    let stderr = terminal.stdio();
+    rustix::fs::fchmod(&file, Mode::empty()).unwrap();
+    let agent = Agent::start(testbed, command, stderr);
+
+    let is_writable = || {
+        let mut fds = [PollFd::new(&file, PollFlags::OUT)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
+    };
+    for verb in ["add", "del"] {
+        terminal.read_some();
+        eventually(is_writable, TIMEOUT);
+        let is_full_again = || {
+            agent.signal(Signal::HUP);
+            !is_writable()
+        };
+        eventually(is_full_again, TIMEOUT);
+
+        testbed
+            .network
+            .ip(&format!("addr {verb} 10.0.0.9/24 dev lan"));
+        testbed.await_network();
+    }
+    agent.stop();
 }
 
 #[test]
