@@ -16,7 +16,7 @@ use system_tests::{
     FakeRoot, Network, Profile, build, eventually, is_published, is_published_with_link_local,
     tree, without_start_lines,
 };
-use xenstore::embedded::{Refusal, Running, Server, Store, Toolstack};
+use xenstore::embedded::{Fault, Server, ServerHandle, Store, Toolstack};
 use xenstore::wire::MessageKind;
 use xenstore::{Client, ErrorCode, Path};
 
@@ -26,7 +26,7 @@ const DOMAIN: u16 = 5;
 /// An agent with a configuration file, in a guest of an embedded Xenstore server.
 struct Testbed {
     root: FakeRoot,
-    server: Running,
+    server: ServerHandle,
     process: Child,
 }
 
@@ -232,14 +232,11 @@ fn sighup_retries_denied_writes() {
         ("schema = \"x\"", "keeping the old settings"),
     ] {
         testbed.server.with(|server| {
-            let path = Path::new("data/os_name").unwrap();
-            let refusal = Refusal {
-                domain: DOMAIN.into(),
-                kind: Some(MessageKind::WRITE),
-                path,
-                code: ErrorCode::EACCES,
-            };
-            server.store_mut().faults.refuse.push(refusal);
+            let refusal = Fault::refuse(ErrorCode::EACCES)
+                .of(DOMAIN)
+                .kind(MessageKind::WRITE)
+                .at(Path::new("data/os_name").unwrap());
+            server.store_mut().inject(refusal);
             server
                 .store_mut()
                 .write(format!("/local/domain/{DOMAIN}/data/os_name"), "theirs")
@@ -256,7 +253,7 @@ fn sighup_retries_denied_writes() {
         );
         testbed
             .server
-            .with(|server| server.store_mut().faults.refuse.clear());
+            .with(|server| server.store_mut().clear_faults());
         testbed.reload(settings, last);
         testbed.await_nodes(|nodes| nodes.get("data/os_name") == before.get("data/os_name"));
     }

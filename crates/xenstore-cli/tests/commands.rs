@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
-use xenstore::embedded::{Running, Server, Store};
+use xenstore::embedded::{Server, ServerHandle, Store};
 
 fn run(program: impl AsRef<Path>, socket: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(program.as_ref());
@@ -26,7 +26,7 @@ fn ours() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_xenstore"))
 }
 
-fn embedded() -> (TempDir, Running) {
+fn embedded() -> (TempDir, ServerHandle) {
     let directory = tempfile::tempdir().unwrap();
     let mut server = Server::new(Store::new());
     server.listen(directory.path().join("socket"), 0).unwrap();

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use tempfile::TempDir;
-use xenstore::embedded::{Running, Server, Store, Toolstack};
+use xenstore::embedded::{Server, ServerHandle, Store, Toolstack};
 use xenstore::wire::{Decoder, Message, MessageKind};
 use xenstore::{Client, Nodes};
 
@@ -22,7 +22,7 @@ const SIGPIPE: i32 = 13;
 
 struct Testbed {
     directory: TempDir,
-    running: Running,
+    running: ServerHandle,
 }
 
 impl Testbed {

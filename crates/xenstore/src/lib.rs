@@ -33,8 +33,7 @@
 //! No feature is enabled by default.
 //!
 //! - `embedded`: a store in memory with Xenstore's semantics, and a server for it, so that tests
-//!   and demonstrations need no Xen.
-//! - `faults`: lets a test inject faults into that store.
+//!   and demonstrations need no Xen. Tests can inject faults into it.
 //! - `tokio`: `AsyncClient`, whose calls are futures.
 //!
 //! # Errors

@@ -4,13 +4,13 @@ use std::process::Command;
 
 use system_tests::{Profile, Terminal, build};
 use tempfile::TempDir;
-use xenstore::embedded::{Running, Server, Store, Toolstack};
+use xenstore::embedded::{Server, ServerHandle, Store, Toolstack};
 use xenstore::{Client, Nodes};
 
 /// An embedded Xenstore server with a guest, and a few nodes below `/a`.
 struct EmbeddedStore {
     directory: TempDir,
-    _running: Running,
+    _running: ServerHandle,
 }
 
 impl EmbeddedStore {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use xenstore::{Nodes, Request};
 
 use system_tests::{Daemon, Guest, Toolstack, Xenstored};
-use xenstore::embedded::{self, Running};
+use xenstore::embedded::{self, ServerHandle};
 use xenstore::{Error, Result, Transport};
 
 use crate::client::{Calls, Client};
@@ -17,7 +17,7 @@ pub(crate) struct Testbed {
 }
 
 enum Server {
-    Embedded(Running),
+    Embedded(ServerHandle),
     Daemon { guest: Guest, xenstored: Xenstored },
 }
 

@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use xen_guest_agent::guest::{Device, Guest};
 use xen_guest_agent::schema::Name;
 use xen_guest_agent::schema::topology::Filter;
-use xenstore::embedded::Refusal;
 use xenstore::wire::MessageKind;
 use xenstore::{ErrorCode, Path, Permission};
 
 use crate::harness::{DOMAIN, Harness};
 use crate::sample_guests::{self, address, distribution, interface};
+use crate::server_faults::Refusal;
 use crate::stale_nodes;
 use crate::xapi_reader::GuestMetrics;
 
@@ -56,8 +56,7 @@ impl Observed {
         let requests = self.harness.take_requests();
         for (kind, path) in &requests {
             // A write that the server rejects changes no node.
-            let refusals = &self.harness.server.store().faults.refuse;
-            let is_rejected = refusals.iter().any(|refusal| {
+            let is_rejected = self.harness.refusals().any(|refusal| {
                 refusal.kind.is_none_or(|refused| refused == *kind)
                     && Path::new(path.as_str())
                         .unwrap()
@@ -297,7 +296,7 @@ fn publication_interrupted_by_disconnect_or_kill_is_announced() {
         for served in 0..30 {
             let mut observed = Observed::new(debian(), Name::Std);
             observed.step("first publication", Harness::connect);
-            observed.harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+            observed.harness.disconnect_after(served);
             observed.step("host name", |harness| {
                 harness.agent.update(|guest| {
                     guest.host_name = Some("other".to_owned());
@@ -308,9 +307,9 @@ fn publication_interrupted_by_disconnect_or_kill_is_announced() {
                     true
                 });
                 harness.settle();
-                losses += usize::from(harness.server.store().faults.drop_after.is_none());
+                losses += usize::from(harness.has_disconnected());
                 if is_killed {
-                    harness.server.store_mut().faults.drop_after = None;
+                    harness.cancel_disconnect();
                     harness.restart_with(Name::Std);
                 }
             });
@@ -324,7 +323,7 @@ fn failed_announcement_is_repeated() {
     for code in [ErrorCode::EIO, ErrorCode::EACCES] {
         let mut harness = Harness::with_schema(debian(), Name::Std);
         harness.connect();
-        let path = Path::new("attr/PVAddons/Installed").unwrap();
+        let path = "attr/PVAddons/Installed";
         let is_announced = |harness: &mut Harness| {
             let requests = harness.take_requests();
             let place = |path: &str| {
@@ -338,14 +337,8 @@ fn failed_announcement_is_repeated() {
                 place("data/updated").is_some(),
             )
         };
-        harness.server.store_mut().faults.refuse = [MessageKind::WRITE, MessageKind::RM]
-            .map(|kind| Refusal {
-                domain: DOMAIN,
-                kind: Some(kind),
-                path: path.clone(),
-                code: code.clone(),
-            })
-            .into();
+        let kinds = [MessageKind::WRITE, MessageKind::RM].map(Some);
+        harness.set_refusals(kinds.map(|kind| Refusal::of(kind, path, code.clone())));
         harness.take_requests();
         harness.agent.update(|guest| {
             guest.kernel = "6.9".to_owned();
@@ -358,7 +351,7 @@ fn failed_announcement_is_repeated() {
         harness.agent.update(|_| true);
         pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (false, false, false));
-        harness.server.store_mut().faults.refuse.clear();
+        harness.clear_refusals();
         harness.agent.retry_failed_writes();
         pass_five_seconds(&mut harness);
         assert_eq!(is_announced(&mut harness), (false, true, true));
@@ -376,9 +369,9 @@ fn resume_is_announced_after_a_disconnect() {
         harness.connect();
         harness.take_requests();
         harness.server.store_mut().resume(DOMAIN);
-        harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+        harness.disconnect_after(served);
         pass_five_seconds(&mut harness);
-        losses += usize::from(harness.server.store().faults.drop_after.is_none());
+        losses += usize::from(harness.has_disconnected());
         let requests = harness.take_requests();
         let writes = requests
             .iter()
@@ -406,7 +399,7 @@ fn node_over_quota_is_announced_once_it_fits() {
     // The write order is different while the quota is reached.
     let one_more = |guest: &mut Guest| guest.host_name = Some("short.example.org".to_owned());
     assert_eq!(observed.change("a node changed over quota", one_more), 1);
-    observed.harness.server.store_mut().faults.refuse.clear();
+    observed.harness.clear_refusals();
     assert_eq!(
         observed.step("quota freed", |harness| harness.agent.compare()),
         1
@@ -443,14 +436,7 @@ fn denied_removal_is_announced_once() {
 }
 
 fn refuse(harness: &mut Harness, path: &str) {
-    let path = Path::new(path).unwrap();
-    let refusal = Refusal {
-        domain: DOMAIN,
-        kind: Some(MessageKind::WRITE),
-        path,
-        code: ErrorCode::ENOSPC,
-    };
-    harness.server.store_mut().faults.refuse = vec![refusal];
+    harness.set_refusals([Refusal::of_writes(path, ErrorCode::ENOSPC)]);
 }
 
 /// An event in the life of a guest.
@@ -527,19 +513,19 @@ fn take(harness: &mut Harness, step: &Step) {
         Step::Compare => harness.agent.compare(),
         Step::Resume => harness.server.store_mut().resume(DOMAIN),
         Step::Restart(schema) => harness.restart_with(schema),
-        Step::Loss(served) => harness.server.store_mut().faults.drop_after = Some((DOMAIN, served)),
+        Step::Loss(served) => harness.disconnect_after(served),
         Step::Killed(served, host_name) => {
             harness.agent.update(|guest| {
                 guest.host_name = Some(host_name.to_owned());
                 true
             });
-            harness.server.store_mut().faults.drop_after = Some((DOMAIN, served));
+            harness.disconnect_after(served);
             harness.settle();
-            harness.server.store_mut().faults.drop_after = None;
+            harness.cancel_disconnect();
             harness.restart_with(Name::Std);
         }
         Step::QuotaFull(Some(path)) => refuse(harness, path),
-        Step::QuotaFull(None) => harness.server.store_mut().faults.refuse.clear(),
+        Step::QuotaFull(None) => harness.clear_refusals(),
         Step::Time(seconds) => {
             harness.settle();
             harness.pass(Duration::from_secs(seconds));
@@ -592,7 +578,7 @@ proptest! {
             observed.step(&what, |harness| take(harness, &step));
         }
         observed.step("all faults ended", |harness| {
-            harness.server.store_mut().faults = xenstore::embedded::Faults::default();
+            harness.clear_faults();
             harness.restart_with(Name::Std);
         });
         let mut fresh = Harness::with_schema(observed.harness.agent.guest().clone(), Name::Std);

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use xen_guest_agent::guest::Device;
-use xenstore::embedded::{Refusal, Toolstack};
+use xenstore::ErrorCode;
+use xenstore::embedded::Toolstack;
 use xenstore::wire::MessageKind;
-use xenstore::{ErrorCode, Path};
 
-use crate::harness::{DOMAIN, Harness, guest, interface};
+use crate::harness::{Harness, guest, interface};
 use crate::log;
+use crate::server_faults::Refusal;
 
 fn published_with_os(harness: &mut Harness) {
     harness.agent.update(|_| true);
@@ -76,9 +77,9 @@ fn foreign_write_merged_with_own_event_is_found_at_next_comparison() {
         .advance(harness.now, std::time::SystemTime::UNIX_EPOCH);
     harness.server.process();
     // C xenstored merges two equal events if the first has not been read.
-    harness.store().faults.drop_events = true;
+    harness.drop_events(true);
     harness.write("attr/vif/0/ipv4/0", "10.9.9.9");
-    harness.store().faults.drop_events = false;
+    harness.drop_events(false);
     harness.settle();
     harness.pass(Duration::from_secs(10));
     assert_eq!(
@@ -149,7 +150,7 @@ fn conflict_survives_reconnect() {
         harness.pass(Duration::from_secs(1));
     }
     log::take();
-    harness.store().faults.drop_after = Some((DOMAIN, 0));
+    harness.disconnect_after(0);
     harness.agent.compare();
     harness.pass(Duration::from_secs(2));
     assert_eq!(log::take().len(), 2, "lost and connected");
@@ -182,13 +183,7 @@ fn only_overwritten_nodes_are_restored() {
 #[test]
 fn event_after_a_failed_write_is_foreign() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    let path = Path::new("attr/vif/0/name").unwrap();
-    harness.store().faults.refuse = vec![Refusal {
-        domain: DOMAIN,
-        kind: Some(MessageKind::WRITE),
-        path,
-        code: ErrorCode::EACCES,
-    }];
+    harness.set_refusals([Refusal::of_writes("attr/vif/0/name", ErrorCode::EACCES)]);
     harness.remove("attr/vif/0/name");
     harness.settle();
     assert_eq!(harness.agent.denied().count(), 1);
@@ -201,9 +196,9 @@ fn event_after_a_failed_write_is_foreign() {
 #[test]
 fn nodes_removed_with_their_parent_need_no_removal() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness.store().faults.drop_events = true;
+    harness.drop_events(true);
     harness.remove("attr/vif/0/ipv4");
-    harness.store().faults.drop_events = false;
+    harness.drop_events(false);
     let first = harness.agent.guest().interfaces[&2].addresses[0];
     harness.set_addresses(vec![first]);
     harness.settle();
@@ -226,13 +221,8 @@ fn without_watches_all_nodes_are_compared() {
         "data/net",
         "xenserver/attr/net-sriov-vf",
     ]
-    .map(|path| Refusal {
-        domain: DOMAIN,
-        kind: Some(MessageKind::WATCH),
-        path: Path::new(path).unwrap(),
-        code: ErrorCode::E2BIG,
-    });
-    harness.store().faults.refuse = refusals.into();
+    .map(|path| Refusal::of(Some(MessageKind::WATCH), path, ErrorCode::E2BIG));
+    harness.set_refusals(refusals);
     harness.connect();
     harness.pass(Duration::from_secs(10));
     assert!(

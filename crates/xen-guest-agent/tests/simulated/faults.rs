@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use xen_guest_agent::guest::{Device, Distribution, Guest, Mac, Memory};
-use xenstore::embedded::{Refusal, Toolstack};
+use xenstore::DomId;
+use xenstore::ErrorCode;
+use xenstore::embedded::{Fault, Toolstack};
 use xenstore::wire::MessageKind;
-use xenstore::{DomId, ErrorCode, Path};
 
 use crate::harness::{Harness, address, guest, interface, meaning};
 use crate::log;
+use crate::server_faults::Refusal;
 
 /// Default number of plans.
 const PLANS: u64 = 2000;
@@ -124,7 +126,9 @@ impl Plan {
         harness.is_device = rng.one_in(2);
         harness.comparison = Some(harness.now + Duration::from_secs(60));
         harness.store().quotas.nodes_full = rng.of(&[ErrorCode::ENOSPC, ErrorCode::EQUOTA]);
-        harness.store().faults.watch_replies_without_id = harness.is_device;
+        if harness.is_device {
+            harness.store().inject(Fault::watch_replies_without_id());
+        }
         let (functions, foreign) = (BTreeMap::new(), BTreeSet::new());
         let mut plan = Plan {
             rng,
@@ -258,7 +262,6 @@ impl Plan {
 
     /// Starts or ends a fault.
     fn disturb(&mut self) {
-        let domain = self.harness.domain;
         match self.rng.below(9) {
             0 | 1 => {
                 let kind = self.rng.of(&[
@@ -278,22 +281,16 @@ impl Plan {
                 let path = self.rng.of(&REFUSED);
                 self.was_refused |= matches!(code, ErrorCode::EACCES | ErrorCode::EPERM);
                 self.trace(|| format!("{kind:?} {path} is {code}"));
-                let path = Path::new(path).unwrap();
-                self.harness.store().faults.refuse.push(Refusal {
-                    domain,
-                    kind,
-                    path,
-                    code,
-                });
+                self.harness.refuse(Refusal::of(kind, path, code));
             }
             2 | 3 => {
                 self.trace(|| "nothing is refused".to_owned());
-                self.harness.store().faults.refuse.clear();
+                self.harness.clear_refusals();
             }
             4 => {
-                let is_full = !self.harness.store().faults.nodes_full;
+                let is_full = !self.harness.is_quota_full();
                 self.trace(|| format!("quota full: {is_full}"));
-                self.harness.store().faults.nodes_full = is_full;
+                self.harness.fill_quota(is_full);
             }
             5 => {
                 let nodes = self.rng.of(&[20, 40, 60, 1000]);
@@ -303,12 +300,12 @@ impl Plan {
             6 => {
                 let after = usize::try_from(self.rng.below(80)).unwrap();
                 self.trace(|| format!("the connection is lost after {after} requests"));
-                self.harness.store().faults.drop_after = Some((domain, after));
+                self.harness.disconnect_after(after);
             }
             _ => {
-                let hold = !self.harness.store().faults.hold_replies;
+                let hold = !self.harness.holds_replies();
                 self.trace(|| format!("replies are held: {hold}"));
-                self.harness.store().faults.hold_replies = hold;
+                self.harness.hold_replies(hold);
             }
         }
     }
@@ -329,10 +326,7 @@ impl Plan {
             self.harness.server.migrate(from, to);
             self.harness.store().destroy_guest(from);
         }
-        for refusal in &mut self.harness.store().faults.refuse {
-            refusal.domain = to;
-        }
-        self.harness.store().faults.drop_after = None;
+        self.harness.cancel_disconnect();
     }
 
     fn step(&mut self) {
@@ -393,26 +387,13 @@ impl Plan {
     /// Ends all faults except some denials, and returns the denied paths.
     fn remain(&mut self) -> Vec<&'static str> {
         let keeps = self.rng.one_in(3);
-        let domain = self.harness.domain;
-        let faults = &mut self.harness.store().faults;
-        *faults = xenstore::embedded::Faults {
-            watch_replies_without_id: faults.watch_replies_without_id,
-            ..Default::default()
-        };
+        self.harness.clear_faults();
         self.harness.store().quotas.nodes = 1000;
         let mut remaining = Vec::new();
         if keeps {
             remaining = vec![self.rng.of(&REFUSED), self.rng.of(&REFUSED)];
-            let refusal = |path: &&str| {
-                let (kind, path) = (Some(MessageKind::WRITE), Path::new(*path).unwrap());
-                Refusal {
-                    domain,
-                    kind,
-                    path,
-                    code: ErrorCode::EACCES,
-                }
-            };
-            self.harness.store().faults.refuse = remaining.iter().map(refusal).collect();
+            let refusal = |path: &&str| Refusal::of_writes(path, ErrorCode::EACCES);
+            self.harness.set_refusals(remaining.iter().map(refusal));
             self.was_refused = true;
         }
         self.trace(|| format!("still denied: {remaining:?}"));

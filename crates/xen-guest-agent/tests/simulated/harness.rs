@@ -13,6 +13,8 @@ use xenstore::embedded::{Server, Store, Toolstack};
 use xenstore::wire::MessageKind;
 use xenstore::{Connection, DomId, Path, Transport};
 
+use crate::server_faults::ServerFaults;
+
 /// Domain ID before any migration.
 pub(crate) const DOMAIN: DomId = DomId::new(5);
 
@@ -76,6 +78,7 @@ pub(crate) struct Harness {
     pub(crate) is_device: bool,
     /// Time of the next comparison, if there are any.
     pub(crate) comparison: Option<Duration>,
+    pub(crate) faults: ServerFaults,
 }
 
 impl Harness {
@@ -95,6 +98,7 @@ impl Harness {
             domain: DOMAIN,
             is_device: false,
             comparison: None,
+            faults: ServerFaults::default(),
         }
     }
 
@@ -171,7 +175,7 @@ impl Harness {
                 .advance(self.now, SystemTime::UNIX_EPOCH + self.now);
             self.server.process();
             let is_owed = self.agent.connection().is_some_and(Connection::is_waiting);
-            let is_held = self.server.store().faults.hold_replies;
+            let is_held = self.holds_replies();
             let now = (
                 self.server.store().requests(self.domain),
                 self.agent.connection().is_some(),

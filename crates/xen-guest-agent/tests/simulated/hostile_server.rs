@@ -237,7 +237,7 @@ fn lie_to(harness: &mut Harness, faults: &mut VecDeque<(usize, Fault)>, time: Du
 fn watch_events_do_not_extend_the_reply_timeout() {
     log::take();
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness.store().faults.hold_replies = true;
+    harness.hold_replies(true);
     harness.set_address(7);
     harness.settle();
     for seconds in [30, 29] {
@@ -254,7 +254,7 @@ fn watch_events_do_not_extend_the_reply_timeout() {
         "{lines:?}"
     );
 
-    harness.store().faults.hold_replies = false;
+    harness.hold_replies(false);
     harness.pass(Duration::from_secs(10));
     assert_eq!(
         harness.read("attr/vif/0/ipv4/0").as_deref(),

@@ -23,6 +23,7 @@ mod rate_limits;
 mod reconnect;
 mod restart;
 mod sample_guests;
+mod server_faults;
 mod services;
 mod snapshots;
 mod stale_nodes;

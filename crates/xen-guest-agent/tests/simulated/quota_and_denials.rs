@@ -9,21 +9,17 @@ use xen_guest_agent::settings::Settings;
 use xen_guest_agent::show;
 use xenstore::ErrorCode;
 use xenstore::Path;
-use xenstore::embedded::{Refusal, Toolstack};
+use xenstore::embedded::Toolstack;
 use xenstore::wire::MessageKind;
 
 use crate::harness::{DOMAIN, Harness, address, addresses, guest, interface, meaning};
 use crate::log;
 use crate::publication::volume;
 use crate::sample_guests::distribution;
+use crate::server_faults::Refusal;
 
 fn refusal(path: &str, code: ErrorCode) -> Refusal {
-    Refusal {
-        domain: DOMAIN,
-        kind: Some(MessageKind::WRITE),
-        path: Path::new(path).unwrap(),
-        code,
-    }
+    Refusal::of_writes(path, code)
 }
 
 fn writes_until_compared(harness: &mut Harness) -> usize {
@@ -59,7 +55,7 @@ fn denied_balloon_node_is_expected_under_libxl() {
         guest.balloon = true;
         true
     });
-    harness.store().faults.refuse = vec![refusal(LAYOUT.optional, ErrorCode::EIO)];
+    harness.set_refusals([refusal(LAYOUT.optional, ErrorCode::EIO)]);
     harness.connect();
     let lines = log::take();
     assert!(
@@ -78,9 +74,8 @@ fn denied_writes_are_logged_once_in_one_line() {
         guest.balloon = true;
         true
     });
-    harness.store().faults.refuse = ["data/domain", "data/os_uname", "feature", "attr/vif/0/name"]
-        .map(|path| refusal(path, ErrorCode::EACCES))
-        .into();
+    let denied = ["data/domain", "data/os_uname", "feature", "attr/vif/0/name"];
+    harness.set_refusals(denied.map(|path| refusal(path, ErrorCode::EACCES)));
     harness.agent.update(|guest| {
         guest.host_name = Some("web1.example.org".to_owned());
         true
@@ -115,7 +110,7 @@ fn denied_writes_are_logged_once_in_one_line() {
         1 + 2 + denied
     );
     // All nodes are retried on a new connection, because it may lead to another host.
-    harness.store().faults.drop_after = Some((DOMAIN, 0));
+    harness.disconnect_after(0);
     harness.store().keep_requests(true);
     harness.agent.compare();
     harness.pass(Duration::from_secs(2));
@@ -135,7 +130,7 @@ fn denied_writes_are_logged_once_in_one_line() {
         lines.len() == 2 && lines[0].contains("trying again") && lines[1].contains("connected"),
         "{lines:?}"
     );
-    harness.store().faults.refuse.clear();
+    harness.clear_refusals();
     harness.agent.retry_failed_writes();
     harness.settle();
     assert_eq!(harness.read("data/domain").as_deref(), Some("example.org"));
@@ -161,7 +156,7 @@ fn failed_writes_and_removals_are_retried_at_comparison() {
             kind: Some(MessageKind::RM),
             ..refusal("attr/vif/1", code.clone())
         };
-        harness.store().faults.refuse = vec![refusal("attr/vif/0/name", code.clone()), removal];
+        harness.set_refusals([refusal("attr/vif/0/name", code.clone()), removal]);
         harness.connect();
         let unpublished: Vec<_> = harness.unpublished().map(ToString::to_string).collect();
         let refused: Vec<_> = harness.agent.denied().map(ToString::to_string).collect();
@@ -178,7 +173,7 @@ fn failed_writes_and_removals_are_retried_at_comparison() {
             ),
             "{code}"
         );
-        harness.store().faults.refuse.clear();
+        harness.clear_refusals();
         writes_until_compared(&mut harness);
         assert!(harness.read("attr/vif/0/name").is_some(), "{code}");
         assert!(harness.read("attr/vif/1/name").is_none(), "{code}");
@@ -197,10 +192,8 @@ fn host_that_denies_essential_nodes_denies_all() {
     ] {
         log::take();
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-        harness.store().faults.refuse = denied
-            .iter()
-            .map(|path| refusal(path, ErrorCode::EACCES))
-            .collect();
+        let refusals = denied.iter().map(|path| refusal(path, ErrorCode::EACCES));
+        harness.set_refusals(refusals);
         harness.connect();
         let lines = log::take();
         assert!(
@@ -214,9 +207,7 @@ fn host_that_denies_essential_nodes_denies_all() {
 fn guest_without_any_write_permission_retries_slowly() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-    harness.store().faults.refuse = ["data", "attr"]
-        .map(|path| refusal(path, ErrorCode::EACCES))
-        .into();
+    harness.set_refusals(["data", "attr"].map(|path| refusal(path, ErrorCode::EACCES)));
     harness.connect();
     let lines = log::take();
     assert!(
@@ -231,7 +222,7 @@ fn guest_without_any_write_permission_retries_slowly() {
         let prefixes = prefixes.filter(|path| path.ends_with("/prefix")).count();
         assert_eq!(writes_until_compared(&mut harness), denied - prefixes);
     }
-    harness.store().faults.refuse.clear();
+    harness.clear_refusals();
     assert!(writes_until_compared(&mut harness) > 10);
     assert_eq!(
         meaning(&harness.published()),
@@ -239,7 +230,7 @@ fn guest_without_any_write_permission_retries_slowly() {
     );
     assert_eq!(log::take(), [""; 0]);
     // From now on a denial concerns one node only.
-    harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4/1", ErrorCode::EACCES)];
+    harness.set_refusals([refusal("attr/vif/0/ipv4/1", ErrorCode::EACCES)]);
     harness.set_addresses(["10.0.0.1", "10.0.0.3"].map(address).into());
     harness.settle();
     let writes = harness.requests(MessageKind::WRITE);
@@ -397,7 +388,7 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
         writes_until_compared(&mut harness);
     }
     // Nodes that are not written need no quota.
-    harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4", ErrorCode::EACCES)];
+    harness.set_refusals([refusal("attr/vif/0/ipv4", ErrorCode::EACCES)]);
     harness.set_addresses(addresses(15));
     harness.settle();
     assert_eq!(harness.unpublished().count(), 0);
@@ -412,7 +403,7 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
     assert!(harness.server.store().owned_nodes(DOMAIN) <= most);
     // A new connection does not log it again.
     log::take();
-    harness.store().faults.drop_after = Some((DOMAIN, 0));
+    harness.disconnect_after(0);
     harness.agent.compare();
     harness.pass(Duration::from_secs(2));
     assert_eq!(log::take().len(), 2, "lost and connected");
@@ -574,7 +565,7 @@ fn oversized_value_affects_no_other_node() {
         ("y".repeat(2100), ErrorCode::E2BIG),
     ] {
         if code == ErrorCode::E2BIG {
-            harness.store().faults.refuse = vec![refusal("data/host_name_dns", code)];
+            harness.set_refusals([refusal("data/host_name_dns", code)]);
         }
         harness.agent.update(|guest| {
             guest.host_name = Some(name);
@@ -599,7 +590,7 @@ fn oversized_value_affects_no_other_node() {
         lines.len() == 1 && lines[0].contains("data/host_name_dns"),
         "{lines:?}"
     );
-    harness.store().faults.refuse.clear();
+    harness.clear_refusals();
     harness.agent.update(|guest| {
         guest.host_name = Some("web1".to_owned());
         true
@@ -643,9 +634,7 @@ fn one_successful_write_does_not_end_the_denial_of_all() {
     guest.interfaces.insert(3, function);
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest);
     harness.write("xenserver/device/net-sriov-vf/4/mac", "02:00:00:00:00:09");
-    harness.store().faults.refuse = ["data", "attr"]
-        .map(|path| refusal(path, ErrorCode::EACCES))
-        .into();
+    harness.set_refusals(["data", "attr"].map(|path| refusal(path, ErrorCode::EACCES)));
     harness.connect();
     harness.pass(Duration::from_secs(60));
     assert!(
@@ -668,7 +657,7 @@ fn one_successful_write_does_not_end_the_denial_of_all() {
 #[test]
 fn denied_node_is_forgotten_when_no_longer_desired() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness.store().faults.refuse = vec![refusal("attr/vif/1", ErrorCode::EACCES)];
+    harness.set_refusals([refusal("attr/vif/1", ErrorCode::EACCES)]);
     for _ in 0..3 {
         harness.agent.update(|guest| {
             guest
@@ -732,15 +721,15 @@ fn write_denied_while_a_retry_is_requested_is_sent_again() {
     for request_retry in causes {
         let mut harness = Harness::new(Toolstack::Xapi);
         let address = refusal("attr/vif/0/ipv4/0", ErrorCode::EACCES);
-        harness.store().faults.refuse.push(address);
-        harness.store().faults.hold_replies = true;
+        harness.refuse(address);
+        harness.hold_replies(true);
         harness.set_address(7);
         harness.settle();
 
         // The server has denied the write, but the agent does not know it yet.
-        harness.store().faults.refuse.clear();
+        harness.clear_refusals();
         request_retry(&mut harness);
-        harness.store().faults.hold_replies = false;
+        harness.hold_replies(false);
         harness.server.process();
         harness.settle();
         let published = harness.read("attr/vif/0/ipv4/0");
@@ -754,16 +743,16 @@ fn writes_over_quota_while_a_retry_is_requested_are_sent_again() {
     for index in 1..20 {
         let path = format!("attr/vif/0/ipv4/{index}");
         let refused = refusal(&path, ErrorCode::ENOSPC);
-        harness.store().faults.refuse.push(refused);
+        harness.refuse(refused);
     }
-    harness.store().faults.hold_replies = true;
+    harness.hold_replies(true);
     harness.set_addresses(addresses(20));
     harness.settle();
 
     // The host raised the quota after the server rejected the writes.
-    harness.store().faults.refuse.clear();
+    harness.clear_refusals();
     harness.agent.retry_failed_writes();
-    harness.store().faults.hold_replies = false;
+    harness.hold_replies(false);
     harness.server.process();
     harness.settle();
     let unpublished: Vec<_> = harness.unpublished().collect();
@@ -773,13 +762,7 @@ fn writes_over_quota_while_a_retry_is_requested_are_sent_again() {
 #[test]
 fn node_over_quota_is_published_at_the_next_comparison() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    let refusal = |code| Refusal {
-        domain: DOMAIN,
-        kind: Some(MessageKind::WRITE),
-        path: Path::new("attr/vif").unwrap(),
-        code,
-    };
-    harness.server.store_mut().faults.refuse = vec![refusal(ErrorCode::ENOSPC)];
+    harness.set_refusals([refusal("attr/vif", ErrorCode::ENOSPC)]);
     harness.set_address(7);
     harness.settle();
     assert_eq!(
@@ -787,7 +770,7 @@ fn node_over_quota_is_published_at_the_next_comparison() {
         None,
         "a stale value stayed"
     );
-    harness.server.store_mut().faults.refuse.clear();
+    harness.clear_refusals();
     harness.agent.compare();
     harness.settle();
     assert_eq!(
@@ -817,10 +800,10 @@ fn written_at_comparison(harness: &mut Harness) -> Vec<String> {
 #[test]
 fn write_denied_at_start_is_retried_at_comparison() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-    harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4/0", ErrorCode::EACCES)];
+    harness.set_refusals([refusal("attr/vif/0/ipv4/0", ErrorCode::EACCES)]);
     harness.connect();
     harness.pass(Duration::from_secs(2));
-    harness.store().faults.refuse.clear();
+    harness.clear_refusals();
     log::take();
 
     harness.pass(Duration::from_secs(500));
@@ -840,7 +823,7 @@ fn denied_nodes_are_retried_by_priority_and_all_after_the_first_success() {
     log::take();
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.set_addresses(addresses(100));
-    harness.store().faults.refuse = vec![refusal("attr/vif", ErrorCode::EACCES)];
+    harness.set_refusals([refusal("attr/vif", ErrorCode::EACCES)]);
     harness.connect();
     let denied = harness.agent.denied().count();
     assert!(denied > 100, "{denied} denied nodes");
@@ -852,7 +835,7 @@ fn denied_nodes_are_retried_by_priority_and_all_after_the_first_success() {
         assert!(written.iter().any(|path| path == "attr/vif/0/ipv4/0"));
         assert!(!written.iter().any(|path| path == "attr/vif/0/name"));
     }
-    harness.store().faults.refuse.clear();
+    harness.clear_refusals();
     writes_until_compared(&mut harness);
     assert_eq!(
         meaning(&harness.published()),
@@ -861,7 +844,7 @@ fn denied_nodes_are_retried_by_priority_and_all_after_the_first_success() {
     assert_eq!(log::take(), [""; 0]);
 
     // The set of denied nodes changes, so it is logged again.
-    harness.store().faults.refuse = vec![refusal("attr/vif/0/ipv4/0", ErrorCode::EACCES)];
+    harness.set_refusals([refusal("attr/vif/0/ipv4/0", ErrorCode::EACCES)]);
     harness.set_address(7);
     harness.settle();
     assert_eq!(log::take().len(), 1);
@@ -870,14 +853,14 @@ fn denied_nodes_are_retried_by_priority_and_all_after_the_first_success() {
 #[test]
 fn denied_cached_node_is_announced_when_a_retry_succeeds() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-    harness.store().faults.refuse = vec![refusal("data/os_uname", ErrorCode::EACCES)];
+    harness.set_refusals([refusal("data/os_uname", ErrorCode::EACCES)]);
     harness.connect();
     for _ in 0..3 {
         let written = written_at_comparison(&mut harness);
         let expected = ["data/meminfo_free", "data/meminfo_total", "data/os_uname"];
         assert_eq!(written, expected);
     }
-    harness.store().faults.refuse.clear();
+    harness.clear_refusals();
     let written = written_at_comparison(&mut harness);
     assert_eq!(
         written[3..],
@@ -1048,13 +1031,11 @@ fn denied_probe_of_the_node_quota_costs_one_request_per_poll() {
     harness.connect();
     harness.pass(Duration::from_secs(5));
     let missing: Vec<_> = harness.unpublished().cloned().collect();
-    let deny = |path: &Path| Refusal {
-        domain: DOMAIN,
-        kind: Some(MessageKind::WRITE),
-        path: path.clone(),
-        code: ErrorCode::EACCES,
-    };
-    harness.store().faults.refuse = missing.iter().map(deny).collect();
+    harness.set_refusals(
+        missing
+            .iter()
+            .map(|path| Refusal::of_writes(path, ErrorCode::EACCES)),
+    );
 
     for _ in 0..50 {
         let before = harness.requests(MessageKind::WRITE);

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use xenstore::embedded::{Refusal, Toolstack};
+use xenstore::ErrorCode;
+use xenstore::embedded::Toolstack;
 use xenstore::wire::MessageKind;
-use xenstore::{ErrorCode, Path};
 
 use crate::harness::{DOMAIN, Harness, guest, meaning};
 use crate::log;
+use crate::server_faults::Refusal;
 use crate::virtual_functions::{FUNCTION, with_function};
 
 const ONE_MS: Duration = Duration::from_millis(1);
@@ -181,10 +182,10 @@ fn changes_without_effect_are_rate_limited() {
 fn missing_own_event_causes_resync_after_2_s() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(Duration::from_secs(10));
-    harness.store().faults.drop_events = true;
+    harness.drop_events(true);
     harness.set_address(7);
     harness.settle();
-    harness.store().faults.drop_events = false;
+    harness.drop_events(false);
     let reads = harness.requests(MessageKind::READ);
     assert_eq!(
         harness.agent.deadline(),
@@ -212,7 +213,7 @@ fn unresponsive_server_is_disconnected_after_a_minute() {
     let minute = Duration::from_secs(60);
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.pass(minute);
-    harness.store().faults.hold_replies = true;
+    harness.hold_replies(true);
     harness.set_address(7);
     harness.settle();
     assert_eq!(harness.agent.deadline(), Some(harness.now + minute));
@@ -238,7 +239,7 @@ fn unresponsive_server_is_disconnected_after_a_minute() {
         harness.agent.nodes().count() > 10,
         "the known state was forgotten"
     );
-    harness.store().faults.hold_replies = false;
+    harness.hold_replies(false);
     harness.settle();
     assert!(harness.agent.is_published());
     assert_eq!(harness.agent.deadline(), None);
@@ -247,7 +248,7 @@ fn unresponsive_server_is_disconnected_after_a_minute() {
 #[test]
 fn changes_are_published_after_pending_requests() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness.store().faults.hold_replies = true;
+    harness.hold_replies(true);
     harness.set_address(7);
     harness.settle();
     let (writes, silence) = (
@@ -268,7 +269,7 @@ fn changes_are_published_after_pending_requests() {
         ),
         (writes, Some(silence))
     );
-    harness.store().faults.hold_replies = false;
+    harness.hold_replies(false);
     harness.settle();
     assert_eq!(
         harness.read("attr/vif/0/ipv4/0").as_deref(),
@@ -304,7 +305,7 @@ fn publication_waits_for_virtual_functions() {
         "{written:?}"
     );
     harness.pass(Duration::from_secs(60));
-    harness.store().faults.hold_replies = true;
+    harness.hold_replies(true);
     harness
         .server
         .store_mut()
@@ -318,7 +319,7 @@ fn publication_waits_for_virtual_functions() {
         harness.agent.deadline(),
         Some(harness.now + Duration::from_secs(60))
     );
-    harness.store().faults.hold_replies = false;
+    harness.hold_replies(false);
     harness.settle();
     assert_eq!(
         harness.read("attr/vif/0/ipv4/0").as_deref(),
@@ -334,15 +335,10 @@ fn unreadable_virtual_function_is_read_at_the_next_comparison() {
         .store_mut()
         .write(format!("{FUNCTION}/mac"), "02:00:00:00:00:09")
         .unwrap();
-    let path = Path::new("xenserver/device/net-sriov-vf/4/mac").unwrap();
-    harness.store().faults.refuse = vec![Refusal {
-        domain: DOMAIN,
-        kind: None,
-        path,
-        code: ErrorCode::EIO,
-    }];
+    let path = "xenserver/device/net-sriov-vf/4/mac";
+    harness.set_refusals([Refusal::of(None, path, ErrorCode::EIO)]);
     harness.connect();
-    harness.store().faults.refuse.clear();
+    harness.clear_refusals();
     harness.pass(Duration::from_secs(10));
     assert_eq!(harness.read("xenserver/attr/net-sriov-vf/4/ipv4/0"), None);
     harness.agent.compare();

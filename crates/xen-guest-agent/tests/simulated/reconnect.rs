@@ -16,7 +16,7 @@ fn connection_lost_at_any_request_is_recovered() {
     let (expected, requests) = (whole.published(), whole.all_requests());
     for after in 0..=requests {
         let mut harness = guest_with_stale_nodes();
-        harness.store().faults.drop_after = Some((DOMAIN, after));
+        harness.disconnect_after(after);
         harness.connect();
         harness.pass(Duration::from_secs(3));
         let mut published = harness.published();
@@ -36,10 +36,10 @@ fn late_reply_is_awaited_until_the_timeout() {
         let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
         harness.is_device = is_device;
         harness.connect();
-        harness.store().faults.hold_replies = true;
+        harness.hold_replies(true);
         harness.set_address(7);
         harness.pass(Duration::from_secs(50));
-        harness.store().faults.hold_replies = false;
+        harness.hold_replies(false);
         harness.settle();
         assert_eq!(
             (harness.server.clients(), log::take().len()),
@@ -55,14 +55,14 @@ fn late_reply_is_awaited_until_the_timeout() {
         );
 
         // A device has only this way to read.
-        harness.store().faults.hold_replies = true;
+        harness.hold_replies(true);
         harness.set_address(8);
         harness.settle();
         let watches = harness.requests(MessageKind::WATCH);
         harness.pass(Duration::from_secs(61));
         let lines = log::take();
         assert_eq!(lines.len(), usize::from(!is_device), "{lines:?}");
-        harness.store().faults.hold_replies = false;
+        harness.hold_replies(false);
         harness.pass(Duration::from_secs(10));
         assert_eq!(harness.requests(MessageKind::WATCH) > watches, !is_device);
         assert_eq!(
@@ -77,7 +77,7 @@ fn late_reply_is_awaited_until_the_timeout() {
 fn unavailable_server_is_logged_once() {
     log::take();
     let mut harness = Harness::new(Toolstack::Xapi);
-    harness.store().faults.drop_after = Some((DOMAIN, 0));
+    harness.disconnect_after(0);
     harness.set_address(7);
     harness.settle();
     for _ in 0..20 {
@@ -109,7 +109,7 @@ fn changes_before_a_disconnect_are_announced() {
     for after in 0..10 {
         let mut harness = Harness::new(Toolstack::Xapi);
         harness.store().keep_requests(true);
-        harness.store().faults.drop_after = Some((DOMAIN, after));
+        harness.disconnect_after(after);
         harness.agent.update(|guest| {
             guest.kernel = "6.2.0".to_owned();
             true

@@ -7,7 +7,7 @@ use xen_guest_agent::schema::Name;
 use xenstore::embedded::Toolstack;
 use xenstore::wire::MessageKind;
 
-use crate::harness::{DOMAIN, Harness, address, guest};
+use crate::harness::{Harness, address, guest};
 
 /// A guest with many nodes to change: stale nodes of an earlier agent and old addresses.
 pub(crate) fn guest_with_stale_nodes() -> Harness {
@@ -44,10 +44,10 @@ fn interrupted_publication_is_completed_by_the_next_agent() {
         for after in 0..=requests {
             let mut harness = guest_with_stale_nodes();
             harness.is_device = is_device;
-            harness.store().faults.drop_after = Some((DOMAIN, after));
+            harness.disconnect_after(after);
             harness.connect();
             harness.abandon();
-            harness.store().faults.drop_after = None;
+            harness.cancel_disconnect();
             harness.connect();
             assert_eq!(harness.published(), expected, "after {after} requests");
             assert_eq!(harness.read("data/ts").as_deref(), Some("theirs"));

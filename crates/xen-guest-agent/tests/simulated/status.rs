@@ -27,7 +27,7 @@ fn resumes_and_disconnects_are_counted() {
     harness.settle();
     assert!(harness.agent.is_published());
     let before = harness.agent.events();
-    harness.store().faults.drop_after = Some((DOMAIN, 0));
+    harness.disconnect_after(0);
     harness.agent.compare();
     harness.settle();
     assert_eq!(harness.agent.events(), before + 1);
@@ -35,7 +35,7 @@ fn resumes_and_disconnects_are_counted() {
     harness.pass(Duration::from_secs(1));
     assert!(harness.agent.is_published());
     // The reconnect delay starts from the beginning.
-    harness.store().faults.drop_after = Some((DOMAIN, 0));
+    harness.disconnect_after(0);
     harness.agent.compare();
     harness.settle();
     assert_eq!(
@@ -111,11 +111,11 @@ fn announcement_survives_two_disconnects() {
             true
         });
         // The distribution is written, but not announced.
-        harness.store().faults.drop_after = Some((DOMAIN, 1));
+        harness.disconnect_after(1);
         harness.settle();
-        harness.store().faults.drop_after = Some((DOMAIN, second));
+        harness.disconnect_after(second);
         harness.pass(Duration::from_secs(1));
-        harness.store().faults.drop_after = None;
+        harness.cancel_disconnect();
         harness.pass(Duration::from_secs(5));
         assert_eq!(harness.read("data/os_uname").as_deref(), Some("6.2.0"));
         assert_ne!(

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use xen_guest_agent::agent::Agent;
 use xen_guest_agent::guest::Services;
 use xen_guest_agent::schema::Name;
-use xenstore::embedded::{Refusal, Toolstack};
+use xenstore::embedded::Toolstack;
 use xenstore::wire::MessageKind;
 use xenstore::{ErrorCode, Path};
 
-use crate::harness::{DOMAIN, Harness, guest};
+use crate::harness::{Harness, guest};
+use crate::server_faults::Refusal;
 use crate::stale_nodes::{AGENTS, OTHERS};
 
 /// Services whose names the state file has.
@@ -122,16 +123,11 @@ fn withdrawal_removes_remembered_services_only() {
 #[test]
 fn denied_removal_is_reported_and_the_rest_withdrawn() {
     let mut harness = Harness::new(Toolstack::Xapi);
-    let refusal = |path: &str, code| Refusal {
-        domain: DOMAIN,
-        kind: Some(MessageKind::RM),
-        path: Path::new(path).unwrap(),
-        code,
-    };
-    harness.store().faults.refuse = vec![
+    let refusal = |path, code| Refusal::of(Some(MessageKind::RM), path, code);
+    harness.set_refusals([
         refusal("attr/vif", ErrorCode::EACCES),
         refusal("data/os_uname", ErrorCode::EIO),
-    ];
+    ]);
     withdraw(&mut harness, &[]);
 
     let remaining: BTreeSet<_> = harness.published().into_keys().collect();
@@ -146,7 +142,7 @@ fn denied_removal_is_reported_and_the_rest_withdrawn() {
         ["RM data/os_uname: EIO", "RM attr/vif: EACCES"]
     );
 
-    harness.store().faults.refuse.clear();
+    harness.clear_refusals();
     withdraw(&mut harness, &[]);
     assert_eq!(harness.published().len(), 0);
 }
@@ -164,10 +160,10 @@ fn interrupted_withdrawal_is_completed_by_the_next() {
     for after in 0..requests {
         let mut harness = Harness::new(Toolstack::Xapi);
         harness.abandon();
-        harness.store().faults.drop_after = Some((DOMAIN, after));
+        harness.disconnect_after(after);
         harness.agent = Agent::withdrawing(Services::default());
         harness.connect();
-        harness.store().faults.drop_after = None;
+        harness.cancel_disconnect();
         withdraw(&mut harness, &[]);
         assert_eq!(
             harness.published().len(),

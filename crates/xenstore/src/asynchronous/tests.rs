@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::client::WATCH_EVENTS_MAX;
-use crate::embedded::{Running, Server, Store, Toolstack};
+use crate::embedded::{Server, ServerHandle, Store, Toolstack};
 use crate::error::{Error, Result};
 use crate::event::WatchEvent;
 use crate::nodes::AsyncNodes;
@@ -25,13 +25,13 @@ use crate::request::Request;
 use crate::transport::Transport;
 use crate::wire::MessageKind;
 
-fn server() -> Running {
+fn server() -> ServerHandle {
     let mut store = Store::new();
     store.introduce_guest(5, Toolstack::Xapi);
     Server::new(store).spawn().unwrap()
 }
 
-fn client(server: &Running) -> AsyncClient {
+fn client(server: &ServerHandle) -> AsyncClient {
     AsyncClient::new(server.connect(5).unwrap().into()).unwrap()
 }
 

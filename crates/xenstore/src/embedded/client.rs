@@ -1,12 +1,13 @@
 //! A client that is connected to a server by a Unix socket.
 
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::net::{SendFlags, send};
 
 use super::connection::ConnectionId;
+use super::server::Interest;
 use super::store::Store;
 use crate::wire::Decoder;
 
@@ -27,6 +28,8 @@ pub(super) struct Client {
     received: Decoder,
     /// Whether received requests are waiting to be served.
     has_requests: bool,
+    /// Whether the connection ends once the output is written.
+    is_ending: bool,
     pub(super) output: Vec<u8>,
 }
 
@@ -40,22 +43,23 @@ impl Client {
             socket,
             received: Decoder::default(),
             has_requests: false,
+            is_ending: false,
             output: Vec::new(),
         })
     }
 
-    /// Returns the poll(2) entry for this client, given the bytes that the store has queued for it.
-    pub(super) fn poll_fd(&self, queued: Option<usize>) -> PollFd<'_> {
-        let mut events = PollFlags::empty();
-        // Deferred requests are served once the socket is writable, because only then can their
-        // replies be sent.
-        if queued.is_some() || !self.output.is_empty() || self.has_requests {
-            events |= PollFlags::OUT;
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Returns the events to wait for, given the bytes that the store has queued for this client.
+    pub(super) fn interest(&self, queued: Option<usize>) -> Interest {
+        Interest {
+            readable: queued.unwrap_or(0) + self.output.len() < OUTPUT_HIGH_WATER,
+            // Deferred requests are served once the socket is writable, because only then can their
+            // replies be sent.
+            writable: queued.is_some() || !self.output.is_empty() || self.has_requests,
         }
-        if queued.unwrap_or(0) + self.output.len() < OUTPUT_HIGH_WATER {
-            events |= PollFlags::IN;
-        }
-        PollFd::new(&self.socket, events)
     }
 
     /// Reads once and serves the received requests, as long as the client reads its replies.
@@ -116,8 +120,16 @@ impl Client {
                 };
                 message.encode(&mut self.output).map_err(|_| Disconnected)?;
             }
+            if let Some(bytes) = store.last_bytes(id).filter(|_| !self.is_ending) {
+                self.output.extend_from_slice(bytes);
+                self.is_ending = true;
+            }
             if self.output.is_empty() {
-                return Ok(());
+                return if self.is_ending {
+                    Err(Disconnected)
+                } else {
+                    Ok(())
+                };
             }
             match send(&self.socket, &self.output, SendFlags::NOSIGNAL) {
                 Ok(sent) => drop(self.output.drain(..sent)),

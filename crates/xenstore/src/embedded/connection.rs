@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::held::Held;
 use super::transaction::Transaction;
 use super::watch::Watch;
 use crate::permission::DomId;
@@ -21,9 +22,10 @@ pub(super) struct Connection {
     pub(super) last_transaction: u32,
     output: VecDeque<Message>,
     output_len: usize,
-    /// Replies that the fault `hold_replies` keeps out of the output.
-    #[cfg(feature = "faults")]
-    pub(super) held: Vec<Message>,
+    /// Replies that faults keep out of the output, oldest first.
+    pub(super) held: Vec<Held>,
+    /// Bytes of a reply that a fault has cut. The connection ends after them.
+    last_bytes: Option<Vec<u8>>,
 }
 
 impl Connection {
@@ -35,14 +37,19 @@ impl Connection {
             last_transaction: 0,
             output: VecDeque::new(),
             output_len: 0,
-            #[cfg(feature = "faults")]
             held: Vec::new(),
+            last_bytes: None,
         }
     }
 
     pub(super) fn push(&mut self, message: Message) {
+        if self.is_cut() {
+            return;
+        }
+
         self.output_len += HEADER_LEN + message.payload.len();
         self.output.push_back(message);
+        self.count_message();
     }
 
     pub(super) fn take(&mut self) -> Option<Message> {
@@ -53,7 +60,7 @@ impl Connection {
 
     /// Returns the length of the queued output in bytes, or `None` if the queue is empty.
     pub(super) fn output_len(&self) -> Option<usize> {
-        if self.output.is_empty() {
+        if self.output.is_empty() && !self.is_cut() {
             None
         } else {
             Some(self.output_len)
@@ -78,10 +85,23 @@ impl Connection {
         reply
     }
 
-    #[cfg(feature = "faults")]
-    pub(super) fn release_held(&mut self) {
-        for reply in std::mem::take(&mut self.held) {
-            self.push(reply);
-        }
+    /// Ends the connection after the first bytes of this reply.
+    pub(super) fn cut(&mut self, reply: &Message, len: usize) {
+        let mut bytes = Vec::new();
+        // A reply of the store always fits a message.
+        let _ = reply.encode(&mut bytes);
+        bytes.truncate(len);
+        self.last_bytes = Some(bytes);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.last_bytes.is_some()
+    }
+
+    /// Returns the bytes after which the connection ends, once all other output is taken.
+    pub(super) fn last_bytes(&self) -> Option<&[u8]> {
+        self.last_bytes
+            .as_deref()
+            .filter(|_| self.output.is_empty())
     }
 }

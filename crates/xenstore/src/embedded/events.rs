@@ -17,14 +17,11 @@ impl Store {
     /// `before` the change let it read the node. For a removal that a transaction commits, `before`
     /// is all that remains to decide by.
     pub(super) fn fire(&mut self, path: &str, exact: bool, before: Option<&[Permission]>) {
-        #[cfg(feature = "faults")]
-        if self.faults.drop_events {
-            return;
-        }
         let Store {
             tree,
             connections,
             domains,
+            faults,
             ..
         } = self;
 
@@ -46,7 +43,7 @@ impl Store {
                 let mut deciding = deciding.iter().flatten();
                 deciding.any(|permissions| caller.access(permissions).can_read())
             };
-            if is_watching && may_know() {
+            if is_watching && may_know() && !faults.drops_event(caller.domain, path) {
                 connection.notify(path, exact);
             }
         }

@@ -48,9 +48,9 @@ mod domain;
 mod domain_requests;
 mod domains;
 mod events;
-#[cfg(feature = "faults")]
 mod faults;
 mod guest;
+mod held;
 mod log;
 mod nodes;
 mod quotas;
@@ -67,11 +67,10 @@ mod watch;
 mod watches;
 
 pub use connection::ConnectionId;
-#[cfg(feature = "faults")]
-pub use faults::{Faults, Refusal};
+pub use faults::{Fault, FaultId};
 pub use guest::Toolstack;
 pub use log::LoggedRequest;
 pub use quotas::Quotas;
-pub use running::Running;
-pub use server::Server;
+pub use running::ServerHandle;
+pub use server::{Interest, Server};
 pub use store::Store;

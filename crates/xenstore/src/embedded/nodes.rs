@@ -248,12 +248,12 @@ impl Store {
     }
 
     /// Returns the maximum number of nodes that a domain may own.
-    pub(super) fn node_limit(&self, domain: DomId) -> usize {
-        #[cfg(feature = "faults")]
-        if self.faults.nodes_full {
-            return 0;
+    pub(super) fn node_limit(&mut self, domain: DomId) -> usize {
+        if self.faults.fills_nodes(domain) {
+            0
+        } else {
+            self.limit(domain, |quotas| quotas.nodes)
         }
-        self.limit(domain, |quotas| quotas.nodes)
     }
 
     /// Fires the watches of a change, at once or with the commit.

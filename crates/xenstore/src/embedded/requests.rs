@@ -18,20 +18,19 @@ impl Store {
             return;
         };
         let domain = open.domain;
-        #[cfg(feature = "faults")]
-        if self.faults.drops(domain) {
+        if open.is_cut() {
+            return;
+        }
+        if self.faults.disconnects(domain, request) {
             self.disconnect(connection);
             return;
         }
         self.log.record(domain, request);
 
-        #[cfg(feature = "faults")]
         let result = match self.faults.refuses(domain, request) {
             Some(code) => Err(code),
             None => self.perform(connection, request),
         };
-        #[cfg(not(feature = "faults"))]
-        let result = self.perform(connection, request);
 
         let is_new_watch = request.kind == MessageKind::WATCH && result.is_ok();
         self.reply(connection, request, result);
@@ -51,27 +50,22 @@ impl Store {
             Ok(payload) => (request.kind, payload),
             Err(code) => (MessageKind::ERROR, text(code)),
         };
-        #[allow(unused_mut, reason = "only a fault changes it")]
         let mut reply = Message {
             kind,
             request_id: request.request_id,
             transaction_id: request.transaction_id,
             payload,
         };
-        #[cfg(feature = "faults")]
-        self.faults.alter_reply(&mut reply);
 
-        let Some(connection) = self.connections.get_mut(&connection) else {
+        let Some(open) = self.connections.get_mut(&connection) else {
             return;
         };
-        #[cfg(feature = "faults")]
-        if self.faults.hold_replies {
-            connection.held.push(reply);
-            return;
+        if kind != MessageKind::ERROR && self.faults.hides_id(open.domain, request) {
+            reply.request_id = 0;
+            reply.transaction_id = 0;
         }
-        #[cfg(feature = "faults")]
-        connection.release_held();
-        connection.push(reply);
+        let fault = self.faults.of_reply(open.domain, request);
+        open.push_reply(reply, fault);
     }
 
     /// Performs a request and returns the payload of its reply.

@@ -11,7 +11,7 @@ use crate::permission::DomId;
 
 /// A [`Server`] that runs in a thread. Dropping this stops the server and removes its sockets.
 #[derive(Debug)]
-pub struct Running {
+pub struct ServerHandle {
     shared: Arc<Shared>,
     /// Socket that wakes the thread from poll(2) when written, and ends it when closed.
     wake: Option<UnixStream>,
@@ -34,7 +34,7 @@ impl Server {
     ///
     /// # Errors
     /// The operating system's, if it cannot create a thread or a socket pair.
-    pub fn spawn(self) -> io::Result<Running> {
+    pub fn spawn(self) -> io::Result<ServerHandle> {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
@@ -46,7 +46,7 @@ impl Server {
             let shared = shared.clone();
             move || serve(&shared, &woken)
         })?;
-        Ok(Running {
+        Ok(ServerHandle {
             shared,
             wake: Some(wake),
             thread: Some(thread),
@@ -54,7 +54,7 @@ impl Server {
     }
 }
 
-impl Running {
+impl ServerHandle {
     /// Calls `act` with the server while it serves no request, and then sends the events that `act`
     /// caused.
     pub fn with<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
@@ -76,7 +76,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ServerHandle {
     fn drop(&mut self) {
         self.wake = None;
         if let Some(thread) = self.thread.take() {

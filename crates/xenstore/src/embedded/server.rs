@@ -33,6 +33,17 @@ pub struct Server {
     clients: BTreeMap<ConnectionId, Client>,
 }
 
+/// Events of a descriptor that [`Server::poll_fds`] asks to wait for. Both may be false, because
+/// poll(2) reports errors and hang-ups in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Interest {
+    /// Whether the server waits for the descriptor to be readable (`POLLIN`).
+    pub readable: bool,
+    /// Whether the server waits for the descriptor to be writable (`POLLOUT`).
+    pub writable: bool,
+}
+
 #[derive(Debug)]
 struct Listener {
     socket: UnixListener,
@@ -92,6 +103,9 @@ impl Server {
     /// Connects a client that acts as `domain`, without a socket file. Returns the client's end, in
     /// blocking mode.
     ///
+    /// `Client::new(server.connect(5)?.into())` is then a client of the library. In a thread that
+    /// also runs the server, use only clients that do not block.
+    ///
     /// # Errors
     /// The operating system's.
     pub fn connect(&mut self, domain: impl Into<DomId>) -> io::Result<UnixStream> {
@@ -116,16 +130,23 @@ impl Server {
         self.clients.len()
     }
 
-    /// Returns the descriptors and events to wait for with poll(2) before the next call of
+    /// Returns the descriptors to wait for, with poll(2) or a similar call, before the next call of
     /// [`process`](Self::process).
-    pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+    ///
+    /// They change with each call of `process` and [`connect`](Self::connect). Edge-triggered
+    /// pollers are not supported.
+    pub fn poll_fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
         let accepts = self.clients.len() < CLIENTS_MAX;
         let listeners = self.listeners.iter().filter(move |_| accepts);
-        let listeners = listeners.map(|listener| PollFd::new(&listener.socket, PollFlags::IN));
+        let to_accept = Interest {
+            readable: true,
+            writable: false,
+        };
+        let listeners = listeners.map(move |listener| (listener.socket.as_fd(), to_accept));
         let clients = self
             .clients
             .iter()
-            .map(|(id, client)| client.poll_fd(self.store.output_len(*id)));
+            .map(|(id, client)| (client.fd(), client.interest(self.store.output_len(*id))));
         listeners.chain(clients)
     }
 
@@ -159,7 +180,7 @@ impl Server {
 
     /// Waits for an event and processes it. Returns whether `other` is readable.
     pub(super) fn turn(&mut self, other: BorrowedFd<'_>) -> io::Result<bool> {
-        let mut fds: Vec<_> = self.poll_fds().collect();
+        let mut fds: Vec<_> = self.poll_fds().map(to_poll_fd).collect();
         fds.push(PollFd::new(&other, PollFlags::IN));
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -204,6 +225,13 @@ impl Drop for Server {
     }
 }
 
+fn to_poll_fd((fd, interest): (BorrowedFd<'_>, Interest)) -> PollFd<'_> {
+    let mut events = PollFlags::empty();
+    events.set(PollFlags::IN, interest.readable);
+    events.set(PollFlags::OUT, interest.writable);
+    PollFd::from_borrowed_fd(fd, events)
+}
+
 /// Whether this is a socket on which no server listens.
 fn is_stale_socket(path: &Path) -> bool {
     // The file type matters, because connecting to any other kind of file is refused too.
@@ -221,9 +249,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::embedded::Toolstack;
     use crate::embedded::client::OUTPUT_HIGH_WATER;
-    use crate::wire::{Decoder, Message, MessageKind};
+    use crate::embedded::{Fault, Toolstack};
+    use crate::wire::{Decoder, HEADER_LEN, Message, MessageKind};
 
     /// A non-blocking client, because the server runs in the same thread.
     struct Peer {
@@ -285,7 +313,7 @@ mod tests {
             tv_nsec: 0,
         };
         loop {
-            let mut fds: Vec<_> = server.poll_fds().collect();
+            let mut fds: Vec<_> = server.poll_fds().map(to_poll_fd).collect();
             if poll(&mut fds, Some(&at_once)).unwrap() == 0 {
                 return;
             }
@@ -463,6 +491,27 @@ mod tests {
         good.send(1, MessageKind::READ, "name\0");
         settle(&mut server);
         assert_eq!(good.receive().0[0].payload, b"Domain-0");
+    }
+
+    #[test]
+    fn cut_reply_is_sent_in_part() {
+        let mut server = server();
+        let mut peer = Peer::new(server.connect(5).unwrap());
+        server
+            .store_mut()
+            .inject(Fault::cut_reply(HEADER_LEN + 3).kind(MessageKind::READ));
+        peer.send(1, MessageKind::GET_PERMS, "data\0");
+        peer.send(2, MessageKind::READ, "name\0");
+        peer.send(3, MessageKind::WRITE, "data/x\0");
+        settle(&mut server);
+        let (replies, is_open) = peer.receive();
+        assert_eq!((replies.len(), is_open), (1, false));
+        // Only the last four bytes of the name are missing.
+        peer.received.extend(b"st-5");
+        let whole = peer.received.next_message().unwrap().unwrap();
+        assert_eq!((whole.request_id, &*whole.payload), (2, &b"guest-5"[..]));
+        assert_eq!(server.clients(), 0);
+        assert_eq!(server.store().read("/local/domain/5/data/x"), None);
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::caller::Caller;
 use super::connection::{Connection, ConnectionId};
 use super::domain::{Domain, home};
-#[cfg(feature = "faults")]
 use super::faults::Faults;
 use super::log::{Log, LoggedRequest};
 use super::quotas::Quotas;
@@ -26,9 +25,7 @@ use crate::wire::{Message, MessageKind};
 pub struct Store {
     /// Limits for every domain but domain 0, unless `SET_QUOTA` sets others for a domain.
     pub quotas: Quotas,
-    /// Faults to inject.
-    #[cfg(feature = "faults")]
-    pub faults: Faults,
+    pub(super) faults: Faults,
     pub(super) tree: Tree,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) domains: BTreeMap<DomId, Domain>,
@@ -45,7 +42,6 @@ impl Store {
         };
         Store {
             quotas: Quotas::default(),
-            #[cfg(feature = "faults")]
             faults: Faults::default(),
             tree: Tree::default(),
             connections: BTreeMap::new(),
@@ -75,28 +71,26 @@ impl Store {
 
     /// Takes the queued replies and events of a connection, oldest first.
     pub fn take_output(&mut self, connection: ConnectionId) -> Vec<Message> {
-        std::iter::from_fn(|| self.next_output(connection)).collect()
+        let output = std::iter::from_fn(|| self.next_output(connection)).collect();
+        if self.last_bytes(connection).is_some() {
+            self.disconnect(connection);
+        }
+        output
     }
 
     pub(super) fn next_output(&mut self, connection: ConnectionId) -> Option<Message> {
-        #[cfg(feature = "faults")]
-        let hold = self.faults.hold_replies;
-        let connection = self.connections.get_mut(&connection)?;
-        #[cfg(feature = "faults")]
-        if !hold {
-            connection.release_held();
-        }
-        connection.take()
+        self.connections.get_mut(&connection)?.take()
+    }
+
+    /// Returns the bytes after which the server must close a connection, once all other output is
+    /// taken.
+    pub(super) fn last_bytes(&self, connection: ConnectionId) -> Option<&[u8]> {
+        self.connections.get(&connection)?.last_bytes()
     }
 
     /// Returns the length of a connection's queued output in bytes, or `None` if nothing is queued.
     pub(super) fn output_len(&self, connection: ConnectionId) -> Option<usize> {
-        let connection = self.connections.get(&connection)?;
-        #[cfg(feature = "faults")]
-        if !self.faults.hold_replies && !connection.held.is_empty() {
-            return Some(connection.output_len().unwrap_or(0));
-        }
-        connection.output_len()
+        self.connections.get(&connection)?.output_len()
     }
 
     /// Returns the number of nodes that a domain owns, which is what its node quota counts.

@@ -80,8 +80,7 @@ impl Store {
             }
         }
 
-        #[cfg(feature = "faults")]
-        if self.faults.conflicts() {
+        if self.faults.conflicts(caller.domain) {
             return Err(ErrorCode::EAGAIN);
         }
         if transaction.conflicts(&self.tree) {

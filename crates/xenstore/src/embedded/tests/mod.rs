@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 mod domains;
-#[cfg(feature = "faults")]
 mod faults;
 mod nodes;
 mod properties;
