@@ -278,7 +278,9 @@ impl Expectations {
                         Err(error) => assert!(!error.is_fatal(), "{error}"),
                     }
                 }
-                Event::Watch(event) => self.returned_bytes += event.path.len() + event.token.len(),
+                Event::Watch(event) => {
+                    self.returned_bytes += event.path.as_str().len() + event.token.len()
+                }
             }
         }
         assert!(

@@ -244,7 +244,7 @@ impl Others {
         assert!(
             events
                 .iter()
-                .any(|event| &*event.path == "/local/domain/6/data/turn"),
+                .any(|event| event.path == "/local/domain/6/data/turn"),
             "an event was lost"
         );
     }

@@ -103,7 +103,7 @@ fn as_tree(tree: &Tree) -> String {
     // Sorted by name, because as characters some names sort before the slash.
     let mut nodes: Vec<(Vec<&str>, &str)> = tree
         .iter()
-        .map(|(path, value)| (path.split('/').collect(), value.as_str()))
+        .map(|(path, value)| (path.components().collect(), value.as_str()))
         .collect();
 
     nodes.sort();
@@ -130,7 +130,7 @@ fn as_tree(tree: &Tree) -> String {
 fn as_json(tree: &Tree) -> String {
     let members: Vec<_> = tree
         .iter()
-        .map(|(path, value)| format!("\n  {}: {}", quote(path), quote(value)))
+        .map(|(path, value)| format!("\n  {}: {}", quote(path.as_str()), quote(value)))
         .collect();
     format!("{{{}\n}}\n", members.join(","))
 }

@@ -241,9 +241,9 @@ impl Status {
         // host alone.
         for (path, value) in agent
             .nodes()
-            .filter(|(path, value)| !value.is_empty() && !path.starts_with(SERVICES))
+            .filter(|(path, value)| !value.is_empty() && !path.as_str().starts_with(SERVICES))
         {
-            let _ = writeln!(text, "{} = {}", quote(path), quote(value));
+            let _ = writeln!(text, "{} = {}", quote(path.as_str()), quote(value));
         }
         text
     }
@@ -267,8 +267,8 @@ fn list<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
     let mut has_services = false;
     let paths: Vec<_> = paths
         .filter_map(|path| {
-            if !path.starts_with(SERVICES) {
-                return Some(quote(path));
+            if !path.as_str().starts_with(SERVICES) {
+                return Some(quote(path.as_str()));
             }
             let is_first = !std::mem::replace(&mut has_services, true);
             is_first.then(|| quote("data/service/..."))

@@ -40,7 +40,7 @@ impl WatchEvent {
 
     /// Returns the approximate memory that the event occupies, in bytes.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Self>() + self.path.len() + self.token.len()
+        size_of::<Self>() + self.path.as_str().len() + self.token.len()
     }
 }
 

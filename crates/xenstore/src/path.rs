@@ -2,10 +2,10 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::ops::Deref;
 use std::str::FromStr;
 
 use crate::escape::excerpt;
+use crate::permission::DomId;
 
 /// Maximum length of an absolute path in bytes (`XENSTORE_ABS_PATH_MAX`).
 pub const ABSOLUTE_MAX: usize = 3072;
@@ -49,6 +49,11 @@ impl Path {
         Ok(Path(path))
     }
 
+    /// Returns the home of a domain, `/local/domain/<domid>`, from which its relative paths start.
+    pub fn home(domain: impl Into<DomId>) -> Self {
+        Path(format!("/local/domain/{}", domain.into()))
+    }
+
     /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -63,9 +68,9 @@ impl Path {
     ///
     /// # Errors
     /// [`InvalidPath`] if the joined path is invalid.
-    pub fn join(&self, below: &str) -> Result<Self, InvalidPath> {
-        let separator = if self.as_str() == "/" { "" } else { "/" };
-        Path::new(format!("{self}{separator}{below}"))
+    pub fn join(&self, below: impl AsRef<str>) -> Result<Self, InvalidPath> {
+        let separator = if self == "/" { "" } else { "/" };
+        Path::new(format!("{self}{separator}{}", below.as_ref()))
     }
 
     /// Returns the path of the parent, or `None` for the root and for a relative path of one name.
@@ -77,17 +82,44 @@ impl Path {
         }
     }
 
-    /// Returns the last name of the path.
+    /// Returns this path and then the paths of its parent, of the parent's parent, and so on.
+    pub fn ancestors(&self) -> impl Iterator<Item = Path> {
+        std::iter::successors(Some(self.clone()), Path::parent)
+    }
+
+    /// Returns the last name of the path, which is empty for the root.
     pub fn name(&self) -> &str {
         self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
     }
 
-    /// Whether this is the path `above`, or of a node below it.
-    pub fn is_at_or_below(&self, above: &Path) -> bool {
-        match self.0.strip_prefix(above.as_str()) {
-            Some(rest) => rest.is_empty() || rest.starts_with('/') || above.as_str() == "/",
-            None => false,
+    /// Returns the names in the path, from the first to the last. The root has none.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/').filter(|name| !name.is_empty())
+    }
+
+    /// Returns the rest of this path after the path `above`, or `None` if this is not the path of a
+    /// node below it. The rest is empty if the paths are equal.
+    ///
+    /// ```
+    /// # use xenstore::Path;
+    /// let path: Path = "/local/domain/5/data/a".parse()?;
+    /// assert_eq!(path.strip_prefix(Path::home(5)), Some("data/a"));
+    /// assert_eq!(path.strip_prefix("/local/dom"), None);
+    /// # Ok::<(), xenstore::InvalidPath>(())
+    /// ```
+    pub fn strip_prefix(&self, above: impl AsRef<str>) -> Option<&str> {
+        let above = above.as_ref();
+        match self.0.strip_prefix(above)? {
+            "" => Some(""),
+            _ if above.is_empty() => None,
+            rest if above == "/" => Some(rest),
+            rest => rest.strip_prefix('/'),
         }
+    }
+
+    /// Whether this is the path `above`, or of a node below it.
+    pub fn is_at_or_below(&self, above: impl AsRef<str>) -> bool {
+        self.strip_prefix(above).is_some()
     }
 }
 
@@ -141,11 +173,29 @@ impl TryFrom<&str> for Path {
     }
 }
 
-impl Deref for Path {
-    type Target = str;
+impl TryFrom<String> for Path {
+    type Error = InvalidPath;
 
-    fn deref(&self) -> &str {
-        &self.0
+    fn try_from(path: String) -> Result<Self, InvalidPath> {
+        Path::new(path)
+    }
+}
+
+impl From<Path> for String {
+    fn from(path: Path) -> Self {
+        path.0
+    }
+}
+
+impl PartialEq<str> for Path {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for Path {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
     }
 }
 
@@ -228,10 +278,52 @@ mod tests {
         assert_eq!(path("/a").parent(), Some(path("/")));
         assert_eq!(path("a/b").parent(), Some(path("a")));
         assert_eq!(path("a").parent(), None);
-        assert_eq!(path("a/b").name(), "b");
-        assert!(path("a/b").is_at_or_below(&path("a")));
-        assert!(path("a").is_at_or_below(&path("a")));
-        assert!(path("/a").is_at_or_below(&path("/")));
-        assert!(!path("ab").is_at_or_below(&path("a")));
+        assert_eq!((path("a/b").name(), path("/").name()), ("b", ""));
+        assert!(path("a/b").is_at_or_below(path("a")));
+        assert!(path("a").is_at_or_below(path("a")));
+        assert!(path("/a").is_at_or_below(path("/")));
+        assert!(!path("ab").is_at_or_below(path("a")));
+    }
+
+    #[test]
+    fn components_ancestors_and_prefixes() {
+        let path = |text: &str| Path::new(text).unwrap();
+        for (text, components, ancestors) in [
+            ("/", vec![], vec!["/"]),
+            ("/a/b", vec!["a", "b"], vec!["/a/b", "/a", "/"]),
+            ("a/b", vec!["a", "b"], vec!["a/b", "a"]),
+            (
+                "@releaseDomain",
+                vec!["@releaseDomain"],
+                vec!["@releaseDomain"],
+            ),
+        ] {
+            assert_eq!(path(text).components().collect::<Vec<_>>(), components);
+            assert_eq!(path(text).ancestors().collect::<Vec<_>>(), ancestors);
+        }
+
+        for (text, above, rest) in [
+            ("/a/b", "/a", Some("b")),
+            ("/a/b", "/", Some("a/b")),
+            ("/a", "/a", Some("")),
+            ("/", "/", Some("")),
+            ("/ab", "/a", None),
+            ("a", "/a", None),
+            ("/a", "a", None),
+            ("/a", "", None),
+            ("/a/b", "/a/", None),
+        ] {
+            assert_eq!(path(text).strip_prefix(above), rest, "{text} {above}");
+        }
+    }
+
+    #[test]
+    fn conversions() {
+        let path = Path::try_from("/local/domain/5".to_owned()).unwrap();
+        assert_eq!(path, "/local/domain/5");
+        assert_eq!(path, *"/local/domain/5");
+        assert_eq!(path, Path::home(5));
+        assert_eq!(String::from(path), "/local/domain/5");
+        assert!(Path::try_from("a//b".to_owned()).is_err());
     }
 }

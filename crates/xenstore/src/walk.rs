@@ -166,7 +166,7 @@ impl Walk {
             self.size += value.as_ref().map_or(0, Vec::len);
             self.size += below
                 .iter()
-                .map(|path| path.len() + size_of::<Node>())
+                .map(|path| path.as_str().len() + size_of::<Node>())
                 .sum::<usize>();
             if self.size > MAX_SIZE {
                 return Err(Error::InvalidReply(format!(
@@ -227,7 +227,7 @@ pub(crate) fn values(nodes: Vec<Node>) -> Result<Vec<(Path, Vec<u8>)>> {
             Err(error) => return Err(error),
         }
     }
-    values.sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
+    values.sort_by(|(a, _), (b, _)| a.components().cmp(b.components()));
     Ok(values)
 }
 

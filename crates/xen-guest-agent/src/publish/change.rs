@@ -40,7 +40,7 @@ impl Change {
 /// Adds a node, and its parents with an empty value.
 pub(super) fn insert(actual: &mut Actual, path: Path, value: Vec<u8>) {
     let mut parent = path.parent();
-    while let Some(node) = parent.filter(|node| node.contains('/')) {
+    while let Some(node) = parent.filter(|node| node.as_str().contains('/')) {
         parent = node.parent();
         actual.entry(node).or_default();
     }
@@ -49,7 +49,8 @@ pub(super) fn insert(actual: &mut Actual, path: Path, value: Vec<u8>) {
 
 /// Returns a node and the nodes above it, from the top. The directories in the domain's home belong
 /// to the toolstack and are not included.
-pub(super) fn lineage(path: &str) -> impl Iterator<Item = &str> {
+pub(super) fn lineage(path: &Path) -> impl Iterator<Item = &str> {
+    let path = path.as_str();
     let slashes = path.match_indices('/').map(|(end, _)| end);
     let ends = slashes.chain([path.len()]).skip(1);
     ends.filter_map(|end| path.get(..end))
@@ -61,6 +62,6 @@ pub(super) fn contains_at_or_below<T>(nodes: &BTreeMap<Path, T>, path: &Path) ->
     nodes
         .range::<str, _>(after)
         .map(|(node, _)| node)
-        .take_while(|node| node.starts_with(path.as_str()))
+        .take_while(|node| node.as_str().starts_with(path.as_str()))
         .any(|node| node.is_at_or_below(path))
 }

@@ -25,7 +25,7 @@ use quota::NodeQuota;
 use resync::{Resync, ResyncScope};
 
 use crate::schema::Tree;
-use crate::schema::layout::{Layout, Rank, Role, is_at_or_below};
+use crate::schema::layout::{Layout, Rank, Role};
 
 /// Length in bytes of a value that every server accepts. If a longer one is rejected for lack of
 /// space, the cause is its length rather than the node quota.
@@ -251,7 +251,7 @@ impl Publisher {
 
     fn is_watched(&self, path: &Path) -> bool {
         let mut watches = self.layout.watches.iter();
-        watches.any(|watch| is_at_or_below(path, watch) && !self.unwatched.contains(watch))
+        watches.any(|watch| path.is_at_or_below(watch) && !self.unwatched.contains(watch))
     }
 
     /// Processes an event of the store.

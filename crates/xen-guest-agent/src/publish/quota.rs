@@ -202,7 +202,7 @@ impl NodeQuota {
 
         self.limit = self.budget;
         // The directories in the domain's home hold too few nodes to be full.
-        let directory = path.parent().filter(|parent| parent.contains('/'));
+        let directory = path.parent().filter(|parent| parent.as_str().contains('/'));
         let mut rejected = std::mem::take(&mut self.rejected);
         rejected
             .retain(|node, _| node == path || (directory.is_some() && node.parent() == directory));
@@ -267,7 +267,7 @@ pub(super) fn count<'a>(paths: impl IntoIterator<Item = &'a Path>) -> usize {
 }
 
 /// Adds a node and its parents. Returns those that were missing.
-fn add<'a>(nodes: &mut BTreeSet<&'a str>, path: &'a str) -> Vec<&'a str> {
+fn add<'a>(nodes: &mut BTreeSet<&'a str>, path: &'a Path) -> Vec<&'a str> {
     lineage(path).filter(|node| nodes.insert(node)).collect()
 }
 
@@ -297,7 +297,7 @@ pub(super) fn by_priority<'a>(
 fn first_siblings<'a>(paths: impl Iterator<Item = &'a Path>) -> BTreeSet<&'a str> {
     let mut first_siblings: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
     for path in paths {
-        let Some((parent, name)) = path.rsplit_once('/') else {
+        let Some((parent, name)) = path.as_str().rsplit_once('/') else {
             continue;
         };
         let sibling = (name.parse().unwrap_or(0), path.as_str());

@@ -115,7 +115,7 @@ const ADDRESS: u8 = 5;
 
 fn rank(path: &Path) -> Rank {
     let mut parts = [""; 7];
-    for (part, name) in parts.iter_mut().zip(path.split('/')) {
+    for (part, name) in parts.iter_mut().zip(path.components()) {
         *part = name;
     }
 
@@ -241,7 +241,7 @@ pub enum Role {
 impl Layout {
     /// Whether the node is about the network.
     pub fn is_network(&self, path: &Path) -> bool {
-        self.networks.iter().any(|top| is_at_or_below(path, top))
+        self.networks.iter().any(|top| path.is_at_or_below(top))
     }
 }
 
@@ -256,9 +256,7 @@ impl Claim {
 
     /// Whether the claim includes the node.
     pub fn owns(&self, path: &Path) -> bool {
-        let below = path
-            .strip_prefix(self.parent)
-            .and_then(|rest| rest.strip_prefix('/'));
+        let below = path.strip_prefix(self.parent);
         match below.map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
             Some((child, rest)) => self.covers(child) && (self.is_tree || rest.is_empty()),
             None => false,
@@ -267,18 +265,16 @@ impl Claim {
 
     /// Whether a change of the node may affect claimed nodes, because it is one or is above one.
     pub fn concerns(&self, path: &Path) -> bool {
-        is_at_or_below(self.parent, path) || self.owns(path)
+        let is_above = match self.parent.strip_prefix(path.as_str()) {
+            Some(rest) => rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        };
+        is_above || self.owns(path)
     }
 }
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Whether a node is `top` or below it.
-pub(crate) fn is_at_or_below(path: &str, top: &str) -> bool {
-    path.strip_prefix(top)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

@@ -48,17 +48,14 @@ impl Slots {
     /// Restores an index from a node `attr/vif/<id>/<family>/<n>` or the corresponding node of a
     /// virtual function. Other nodes are ignored.
     pub fn seed(&mut self, path: &Path, value: &str) {
-        let below = |node| {
-            path.strip_prefix(node)
-                .and_then(|rest| rest.strip_prefix('/'))
+        let (device, rest): (fn(u32) -> HostDevice, _) = match (
+            path.strip_prefix(VIFS),
+            path.strip_prefix(VIRTUAL_FUNCTIONS),
+        ) {
+            (Some(rest), _) => (HostDevice::Vif, rest),
+            (_, Some(rest)) => (HostDevice::VirtualFunction, rest),
+            _ => return,
         };
-
-        let (device, rest): (fn(u32) -> HostDevice, _) =
-            match (below(VIFS), below(VIRTUAL_FUNCTIONS)) {
-                (Some(rest), _) => (HostDevice::Vif, rest),
-                (_, Some(rest)) => (HostDevice::VirtualFunction, rest),
-                _ => return,
-            };
 
         let mut parts = rest.split('/');
         let mut next = || parts.next();

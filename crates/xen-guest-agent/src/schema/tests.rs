@@ -180,7 +180,7 @@ fn every_node_is_claimed_and_watched_nodes_follow_cached_ones() {
             );
             if name == Name::Std {
                 // The date is an announcement.
-                let is_cached = path.starts_with("data/") && path.as_str() != LAYOUT.date;
+                let is_cached = path.as_str().starts_with("data/") && path.as_str() != LAYOUT.date;
                 assert_eq!(rank(path).write_order < 2, is_cached, "{path}");
             }
             // No node is written before its parent.
@@ -201,7 +201,7 @@ fn only_cached_nodes_and_memory_precede_the_announcement() {
         .keys()
         .filter(|path| (LAYOUT.rank)(path).write_order == 1)
     {
-        let is_memory = path.starts_with("data/meminfo");
+        let is_memory = path.as_str().starts_with("data/meminfo");
         assert_eq!(
             (LAYOUT.rank)(path).role == layout::Role::Cached,
             !is_memory,
@@ -238,7 +238,8 @@ fn network(links: &[Link]) -> Guest {
 /// Renders the addresses with their paths, without prefixes.
 fn addresses(schema: &mut Schema, guest: &Guest) -> Vec<String> {
     let nodes = schema.render_network(guest);
-    let is_address = |path: &&Path| path.contains("/ipv") && !path.ends_with("/prefix");
+    let is_address =
+        |path: &&Path| path.as_str().contains("/ipv") && !path.as_str().ends_with("/prefix");
     nodes
         .keys()
         .filter(is_address)
@@ -513,7 +514,11 @@ fn filter_excludes_interfaces_and_addresses() {
     }
     // An excluded device has no name node either.
     let nodes = Schema::new(Name::Std, without("eth1", "::/0")).render_network(&guest);
-    assert!(nodes.keys().all(|path| !path.starts_with("attr/vif/1")));
+    assert!(
+        nodes
+            .keys()
+            .all(|path| !path.as_str().starts_with("attr/vif/1"))
+    );
 }
 
 #[test]
@@ -528,7 +533,7 @@ fn rfc_renders_all_external_interfaces() {
     let nodes = Schema::new(Name::Rfc, Filter::default()).render_network(&guest);
     let without_macs: Tree = nodes
         .into_iter()
-        .filter(|(path, _)| !path.contains("/mac/"))
+        .filter(|(path, _)| !path.as_str().contains("/mac/"))
         .collect();
     insta::assert_snapshot!(shown(&without_macs), @r"
     data/net/2 = eth0

@@ -21,7 +21,7 @@ impl Slots {
     pub(super) fn seed(&mut self, path: &Path, value: &str) {
         let slot = path
             .strip_prefix(TOP)
-            .and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/name"));
+            .and_then(|rest| rest.strip_suffix("/name"));
         if let Some(slot) = slot.and_then(|slot| slot.parse().ok()) {
             self.0.insert(slot, value.to_owned());
         }

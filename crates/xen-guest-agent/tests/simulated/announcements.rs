@@ -80,7 +80,7 @@ impl Observed {
                 MessageKind::RM => there.retain(|node| {
                     !Path::new(node.as_str())
                         .unwrap()
-                        .is_at_or_below(&Path::new(path.as_str()).unwrap())
+                        .is_at_or_below(path.as_str())
                 }),
                 _ => continue,
             }

@@ -130,7 +130,7 @@ fn rules(path: &xenstore::Path) -> Rules {
     // The agent owns only the services that it published itself, so no claim covers them.
     let (removes_stale, upkeep) = match LAYOUT.claims.iter().find(|claim| claim.owns(path)) {
         Some(claim) => (claim.removes_stale, claim.upkeep),
-        None if path.starts_with("data/service/") => (true, Upkeep::Polled),
+        None if path.as_str().starts_with("data/service/") => (true, Upkeep::Polled),
         None => panic!("no claim covers {path}"),
     };
     Rules {

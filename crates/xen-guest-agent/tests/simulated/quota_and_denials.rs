@@ -219,7 +219,9 @@ fn guest_without_any_write_permission_retries_slowly() {
         assert!((10..=32).contains(&denied));
         // The prefix waits for the address above it.
         let prefixes = harness.agent.denied();
-        let prefixes = prefixes.filter(|path| path.ends_with("/prefix")).count();
+        let prefixes = prefixes
+            .filter(|path| path.as_str().ends_with("/prefix"))
+            .count();
         assert_eq!(writes_until_compared(&mut harness), denied - prefixes);
     }
     harness.clear_refusals();

@@ -92,7 +92,7 @@ fn below(
                 visit(&node)?;
             }
             node.children
-                .map_err(|error| no_directory(&node.path, &error))?;
+                .map_err(|error| no_directory(node.path.as_str(), &error))?;
         }
     }
 }
