@@ -48,7 +48,8 @@ impl Repository {
 
     fn write_versions(&self, version: &str, heading: &str) -> Result<()> {
         let manifest = format!(
-            "[workspace.package]\nversion = \"{version}\"\n\n[workspace.dependencies]\n\
+            "[workspace.package]\nversion = \"{version}\"\n\
+             repository = \"https://git.example.org/agent\"\n\n[workspace.dependencies]\n\
              xenstore = {{ path = \"crates/xenstore\", version = \"0.1.0\" }}\n"
         );
         self.write_library_version("0.1.0")?;
@@ -197,6 +198,26 @@ fn release_is_refused_without_a_maintainers_signatures() -> Result<()> {
             "check-release: tag v1.2.3: no signature of a maintainer\n"
         );
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs git and ssh-keygen"]
+fn release_is_refused_while_the_repository_is_a_placeholder() -> Result<()> {
+    let repository = Repository::new()?;
+    let path = repository.path("work/Cargo.toml");
+    let released = fs::read_to_string(&path)?;
+    fs::write(
+        &path,
+        released.replace("https://git.example.org/agent", "https://example.org/agent"),
+    )?;
+    repository.commit(MAINTAINER)?;
+    repository.tag(MAINTAINER, "v1.2.3")?;
+    assert_eq!(
+        repository.complaints("v1.2.3")?,
+        "check-release: Cargo.toml: repository is \"https://example.org/agent\", not the address \
+         of the project; set it\n"
+    );
     Ok(())
 }
 
