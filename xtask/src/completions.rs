@@ -154,7 +154,7 @@ mod tests {
     }
 
     /// Command lines, and the words that complete the last one.
-    const CASES: [(&str, &str); 15] = [
+    const CASES: [(&str, &str); 18] = [
         ("xen-guest-agent sh", "show"),
         ("xen-guest-agent --sch", "--schema"),
         ("xen-guest-agent show --f", "--format"),
@@ -170,6 +170,9 @@ mod tests {
         ("xenstore-rm --t", "--tidy"),
         ("xenstore-ls -f --j", "--json"),
         ("xenstore-chmod --so", "--socket"),
+        ("xenstore d", "domains"),
+        ("xenstore watch --v", "--values"),
+        ("xenstore-wait --g", "--gone"),
     ];
 
     fn sorted(words: &str) -> Vec<&str> {

@@ -425,6 +425,7 @@ mod tests {
     fn each_sub_command_of_xenstore_has_a_page() {
         for link in [
             "read", "write", "rm", "mkdir", "list", "ls", "exists", "chmod", "perms", "watch",
+            "wait", "domains", "control",
         ] {
             let synopsis = section(&format!("man1/xenstore-{link}.1"), "SYNOPSIS");
             for name in [format!("xenstore {link}"), format!("xenstore-{link}")] {

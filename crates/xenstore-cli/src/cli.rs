@@ -1,8 +1,9 @@
 //! Definition of the command line. Man pages and completions are generated from it.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 /// Text below the options in the help of the command.
 const AFTER_HELP: &str = "\
@@ -13,8 +14,9 @@ Environment:
   XENSTORED_RUNDIR  directory of xenstored's socket [default: /run/xenstored, /var/run/xenstored]
   NO_COLOR          if set, print no colours on a terminal
 
-Exit status: 0 on success, 1 on failure. If the reader of the output ends early, the command
-dies from SIGPIPE.";
+Exit status: 0 on success, 1 on failure, 124 if the time limit of watch or wait has passed. With
+--exit-codes, 2 for an error in the command line, and 3 without a Xenstore server. If the reader of
+the output ends early, the command dies from SIGPIPE.";
 
 /// Read, write and watch Xenstore
 #[derive(Debug, Parser)]
@@ -23,6 +25,12 @@ pub(crate) struct Cli {
     /// Use only xenstored's socket, not the kernel's device
     #[arg(short, long, global = true)]
     pub(crate) socket: bool,
+
+    /// Exit with status 2 after an error in the command line, and with 3 without a Xenstore server
+    ///
+    /// By default the status of every failure is 1, as that of Xen's tools.
+    #[arg(long, global = true)]
+    pub(crate) exit_codes: bool,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -129,8 +137,74 @@ pub(crate) enum Command {
         /// Exit after this many lines; -1 for no limit
         #[arg(short, long, value_name = "NR", default_value_t = -1, hide_default_value = true, allow_negative_numbers = true, value_parser = number)]
         number: i64,
+        /// Omit changes more than NR levels below the key: 0 for the node itself, 1 for its
+        /// children too
+        #[arg(short, long, value_name = "NR", value_parser = depth)]
+        depth: Option<usize>,
+        /// Print the value after the path, in the format of read --prefix. A node that was removed
+        /// or that cannot be read has only its path
+        ///
+        /// The value is read after the event, so it may be newer.
+        #[arg(long)]
+        values: bool,
+        /// Print a JSON object for each change, one per line
+        ///
+        /// Its members are "key", which is the watched KEY, and "path". With --values, the member
+        /// "value" is a string, an array of bytes if the value is not UTF-8, and null if the node
+        /// was removed or cannot be read.
+        #[arg(long)]
+        json: bool,
+        /// Exit after this time. The exit status is 124 if --number requires more lines, and 0
+        /// otherwise
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        timeout: Option<Duration>,
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<String>,
+    },
+    /// Wait until a node exists, has a value or is removed
+    ///
+    /// The command prints nothing. It fails if the node cannot be read for another reason than that
+    /// it does not exist. A value that changes again at once may not be noticed.
+    Wait {
+        /// Exit with status 124 after this time. With 0, test once
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        timeout: Option<Duration>,
+        /// Wait until the node does not exist
+        #[arg(long, conflicts_with = "value")]
+        gone: bool,
+        /// Do not interpret backslashes in the value
+        #[arg(short = 'R', long)]
+        raw: bool,
+        #[arg(value_name = "PATH")]
+        path: String,
+        /// Wait until the node has this value, with the same escapes as for write
+        #[arg(value_name = "VALUE", allow_negative_numbers = true)]
+        value: Option<OsString>,
+    },
+    /// Print the numbers and names of the running domains
+    ///
+    /// Each line consists of a number, a space and a name. Only domain 0 may list the domains.
+    Domains {
+        /// Continue to print domains that start (+) and end (-)
+        ///
+        /// Each line then begins with "+ " or "- ". The first lines are the domains that run at the
+        /// start.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Send a command to the Xenstore server and print its reply
+    ///
+    /// Each server has its own commands. C xenstored lists them for the command help. Only domain 0
+    /// may send commands.
+    Control {
+        #[arg(value_name = "COMMAND")]
+        command: String,
+        #[arg(
+            value_name = "ARGUMENT",
+            allow_hyphen_values = true,
+            trailing_var_arg = true
+        )]
+        arguments: Vec<String>,
     },
 }
 
@@ -138,22 +212,22 @@ fn number(text: &str) -> Result<i64, String> {
     text.parse().map_err(|_| "not a number".to_owned())
 }
 
-/// Returns the command line of the command itself if `program` is a link that names a sub-command.
-///
-/// Usage messages are made from it.
-pub(crate) fn expand_link(program: &str, arguments: Vec<OsString>) -> Vec<OsString> {
-    let link = program
-        .strip_prefix("xenstore-")
-        .filter(|name| Cli::command().find_subcommand(name).is_some());
-    let Some(name) = link else { return arguments };
-    ["xenstore".into(), name.into()]
-        .into_iter()
-        .chain(arguments.into_iter().skip(1))
-        .collect()
+fn depth(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| "not a number of levels".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok();
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "not a number of seconds".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
@@ -162,20 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn links_are_expanded_to_sub_commands() {
-        let expanded = |program: &str| {
-            let arguments = vec![OsString::from(program), "x".into()];
-            let expanded = expand_link(program, arguments);
-            expanded
-                .iter()
-                .map(|argument| argument.to_string_lossy().into_owned())
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(expanded("xenstore-read"), "xenstore read x");
-        assert_eq!(expanded("xenstore-ls"), "xenstore ls x");
-        assert_eq!(expanded("xenstore"), "xenstore x");
-        assert_eq!(expanded("xenstore-1"), "xenstore-1 x");
-        assert_eq!(expanded("read"), "read x");
+    fn time_limit_is_a_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("0"), Ok(Duration::ZERO));
+        for text in ["", "-1", "nan", "inf", "1s", "1e30"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
     }
 }

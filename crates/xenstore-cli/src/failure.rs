@@ -6,11 +6,24 @@ use std::process::ExitCode;
 use signal_hook::consts::SIGPIPE;
 use xenstore::{Error, ErrorCode, escape};
 
+/// Exit status of an error in the command line, with `--exit-codes`.
+const USAGE_STATUS: u8 = 2;
+
+/// Exit status without a Xenstore server, with `--exit-codes`.
+const NO_SERVER_STATUS: u8 = 3;
+
+/// Exit status after a time limit. It is that of timeout(1).
+const TIMEOUT_STATUS: u8 = 124;
+
 /// Why the command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// An error with a message for the user.
     Message(String),
+    /// There is no Xenstore server, or its connection failed.
+    NoServer(String),
+    /// A time limit passed. The message is empty if only the exit status reports it.
+    TimedOut(String),
     /// An error in the command line, or a request for help.
     Usage(clap::Error),
     /// An error that only the exit status reports.
@@ -26,7 +39,7 @@ impl Failure {
     /// may search for them.
     pub(crate) fn of_request(operation: &str, error: &Error) -> Self {
         let reason = match error {
-            error if error.is_fatal() => return Failure::Message(error.to_string()),
+            error if error.is_fatal() => return Failure::NoServer(error.to_string()),
             Error::Refused { code, .. } => text(code).to_owned(),
             Error::InvalidPath(error) => format!("invalid path: {}", error.reason()),
             Error::InvalidRequest { reason, .. } => reason.clone(),
@@ -37,18 +50,25 @@ impl Failure {
     }
 
     /// Prints the message and returns the exit status.
-    pub(crate) fn end(self, program: &str) -> ExitCode {
+    ///
+    /// `has_exit_codes` selects different statuses for different failures. By default the status is
+    /// that of Xen's tools, which is 1 for all of them.
+    pub(crate) fn end(self, program: &str, has_exit_codes: bool) -> ExitCode {
+        let status = match &self {
+            Failure::Usage(error) if !error.use_stderr() => 0,
+            Failure::Usage(_) if has_exit_codes => USAGE_STATUS,
+            Failure::NoServer(_) if has_exit_codes => NO_SERVER_STATUS,
+            Failure::TimedOut(_) => TIMEOUT_STATUS,
+            _ => 1,
+        };
+
         let mut stderr = io::stderr();
-        let mut status = ExitCode::FAILURE;
         let printed = match self {
-            Failure::Message(message) => writeln!(stderr, "{program}: {}", escape(&message)),
-            Failure::Usage(error) => {
-                // Like Xen's tools, this exits with status 1 after an error, and not with clap's 2.
-                if !error.use_stderr() {
-                    status = ExitCode::SUCCESS;
-                }
-                error.print()
+            Failure::TimedOut(message) if message.is_empty() => Ok(()),
+            Failure::Message(message) | Failure::NoServer(message) | Failure::TimedOut(message) => {
+                writeln!(stderr, "{program}: {}", escape(&message))
             }
+            Failure::Usage(error) => error.print(),
             Failure::Silent => Ok(()),
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(error),
             Failure::Output(error) => {
@@ -61,7 +81,7 @@ impl Failure {
         if printed.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
             let _ = signal_hook::low_level::emulate_default_handler(SIGPIPE);
         }
-        status
+        ExitCode::from(status)
     }
 }
 

@@ -2,14 +2,20 @@
 //! completions, which needs the definition of the command line.
 
 mod cli;
+mod control;
+mod deadline;
+mod domains;
 mod escape;
 mod failure;
+mod invocation;
+mod json;
 mod ls;
 mod nodes;
 mod permissions;
 mod run;
 mod store;
 mod values;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;
@@ -17,7 +23,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use cli::Cli;
 use failure::Failure;
@@ -31,9 +37,10 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let program = program(&arguments);
-    let cli = match Cli::try_parse_from(cli::expand_link(&program, arguments)) {
+    let has_exit_codes = invocation::has_exit_codes(&arguments);
+    let cli = match invocation::parse(&program, arguments) {
         Ok(cli) => cli,
-        Err(error) => return Failure::Usage(error).end(&program),
+        Err(error) => return Failure::Usage(error).end(&program, has_exit_codes),
     };
 
     let mut out = BufWriter::new(io::stdout().lock());
@@ -42,7 +49,7 @@ pub fn main() -> ExitCode {
     let printed = out.flush().map_err(Failure::from);
     match result.and(printed) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.end(&program),
+        Err(failure) => failure.end(&program, has_exit_codes),
     }
 }
 

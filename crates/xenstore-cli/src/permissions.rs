@@ -2,11 +2,14 @@
 
 use std::io::Write;
 
-use xenstore::{Client, Nodes, Permission, Result};
+use xenstore::{Client, DomId, ErrorCode, Nodes, Permission, Request, Result};
 
 use crate::failure::Failure;
 use crate::nodes::parent;
 use crate::store::in_transaction;
+
+/// Feature bit of a server that knows [`DomId::ANY`].
+const ALL_DOMAINS_FEATURE: u32 = 8;
 
 /// Nodes to change besides the named one.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +23,12 @@ pub(crate) fn chmod(
     key: &str,
     modes: &[String],
     recursion: Recursion,
+    is_socket: bool,
 ) -> Result<(), Failure> {
     let permissions = parse(modes)?;
+    if is_socket {
+        refuse_all_domains(client, &permissions)?;
+    }
     let mut at = String::new();
     in_transaction(client, recursion.upto || recursion.recurse, |store| {
         key.clone_into(&mut at);
@@ -58,6 +65,29 @@ fn set_below(nodes: &mut impl Nodes, at: &mut String, permissions: &[Permission]
         at.truncate(len);
     }
     Ok(())
+}
+
+/// Returns an error if the permissions could make xenstored crash.
+///
+/// xenstored of Xen 4.22 crashes if a client of its socket names [`DomId::ANY`]. Servers without
+/// this feature treat it as the number of an ordinary domain.
+fn refuse_all_domains(client: &mut Client, permissions: &[Permission]) -> Result<(), Failure> {
+    if permissions.iter().all(|entry| entry.domain != DomId::ANY) {
+        return Ok(());
+    }
+    let is_known_safe = match client.call(Request::features(None)) {
+        Ok(features) => features & ALL_DOMAINS_FEATURE == 0,
+        Err(error) => matches!(error.code(), Some(&ErrorCode::ENOSYS | &ErrorCode::EINVAL)),
+    };
+    if is_known_safe {
+        return Ok(());
+    }
+    Err(Failure::Message(format!(
+        "refusing to set permissions of domain {}, which means all domains: over a \
+         socket, this can crash xenstored of Xen 4.22; put the access of all domains into the \
+         first mode, as in r0",
+        DomId::ANY
+    )))
 }
 
 fn parse(modes: &[String]) -> Result<Vec<Permission>, Failure> {

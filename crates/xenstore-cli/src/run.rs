@@ -7,15 +7,16 @@ use xenstore::{Client, Transport};
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::permissions::Recursion;
-use crate::{ls, nodes, permissions, values, watch};
+use crate::wait::Condition;
+use crate::{control, domains, ls, nodes, permissions, values, wait, watch};
 
 /// Runs the sub-command.
 pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
-    let open = || open(cli.socket);
+    let open = || open_transport(cli.socket).map(Client::new);
     match cli.command {
         Command::Read { prefix, raw, keys } => values::read(&mut open()?, &keys, prefix, raw, out),
         Command::Write { raw, pairs } => {
-            let pairs = values::pairs(&pairs, raw)?;
+            let pairs = values::pairs(&pairs, raw);
             values::write(&mut open()?, &pairs)
         }
         Command::Rm { tidy, keys } => nodes::remove(&mut open()?, &keys, tidy),
@@ -40,13 +41,54 @@ pub(crate) fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
             recurse,
             key,
             modes,
-        } => permissions::chmod(&mut open()?, &key, &modes, Recursion { upto, recurse }),
+        } => {
+            let transport = open_transport(cli.socket)?;
+            let is_socket = !transport.is_device();
+            let recursion = Recursion { upto, recurse };
+            let mut client = Client::new(transport);
+            permissions::chmod(&mut client, &key, &modes, recursion, is_socket)
+        }
         Command::Perms { prefix, keys } => permissions::print(&mut open()?, &keys, prefix, out),
-        Command::Watch { number, keys } => watch::watch(&mut open()?, &keys, number, out),
+        Command::Watch {
+            number,
+            depth,
+            values,
+            json,
+            timeout,
+            keys,
+        } => {
+            let options = watch::Options {
+                number,
+                depth,
+                timeout,
+                values,
+                json,
+            };
+            watch::watch(&mut open()?, &keys, options, out)
+        }
+        Command::Wait {
+            timeout,
+            gone,
+            raw,
+            path,
+            value,
+        } => {
+            let condition = match value {
+                Some(value) => Condition::HasValue(values::argument(&value, raw)),
+                None if gone => Condition::Gone,
+                None => Condition::Exists,
+            };
+            wait::wait(&mut open()?, &path, &condition, timeout)
+        }
+        Command::Domains { follow: true } => domains::follow(&mut open()?, out),
+        Command::Domains { follow: false } => domains::list(&mut open()?, out),
+        Command::Control { command, arguments } => {
+            control::control(&mut open()?, &command, &arguments, out)
+        }
     }
 }
 
-fn open(socket_only: bool) -> Result<Client, Failure> {
+fn open_transport(socket_only: bool) -> Result<Transport, Failure> {
     // Like Xen's tools, --socket does not affect the file that the environment names.
     let is_named = std::env::var_os("XENSTORED_PATH").is_some();
     let transport = if socket_only && !is_named {
@@ -54,7 +96,5 @@ fn open(socket_only: bool) -> Result<Client, Failure> {
     } else {
         Transport::open()
     };
-    transport
-        .map(Client::new)
-        .map_err(|error| Failure::Message(error.to_string()))
+    transport.map_err(|error| Failure::NoServer(error.to_string()))
 }

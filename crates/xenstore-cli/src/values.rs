@@ -1,14 +1,11 @@
 //! The sub-commands `read` and `write`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 use xenstore::{Client, Nodes};
 
-use crate::cli::Cli;
 use crate::escape::{escape, unescape};
 use crate::failure::Failure;
 use crate::store::in_transaction;
@@ -48,7 +45,7 @@ pub(crate) fn read(
 }
 
 /// Returns a value as text in which only line ends and tabs move the cursor.
-fn for_terminal(value: &[u8]) -> String {
+pub(crate) fn for_terminal(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
     let mut shown = String::with_capacity(text.len());
     for part in text.split_inclusive(['\n', '\t']) {
@@ -71,24 +68,23 @@ pub(crate) fn write(client: &mut Client, pairs: &[(String, Vec<u8>)]) -> Result<
     .map_err(|error| Failure::of_request(&format!("could not write path {at}"), &error))
 }
 
-/// Parses the keys and values of a command line. The values are returned as they are to be written.
-pub(crate) fn pairs(arguments: &[OsString], raw: bool) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    let mut pairs = Vec::with_capacity(arguments.len() / 2);
-    let mut arguments = arguments.iter();
-    while let Some(key) = arguments.next() {
-        // This conversion affects only invalid paths, because valid ones are ASCII.
-        let key = key.to_string_lossy().into_owned();
-        let Some(value) = arguments.next() else {
-            let error = Cli::command().error(
-                ErrorKind::WrongNumberOfValues,
-                format!("no value for {key}"),
-            );
-            return Err(Failure::Usage(error));
-        };
-        let value = value.as_bytes();
-        pairs.push((key, if raw { value.to_vec() } else { unescape(value) }));
-    }
-    Ok(pairs)
+/// Returns the keys and values of a command line. The values are returned as they are to be written.
+pub(crate) fn pairs(arguments: &[OsString], raw: bool) -> Vec<(String, Vec<u8>)> {
+    let keys = arguments.iter().step_by(2);
+    let values = arguments.iter().skip(1).step_by(2);
+    keys.zip(values)
+        .map(|(key, value)| {
+            // This conversion affects only invalid paths, because valid ones are ASCII.
+            let key = key.to_string_lossy().into_owned();
+            (key, argument(value, raw))
+        })
+        .collect()
+}
+
+/// Returns the value that an argument stands for.
+pub(crate) fn argument(value: &OsStr, raw: bool) -> Vec<u8> {
+    let value = value.as_bytes();
+    if raw { value.to_vec() } else { unescape(value) }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ fn embedded() -> (TempDir, ServerHandle) {
 fn exit_status_and_output_of_each_sub_command() {
     let (directory, _running) = embedded();
     let socket = directory.path().join("socket");
-    let cases: [(&[&str], i32, &str); 36] = [
+    let cases: [(&[&str], i32, &str); 37] = [
         (&["write", "/a/b", "1\\n", "/a/c", "-5"], 0, ""),
         (&["read", "/a/b", "/a/c"], 0, "1\\n\n-5\n"),
         (&["read", "-p", "/a/c"], 0, "/a/c: -5\n"),
@@ -81,6 +81,11 @@ fn exit_status_and_output_of_each_sub_command() {
         (&["list", "-p", "/a"], 0, "/a/b\n/a/c\n/a/r\n"),
         (&["chmod", "-r", "/a", "n0", "r5"], 0, ""),
         (&["perms", "/a/b"], 0, "n0 r5\n"),
+        (
+            &["perms", "-p", "/a/b", "/a/c"],
+            0,
+            "/a/b: n0 r5\n/a/c: n0 r5\n",
+        ),
         (&["chmod", "/a", "x0"], 1, ""),
         (
             &["ls", "-f", "-p", "/a"],

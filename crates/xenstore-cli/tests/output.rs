@@ -216,6 +216,67 @@ fn names_and_errors_of_the_server_are_escaped() {
 }
 
 #[test]
+fn permissions_of_all_domains_are_not_sent_to_a_server_that_could_crash() {
+    let refused = "xenstore: refusing to set permissions of domain 32757, which means all domains: \
+                   over a socket, this can crash xenstored of Xen 4.22; put the access of all \
+                   domains into the first mode, as in r0\n";
+    for (kind, payload, modes, message) in [
+        (
+            MessageKind::GET_FEATURE,
+            &b"14\0"[..],
+            ["n0", "r32757"],
+            refused,
+        ),
+        (MessageKind::GET_FEATURE, b"14\0", ["n32757", "r5"], refused),
+        (MessageKind::ERROR, b"EACCES\0", ["n0", "r32757"], refused),
+        // The reply to SET_PERMS is the same as that to GET_FEATURE.
+        (MessageKind::GET_FEATURE, b"6\0", ["n0", "r32757"], ""),
+        (MessageKind::GET_FEATURE, b"14\0", ["n0", "r5"], ""),
+        (
+            MessageKind::ERROR,
+            b"ENOSYS\0",
+            ["n0", "r32757"],
+            "xenstore: Error occurred setting permissions on '/a': ENOSYS\n",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = hostile_server(&directory, kind, payload);
+        let output = Command::new(env!("CARGO_BIN_EXE_xenstore"))
+            .args(["chmod", "/a"])
+            .args(modes)
+            .env("XENSTORED_PATH", socket)
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(output.stderr).unwrap(),
+            message,
+            "{modes:?}"
+        );
+        assert_eq!(output.status.success(), message.is_empty());
+    }
+}
+
+#[test]
+fn reply_to_control_is_printed_as_lines() {
+    for (payload, printed) in [
+        (&b"OK\0"[..], "OK\n"),
+        (b"a\tb\nc\n\0", "a\tb\nc\n"),
+        (b"\0", ""),
+        (b"\x1b[2J\0", "\\u001b[2J\n"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = hostile_server(&directory, MessageKind::CONTROL, payload);
+        let output = Command::new(env!("CARGO_BIN_EXE_xenstore"))
+            .args(["control", "log", "-x"])
+            .env("XENSTORED_PATH", socket)
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), printed);
+        assert!(output.status.success());
+    }
+}
+
+#[test]
 fn ls_without_a_path_prints_the_home_in_a_guest() {
     let testbed = Testbed::new();
     let ls = |arguments: &[&str]| {
@@ -237,7 +298,11 @@ fn broken_pipe() -> Stdio {
 fn closed_output_kills_the_command_with_sigpipe() {
     let testbed = Testbed::new();
     let killed = |status: ExitStatus| status.signal() == Some(SIGPIPE);
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 11] = [
+        &["watch", "--json", "--values", "/a"],
+        &["domains"],
+        &["domains", "--follow"],
+        &["control", "help"],
         &["ls", "/"],
         &["ls", "--json", "/"],
         &["read", "/a/b"],

@@ -144,7 +144,9 @@ impl Client {
             // In a transaction that a suspend has ended, every request fails. This request fails
             // for no other reason.
             let probe = if result.is_err() {
-                self.call(Request::domain_path(0).within(id)).err()
+                self.call(Request::domain_path(0).within(id))
+                    .err()
+                    .filter(|error| !matches!(error, Error::InvalidReply(_)))
             } else {
                 None
             };

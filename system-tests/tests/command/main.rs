@@ -12,6 +12,7 @@ mod command_lines;
 mod ls;
 mod round_trip;
 mod terminal;
+mod waiting;
 mod watch;
 
 use std::ffi::OsStr;
@@ -30,6 +31,10 @@ use round_trip::{
 };
 use system_tests::{Profile, build, on_both_daemons};
 use tempfile::TempDir;
+use waiting::{
+    control_prints_replies_of_the_server, domains_are_followed,
+    permissions_of_all_domains_are_accepted_without_the_feature, values_are_watched_and_waited_for,
+};
 use watch::watch_output_is_identical;
 use xenstore::{Client, Transport};
 
@@ -42,6 +47,10 @@ on_both_daemons! {
     command_lines_have_identical_results
     command_lines_in_a_guest_have_identical_results
     socket_lookup_is_identical
+    domains_are_followed
+    values_are_watched_and_waited_for
+    control_prints_replies_of_the_server
+    permissions_of_all_domains_are_accepted_without_the_feature
 }
 
 /// The tools under test, and those for comparison.
@@ -98,7 +107,7 @@ fn links() -> &'static Path {
         let directory = tempfile::tempdir().unwrap();
         symlink(&program, directory.path().join("xenstore")).unwrap();
         for name in [
-            "read", "write", "rm", "list", "ls", "exists", "chmod", "watch",
+            "read", "write", "rm", "list", "ls", "exists", "chmod", "watch", "control",
         ] {
             symlink(&program, directory.path().join(format!("xenstore-{name}"))).unwrap();
         }

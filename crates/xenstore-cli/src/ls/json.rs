@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
+use xenstore::Permission;
 use xenstore::walk::Node;
-use xenstore::{Permission, escape};
+
+use crate::json::{to_text, value};
 
 /// Prints the object member by member, so that a large tree is never held in memory.
 #[derive(Debug, Default)]
@@ -14,10 +16,8 @@ pub(crate) struct Json {
 
 impl Json {
     pub(crate) fn print(&mut self, node: &Node, out: &mut dyn Write) -> io::Result<()> {
-        let mut value = match &node.value {
-            Err(_) => Value::Null,
-            Ok(value) => std::str::from_utf8(value).map_or_else(|_| json!(value), Value::from),
-        };
+        let value = node.value.as_ref().map(|bytes| value(bytes));
+        let mut member = value.unwrap_or(Value::Null);
         if let Some(permissions) = &node.permissions {
             let texts = |permissions: &Vec<_>| {
                 permissions
@@ -26,17 +26,15 @@ impl Json {
                     .collect::<Vec<_>>()
             };
             let permissions = permissions.as_ref().ok().map(texts);
-            value = json!({ "value": value, "permissions": permissions });
+            member = json!({ "value": member, "permissions": permissions });
         }
         out.write_all(if self.has_members { b",\n  " } else { b"{\n  " })?;
         self.has_members = true;
-        // The values of guests must not control the terminal of the host.
-        let value = value.to_string();
         write!(
             out,
             "{}: {}",
             Value::from(node.path.as_str()),
-            escape(&value)
+            to_text(&member)
         )
     }
 

@@ -47,7 +47,8 @@ impl AsyncClient {
             }
 
             let probe = if result.is_err() {
-                transaction.probe().await.err()
+                let error = transaction.probe().await.err();
+                error.filter(|error| !matches!(error, Error::InvalidReply(_)))
             } else {
                 None
             };

@@ -2,4 +2,5 @@ complete -c xenstore-ls -s f -l flat -d 'Print whole paths instead of indented n
 complete -c xenstore-ls -s p -l permissions -d 'Print permissions'
 complete -c xenstore-ls -l json -d 'Print one JSON object that maps paths to values'
 complete -c xenstore-ls -s s -l socket -d 'Use only xenstored\'s socket, not the kernel\'s device'
+complete -c xenstore-ls -l exit-codes -d 'Exit with status 2 after an error in the command line, and with 3 without a Xenstore server'
 complete -c xenstore-ls -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,2 +1,3 @@
 complete -c xenstore-mkdir -s s -l socket -d 'Use only xenstored\'s socket, not the kernel\'s device'
-complete -c xenstore-mkdir -s h -l help -d 'Print help'
+complete -c xenstore-mkdir -l exit-codes -d 'Exit with status 2 after an error in the command line, and with 3 without a Xenstore server'
+complete -c xenstore-mkdir -s h -l help -d 'Print help (see more with \'--help\')'

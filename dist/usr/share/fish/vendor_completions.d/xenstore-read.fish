@@ -1,4 +1,5 @@
 complete -c xenstore-read -s p -l prefix -d 'Print each key before its value'
 complete -c xenstore-read -s R -l raw -d 'Print the bytes unchanged, without escapes and line ends. On a terminal, control characters are escaped'
 complete -c xenstore-read -s s -l socket -d 'Use only xenstored\'s socket, not the kernel\'s device'
-complete -c xenstore-read -s h -l help -d 'Print help'
+complete -c xenstore-read -l exit-codes -d 'Exit with status 2 after an error in the command line, and with 3 without a Xenstore server'
+complete -c xenstore-read -s h -l help -d 'Print help (see more with \'--help\')'

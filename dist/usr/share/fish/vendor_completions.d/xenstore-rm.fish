@@ -1,3 +1,4 @@
 complete -c xenstore-rm -s t -l tidy -d 'Also remove parent nodes that become empty'
 complete -c xenstore-rm -s s -l socket -d 'Use only xenstored\'s socket, not the kernel\'s device'
-complete -c xenstore-rm -s h -l help -d 'Print help'
+complete -c xenstore-rm -l exit-codes -d 'Exit with status 2 after an error in the command line, and with 3 without a Xenstore server'
+complete -c xenstore-rm -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,0 +1,284 @@
+//! Sub-commands that wait: `watch`, `wait` and `domains --follow`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code"
+)]
+
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use xenstore::embedded::{Server, ServerHandle, Store, Toolstack};
+use xenstore::{Client, Nodes};
+
+/// An embedded server with the guest 5.
+struct Testbed {
+    directory: TempDir,
+    running: ServerHandle,
+}
+
+impl Testbed {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::new();
+        store.introduce_guest(5, Toolstack::Xapi);
+        let mut server = Server::new(store);
+        server.listen(directory.path().join("0"), 0).unwrap();
+        server.listen(directory.path().join("5"), 5).unwrap();
+        let running = server.spawn().unwrap();
+        Testbed { directory, running }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.running.connect(0).unwrap().into())
+    }
+
+    fn command(&self, domain: u16, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xenstore"));
+        let socket = self.directory.path().join(domain.to_string());
+        command.args(arguments).env("XENSTORED_PATH", socket);
+        command
+    }
+
+    fn run(&self, domain: u16, arguments: &[&str]) -> Output {
+        self.command(domain, arguments).output().unwrap()
+    }
+
+    fn start(&self, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
+        let mut command = self.command(0, arguments);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    }
+
+    fn with_store(&self, act: impl FnOnce(&mut Store)) {
+        self.running.with(|server| act(server.store_mut()));
+    }
+}
+
+fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
+    lines.next().expect("a line").unwrap()
+}
+
+fn next_json(lines: &mut Lines<BufReader<ChildStdout>>) -> Value {
+    serde_json::from_str(&next(lines)).unwrap()
+}
+
+fn stop(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn watch_prints_values_and_removed_nodes() {
+    let testbed = Testbed::new();
+    let mut client = testbed.client();
+    client.write("/a", "1").unwrap();
+    let (child, mut lines) = testbed.start(&["watch", "--values", "/a", "@releaseDomain"]);
+    assert_eq!(next(&mut lines), "/a: 1");
+    assert_eq!(next(&mut lines), "@releaseDomain");
+    client.write("/a/b", "x\ny").unwrap();
+    assert_eq!(next(&mut lines), "/a/b: x\\ny");
+    client.write("/a/b", "").unwrap();
+    assert_eq!(next(&mut lines), "/a/b: ");
+    client.remove("/a/b").unwrap();
+    assert_eq!(next(&mut lines), "/a/b");
+    stop(child);
+}
+
+#[test]
+fn watch_prints_a_json_object_per_line() {
+    let testbed = Testbed::new();
+    let mut client = testbed.client();
+    let (child, mut lines) = testbed.start(&["watch", "--json", "/a", "/b"]);
+    for path in ["/a", "/b"] {
+        assert_eq!(next_json(&mut lines), json!({ "key": path, "path": path }));
+    }
+    client.write("/a/x", "1").unwrap();
+    let expected = json!({ "key": "/a", "path": "/a/x" });
+    assert_eq!(next_json(&mut lines), expected);
+    stop(child);
+
+    let (child, mut lines) = testbed.start(&["watch", "--json", "--values", "/none"]);
+    let object = |path, value| json!({ "key": "/none", "path": path, "value": value });
+    let missing = object("/none", Value::Null);
+    assert_eq!(next_json(&mut lines), missing);
+    for (value, expected) in [
+        (&b"text"[..], json!("text")),
+        (b"", json!("")),
+        (b"\x00\xff", json!([0, 255])),
+        ("\u{9b}\u{202e}\n".as_bytes(), json!("\u{9b}\u{202e}\n")),
+    ] {
+        client.write("/none/x", value).unwrap();
+        let line = next(&mut lines);
+        assert_eq!(xenstore::escape(&line), line);
+        let printed: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(printed, object("/none/x", expected));
+    }
+    client.remove("/none").unwrap();
+    assert_eq!(next_json(&mut lines), missing);
+    stop(child);
+}
+
+#[test]
+fn watch_omits_changes_below_the_depth() {
+    let testbed = Testbed::new();
+    let mut client = testbed.client();
+    for (depth, expected) in [
+        ("0", &["/a", "/a"][..]),
+        ("1", &["/a", "/a/b", "/a"]),
+        ("2", &["/a", "/a/b/c", "/a/b", "/a"]),
+    ] {
+        let number = expected.len().to_string();
+        let (mut child, mut lines) =
+            testbed.start(&["watch", "--depth", depth, "-n", &number, "/a"]);
+        let mut printed = vec![next(&mut lines)];
+        for path in ["/a/b/c/d", "/a/b/c", "/a/b", "/a"] {
+            client.write(path, "").unwrap();
+        }
+        printed.extend(lines.map(Result::unwrap));
+        assert_eq!(printed, expected, "{depth}");
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn watch_ends_after_the_time_limit() {
+    let testbed = Testbed::new();
+    for (arguments, status) in [
+        (&["watch", "--timeout", "0.2", "/a"][..], 0),
+        (&["watch", "--timeout", "0.2", "-n", "2", "/a"], 124),
+        (&["watch", "--timeout", "20", "-n", "1", "/a"], 0),
+    ] {
+        let start = Instant::now();
+        let output = testbed.run(0, arguments);
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert_eq!(output.stdout, b"/a\n");
+        assert_eq!(output.stderr, b"");
+        assert!(start.elapsed() < Duration::from_secs(15));
+    }
+}
+
+#[test]
+fn wait_ends_when_the_condition_is_met() {
+    let testbed = Testbed::new();
+    let mut client = testbed.client();
+    for (arguments, value) in [
+        (&["wait", "/a/b"][..], Some("1")),
+        (&["wait", "/a/b", "two\\n"], Some("two\n")),
+        (&["wait", "-R", "/a/b", "\\n"], Some("\\n")),
+        (&["wait", "/a/b", "-5"], Some("-5")),
+        (&["wait", "--gone", "/a/b"], None),
+    ] {
+        let mut child = testbed.command(0, arguments).spawn().unwrap();
+        // The watch shows that the command has started to wait.
+        while testbed.running.with(|server| server.store().watches(0)) == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        client.write("/other", "").unwrap();
+        assert_eq!(child.try_wait().unwrap(), None, "{arguments:?}");
+        match value {
+            Some(value) => client.write("/a/b", value).unwrap(),
+            None => client.remove("/a").unwrap(),
+        }
+        assert!(child.wait().unwrap().success(), "{arguments:?}");
+    }
+
+    // The condition is met from the start.
+    for arguments in [
+        &["wait", "/other"][..],
+        &["wait", "/other", ""],
+        &["wait", "--timeout", "0", "--gone", "/none"],
+    ] {
+        let output = testbed.run(0, arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        assert_eq!((output.stdout, output.stderr), (Vec::new(), Vec::new()));
+    }
+}
+
+#[test]
+fn wait_fails_after_the_time_limit() {
+    let testbed = Testbed::new();
+    testbed.client().write("/a", "1").unwrap();
+    for (seconds, rest) in [
+        ("0", &["/none"][..]),
+        ("0.1", &["/a", "2"]),
+        ("0", &["/a", "--gone"]),
+    ] {
+        let mut arguments = vec!["wait", "--timeout", seconds];
+        arguments.extend(rest);
+        let output = testbed.run(0, &arguments);
+        let message = format!(
+            "xenstore: could not wait for path {}: timed out after {seconds} s\n",
+            rest[0]
+        );
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), message);
+        assert_eq!(output.status.code(), Some(124), "{arguments:?}");
+    }
+
+    let output = testbed.run(5, &["wait", "/local/domain/0/name"]);
+    let message = "xenstore: could not wait for path /local/domain/0/name: Permission denied\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), message);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn domains_are_listed_by_number() {
+    let testbed = Testbed::new();
+    testbed.with_store(|store| {
+        for domain in [12, 7, 9] {
+            store.introduce_guest(domain, Toolstack::Libxl);
+        }
+        store
+            .write("/local/domain/12/name", "odd\x1b name")
+            .unwrap();
+        store.remove("/local/domain/7/name").unwrap();
+        // Its home stays.
+        store.release(9);
+    });
+    let output = testbed.run(0, &["domains"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed, "0 Domain-0\n5 guest-5\n7\n12 odd\\u001b name\n");
+    assert!(output.status.success());
+
+    let output = testbed.run(5, &["domains"]);
+    let message = "xenstore: could not list path /local/domain: Permission denied\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), message);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn domains_are_followed_while_they_come_and_go() {
+    let testbed = Testbed::new();
+    let (child, mut lines) = testbed.start(&["domains", "--follow"]);
+    assert_eq!(next(&mut lines), "+ 0 Domain-0");
+    assert_eq!(next(&mut lines), "+ 5 guest-5");
+    testbed.with_store(|store| store.introduce_guest(6, Toolstack::Xapi));
+    assert_eq!(next(&mut lines), "+ 6 guest-6");
+    testbed.with_store(|store| store.destroy_guest(5));
+    assert_eq!(next(&mut lines), "- 5 guest-5");
+
+    // Several changes can have a single event.
+    testbed.with_store(|store| {
+        store.destroy_guest(6);
+        store.introduce_guest(8, Toolstack::Xapi);
+        store.introduce_guest(7, Toolstack::Xapi);
+    });
+    let changes = [(); 3].map(|()| next(&mut lines));
+    assert_eq!(changes, ["- 6 guest-6", "+ 7 guest-7", "+ 8 guest-8"]);
+
+    // A home may be created after the event.
+    testbed.with_store(|store| store.introduce(9));
+    std::thread::sleep(Duration::from_millis(50));
+    testbed
+        .client()
+        .write("/local/domain/9/name", "late")
+        .unwrap();
+    assert_eq!(next(&mut lines), "+ 9 late");
+    stop(child);
+}

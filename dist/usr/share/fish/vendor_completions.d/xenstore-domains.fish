@@ -1,0 +1,4 @@
+complete -c xenstore-domains -s f -l follow -d 'Continue to print domains that start (+) and end (-)'
+complete -c xenstore-domains -s s -l socket -d 'Use only xenstored\'s socket, not the kernel\'s device'
+complete -c xenstore-domains -l exit-codes -d 'Exit with status 2 after an error in the command line, and with 3 without a Xenstore server'
+complete -c xenstore-domains -s h -l help -d 'Print help (see more with \'--help\')'
