@@ -53,6 +53,9 @@ const NETWORK: &[&str] = &[
 /// Kernel command line. The kernel panics and the machine ends when the first process ends.
 const COMMAND_LINE: &str = "loglevel=4 mitigations=off nokaslr panic=-1 rdinit=/init";
 
+/// Time after which a machine is killed: several times what the tests take.
+const TIMEOUT: Duration = Duration::from_secs(1200);
+
 impl Machine {
     /// Downloads and unpacks the necessary packages of Debian 12 once, without installing them.
     pub fn debian() -> Self {
@@ -75,7 +78,7 @@ impl Machine {
             )],
             processors: 2,
             memory_mib: 2048,
-            timeout: Duration::from_secs(600),
+            timeout: TIMEOUT,
         };
         check(program, &qemu::run(&self.packages, &boot));
     }
@@ -123,7 +126,7 @@ impl Machine {
             ],
             processors: 2,
             memory_mib: 2048,
-            timeout: Duration::from_secs(600),
+            timeout: TIMEOUT,
         };
         check(program, &qemu::run(&self.packages, &boot));
     }
