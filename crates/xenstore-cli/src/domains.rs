@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
-use xenstore::{Client, DomId, Error, Nodes, Request, Result, escape};
+use xenstore::{Client, DomId, Error, Nodes, Path, Request, Result, escape};
 
 use crate::failure::Failure;
 
@@ -111,7 +111,7 @@ fn running(client: &mut Client, known: &Domains) -> Result<Domains, Failure> {
 
 /// Returns the name of a domain, or an empty one if the domain has none.
 fn name(client: &mut Client, domain: DomId) -> Result<String, Error> {
-    match client.read_text(format!("{HOMES}/{domain}/name")) {
+    match client.read_text(Path::home(domain).join("name")?) {
         Ok(name) => Ok(escape(&name).into_owned()),
         Err(error) if error.is_fatal() => Err(error),
         Err(_) => Ok(String::new()),

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use signal_hook::consts::SIGPIPE;
+use xenstore::wire::MessageKind;
 use xenstore::{Error, ErrorCode, escape};
 
 /// Exit status of an error in the command line, with `--exit-codes`.
@@ -40,7 +41,9 @@ impl Failure {
     pub(crate) fn of_request(operation: &str, error: &Error) -> Self {
         let reason = match error {
             error if error.is_fatal() => return Failure::NoServer(error.to_string()),
-            Error::Refused { code, .. } => text(code).to_owned(),
+            Error::Refused {
+                code, operation, ..
+            } => reason(*operation, code),
             Error::InvalidPath(error) => format!("invalid path: {}", error.reason()),
             Error::InvalidRequest { reason, .. } => reason.clone(),
             Error::NotSent { source, .. } => source.to_string(),
@@ -91,6 +94,33 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Returns the reason of a refused request.
+fn reason(operation: MessageKind, code: &ErrorCode) -> String {
+    match exceeded_limit(operation, code) {
+        Some(limit) => format!("{limit} ({code})"),
+        None => text(code).to_owned(),
+    }
+}
+
+/// Returns the limit that a code reports. The C library's message for these codes misleads, such as
+/// `No space left on device`.
+fn exceeded_limit(operation: MessageKind, code: &ErrorCode) -> Option<&'static str> {
+    match (operation, code) {
+        (MessageKind::WRITE, ErrorCode::ENOSPC) => {
+            Some("a quota of the domain is full, or the value is longer than it may be")
+        }
+        (MessageKind::WRITE, ErrorCode::E2BIG) => Some("the value is longer than it may be"),
+        (MessageKind::WATCH, ErrorCode::ENOSPC | ErrorCode::EQUOTA | ErrorCode::E2BIG) => {
+            Some("the domain's quota of watches is full")
+        }
+        (MessageKind::TRANSACTION_START, ErrorCode::ENOSPC | ErrorCode::EQUOTA) => {
+            Some("the domain's quota of open transactions is full")
+        }
+        (_, ErrorCode::ENOSPC | ErrorCode::EQUOTA) => Some("a quota of the domain is full"),
+        _ => None,
+    }
+}
+
 /// Returns the message for an error code, which for most codes is the C library's.
 fn text(code: &ErrorCode) -> &str {
     match code {
@@ -98,8 +128,6 @@ fn text(code: &ErrorCode) -> &str {
         ErrorCode::EACCES => "Permission denied",
         ErrorCode::EINVAL => "Invalid argument",
         ErrorCode::EPERM => "Operation not permitted",
-        ErrorCode::ENOSPC => "a quota of the domain is reached, or the value is too long (ENOSPC)",
-        ErrorCode::EQUOTA => "a quota of the domain is reached (EQUOTA)",
         ErrorCode::E2BIG => "Argument list too long",
         ErrorCode::EEXIST => "File exists",
         other => other.name(),

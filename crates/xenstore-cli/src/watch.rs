@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::json;
-use xenstore::{Client, Nodes, Result, WatchEvent};
+use xenstore::{Client, Nodes, Path, Result, WatchEvent};
 
 use crate::deadline::Deadline;
 use crate::escape::escape;
@@ -51,7 +51,7 @@ pub(crate) fn watch(
         };
         let is_shown = options
             .depth
-            .is_none_or(|depth| levels_below(&event.token, event.path.as_str()) <= depth);
+            .is_none_or(|depth| levels_below(&event.token, &event.path) <= depth);
         if !is_shown {
             continue;
         }
@@ -103,11 +103,10 @@ fn readable_value(client: &mut Client, path: &str) -> Result<Option<Vec<u8>>> {
 
 /// Returns the number of levels by which `path` is below the watched `key`. It is 0 for the key
 /// itself and for events about domains.
-fn levels_below(key: &str, path: &str) -> usize {
-    let below = path.strip_prefix(key.trim_end_matches('/'));
-    below
-        .filter(|below| below.starts_with('/') && *below != "/")
-        .map_or(0, |below| below.matches('/').count())
+fn levels_below(key: &str, path: &Path) -> usize {
+    path.strip_prefix(key)
+        .filter(|below| !below.is_empty())
+        .map_or(0, |below| below.split('/').count())
 }
 
 #[cfg(test)]
@@ -129,7 +128,8 @@ mod tests {
             ("@releaseDomain", "@releaseDomain/5", 1),
             ("@introduceDomain", "@releaseDomain/5", 0),
         ] {
-            assert_eq!(levels_below(key, path), levels, "{key} {path}");
+            let path = path.parse().unwrap();
+            assert_eq!(levels_below(key, &path), levels, "{key} {path}");
         }
     }
 }

@@ -277,6 +277,31 @@ fn reply_to_control_is_printed_as_lines() {
 }
 
 #[test]
+fn full_quotas_are_named() {
+    let testbed = Testbed::new();
+    let long = "v".repeat(3000);
+    let keys: Vec<_> = (0..200).map(|number| format!("data/{number}")).collect();
+    let mut watches = vec!["watch"];
+    watches.extend(keys.iter().map(String::as_str));
+    for (arguments, message) in [
+        (
+            &["write", "data/big", &long][..],
+            "could not write path data/big: a quota of the domain is full, or the value is longer \
+             than it may be (ENOSPC)\n",
+        ),
+        (
+            &watches,
+            "Unable to add watch on data/129: the domain's quota of watches is full (E2BIG)\n",
+        ),
+    ] {
+        let output = testbed.command(5, arguments).output().unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(printed, format!("xenstore: {message}"));
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
 fn ls_without_a_path_prints_the_home_in_a_guest() {
     let testbed = Testbed::new();
     let ls = |arguments: &[&str]| {
