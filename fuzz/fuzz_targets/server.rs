@@ -319,7 +319,7 @@ impl Hostile {
                     .strip_suffix('\0')
                     .expect("an error's name ends in a NUL");
                 assert!(
-                    !matches!(ErrorCode::from_name(name), ErrorCode::Other(_)),
+                    !matches!(ErrorCode::from(name), ErrorCode::Other(_)),
                     "unknown error: {name}"
                 );
             }

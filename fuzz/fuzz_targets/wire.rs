@@ -101,7 +101,7 @@ fn parse_strings(payload: &[u8]) {
         let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
         let is_valid = (1..=32).contains(&text.len()) && text.bytes().all(is_name);
         let name = if is_valid { text } else { "unknown" };
-        assert_eq!(ErrorCode::from_name(text).name(), name);
+        assert_eq!(ErrorCode::from(text).name(), name);
         if let Ok(path) = Path::new(text) {
             assert!(path.is_at_or_below(&path));
             if let Some(parent) = path.parent() {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use xenstore::{Client, ErrorCode, Nodes};
+use xenstore::{Client, Nodes};
 
 /// The result of a probe for [`eventually`].
 pub trait Outcome {
@@ -86,7 +86,7 @@ pub fn tree(client: &mut Client, path: &str) -> BTreeMap<String, String> {
             .and_then(|value| Ok((value, client.list(&full)?)))
         {
             Ok(found) => found,
-            Err(error) if error.code() == Some(&ErrorCode::ENOENT) => continue,
+            Err(error) if error.is_not_found() => continue,
             Err(error) => panic!("{error}"),
         };
         for child in children {

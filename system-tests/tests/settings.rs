@@ -244,10 +244,9 @@ fn sighup_retries_denied_writes() {
         });
         eventually(
             || {
-                testbed
-                    .log()
-                    .last()
-                    .is_some_and(|line| line.contains("WRITE data/os_name: EACCES"))
+                testbed.log().last().is_some_and(|line| {
+                    line.contains("WRITE data/os_name: no write access (EACCES)")
+                })
             },
             TIMEOUT,
         );

@@ -377,16 +377,9 @@ impl Agent {
         };
 
         if now >= *self.silent_since.get_or_insert(now) + REPLY_TIMEOUT {
-            let source = std::io::ErrorKind::TimedOut.into();
-            let transport = connection.transport().name().into();
-            self.on_loss(
-                &Error::Io {
-                    action: "wait for",
-                    transport,
-                    source,
-                },
-                now,
-            );
+            let timeout = std::io::ErrorKind::TimedOut;
+            let error = Error::io("wait for", connection.transport().name(), timeout);
+            self.on_loss(&error, now);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use log::warn;
-use xenstore::{Connection, DomId, Error, ErrorCode, Event, Request, RequestId, wire};
+use xenstore::{Connection, DomId, Error, Event, Request, RequestId, wire};
 
 use crate::guest::Mac;
 use crate::rate_limit::Limiter;
@@ -183,7 +183,7 @@ impl Domain {
             Event::Watch(_) => return Ok(None),
         };
 
-        let is_failure = |error: &Error| error.code() != Some(&ErrorCode::ENOENT);
+        let is_failure = |error: &Error| !error.is_not_found();
         self.is_unwatched |= pending == Pending::Watch && result.is_err();
         self.needs_reread |= pending != Pending::Id && result.as_ref().is_err_and(is_failure);
         let text = || {

@@ -46,7 +46,7 @@ impl Failure {
             } => reason(*operation, code),
             Error::InvalidPath(error) => format!("invalid path: {}", error.reason()),
             Error::InvalidRequest { reason, .. } => reason.clone(),
-            Error::NotSent { source, .. } => source.to_string(),
+            Error::NotSent { error, .. } => error.to_string(),
             error => error.to_string(),
         };
         Failure::Message(format!("{operation}: {reason}"))

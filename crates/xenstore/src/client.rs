@@ -47,7 +47,7 @@ impl Client {
     /// Opens the Xenstore of this system. See [`Transport::open`] for the places where it looks.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none, [`Error::Io`] if opening it fails.
+    /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails.
     pub fn open() -> Result<Self> {
         Ok(Self::new(Transport::open()?))
     }

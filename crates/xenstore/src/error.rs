@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
+use crate::meaning::meaning;
 use crate::path::InvalidPath;
 use crate::wire::{MessageKind, TooLong};
 
@@ -21,18 +23,6 @@ macro_rules! codes {
         }
 
         impl ErrorCode {
-            /// Returns the code for a name in an `ERROR` message.
-            ///
-            /// A name consists of 1 to 32 of the characters `A-Z0-9`. Any other text becomes the
-            /// name `unknown`, so that a server cannot write to logs and terminals.
-            pub fn from_name(name: &str) -> Self {
-                match name {
-                    $(stringify!($name) => ErrorCode::$name,)*
-                    name if is_name(name) => ErrorCode::Other(name.into()),
-                    _ => ErrorCode::Other("unknown".into()),
-                }
-            }
-
             /// Returns the name that the server sends in an `ERROR` message.
             pub fn name(&self) -> &str {
                 match self {
@@ -46,6 +36,20 @@ macro_rules! codes {
                 match self {
                     $(ErrorCode::$name => io::ErrorKind::$kind,)*
                     ErrorCode::Other(_) => io::ErrorKind::Other,
+                }
+            }
+        }
+
+        /// Returns the code for a name in an `ERROR` message.
+        ///
+        /// A name consists of 1 to 32 of the characters `A-Z0-9`. Any other text becomes the name
+        /// `unknown`, so that a server cannot write to logs and terminals.
+        impl From<&str> for ErrorCode {
+            fn from(name: &str) -> Self {
+                match name {
+                    $(stringify!($name) => ErrorCode::$name,)*
+                    name if is_name(name) => ErrorCode::Other(name.into()),
+                    _ => ErrorCode::Other("unknown".into()),
                 }
             }
         }
@@ -88,12 +92,14 @@ impl fmt::Display for ErrorCode {
 
 /// Error of a request or of a connection.
 ///
-/// Every message names the operation and the path, device or socket.
-#[derive(Debug, thiserror::Error)]
+/// Every message names the operation and the path, device or socket. It includes the error of the
+/// operating system, which is therefore not a [`source`](std::error::Error::source).
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The server replied with an error.
-    #[error("{operation}{}: {code}", with_space(.path.as_deref()))]
+    #[error("{operation}{}: {}", with_space(.path.as_deref()), Reason(*.operation, .code))]
+    #[non_exhaustive]
     Refused {
         /// Error code of the reply.
         code: ErrorCode,
@@ -107,6 +113,7 @@ pub enum Error {
     InvalidPath(#[from] InvalidPath),
     /// The request is not allowed. It was not sent.
     #[error("{operation}{}: {reason}", with_space(.path.as_deref()))]
+    #[non_exhaustive]
     InvalidRequest {
         /// The request.
         operation: MessageKind,
@@ -118,33 +125,36 @@ pub enum Error {
     /// The operating system refused to send the request to the server.
     ///
     /// For example, a Linux kernel itself refuses too many watches.
-    #[error("{operation}{}: {source}", with_space(.path.as_deref()))]
+    #[error("{operation}{}: {error}", with_space(.path.as_deref()))]
+    #[non_exhaustive]
     NotSent {
         /// The request.
         operation: MessageKind,
         /// Path of the node, for requests about a node.
         path: Option<Box<str>>,
         /// Error of the operating system.
-        source: io::Error,
+        error: Arc<io::Error>,
     },
     /// The server's reply makes no sense. The connection stays open.
     #[error("invalid reply from the Xenstore server: {0}")]
     InvalidReply(String),
     /// There is no Xenstore server.
     #[error("no Xenstore server found: {0}")]
-    NotFound(String),
+    NoServer(String),
     /// The transport failed. The connection is closed.
-    #[error("{action} {transport}: {source}")]
+    #[error("{action} {transport}: {error}")]
+    #[non_exhaustive]
     Io {
         /// The failed operation, such as "connect to" or "read from".
         action: &'static str,
         /// Path of the device or socket.
         transport: Box<str>,
         /// Error of the operating system.
-        source: io::Error,
+        error: Arc<io::Error>,
     },
     /// The server closed the connection.
     #[error("the Xenstore server at {transport} closed the connection")]
+    #[non_exhaustive]
     Closed {
         /// Path of the device or socket.
         transport: Box<str>,
@@ -155,6 +165,7 @@ pub enum Error {
     /// The program did not take its watch events, and the limit of queued events was reached. The
     /// connection is closed.
     #[error("too many unread watch events: more than {most} bytes")]
+    #[non_exhaustive]
     EventsNotTaken {
         /// Maximum size of the queued events in bytes.
         most: usize,
@@ -165,7 +176,78 @@ fn with_space(path: Option<&str>) -> String {
     path.map(|path| format!(" {path}")).unwrap_or_default()
 }
 
+/// Meaning and name of a code, for messages.
+struct Reason<'a>(MessageKind, &'a ErrorCode);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Reason(operation, code) = self;
+        match meaning(*operation, code) {
+            Some(meaning) => write!(f, "{meaning} ({code})"),
+            None => code.fmt(f),
+        }
+    }
+}
+
 impl Error {
+    /// Returns the error of a request that the server refused.
+    pub fn refused(code: ErrorCode, operation: MessageKind, path: Option<&str>) -> Self {
+        let path = path.map(Into::into);
+        Error::Refused {
+            code,
+            operation,
+            path,
+        }
+    }
+
+    /// Returns the error of a failed transport. `action` is the failed operation, such as "read
+    /// from", and `transport` the path of the device or socket.
+    pub fn io(
+        action: &'static str,
+        transport: impl Into<Box<str>>,
+        error: impl Into<io::Error>,
+    ) -> Self {
+        Error::Io {
+            action,
+            transport: transport.into(),
+            error: Arc::new(error.into()),
+        }
+    }
+
+    /// Whether the server replied that something does not exist (`ENOENT`), which for most requests
+    /// is the node.
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(&ErrorCode::ENOENT)
+    }
+
+    /// Whether the server replied that the domain may not do this (`EACCES`, `EPERM`, `EROFS`).
+    pub fn is_denied(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS)
+        )
+    }
+
+    /// Whether the server has no room: a quota of the domain is full, or a value is too long
+    /// (`ENOSPC`, `EQUOTA`, and `E2BIG` unless a list is too long for a reply).
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Error::Refused {
+                code: ErrorCode::ENOSPC | ErrorCode::EQUOTA,
+                ..
+            } => true,
+            Error::Refused {
+                code: ErrorCode::E2BIG,
+                operation,
+                ..
+            } => !matches!(
+                *operation,
+                MessageKind::DIRECTORY | MessageKind::DIRECTORY_PART
+            ),
+            _ => false,
+        }
+    }
+
     /// Returns the error code of the server's reply, if the error is one.
     pub fn code(&self) -> Option<&ErrorCode> {
         match self {
@@ -179,8 +261,8 @@ impl Error {
         match self {
             Error::Refused { code, .. } => code.io_kind(),
             Error::InvalidPath(_) | Error::InvalidRequest { .. } => io::ErrorKind::InvalidInput,
-            Error::NotSent { source, .. } | Error::Io { source, .. } => source.kind(),
-            Error::NotFound(_) => io::ErrorKind::NotFound,
+            Error::NotSent { error, .. } | Error::Io { error, .. } => error.kind(),
+            Error::NoServer(_) => io::ErrorKind::NotFound,
             Error::Closed { .. } => io::ErrorKind::ConnectionReset,
             Error::Protocol(_) | Error::InvalidReply(_) => io::ErrorKind::InvalidData,
             Error::EventsNotTaken { .. } => io::ErrorKind::OutOfMemory,
@@ -195,39 +277,40 @@ impl Error {
             | Error::InvalidRequest { .. }
             | Error::NotSent { .. }
             | Error::InvalidReply(_) => false,
-            Error::NotFound(_)
+            Error::NoServer(_)
             | Error::Io { .. }
             | Error::Closed { .. }
             | Error::Protocol(_)
             | Error::EventsNotTaken { .. } => true,
         }
     }
+}
 
-    /// Copies an error that closed a connection, so that every later call can return it.
-    pub(crate) fn duplicate(&self) -> Self {
+/// Turns the error for a missing node into `None`.
+pub trait Optional<T> {
+    /// Returns `None` for an error that [is not found](Error::is_not_found).
+    ///
+    /// ```
+    /// # use xenstore::{Nodes, Optional, Result};
+    /// # fn print(client: &mut impl Nodes) -> Result<()> {
+    /// if let Some(name) = client.read_text("name").optional()? {
+    ///     println!("{name}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// All others.
+    fn optional(self) -> Result<Option<T>>;
+}
+
+impl<T> Optional<T> for Result<T> {
+    fn optional(self) -> Result<Option<T>> {
         match self {
-            Error::Io {
-                action,
-                transport,
-                source,
-            } => {
-                let source = match source.raw_os_error() {
-                    Some(number) => io::Error::from_raw_os_error(number),
-                    None => io::Error::new(source.kind(), source.to_string()),
-                };
-                Error::Io {
-                    action,
-                    transport: transport.clone(),
-                    source,
-                }
-            }
-            Error::Closed { transport } => Error::Closed {
-                transport: transport.clone(),
-            },
-            Error::EventsNotTaken { most } => Error::EventsNotTaken { most: *most },
-            Error::Protocol(reason) => Error::Protocol(reason.clone()),
-            // No other kind of error closes a connection.
-            other => Error::Protocol(other.to_string()),
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }
@@ -250,12 +333,12 @@ mod tests {
 
     #[test]
     fn error_codes_round_trip_through_names() {
-        assert_eq!(ErrorCode::from_name("ENOENT"), ErrorCode::ENOENT);
+        assert_eq!(ErrorCode::from("ENOENT"), ErrorCode::ENOENT);
         assert_eq!(
-            ErrorCode::from_name("EQUOTA").io_kind(),
+            ErrorCode::from("EQUOTA").io_kind(),
             io::ErrorKind::QuotaExceeded
         );
-        let unknown = ErrorCode::from_name("EFROMTHEFUTURE");
+        let unknown = ErrorCode::from("EFROMTHEFUTURE");
         assert_eq!(
             (unknown.name(), unknown.io_kind()),
             ("EFROMTHEFUTURE", io::ErrorKind::Other)
@@ -265,7 +348,7 @@ mod tests {
     #[test]
     fn invalid_error_names_are_unknown() {
         let longest = "E".repeat(MAX_NAME_LEN);
-        assert_eq!(ErrorCode::from_name(&longest).name(), longest);
+        assert_eq!(ErrorCode::from(&*longest).name(), longest);
         for name in [
             "",
             "enoent",
@@ -274,22 +357,114 @@ mod tests {
             "E\u{c4}",
             &"E".repeat(MAX_NAME_LEN + 1),
         ] {
-            assert_eq!(ErrorCode::from_name(name).name(), "unknown", "{name:?}");
+            assert_eq!(ErrorCode::from(name).name(), "unknown", "{name:?}");
         }
     }
 
     #[test]
     fn error_messages_name_operation_and_path() {
-        let refused = |path: Option<&str>| Error::Refused {
-            code: ErrorCode::EACCES,
-            operation: MessageKind::WRITE,
-            path: path.map(Into::into),
-        };
-        assert_eq!(refused(Some("data/x")).to_string(), "WRITE data/x: EACCES");
-        assert_eq!(refused(None).to_string(), "WRITE: EACCES");
+        let refused = |path| Error::refused(ErrorCode::EACCES, MessageKind::WRITE, path);
+        assert_eq!(
+            refused(Some("data/x")).to_string(),
+            "WRITE data/x: no write access (EACCES)"
+        );
+        assert_eq!(refused(None).to_string(), "WRITE: no write access (EACCES)");
         assert_eq!(
             io::Error::from(refused(None)).kind(),
             io::ErrorKind::PermissionDenied
         );
+    }
+    /// Returns one error of each kind.
+    fn all() -> Vec<Error> {
+        let os_error = || Arc::new(io::Error::from_raw_os_error(2));
+        let (operation, transport) = (MessageKind::WRITE, "/dev/xen/xenbus");
+        vec![
+            Error::refused(ErrorCode::EACCES, operation, Some("a")),
+            Error::InvalidPath(crate::Path::new("a//b").unwrap_err()),
+            Error::InvalidRequest {
+                operation,
+                path: None,
+                reason: "too long".to_owned(),
+            },
+            Error::NotSent {
+                operation,
+                path: None,
+                error: os_error(),
+            },
+            Error::InvalidReply("no number".to_owned()),
+            Error::NoServer("there is no socket".to_owned()),
+            Error::Io {
+                action: "connect to",
+                transport: transport.into(),
+                error: os_error(),
+            },
+            Error::Closed {
+                transport: transport.into(),
+            },
+            Error::Protocol("payload too long".to_owned()),
+            Error::EventsNotTaken { most: 5 },
+        ]
+    }
+
+    #[test]
+    fn chain_of_sources_has_each_text_once() {
+        for error in all() {
+            let mut chain = vec![error.to_string()];
+            let mut next = std::error::Error::source(&error);
+            while let Some(source) = next {
+                chain.push(source.to_string());
+                next = source.source();
+            }
+
+            for (at, text) in chain.iter().enumerate() {
+                let others = chain.iter().take(at);
+                assert!(
+                    others.clone().all(|other| !other.contains(text)),
+                    "{chain:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn copies_of_an_error_are_equal_to_it() {
+        for error in all() {
+            let copy = error.clone();
+            assert_eq!(copy.to_string(), error.to_string());
+            assert_eq!(
+                (copy.io_kind(), copy.is_fatal()),
+                (error.io_kind(), error.is_fatal())
+            );
+        }
+    }
+
+    #[test]
+    fn errors_are_classified_by_code_and_request() {
+        let list = MessageKind::DIRECTORY;
+        for (operation, code, expected) in [
+            (list, ErrorCode::ENOENT, (true, false, false)),
+            (list, ErrorCode::EACCES, (false, true, false)),
+            (list, ErrorCode::EPERM, (false, true, false)),
+            (list, ErrorCode::EROFS, (false, true, false)),
+            (list, ErrorCode::E2BIG, (false, false, false)),
+            (MessageKind::WRITE, ErrorCode::E2BIG, (false, false, true)),
+            (MessageKind::WATCH, ErrorCode::E2BIG, (false, false, true)),
+            (MessageKind::WRITE, ErrorCode::ENOSPC, (false, false, true)),
+            (MessageKind::WRITE, ErrorCode::EQUOTA, (false, false, true)),
+            (MessageKind::WRITE, ErrorCode::EIO, (false, false, false)),
+        ] {
+            let error = Error::refused(code, operation, None);
+            let found = (error.is_not_found(), error.is_denied(), error.is_no_room());
+            assert_eq!(found, expected, "{error}");
+        }
+        assert!(!Error::NoServer(String::new()).is_not_found());
+    }
+
+    #[test]
+    fn only_a_missing_node_is_optional() {
+        let refused = |code| Err::<(), _>(Error::refused(code, MessageKind::READ, None));
+        assert_eq!(Ok(5).optional().unwrap(), Some(5));
+        assert_eq!(refused(ErrorCode::ENOENT).optional().unwrap(), None);
+        assert!(refused(ErrorCode::EACCES).optional().is_err());
     }
 }

@@ -39,8 +39,9 @@
 //! # Errors
 //!
 //! Most errors concern a single request: a node does not exist, the domain may not write it, or a
-//! quota is reached. [`Error::code`] returns the server's error code, and the connection stays
-//! open. A [fatal](Error::is_fatal) error closes the connection: all pending requests and all later
+//! quota is reached. The message says what the server's error code means for the request. Programs
+//! use [`Optional::optional`], [`Error::is_denied`] and [`Error::is_no_room`], or compare
+//! [`Error::code`]. The connection stays open. A [fatal](Error::is_fatal) error closes the connection: all pending requests and all later
 //! calls return that error. To continue, wait a moment, open a new connection, and set the watches
 //! again.
 //!
@@ -88,6 +89,7 @@ mod escape;
 mod event;
 mod list_assembler;
 mod logging;
+mod meaning;
 mod nodes;
 pub mod path;
 #[cfg(test)]
@@ -103,7 +105,7 @@ pub mod wire;
 pub use asynchronous::AsyncClient;
 pub use client::{Client, Transaction};
 pub use connection::Connection;
-pub use error::{Error, ErrorCode, Result};
+pub use error::{Error, ErrorCode, Optional, Result};
 pub use escape::escape;
 pub use event::{Event, RequestId, WatchEvent};
 pub use nodes::{AsyncNodes, Nodes};

@@ -138,7 +138,7 @@ mod tests {
             prop::collection::vec(any::<u8>(), 0..300),
             "[\\x00-\\xff\u{202e}]{0,300}".prop_map(String::into_bytes),
         ]) {
-            let code = ErrorCode::from_name(&first_string(&payload));
+            let code = ErrorCode::from(&*first_string(&payload));
             let errors = [
                 path(payload.clone()).err(),
                 number(payload.clone()).err(),

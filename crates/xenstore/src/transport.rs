@@ -48,7 +48,7 @@ impl Transport {
     /// 3. the kernel's device.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if none of them exists, [`Error::Io`] if one exists but cannot be
+    /// [`Error::NoServer`] if none of them exists, [`Error::Io`] if one exists but cannot be
     /// opened. The kind is `InvalidInput` if the environment names a file that is neither a socket
     /// nor a device, or a path that is too long for a socket.
     pub fn open() -> Result<Self> {
@@ -56,9 +56,9 @@ impl Transport {
             return Self::open_path(Path::new(&path));
         }
         Self::open_socket().or_else(|no_socket| match Self::open_device() {
-            Err(Error::NotFound(no_device)) => match no_socket {
-                Error::NotFound(no_socket) => {
-                    Err(Error::NotFound(format!("{no_socket}; {no_device}")))
+            Err(Error::NoServer(no_device)) => match no_socket {
+                Error::NoServer(no_socket) => {
+                    Err(Error::NoServer(format!("{no_socket}; {no_device}")))
                 }
                 failed => Err(failed),
             },
@@ -87,7 +87,7 @@ impl Transport {
     /// the default ones.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no socket, [`Error::Io`] if connecting fails.
+    /// [`Error::NoServer`] if there is no socket, [`Error::Io`] if connecting fails.
     pub fn open_socket() -> Result<Self> {
         let tried = match std::env::var_os("XENSTORED_RUNDIR") {
             Some(directory) => vec![PathBuf::from(directory).join("socket")],
@@ -102,7 +102,7 @@ impl Transport {
     /// Opens the kernel's device.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none, [`Error::Io`] if opening it fails.
+    /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails.
     pub fn open_device() -> Result<Self> {
         Self::first(&DEVICES.map(PathBuf::from), Self::device)
     }
@@ -110,7 +110,7 @@ impl Transport {
     fn first(paths: &[PathBuf], open: impl Fn(&Path) -> Result<Self>) -> Result<Self> {
         for path in paths {
             match open(path) {
-                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
                 opened => return opened,
             }
         }
@@ -118,7 +118,7 @@ impl Transport {
             .iter()
             .map(|path| path.display().to_string())
             .collect();
-        Err(Error::NotFound(format!(
+        Err(Error::NoServer(format!(
             "none of these exist: {}",
             paths.join(", ")
         )))
@@ -160,8 +160,8 @@ impl Transport {
         let fd = connected().map_err(|error| match error {
             Errno::AGAIN => {
                 let reason = "the server accepts no connections";
-                let source = io::Error::new(io::ErrorKind::TimedOut, reason);
-                failed("connect to", path, source)
+                let error = io::Error::new(io::ErrorKind::TimedOut, reason);
+                failed("connect to", path, error)
             }
             Errno::CONNREFUSED if !is_socket(path) => invalid("connect to", path, "not a socket"),
             error => failed("connect to", path, error.into()),
@@ -253,11 +253,7 @@ impl Transport {
     }
 
     pub(crate) fn failed(&self, action: &'static str, error: Errno) -> Error {
-        Error::Io {
-            action,
-            transport: self.name.clone(),
-            source: error.into(),
-        }
+        Error::io(action, self.name.clone(), error)
     }
 }
 
@@ -277,17 +273,13 @@ impl AsFd for Transport {
     }
 }
 
-fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        action,
-        transport: path.display().to_string().into(),
-        source,
-    }
+fn failed(action: &'static str, path: &Path, error: io::Error) -> Error {
+    Error::io(action, path.display().to_string(), error)
 }
 
 fn invalid(action: &'static str, path: &Path, reason: &str) -> Error {
-    let source = io::Error::new(io::ErrorKind::InvalidInput, reason);
-    failed(action, path, source)
+    let error = io::Error::new(io::ErrorKind::InvalidInput, reason);
+    failed(action, path, error)
 }
 
 #[allow(

@@ -1,6 +1,6 @@
 //! Traversal of a tree, many nodes at a time.
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 use crate::path::Path;
 use crate::permission::Permission;
 use crate::reply;
@@ -202,9 +202,7 @@ impl Walk {
 }
 
 fn is_missing<T>(reply: &Result<T>) -> bool {
-    reply
-        .as_ref()
-        .is_err_and(|error| error.code() == Some(&ErrorCode::ENOENT))
+    reply.as_ref().is_err_and(Error::is_not_found)
 }
 
 /// Returns path and value of each readable node, sorted by the names in the path.
@@ -220,10 +218,7 @@ pub(crate) fn values(nodes: Vec<Node>) -> Result<Vec<(Path, Vec<u8>)>> {
     {
         match value.and_then(|value| children.and(Ok(value))) {
             Ok(value) => values.push((path, value)),
-            Err(Error::Refused {
-                code: ErrorCode::EACCES,
-                ..
-            }) if depth > 0 => {}
+            Err(error) if depth > 0 && error.is_denied() => {}
             Err(error) => return Err(error),
         }
     }
@@ -238,14 +233,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::ErrorCode;
     use crate::wire::MessageKind;
 
     fn refused(code: ErrorCode) -> Result<Vec<u8>> {
-        Err(Error::Refused {
-            code,
-            operation: MessageKind::READ,
-            path: None,
-        })
+        Err(Error::refused(code, MessageKind::READ, None))
     }
 
     fn paths(nodes: &[Node]) -> Vec<&str> {

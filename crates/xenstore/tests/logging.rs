@@ -67,7 +67,10 @@ fn connections_requests_replies_and_events_are_logged() {
             (Level::Trace, "request 2: READ data/secret (12 bytes)"),
             (Level::Trace, "reply 2: 7 bytes"),
             (Level::Trace, "request 3: READ data/missing (13 bytes)"),
-            (Level::Trace, "reply 3: READ data/missing: ENOENT"),
+            (
+                Level::Trace,
+                "reply 3: READ data/missing: the node does not exist (ENOENT)"
+            ),
             (Level::Trace, "request 4: WATCH data (14 bytes)"),
             (Level::Trace, "reply 4: 3 bytes"),
             (Level::Trace, "event: data (token a token\\u000a)"),

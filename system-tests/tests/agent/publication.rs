@@ -100,7 +100,7 @@ fn denied_write_in_a_libxl_guest_is_logged_once(daemon: Daemon) {
     let log = agent.stop();
     assert_eq!(log.lines().count(), 1, "{log}");
     assert!(
-        log.contains("WRITE control/feature-balloon: EACCES"),
+        log.contains("WRITE control/feature-balloon: no write access (EACCES)"),
         "{log}"
     );
 }

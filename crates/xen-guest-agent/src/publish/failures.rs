@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use log::{error, info, warn};
-use xenstore::{Error, ErrorCode, Path};
+use xenstore::{Error, Path};
 
 use super::change::{Actual, Change, contains_at_or_below, lineage};
 use super::quota::{self, MAX_RETRIED};
@@ -71,10 +71,12 @@ impl WriteFailures {
 
     /// Records a failed change.
     pub(super) fn on_failure(&mut self, change: &Change, error: &Error) {
-        let cause = match error.code() {
-            Some(ErrorCode::EACCES | ErrorCode::EPERM | ErrorCode::EROFS) => Cause::Denied,
-            Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA | ErrorCode::E2BIG) => Cause::TooLong,
-            _ => Cause::Other,
+        let cause = if error.is_denied() {
+            Cause::Denied
+        } else if error.is_no_room() {
+            Cause::TooLong
+        } else {
+            Cause::Other
         };
         let failure = Failure {
             is_removal: matches!(change, Change::Remove(_)),
@@ -247,6 +249,8 @@ fn describe(change: &Change, error: &Error, cause: Cause) -> String {
 
 #[cfg(test)]
 mod tests {
+    use xenstore::ErrorCode;
+
     use super::*;
 
     #[test]
@@ -257,11 +261,7 @@ mod tests {
             ("data/os_name", ErrorCode::EACCES),
             ("data/os_uname", ErrorCode::ENOSPC),
         ] {
-            let error = Error::Refused {
-                code,
-                operation: xenstore::wire::MessageKind::WRITE,
-                path: None,
-            };
+            let error = Error::refused(code, xenstore::wire::MessageKind::WRITE, None);
             failures.on_failure(&Change::Write(path(node), String::new()), &error);
         }
         assert!(failures.on_success(&Change::Remove(path("data/os_name"))));

@@ -349,7 +349,7 @@ impl Publisher {
         self.needs_plan = true;
         match (&change, error.code()) {
             // Another process removed a parent.
-            (Change::Remove(_), Some(ErrorCode::ENOENT)) => change.apply(&mut self.actual),
+            (Change::Remove(_), _) if error.is_not_found() => change.apply(&mut self.actual),
             // A rejection before the retry says nothing of permissions and quota after it.
             _ if self.resends => {}
             (Change::Write(path, value), Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA))
@@ -467,11 +467,8 @@ mod tests {
             publisher.actual = nodes.collect();
             for node in denied {
                 let change = Change::Write(path(node), String::new());
-                let error = Error::Refused {
-                    code: ErrorCode::EACCES,
-                    operation: xenstore::wire::MessageKind::WRITE,
-                    path: None,
-                };
+                let operation = xenstore::wire::MessageKind::WRITE;
+                let error = Error::refused(ErrorCode::EACCES, operation, None);
                 publisher.failures.on_failure(&change, &error);
             }
             let nodes: Tree = desired

@@ -277,7 +277,7 @@ impl Plan {
                     "EACCES", "EACCES", "EPERM", "ENOSPC", "EQUOTA", "E2BIG", "EIO", "EINVAL",
                     "EBUSY", "ENEW",
                 ];
-                let code = ErrorCode::from_name(self.rng.of(&names));
+                let code = ErrorCode::from(self.rng.of(&names));
                 let path = self.rng.of(&REFUSED);
                 self.was_refused |= matches!(code, ErrorCode::EACCES | ErrorCode::EPERM);
                 self.trace(|| format!("{kind:?} {path} is {code}"));

@@ -43,7 +43,7 @@ fn denied_balloon_node_is_expected_under_libxl() {
     assert!(
         lines.len() == 1
             && lines[0].starts_with("INFO: not publishing control/feature-balloon: ")
-            && lines[0].contains("EACCES; this is normal under libxl"),
+            && lines[0].contains("(EACCES); this is normal under libxl"),
         "{lines:?}"
     );
     let denied: Vec<_> = harness.agent.denied().map(Path::as_str).collect();
@@ -88,7 +88,8 @@ fn denied_writes_are_logged_once_in_one_line() {
         "{lines:?}"
     );
     assert!(
-        lines[1].contains("WRITE data/domain: EACCES") && lines[1].ends_with(" and 2 more"),
+        lines[1].contains("WRITE data/domain: no write access (EACCES)")
+            && lines[1].ends_with(" and 2 more"),
         "{lines:?}"
     );
     let denied = harness.agent.denied().count();

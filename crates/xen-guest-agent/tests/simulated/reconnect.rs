@@ -83,7 +83,7 @@ fn unavailable_server_is_logged_once() {
     for _ in 0..20 {
         harness.now = harness.agent.deadline().unwrap();
         harness.agent.connect(
-            Err(xenstore::Error::NotFound("no socket".to_owned())),
+            Err(xenstore::Error::NoServer("no socket".to_owned())),
             harness.now,
         );
     }
@@ -151,7 +151,7 @@ fn reconnect_delay_doubles_up_to_a_minute() {
         harness.now = deadline;
         assert!(harness.agent.wants_connection(harness.now));
         harness.agent.connect(
-            Err(xenstore::Error::NotFound("no socket".to_owned())),
+            Err(xenstore::Error::NoServer("no socket".to_owned())),
             harness.now,
         );
     }

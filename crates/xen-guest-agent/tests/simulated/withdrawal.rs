@@ -139,7 +139,10 @@ fn denied_removal_is_reported_and_the_rest_withdrawn() {
     assert_eq!(nodes(harness.agent.deferred().collect()), ["data/os_uname"]);
     assert_eq!(
         failures(&mut harness),
-        ["RM data/os_uname: EIO", "RM attr/vif: EACCES"]
+        [
+            "RM data/os_uname: internal error of the server (EIO)",
+            "RM attr/vif: no write access (EACCES)"
+        ]
     );
 
     harness.clear_refusals();

@@ -6,7 +6,7 @@ mod text;
 use std::io::{self, IsTerminal, Write};
 
 use xenstore::walk::{Node, Walk};
-use xenstore::{Client, DomId, Error, ErrorCode, Nodes, Request};
+use xenstore::{Client, DomId, Error, Nodes, Request};
 
 use crate::failure::Failure;
 use json::Json;
@@ -101,10 +101,7 @@ fn below(
 /// not readable.
 fn default_path(client: &mut Client) -> Result<String, Failure> {
     match client.list("/") {
-        Err(Error::Refused {
-            code: ErrorCode::EACCES,
-            ..
-        }) => {}
+        Err(error) if error.is_denied() => {}
         _ => return Ok("/".to_owned()),
     }
     let failed = |error: &Error| no_directory("/", error);

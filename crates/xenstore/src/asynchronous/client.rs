@@ -101,12 +101,11 @@ impl AsyncClient {
     /// Returns the error that closed the connection.
     pub(super) fn closed_by(&self) -> Error {
         match self.shared.closed_by.get() {
-            Some(error) => error.duplicate(),
-            None => Error::Io {
-                action: "wait for",
-                transport: self.shared.transport.clone(),
-                source: io::Error::other("the tokio runtime of the connection has ended"),
-            },
+            Some(error) => error.clone(),
+            None => {
+                let error = io::Error::other("the tokio runtime of the connection has ended");
+                Error::io("wait for", self.shared.transport.clone(), error)
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ impl AsyncClient {
     /// long it may block.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none, [`Error::Io`] if opening it fails.
+    /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails.
     ///
     /// # Panics
     /// Those of [`new`](Self::new).
@@ -82,12 +82,8 @@ impl Driver {
             deprecated,
             reason = "the replacement is unsafe, and not in tokio before 1.54"
         )]
-        let connection =
-            AsyncFd::new(Registered(Connection::new(transport))).map_err(|source| Error::Io {
-                action: "wait for",
-                transport: shared.transport.clone(),
-                source,
-            })?;
+        let connection = AsyncFd::new(Registered(Connection::new(transport)))
+            .map_err(|error| Error::io("wait for", shared.transport.clone(), error))?;
         Ok(Driver {
             connection,
             commands,
@@ -237,7 +233,7 @@ impl Driver {
                     Ok(false) => guard.clear_ready(),
                     Err(error) => return Poll::Ready(error),
                 },
-                Err(source) => return Poll::Ready(self.failed(source)),
+                Err(error) => return Poll::Ready(self.failed(error)),
             }
             if let Err(error) = self.deliver() {
                 return Poll::Ready(error);
@@ -258,18 +254,14 @@ impl Driver {
                         guard.clear_ready();
                     }
                 }
-                Err(source) => return Poll::Ready(self.failed(source)),
+                Err(error) => return Poll::Ready(self.failed(error)),
             }
         }
         Poll::Pending
     }
 
-    fn failed(&self, source: std::io::Error) -> Error {
-        Error::Io {
-            action: "wait for",
-            transport: self.shared.transport.clone(),
-            source,
-        }
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::io("wait for", self.shared.transport.clone(), error)
     }
 }
 

@@ -7,6 +7,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -133,7 +134,7 @@ impl Connection {
     pub(crate) fn check_open(&self) -> Result<()> {
         self.closed_by
             .as_ref()
-            .map_or(Ok(()), |error| Err(error.duplicate()))
+            .map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Closes the connection unless it is closed already. Returns the error that closed it first.
@@ -149,7 +150,7 @@ impl Connection {
                 escape(&error.to_string()),
             );
         }
-        self.closed_by.get_or_insert(error).duplicate()
+        self.closed_by.get_or_insert(error).clone()
     }
 
     /// Sends queued requests, as far as the transport accepts them now.
@@ -233,7 +234,7 @@ impl Connection {
                     let error = Error::NotSent {
                         operation: pending.request.kind,
                         path: pending.request.path().map(Into::into),
-                        source: error.into(),
+                        error: Arc::new(error.into()),
                     };
                     self.answer(&pending, Err(error));
                 }

@@ -66,7 +66,7 @@ impl Connection {
 
     fn on_error_reply(&mut self, mut pending: Pending, payload: &[u8]) {
         let name = wire::strings(payload).next().unwrap_or_default();
-        let mut code = ErrorCode::from_name(&String::from_utf8_lossy(name));
+        let mut code = ErrorCode::from(&*String::from_utf8_lossy(name));
 
         if pending.is_partial() {
             // A server without DIRECTORY_PART, such as oxenstored, cannot return the rest of the

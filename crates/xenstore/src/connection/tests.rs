@@ -172,7 +172,7 @@ fn long_list_without_directory_part_is_e2big() {
     }
     assert_eq!(
         reply(&mut connection).1.unwrap_err().to_string(),
-        "DIRECTORY d: E2BIG"
+        "DIRECTORY d: the list of children is longer than a reply (E2BIG)"
     );
 }
 

@@ -123,10 +123,6 @@ impl Store {
             operation == MessageKind::SET_PERMS,
         )
         .and_then(|path| perform(self, &mut caller, &path))
-        .map_err(|code| Error::Refused {
-            code,
-            operation,
-            path: Some(path.into()),
-        })
+        .map_err(|code| Error::refused(code, operation, Some(path)))
     }
 }

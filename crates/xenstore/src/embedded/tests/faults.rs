@@ -33,7 +33,7 @@ fn refuse_replies_with_the_given_error() {
         .kind(MessageKind::WRITE)
         .at(path("data/a"));
     store.inject(denied);
-    let any_kind = Fault::refuse(ErrorCode::from_name("ENEW"))
+    let any_kind = Fault::refuse(ErrorCode::from("ENEW"))
         .of(5)
         .at(path("attr"));
     store.inject(any_kind);
