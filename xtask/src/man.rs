@@ -80,7 +80,7 @@ fn sub_command_page(command: &Command, link: &str) -> String {
     let _ = write!(
         page,
         ".SH DESCRIPTION\n{}.SH OPTIONS\n{}.SH SEE ALSO\n.BR xenstore (1)\n",
-        prose(&long_about.unwrap_or(format!("{about}.")), "PP"),
+        prose(&with_period(&long_about.unwrap_or(about)), "PP"),
         options(command, &[]),
     );
 
@@ -183,16 +183,11 @@ fn commands(command: &Command) -> String {
     for sub_command in command.get_subcommands() {
         let about = sub_command.get_long_about().or(sub_command.get_about());
         let about = about.map(ToString::to_string).unwrap_or_default();
-        let about = if about.ends_with('.') {
-            about
-        } else {
-            format!("{about}.")
-        };
         let _ = write!(
             text,
             ".TP\n{}\n{}",
             bold(sub_command.get_name()),
-            prose(&about, "IP")
+            prose(&with_period(&about), "IP")
         );
         let own = options(sub_command, &known);
         if !own.is_empty() {
@@ -292,6 +287,13 @@ fn is_shown(arg: &Arg) -> bool {
 /// Whether the list of options names the argument.
 fn is_listed(arg: &Arg) -> bool {
     !arg.is_hide_set() && (arg.get_help().is_some() || !arg.is_positional())
+}
+
+/// Returns the description of a command with a period after its first paragraph, which has none in
+/// the command's help.
+fn with_period(about: &str) -> String {
+    let (first, rest) = about.split_at(about.find("\n\n").unwrap_or(about.len()));
+    format!("{}.{rest}", first.trim_end_matches('.'))
 }
 
 fn lower_first(text: &str) -> String {
@@ -443,6 +445,12 @@ mod tests {
             assert!(
                 synopsis.contains(&expected),
                 "{expected} is not in {synopsis}"
+            );
+        }
+        for path in ["man1/xenstore-wait.1", "man1/xenstore.1"] {
+            assert!(
+                page(path).contains("has a value or is removed.\n"),
+                "{path}"
             );
         }
         assert!(section("man1/xenstore.1", "ENVIRONMENT").contains("XENSTORED_PATH"));
