@@ -58,15 +58,14 @@ const RESTS: [&[u8]; 14] = [
 
 /// Returns small quotas, so that an input can reach them.
 fn quotas() -> Quotas {
-    Quotas {
-        nodes: 12,
-        node_size: 256,
-        watches: 4,
-        transactions: 3,
-        transaction_nodes: 10,
-        permissions: 3,
-        ..Quotas::default()
-    }
+    let mut quotas = Quotas::default();
+    quotas.nodes = 12;
+    quotas.node_size = 256;
+    quotas.watches = 4;
+    quotas.transactions = 3;
+    quotas.transaction_nodes = 10;
+    quotas.permissions = 3;
+    quotas
 }
 
 fuzz_target!(|input: &[u8]| {

@@ -98,10 +98,11 @@ impl Request {
 
     /// Asks for the features that the server offers to `domain`, or with `None` to this connection.
     ///
-    /// Payload: `domid|` or `|`. Reply: a number in which each bit stands for a feature.
+    /// Payload: `domid|`, or `|` and after its refusal none. Reply: a number in which each bit
+    /// stands for a feature.
     ///
     /// A guest may ask only about itself. Servers that do not support the request, such as C
-    /// xenstored 4.17 and oxenstored, reply `ENOSYS` or `EINVAL`.
+    /// xenstored 4.17 and oxenstored, reply `ENOSYS`.
     pub fn features(domain: Option<DomId>) -> Request<u32> {
         match domain {
             Some(domain) => numbers(MessageKind::GET_FEATURE, &[number(domain)], reply::number),
@@ -122,8 +123,8 @@ impl Request {
         )
     }
 
-    /// Asks for the names of the server's quotas. Payload: `|`. Reply: the names, separated by
-    /// spaces.
+    /// Asks for the names of the server's quotas. Payload: `|`, and after its refusal none. Reply:
+    /// the names, separated by spaces.
     ///
     /// The same servers as for [`features`](Self::features) support this.
     pub fn quota_names() -> Request<Vec<String>> {
@@ -163,7 +164,8 @@ impl Request {
 }
 
 /// Returns a request with an empty string as its payload, because oxenstored 4.17 does not reply to
-/// an empty payload.
+/// an empty payload. Servers that know `GET_FEATURE` and `GET_QUOTA` take the string for an
+/// argument and refuse it, so that a connection then sends those two without a payload.
 fn without_arguments<T>(kind: MessageKind, parse: fn(Vec<u8>) -> Result<T>) -> Request<T> {
     Request::new(kind, b"\0".to_vec(), parse)
 }

@@ -1,7 +1,11 @@
 //! Requests about domains and the server itself.
 
-use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
+use xenstore::embedded::Model;
+use xenstore::wire::MessageKind;
 use xenstore::{Nodes, Request};
+
+use crate::client::Client;
+use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
 
 pub(crate) fn domain_requests_are_only_for_domain_0(testbed: &Testbed) {
     let mut client = testbed.client();
@@ -25,39 +29,97 @@ pub(crate) fn domain_requests_are_only_for_domain_0(testbed: &Testbed) {
 
 pub(crate) fn features_and_quotas(testbed: &Testbed) {
     let mut client = testbed.client();
-    match client.call(Request::quota_names()) {
-        Ok(names) => {
+    match (testbed.model(), testbed.is_guest()) {
+        (Model::Xen4_22, false) => {
+            let names = client.call(Request::quota_names()).unwrap();
             for name in &names {
                 client.call(Request::quota(None, name).unwrap()).unwrap();
             }
             let name = names.first().unwrap();
-            client
-                .call(Request::set_quota(Some(GUEST.into()), name, 42).unwrap())
-                .unwrap();
-            assert_eq!(
-                client
-                    .call(Request::quota(Some(GUEST.into()), name).unwrap())
-                    .unwrap(),
-                42
-            );
-            client.call(Request::features(None)).unwrap();
-            client.call(Request::features(Some(GUEST.into()))).unwrap();
-            assert_eq!(
-                refusal(client.call(Request::set_features(GUEST, 0))),
-                "EBUSY"
-            );
-            assert!(
-                !client
-                    .call(Request::control("help", &[]).unwrap())
-                    .unwrap()
-                    .is_empty()
-            );
+            let guest = Some(GUEST.into());
+            let set_quota = Request::set_quota(guest, name, 42).unwrap();
+            client.call(set_quota).unwrap();
+            let quota = Request::quota(guest, name).unwrap();
+            assert_eq!(client.call(quota).unwrap(), 42);
+
+            assert_eq!(client.call(Request::features(None)).unwrap(), 14);
+            assert_eq!(client.call(Request::features(guest)).unwrap(), 14);
+            let set_features = Request::set_features(GUEST, 0);
+            assert_eq!(refusal(client.call(set_features)), "EBUSY");
         }
-        // Guests lack the permission, and the servers of 4.17 lack the requests. The connection
-        // must survive.
-        Err(error) => assert!(error.code().is_some(), "{error}"),
+        (Model::Xen4_22, true) => {
+            assert_eq!(client.call(Request::features(None)).unwrap(), 14);
+            assert_all_refused(&mut client, "EACCES");
+        }
+        _ => {
+            assert_eq!(refusal(client.call(Request::features(None))), "ENOSYS");
+            assert_all_refused(&mut client, "ENOSYS");
+        }
     }
     client.write("data/x", "as before").unwrap();
+}
+
+/// Checks the requests that only domain 0 may send.
+#[track_caller]
+fn assert_all_refused(client: &mut Client, code: &str) {
+    let guest = Some(GUEST.into());
+    let refused = [
+        refusal(client.call(Request::features(guest))),
+        refusal(client.call(Request::set_features(GUEST, 0))),
+        refusal(client.call(Request::quota_names())),
+        refusal(client.call(Request::quota(None, "nodes").unwrap())),
+        refusal(client.call(Request::quota(guest, "nodes").unwrap())),
+        refusal(client.call(Request::set_quota(None, "nodes", 42).unwrap())),
+    ];
+    assert_eq!(refused, [code; 6]);
+}
+
+pub(crate) fn control_of_each_server(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let help = client.call(Request::control("help", &[]).unwrap());
+    let unknown = client.call(Request::control("nonsense", &[]).unwrap());
+    match (testbed.is_oxenstored(), testbed.is_guest()) {
+        // This server ignores the request.
+        (true, _) => assert_eq!(
+            (help.unwrap(), unknown.unwrap()),
+            ("OK".into(), "OK".into())
+        ),
+        (false, true) => assert_eq!([refusal(help), refusal(unknown)], ["EACCES"; 2]),
+        (false, false) => {
+            assert!(help.unwrap().contains("check"));
+            assert_eq!(refusal(unknown), "EINVAL");
+        }
+    }
+}
+
+pub(crate) fn watch_of_a_depth(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let watch = Request::raw(MessageKind::WATCH, "data/x\0token\x001\0").unwrap();
+    let set = client.call(watch).map(drop);
+    if testbed.model() != Model::Xen4_22 {
+        assert_eq!(refusal(set), "EINVAL");
+        return;
+    }
+    set.unwrap();
+    event_paths(&mut client);
+    for path in ["data/x", "data/x/y", "data/x/y/z"] {
+        client.write(path, "").unwrap();
+    }
+    assert_eq!(event_paths(&mut client), ["data/x", "data/x/y"]);
+}
+
+pub(crate) fn watch_of_a_released_domain(testbed: &Testbed) {
+    let mut client = testbed.client();
+    client.watch("@releaseDomain/9", "9").unwrap();
+    client.watch("@releaseDomain/8", "8").unwrap();
+    events(&mut client);
+    testbed.pass_by(9);
+    let expected: &[(String, String)] = if testbed.model() == Model::Xen4_22 {
+        &[("@releaseDomain/9".into(), "9".into())]
+    } else {
+        &[]
+    };
+    assert_eq!(events(&mut client), expected);
 }
 
 pub(crate) fn reset_watches_ends_all_watches(testbed: &Testbed) {

@@ -1,5 +1,5 @@
-//! The same test bodies run against the embedded server, xenstored and oxenstored, as domain 0 and
-//! as a guest, with the blocking and the asynchronous client. Where servers differ, the body says
+//! The same test bodies run against each model of the embedded server, xenstored and oxenstored, as
+//! domain 0 and as a guest, with the blocking and the asynchronous client. Where servers differ, the body says
 //! how.
 
 #![allow(
@@ -20,8 +20,8 @@ mod transactions;
 mod values;
 mod watches;
 
-/// Generates twelve tests from each body. The bodies in the second list need tokens of their own
-/// choice, so only the six tests of the blocking client are generated.
+/// Generates twenty tests from each body. The bodies in the second list need tokens of their own
+/// choice, so only the ten tests of the blocking client are generated.
 macro_rules! conformance {
     ({ $($both:tt)* } { $($blocking:tt)* }) => {
         mod blocking {
@@ -35,16 +35,22 @@ macro_rules! conformance {
         }
     };
     (@servers $calls:ident $($module:ident { $($body:ident)* })*) => {
-        mod embedded {
-            mod dom0 { $($(#[test] fn $body() {
-                crate::$module::$body(&crate::testbed::Testbed::embedded(crate::client::Calls::$calls, 0));
-            })*)* }
-            mod guest { $($(#[test] fn $body() {
-                crate::$module::$body(&crate::testbed::Testbed::embedded(crate::client::Calls::$calls, 5));
-            })*)* }
-        }
+        conformance! { @embedded $calls embedded Xen4_17 $($module { $($body)* })* }
+        conformance! { @embedded $calls embedded_xen_4_22 Xen4_22 $($module { $($body)* })* }
+        conformance! { @embedded $calls embedded_oxenstored Oxenstored $($module { $($body)* })* }
         conformance! { @daemon $calls c_xenstored C "needs xenstored" $($module { $($body)* })* }
         conformance! { @daemon $calls oxenstored OCaml "needs root and oxenstored" $($module { $($body)* })* }
+    };
+    (@embedded $calls:ident $name:ident $model:ident $($module:ident { $($body:ident)* })*) => {
+        mod $name {
+            use xenstore::embedded::Model::$model as MODEL;
+            mod dom0 { $($(#[test] fn $body() {
+                crate::$module::$body(&crate::testbed::Testbed::embedded(super::MODEL, crate::client::Calls::$calls, 0));
+            })*)* }
+            mod guest { $($(#[test] fn $body() {
+                crate::$module::$body(&crate::testbed::Testbed::embedded(super::MODEL, crate::client::Calls::$calls, 5));
+            })*)* }
+        }
     };
     (@daemon $calls:ident $name:ident $daemon:ident $needs:literal $($module:ident { $($body:ident)* })*) => {
         mod $name {
@@ -154,6 +160,8 @@ conformance! {
         domains {
             domain_requests_are_only_for_domain_0
             features_and_quotas
+            control_of_each_server
+            watch_of_a_released_domain
         }
     }
     {
@@ -169,6 +177,7 @@ conformance! {
         }
         domains {
             reset_watches_ends_all_watches
+            watch_of_a_depth
         }
     }
 }

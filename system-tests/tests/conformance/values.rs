@@ -71,7 +71,7 @@ pub(crate) fn value_size_quota(testbed: &Testbed) {
     // every domain.
     let expected = match (testbed.is_oxenstored(), testbed.is_guest()) {
         (true, _) => (2048, Some(ErrorCode::E2BIG)),
-        (false, true) => (2015, Some(ErrorCode::ENOSPC)),
+        (false, true) => (testbed.by_model(2015, 2023, 2048), Some(ErrorCode::ENOSPC)),
         (false, false) => (2100, None),
     };
     assert_eq!((longest, refused), expected);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use xen_guest_agent::guest::{Device, Distribution, Guest, Mac, Memory};
 use xenstore::DomId;
 use xenstore::ErrorCode;
-use xenstore::embedded::{Fault, Toolstack};
+use xenstore::embedded::{Fault, Model, Toolstack};
 use xenstore::wire::MessageKind;
 
 use crate::harness::{Harness, address, guest, interface, meaning};
@@ -122,10 +122,10 @@ impl Plan {
         function.mac = Some(mac(0));
         guest.interfaces.insert(4, function);
         guest.balloon = rng.one_in(2);
-        let mut harness = Harness::unconnected(toolstack, guest);
+        let model = rng.of(&[Model::Xen4_17, Model::Xen4_22, Model::Oxenstored]);
+        let mut harness = Harness::with_model(model, toolstack, guest);
         harness.is_device = rng.one_in(2);
         harness.comparison = Some(harness.now + Duration::from_secs(60));
-        harness.store().quotas.nodes_full = rng.of(&[ErrorCode::ENOSPC, ErrorCode::EQUOTA]);
         if harness.is_device {
             harness.store().inject(Fault::watch_replies_without_id());
         }

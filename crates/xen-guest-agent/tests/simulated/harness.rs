@@ -9,7 +9,7 @@ use xen_guest_agent::guest::{Address, Device, Guest, Interface, Mac, Memory};
 use xen_guest_agent::schema::layout::LAYOUT;
 use xen_guest_agent::schema::topology::Filter;
 use xen_guest_agent::schema::{Name, Schema};
-use xenstore::embedded::{Server, Store, Toolstack};
+use xenstore::embedded::{Model, Server, Store, Toolstack};
 use xenstore::wire::MessageKind;
 use xenstore::{Connection, DomId, Path, Transport};
 
@@ -89,7 +89,12 @@ impl Harness {
     }
 
     pub(crate) fn unconnected(toolstack: Toolstack, guest: Guest) -> Self {
-        let mut store = Store::new();
+        Harness::with_model(Model::default(), toolstack, guest)
+    }
+
+    /// A guest of a host with another Xenstore server, whose agent is not connected.
+    pub(crate) fn with_model(model: Model, toolstack: Toolstack, guest: Guest) -> Self {
+        let mut store = Store::with_model(model);
         store.introduce_guest(DOMAIN, toolstack);
         Harness {
             server: Server::new(store),

@@ -9,7 +9,7 @@ use xen_guest_agent::settings::Settings;
 use xen_guest_agent::show;
 use xenstore::ErrorCode;
 use xenstore::Path;
-use xenstore::embedded::Toolstack;
+use xenstore::embedded::{Model, Toolstack};
 use xenstore::wire::MessageKind;
 
 use crate::harness::{DOMAIN, Harness, address, addresses, guest, interface, meaning};
@@ -415,11 +415,10 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
 
 #[test]
 fn full_quota_keeps_nodes_of_highest_priority() {
-    for code in [ErrorCode::ENOSPC, ErrorCode::EQUOTA] {
+    for model in [Model::Xen4_17, Model::Oxenstored] {
         log::take();
-        let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
+        let mut harness = Harness::with_model(model, Toolstack::Xapi, guest());
         let own = harness.server.store().owned_nodes(DOMAIN);
-        harness.store().quotas.nodes_full = code.clone();
         harness.store().quotas.nodes = own + 55;
         harness.set_addresses(addresses(100));
         harness.connect();
@@ -429,7 +428,7 @@ fn full_quota_keeps_nodes_of_highest_priority() {
             lines.len() == 1
                 && lines[0].contains("node quota reached")
                 && lines[0].ends_with("; free nodes or raise the quota on the host"),
-            "{code}: {lines:?}"
+            "{model:?}: {lines:?}"
         );
         let published = harness.published();
         for node in [
@@ -440,7 +439,7 @@ fn full_quota_keeps_nodes_of_highest_priority() {
         ] {
             assert!(
                 published.contains_key(node),
-                "{code}: {node} of {published:?}"
+                "{model:?}: {node} of {published:?}"
             );
         }
         // Nodes of higher priority replace published ones.
@@ -469,42 +468,46 @@ fn full_quota_keeps_nodes_of_highest_priority() {
                 && kinds[removals..]
                     .iter()
                     .all(|kind| *kind == MessageKind::WRITE),
-            "{code}: {kinds:?}"
+            "{model:?}: {kinds:?}"
         );
         harness.store().keep_requests(false);
         assert_eq!(
             harness.read("attr/vif/0/ipv6/0").as_deref(),
             Some("2001:db8::1"),
-            "{code}"
+            "{model:?}"
         );
         assert_eq!(
             harness.read("control/feature-balloon").as_deref(),
             Some("1"),
-            "{code}"
+            "{model:?}"
         );
         // Probing for space costs little and logs nothing.
         for _ in 0..5 {
             let writes = writes_until_compared(&mut harness);
-            assert!(writes <= 40, "{code}: {writes} writes");
+            assert!(writes <= 40, "{model:?}: {writes} writes");
         }
-        assert_eq!(log::take(), [""; 0], "{code}");
+        assert_eq!(log::take(), [""; 0], "{model:?}");
         let writes = harness.requests(MessageKind::WRITE);
         harness.set_address(7);
         harness.settle();
-        assert_eq!(harness.requests(MessageKind::WRITE) - writes, 1, "{code}");
+        assert_eq!(
+            harness.requests(MessageKind::WRITE) - writes,
+            1,
+            "{model:?}"
+        );
         harness.store().quotas.nodes = 1000;
         assert!(writes_until_compared(&mut harness) > 40);
         assert_eq!(
             meaning(&harness.published()),
             meaning(&harness.expected(&[].into())),
-            "{code}"
+            "{model:?}"
         );
         // The limit still holds.
         harness.set_addresses(addresses(400));
         harness.pass(Duration::from_secs(1));
         assert!(
             harness.server.store().owned_nodes(DOMAIN) <= own + 700,
-            "{code}"
+            "{model:?}"
         );
     }
 }

@@ -35,6 +35,14 @@ impl Pending {
         self.list = Some(Box::default());
     }
 
+    /// Whether this asks for features or quotas with an empty string in place of no argument.
+    pub(super) fn is_empty_string(&self) -> bool {
+        matches!(
+            self.request.kind,
+            MessageKind::GET_FEATURE | MessageKind::GET_QUOTA
+        ) && self.request.payload == b"\0"
+    }
+
     /// Adds a part of the list. Returns all names once the list is complete.
     pub(super) fn add_part(&mut self, part: &[u8], max_len: usize) -> Result<Option<Vec<u8>>> {
         self.list.get_or_insert_default().add(part, max_len)

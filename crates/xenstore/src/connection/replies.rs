@@ -78,6 +78,12 @@ impl Connection {
             pending.fetch_in_parts();
             self.queue.push_front(pending);
             return;
+        } else if pending.is_empty_string() && matches!(code, ErrorCode::EACCES | ErrorCode::EINVAL)
+        {
+            // The server knows the request, and takes the empty string for an argument.
+            pending.request.payload.clear();
+            self.queue.push_front(pending);
+            return;
         }
 
         // An error reply carries no transaction number, so that this cannot fail.

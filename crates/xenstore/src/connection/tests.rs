@@ -1,6 +1,7 @@
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::error::ErrorCode;
 use crate::event::WatchEvent;
 use crate::path::Path;
 use crate::peer::Peer;
@@ -174,6 +175,50 @@ fn long_list_without_directory_part_is_e2big() {
         reply(&mut connection).1.unwrap_err().to_string(),
         "DIRECTORY d: the list of children is longer than a reply (E2BIG)"
     );
+}
+
+#[test]
+fn features_and_quota_names_are_asked_for_again_without_payload() {
+    for kind in [MessageKind::GET_FEATURE, MessageKind::GET_QUOTA] {
+        for (first, second) in [
+            ("ENOSYS", None),
+            ("EINVAL", Some("EINVAL")),
+            ("EACCES", Some("EACCES")),
+            ("EACCES", Some("")),
+        ] {
+            let (mut connection, mut peer) = socket();
+            let request = match kind {
+                MessageKind::GET_FEATURE => Request::features(None).untyped(),
+                _ => Request::quota_names().untyped(),
+            };
+            submit(&mut connection, [request]);
+            let asked = peer.receive();
+            assert_eq!((asked.kind, asked.payload), (kind, b"\0".to_vec()));
+            let code = format!("{first}\0");
+            peer.send(MessageKind::ERROR, asked.request_id, code.as_bytes());
+            connection.on_readable().unwrap();
+            connection.flush().unwrap();
+
+            if let Some(second) = second {
+                let asked = peer.receive();
+                assert_eq!((asked.kind, asked.payload), (kind, Vec::new()));
+                let (kind, payload) = match second {
+                    "" => (kind, "14\0".to_owned()),
+                    code => (MessageKind::ERROR, format!("{code}\0")),
+                };
+                peer.send(kind, asked.request_id, payload.as_bytes());
+                connection.on_readable().unwrap();
+            }
+            let (_, result) = reply(&mut connection);
+            match second {
+                Some("") => assert_eq!(result.unwrap(), b"14\0"),
+                code => assert_eq!(
+                    result.unwrap_err().code().map(ErrorCode::name),
+                    code.or(Some(first))
+                ),
+            }
+        }
+    }
 }
 
 #[test]

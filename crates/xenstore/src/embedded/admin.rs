@@ -2,6 +2,7 @@
 
 use super::caller::Caller;
 use super::domain::{INTRODUCE_DOMAIN, RELEASE_DOMAIN, home};
+use super::model::Model;
 use super::store::Store;
 use super::tree::{Node, owned_by};
 use crate::error::{Error, ErrorCode, Result};
@@ -19,10 +20,23 @@ impl Store {
     ///
     /// These are `/tool/xenstored`, and the name and number of domain 0 in `/local/domain/0`.
     /// Domain 0 owns them, and no other domain may read them (`n0`).
+    ///
+    /// The store imitates the C xenstored of Xen 4.17, the default [`Model`].
     pub fn new() -> Self {
-        let mut store = Store::without_nodes();
+        Store::with_model(Model::default())
+    }
+
+    /// Returns a store like that of [`new`](Self::new) that imitates another server.
+    pub fn with_model(model: Model) -> Self {
+        let mut store = Store::without_nodes(model);
         for path in ["/", INTRODUCE_DOMAIN, RELEASE_DOMAIN] {
             store.tree.put(path, Node::new(b"", owned_by(DomId::DOM0)));
+        }
+        if model == Model::Xen4_22 {
+            let readable_by_all = [Permission::none(DomId::DOM0), Permission::read(DomId::ANY)];
+            store.tree.modify(RELEASE_DOMAIN, |node| {
+                node.permissions = readable_by_all.into();
+            });
         }
         for (path, value) in [
             ("/tool/xenstored", ""),

@@ -25,14 +25,6 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Returns all strings of a request that may have none. A single empty string counts as none.
-    pub(super) fn optional(&self) -> &[&'a [u8]] {
-        match self.strings() {
-            [b""] => &[],
-            strings => strings,
-        }
-    }
-
     pub(super) fn strings(&self) -> &[&'a [u8]] {
         &self.strings
     }

@@ -1,6 +1,7 @@
 //! The domain that makes a request, and its access rights.
 
 use super::domain::Domain;
+use super::model::{FEATURE_DOMID_ANY, Model};
 use super::transaction::Transaction;
 use super::tree;
 use crate::permission::{Access, DomId, Permission};
@@ -10,6 +11,8 @@ use crate::permission::{Access, DomId, Permission};
 pub(super) struct Caller {
     pub(super) domain: DomId,
     target: Option<DomId>,
+    /// Whether entries of permissions for all domains count.
+    honours_any: bool,
     pub(super) transaction: Option<Transaction>,
 }
 
@@ -22,16 +25,17 @@ pub(super) enum RequiredAccess {
 }
 
 impl Caller {
-    pub(super) fn new(domain: DomId, state: Option<&Domain>) -> Self {
+    pub(super) fn new(domain: DomId, state: Option<&Domain>, model: Model) -> Self {
         Caller {
             domain,
             target: state.and_then(|state| state.target),
+            honours_any: model.features() & FEATURE_DOMID_ANY != 0,
             transaction: None,
         }
     }
 
     pub(super) fn domain_0() -> Self {
-        Caller::new(DomId::DOM0, None)
+        Caller::new(DomId::DOM0, None, Model::default())
     }
 
     pub(super) fn is_privileged(&self) -> bool {
@@ -55,7 +59,9 @@ impl Caller {
         permissions
             .iter()
             .skip(1)
-            .find(|entry| self.acts_as(entry.domain))
+            .find(|entry| {
+                self.acts_as(entry.domain) || (self.honours_any && entry.domain == DomId::ANY)
+            })
             .or(permissions.first())
             .map_or(Access::None, |entry| entry.access)
     }

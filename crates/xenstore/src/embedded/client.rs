@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::net::{SendFlags, send};
 
-use super::connection::ConnectionId;
+use super::connection::{ConnectionId, encode};
 use super::server::Interest;
 use super::store::Store;
 use crate::wire::Decoder;
@@ -118,7 +118,7 @@ impl Client {
                 let Some(message) = store.next_output(id) else {
                     break;
                 };
-                message.encode(&mut self.output).map_err(|_| Disconnected)?;
+                encode(&message, &mut self.output);
             }
             if let Some(bytes) = store.last_bytes(id).filter(|_| !self.is_ending) {
                 self.output.extend_from_slice(bytes);

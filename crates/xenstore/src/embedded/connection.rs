@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::held::Held;
+use super::model::Model;
 use super::transaction::Transaction;
 use super::watch::Watch;
 use crate::permission::DomId;
@@ -17,6 +18,7 @@ pub struct ConnectionId(pub(super) u64);
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) domain: DomId,
+    pub(super) model: Model,
     pub(super) watches: Vec<Watch>,
     pub(super) transactions: BTreeMap<u32, Transaction>,
     pub(super) last_transaction: u32,
@@ -28,10 +30,25 @@ pub(super) struct Connection {
     last_bytes: Option<Vec<u8>>,
 }
 
+/// Appends a message to `out`, even if it is longer than the protocol allows, which oxenstored does.
+pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
+    let len = u32::try_from(message.payload.len()).unwrap_or(u32::MAX);
+    for word in [
+        message.kind.0,
+        message.request_id,
+        message.transaction_id,
+        len,
+    ] {
+        out.extend_from_slice(&word.to_ne_bytes());
+    }
+    out.extend_from_slice(&message.payload);
+}
+
 impl Connection {
-    pub(super) fn new(domain: DomId) -> Self {
+    pub(super) fn new(domain: DomId, model: Model) -> Self {
         Connection {
             domain,
+            model,
             watches: Vec::new(),
             transactions: BTreeMap::new(),
             last_transaction: 0,
@@ -88,8 +105,7 @@ impl Connection {
     /// Ends the connection after the first bytes of this reply.
     pub(super) fn cut(&mut self, reply: &Message, len: usize) {
         let mut bytes = Vec::new();
-        // A reply of the store always fits a message.
-        let _ = reply.encode(&mut bytes);
+        encode(reply, &mut bytes);
         bytes.truncate(len);
         self.last_bytes = Some(bytes);
     }

@@ -11,10 +11,6 @@ use crate::wire::MessageKind;
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
-/// Features that `GET_FEATURE` offers: those of C xenstored before 4.22. The only bit stands for
-/// error reports in the page that the server shares with a guest.
-const FEATURES: u32 = 2;
-
 impl Store {
     pub(super) fn domain_request(
         &mut self,
@@ -59,14 +55,17 @@ impl Store {
             MessageKind::SET_TARGET => {
                 let (of, rest) = arguments.first_and_rest()?;
                 let (of, target) = (domain(of)?, domain(rest.first().ok_or(ErrorCode::EINVAL)?)?);
-                if !self.is_introduced(of) || !self.is_introduced(target) {
+                let exist = self.is_introduced(of) && self.is_introduced(target);
+                if !exist && !self.model.is_oxenstored() {
                     return Err(ErrorCode::ENOENT);
                 }
                 self.domains.entry(of).or_default().target = Some(target);
                 Ok(ok())
             }
-            MessageKind::GET_FEATURE => match arguments.optional() {
+            MessageKind::GET_FEATURE => match arguments.strings() {
                 [] => Ok(text(self.features(caller.domain))),
+                // C xenstored reads no digits as 0.
+                [b""] => Ok(text(self.features(DomId::DOM0))),
                 [of] => Ok(text(self.features(domain(of)?))),
                 _ => Err(ErrorCode::EINVAL),
             },
@@ -76,13 +75,13 @@ impl Store {
                 if self.is_introduced(of) {
                     return Err(ErrorCode::EBUSY);
                 }
-                if features & !FEATURES != 0 {
+                if features & !self.model.features() != 0 {
                     return Err(ErrorCode::EINVAL);
                 }
                 self.domains.entry(of).or_default().features = Some(features);
                 Ok(ok())
             }
-            MessageKind::GET_QUOTA => match arguments.optional() {
+            MessageKind::GET_QUOTA => match arguments.strings() {
                 [] => Ok(text(quotas::NAMES.join(" "))),
                 [name] => self
                     .quotas
@@ -125,16 +124,19 @@ impl Store {
     /// Parses the number of an introduced domain other than domain 0.
     fn guest(&self, number: &[u8]) -> Result<DomId> {
         match domain(number)? {
-            DomId::DOM0 => Err(ErrorCode::EINVAL),
-            domain if self.is_introduced(domain) => Ok(domain),
+            domain if domain != DomId::DOM0 && self.is_introduced(domain) => Ok(domain),
+            // The servers have these two errors the other way round.
+            DomId::DOM0 if !self.model.is_oxenstored() => Err(ErrorCode::EINVAL),
+            domain if domain != DomId::DOM0 && self.model.is_oxenstored() => Err(ErrorCode::EINVAL),
             _ => Err(ErrorCode::ENOENT),
         }
     }
 
-    fn features(&self, domain: DomId) -> u32 {
+    /// Returns the features that the server offers to a domain.
+    pub(super) fn features(&self, domain: DomId) -> u32 {
         self.domains
             .get(&domain)
             .and_then(|state| state.features)
-            .unwrap_or(FEATURES)
+            .unwrap_or(self.model.features())
     }
 }

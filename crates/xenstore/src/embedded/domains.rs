@@ -20,7 +20,7 @@ impl Store {
         let domain = domain.into();
         let state = self.domains.entry(domain).or_default();
         if !std::mem::replace(&mut state.introduced, true) {
-            self.fire(INTRODUCE_DOMAIN, true, None);
+            self.fire_special(INTRODUCE_DOMAIN, domain);
         }
     }
 
@@ -59,7 +59,7 @@ impl Store {
 
         let released = self.domains.remove(&domain);
         if released.is_some_and(|state| state.introduced) {
-            self.fire(RELEASE_DOMAIN, true, None);
+            self.fire_special(RELEASE_DOMAIN, domain);
         }
     }
 

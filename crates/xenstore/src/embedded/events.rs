@@ -3,6 +3,7 @@
 use super::caller::Caller;
 use super::connection::Connection;
 use super::domain::home;
+use super::model::Model;
 use super::store::Store;
 use super::tree;
 use super::watch::Watch;
@@ -18,6 +19,7 @@ impl Store {
     /// is all that remains to decide by.
     pub(super) fn fire(&mut self, path: &str, exact: bool, before: Option<&[Permission]>) {
         let Store {
+            model,
             tree,
             connections,
             domains,
@@ -34,7 +36,7 @@ impl Store {
         ];
 
         for connection in connections.values_mut() {
-            let caller = Caller::new(connection.domain, domains.get(&connection.domain));
+            let caller = Caller::new(connection.domain, domains.get(&connection.domain), *model);
             let is_watching = connection
                 .watches
                 .iter()
@@ -46,6 +48,43 @@ impl Store {
             if is_watching && may_know() && !faults.drops_event(caller.domain, path) {
                 connection.notify(path, exact);
             }
+        }
+    }
+
+    /// Sends the events of a special node about a domain.
+    ///
+    /// A watch of the special node gets the node as the path, or with a depth the domain below it. Xen
+    /// 4.22 also has watches of the domain below it. The permissions of the special node decide who
+    /// receives the events.
+    pub(super) fn fire_special(&mut self, node: &str, domain: DomId) {
+        let Store {
+            model,
+            tree,
+            connections,
+            domains,
+            faults,
+            ..
+        } = self;
+        let permissions = tree.get(node).map(|node| &*node.permissions);
+        let of_domain = format!("{node}/{domain}");
+
+        for connection in connections.values_mut() {
+            let caller = Caller::new(connection.domain, domains.get(&connection.domain), *model);
+            let may_know = permissions.is_some_and(|entries| caller.access(entries).can_read());
+            let watches_it = |watch: &Watch| {
+                *watch.path == *node || (*model == Model::Xen4_22 && *watch.path == *of_domain)
+            };
+            let is_watching = connection.watches.iter().any(watches_it);
+            if !is_watching || !may_know || faults.drops_event(caller.domain, node) {
+                continue;
+            }
+
+            let watches = std::mem::take(&mut connection.watches);
+            for watch in watches.iter().filter(|watch| watches_it(watch)) {
+                let is_plain = *watch.path == *node && watch.depth.is_none();
+                connection.push_event(watch, if is_plain { node } else { &of_domain });
+            }
+            connection.watches = watches;
         }
     }
 }
@@ -95,13 +134,14 @@ impl Connection {
         payload.extend_from_slice(&watch.token);
         payload.push(0);
 
-        // Like C xenstored, this drops an event that equals one still queued, unless it is a
-        // special one.
+        // C xenstored drops an event that equals one still queued, unless it is a special one.
         let is_queued = |message: &Message| {
             message.kind == MessageKind::WATCH_EVENT && message.payload == payload
         };
         if payload.len() > PAYLOAD_MAX
-            || (!changed.starts_with('@') && self.output().any(is_queued))
+            || (!self.model.is_oxenstored()
+                && !changed.starts_with('@')
+                && self.output().any(is_queued))
         {
             return;
         }

@@ -6,6 +6,7 @@ use crate::permission::{DomId, Permission};
 
 /// Toolstack that built a guest, which decides the nodes that the guest may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Toolstack {
     /// xapi with xenopsd, as in XCP-ng and XenServer.
     Xapi,

@@ -7,6 +7,7 @@ use crate::wire::{Message, MessageKind, strings};
 
 /// One request, as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoggedRequest {
     /// The domain that sent it.
     pub domain: DomId,
@@ -15,6 +16,17 @@ pub struct LoggedRequest {
     /// The first string of the payload, which in most requests is the path, relative or absolute as
     /// it was sent.
     pub path: String,
+}
+
+impl LoggedRequest {
+    /// Returns the record of a request, to compare with.
+    pub fn new(domain: impl Into<DomId>, kind: MessageKind, path: impl Into<String>) -> Self {
+        LoggedRequest {
+            domain: domain.into(),
+            kind,
+            path: path.into(),
+        }
+    }
 }
 
 /// Stands for all kinds that the protocol does not have, so that a client cannot make the counts

@@ -28,8 +28,7 @@
 //! ```
 //!
 //! The store behaves like the C xenstored of Xen 4.17, including the order of events and the choice
-//! of error codes. Requests that are newer than 4.17 (features and quotas of a domain) follow the
-//! current protocol document. Differences:
+//! of error codes. [`Store::with_model`] chooses another server. Differences from all of them:
 //!
 //! - There is no hypervisor to ask. Every domain number is valid as an owner or in permissions, and
 //!   a domain ends only when it is released.
@@ -38,6 +37,18 @@
 //! - Nothing depends on time: writes are not rate-limited, and no event is dropped because it
 //!   waited too long. There are no quotas of memory or of outstanding requests.
 //! - A malformed number is `EINVAL`, while older servers read it as 0.
+//! - Under Xen 4.22, an entry for [`DomId::ANY`](crate::DomId::ANY) counts even if the domain that set
+//!   it lacks the feature, and `GET_QUOTA` knows only seven of the ten names.
+//! - oxenstored does not reply to a message without payload until another message follows. This
+//!   store does.
+//!
+//! # Which `connect` to use
+//!
+//! - [`ServerHandle::connect`] for a test whose clients block: the server runs in a thread.
+//! - [`Server::connect`] for a program that runs the server in its own poll(2) loop.
+//! - [`Server::listen`] for clients of other processes, which connect to a socket file.
+//! - [`Store::connect`] without sockets: [`Store::handle`] takes a request, and
+//!   [`Store::take_output`] returns replies and events.
 
 mod admin;
 mod arguments;
@@ -52,6 +63,7 @@ mod faults;
 mod guest;
 mod held;
 mod log;
+mod model;
 mod nodes;
 mod quotas;
 mod requests;
@@ -70,6 +82,7 @@ pub use connection::ConnectionId;
 pub use faults::{Fault, FaultId};
 pub use guest::Toolstack;
 pub use log::LoggedRequest;
+pub use model::Model;
 pub use quotas::Quotas;
 pub use running::ServerHandle;
 pub use server::{Interest, Server};

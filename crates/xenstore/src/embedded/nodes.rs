@@ -13,7 +13,12 @@ type Result<T> = std::result::Result<T, ErrorCode>;
 
 impl Store {
     fn view<'a>(&'a mut self, caller: &'a mut Caller) -> View<'a> {
-        let limit = self.limit(caller.domain, |quotas| quotas.transaction_nodes);
+        // oxenstored counts the requests of a transaction instead of its nodes.
+        let limit = if self.model.is_oxenstored() {
+            usize::MAX
+        } else {
+            self.limit(caller.domain, |quotas| quotas.transaction_nodes)
+        };
         View {
             tree: &mut self.tree,
             transaction: caller.transaction.as_mut(),
@@ -24,13 +29,17 @@ impl Store {
     /// Checks that a node exists and that the caller has the required access to it.
     ///
     /// Otherwise the error is `ENOENT` or `EACCES`. A caller without the same access to the nearest
-    /// existing parent always gets `EACCES`, so that it cannot find out whether the node exists.
+    /// existing parent always gets `EACCES`, so that it cannot find out whether the node exists. Only
+    /// oxenstored tells readers.
     fn check(&mut self, caller: &mut Caller, path: &str, required: RequiredAccess) -> Result<()> {
         let code = match self.node_permissions(caller, path)? {
             Some(permissions) if caller.has(required, &permissions) => return Ok(()),
             Some(_) => ErrorCode::EACCES,
             None => ErrorCode::ENOENT,
         };
+        if self.model.is_oxenstored() && required == RequiredAccess::Read {
+            return Err(code);
+        }
 
         let required_above = match required {
             RequiredAccess::Read => RequiredAccess::Read,
@@ -146,7 +155,7 @@ impl Store {
             .node_permissions(caller, path)?
             .unwrap_or_else(|| owned_by(DomId::DOM0));
         if !caller.is_privileged() && owner != tree::owner(&before) {
-            return Err(ErrorCode::EPERM);
+            return Err(self.model.foreign_owner());
         }
 
         let size = |permissions: &[Permission]| tree::size(permissions.len(), 0);
@@ -214,10 +223,10 @@ impl Store {
             missing.len()
         };
         if self.tree.owned(caller.domain) + more > self.node_limit(caller.domain) {
-            return Err(self.quotas_of(caller.domain).nodes_full.clone());
+            return Err(self.model.nodes_full());
         }
 
-        let limit = self.limit(caller.domain, |quotas| quotas.node_size);
+        let limit = self.size_limit(caller.domain);
         // The lowest node contains the value, and each other node the name of the one below it.
         let names = missing.iter().map(|path| name(path).len() + 1);
         let mut contents = std::iter::once(value).chain(names).take(missing.len());
@@ -239,12 +248,18 @@ impl Store {
             return Ok(());
         }
 
-        let limit = self.limit(caller.domain, |quotas| quotas.node_size);
+        let limit = self.size_limit(caller.domain);
         if self.view(caller).node(path)?.map_or(0, new_size) >= limit {
             caller.fail_transaction();
             return Err(ErrorCode::ENOSPC);
         }
         Ok(())
+    }
+
+    /// Returns the size that the nodes of a domain must not reach.
+    fn size_limit(&self, domain: DomId) -> usize {
+        let quota = self.limit(domain, |quotas| quotas.node_size);
+        self.model.node_size(quota)
     }
 
     /// Returns the maximum number of nodes that a domain may own.

@@ -1,34 +1,33 @@
 //! Limits for all domains but domain 0.
 
-use crate::error::ErrorCode;
-
 /// Resources that a domain other than domain 0 may use. A limit of 0 means no limit.
+///
+/// [`Model`](super::Model) says what is reported when a limit is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Quotas {
     /// Number of nodes that the domain owns.
     pub nodes: usize,
-    /// Size of a node in bytes. Reaching it is `ENOSPC`.
+    /// Size of a node in bytes, which a node must not reach.
     ///
-    /// As in C xenstored, each node counts 24 bytes, each permission 8, and each child the length
-    /// of its name and one byte more. Of the default 2048 bytes, a node with one permission and no
-    /// children has 2015 for its value.
+    /// As in C xenstored, each node counts 24 bytes (16 in Xen 4.22), each permission 8, and each
+    /// child the length of its name and one byte more. Of the default 2048 bytes, a node with one
+    /// permission and no children has 2015 for its value. oxenstored counts only the value, and
+    /// allows exactly this size.
     pub node_size: usize,
-    /// Number of watches. As in C xenstored, one more can be set; further ones are `E2BIG`.
+    /// Number of watches. As the servers count, one more can be set, or one less in Xen 4.22.
     pub watches: usize,
-    /// Number of open transactions. As in C xenstored, one more can be opened; further ones are
-    /// `ENOSPC`.
+    /// Number of open transactions. As the servers count, one more can be opened, or one less in
+    /// Xen 4.22.
     pub transactions: usize,
-    /// Number of nodes that one transaction reads or changes. Further ones are `ENOSPC`, and the
-    /// commit then fails.
+    /// Number of nodes that one transaction reads or changes, or in oxenstored the number of its
+    /// requests. The commit of a transaction that exceeds it fails.
     pub transaction_nodes: usize,
-    /// Number of permissions of one node, including the owner's. More are `ENOSPC`.
+    /// Number of permissions of one node, including the owner's.
     pub permissions: usize,
     /// Length of a path in bytes, without a leading `/local/domain/<n>/`. A longer path is
     /// `EINVAL`.
     pub path: usize,
-    /// Error that reports that [`nodes`](Self::nodes) is reached: `ENOSPC` as in C xenstored, or
-    /// `EQUOTA` as in oxenstored.
-    pub nodes_full: ErrorCode,
 }
 
 impl Default for Quotas {
@@ -42,7 +41,6 @@ impl Default for Quotas {
             transaction_nodes: 1024,
             permissions: 5,
             path: 2048,
-            nodes_full: ErrorCode::ENOSPC,
         }
     }
 }

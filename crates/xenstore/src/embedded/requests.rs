@@ -3,10 +3,11 @@
 use super::arguments::{Arguments, leading_number, text};
 use super::caller::Caller;
 use super::connection::ConnectionId;
+use super::model::Model;
 use super::store::Store;
 use super::tree::Node;
 use crate::error::ErrorCode;
-use crate::permission::Permission;
+use crate::permission::{DomId, Permission};
 use crate::wire::{Message, MessageKind, PAYLOAD_MAX};
 
 type Result<T> = std::result::Result<T, ErrorCode>;
@@ -44,6 +45,8 @@ impl Store {
     fn reply(&mut self, connection: ConnectionId, request: &Message, result: Result<Vec<u8>>) {
         let result = result.and_then(|payload| match payload.len() {
             ..=PAYLOAD_MAX => Ok(payload),
+            // On the socket of domain 0, oxenstored exceeds what the protocol allows.
+            _ if self.model.is_oxenstored() && self.is_of_domain_0(connection) => Ok(payload),
             _ => Err(ErrorCode::E2BIG),
         });
         let (kind, payload) = match result {
@@ -68,14 +71,19 @@ impl Store {
         open.push_reply(reply, fault);
     }
 
+    fn is_of_domain_0(&self, connection: ConnectionId) -> bool {
+        let open = self.connections.get(&connection);
+        open.is_some_and(|open| open.domain == DomId::DOM0)
+    }
+
     /// Performs a request and returns the payload of its reply.
     fn perform(&mut self, id: ConnectionId, request: &Message) -> Result<Vec<u8>> {
         let connection = self.connections.get(&id).ok_or(ErrorCode::EINVAL)?;
         let mut caller = self.caller(connection.domain);
-        if !is_known(request.kind) {
+        if !is_known(request.kind, self.model) {
             return Err(ErrorCode::ENOSYS);
         }
-        if !caller.is_privileged() && needs_privilege(request) {
+        if !caller.is_privileged() && needs_privilege(request, self.model) {
             return Err(ErrorCode::EACCES);
         }
 
@@ -86,10 +94,12 @@ impl Store {
         };
         if transaction != 0 {
             let open = self.take_transaction(id, transaction);
-            caller.transaction = Some(open.ok_or(ErrorCode::ENOENT)?);
+            caller.transaction = Some(open.ok_or(self.model.unknown_transaction())?);
         }
 
-        let result = self.dispatch(id, &mut caller, request);
+        let result = self
+            .count_request(&mut caller)
+            .and_then(|()| self.dispatch(id, &mut caller, request));
 
         if let Some(open) = caller.transaction.take() {
             if let Some(connection) = self.connections.get_mut(&id) {
@@ -136,6 +146,9 @@ impl Store {
             MessageKind::WRITE => {
                 let (path, _) = arguments.first_and_rest()?;
                 let value = payload.get(path.len() + 1..).unwrap_or_default();
+                if self.model.is_oxenstored() && value.len() > self.quotas.node_size {
+                    return Err(ErrorCode::E2BIG);
+                }
                 let path = self.canonical(caller.domain, path, false)?;
                 self.write_node(caller, &path, value).map(ok)
             }
@@ -147,7 +160,7 @@ impl Store {
                 let path = self.canonical(caller.domain, arguments.only()?, false)?;
                 self.remove_node(caller, &path).map(ok)
             }
-            MessageKind::WATCH => self.set_watch(id, caller, arguments.all()?).map(ok),
+            MessageKind::WATCH => self.set_watch(id, caller, arguments).map(ok),
             MessageKind::UNWATCH => self.end_watch(id, caller, arguments.all()?).map(ok),
             MessageKind::RESET_WATCHES => {
                 caller.transaction = None;
@@ -159,6 +172,7 @@ impl Store {
             }
             MessageKind::TRANSACTION_START => self.start_transaction(id, caller),
             MessageKind::TRANSACTION_END => self.end_transaction(caller, arguments.only()?).map(ok),
+            MessageKind::CONTROL if self.model.is_oxenstored() => Ok(ok(())),
             MessageKind::CONTROL => control(arguments),
             _ => self.domain_request(caller, request.kind, arguments),
         }
@@ -180,15 +194,23 @@ impl Store {
 }
 
 /// Whether clients may send messages of this kind.
-fn is_known(kind: MessageKind) -> bool {
-    kind.name().is_some() && !matches!(kind, MessageKind::WATCH_EVENT | MessageKind::ERROR)
+fn is_known(kind: MessageKind, model: Model) -> bool {
+    match kind {
+        MessageKind::WATCH_EVENT | MessageKind::ERROR => false,
+        MessageKind::GET_FEATURE
+        | MessageKind::SET_FEATURE
+        | MessageKind::GET_QUOTA
+        | MessageKind::SET_QUOTA => model == Model::Xen4_22,
+        MessageKind::DIRECTORY_PART => !model.is_oxenstored(),
+        _ => kind.name().is_some(),
+    }
 }
 
 /// Whether only domain 0 may send this request.
-fn needs_privilege(request: &Message) -> bool {
+fn needs_privilege(request: &Message, model: Model) -> bool {
     match request.kind {
-        MessageKind::CONTROL
-        | MessageKind::INTRODUCE
+        MessageKind::CONTROL => !model.is_oxenstored(),
+        MessageKind::INTRODUCE
         | MessageKind::RELEASE
         | MessageKind::IS_DOMAIN_INTRODUCED
         | MessageKind::RESUME
@@ -197,7 +219,7 @@ fn needs_privilege(request: &Message) -> bool {
         | MessageKind::GET_QUOTA
         | MessageKind::SET_QUOTA => true,
         // A domain may ask for its own features, which it does by naming no domain.
-        MessageKind::GET_FEATURE => !Arguments::new(&request.payload).optional().is_empty(),
+        MessageKind::GET_FEATURE => !request.payload.is_empty(),
         _ => false,
     }
 }

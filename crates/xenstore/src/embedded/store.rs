@@ -7,6 +7,7 @@ use super::connection::{Connection, ConnectionId};
 use super::domain::{Domain, home};
 use super::faults::Faults;
 use super::log::{Log, LoggedRequest};
+use super::model::Model;
 use super::quotas::Quotas;
 use super::tree::Tree;
 use crate::error::ErrorCode;
@@ -25,6 +26,7 @@ use crate::wire::{Message, MessageKind};
 pub struct Store {
     /// Limits for every domain but domain 0, unless `SET_QUOTA` sets others for a domain.
     pub quotas: Quotas,
+    pub(super) model: Model,
     pub(super) faults: Faults,
     pub(super) tree: Tree,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
@@ -35,13 +37,14 @@ pub struct Store {
 
 impl Store {
     /// Returns a store without a single node, in which only domain 0 is introduced.
-    pub(super) fn without_nodes() -> Self {
+    pub(super) fn without_nodes(model: Model) -> Self {
         let domain_0 = Domain {
             introduced: true,
             ..Domain::default()
         };
         Store {
-            quotas: Quotas::default(),
+            quotas: model.quotas(),
+            model,
             faults: Faults::default(),
             tree: Tree::default(),
             connections: BTreeMap::new(),
@@ -54,7 +57,8 @@ impl Store {
     pub(super) fn add_connection(&mut self, domain: DomId) -> ConnectionId {
         self.last_connection += 1;
         let id = ConnectionId(self.last_connection);
-        self.connections.insert(id, Connection::new(domain));
+        self.connections
+            .insert(id, Connection::new(domain, self.model));
         id
     }
 
@@ -91,6 +95,11 @@ impl Store {
     /// Returns the length of a connection's queued output in bytes, or `None` if nothing is queued.
     pub(super) fn output_len(&self, connection: ConnectionId) -> Option<usize> {
         self.connections.get(&connection)?.output_len()
+    }
+
+    /// Returns the server that the store imitates.
+    pub fn model(&self) -> Model {
+        self.model
     }
 
     /// Returns the number of nodes that a domain owns, which is what its node quota counts.
@@ -146,7 +155,7 @@ impl Store {
     }
 
     pub(super) fn caller(&self, domain: DomId) -> Caller {
-        Caller::new(domain, self.domains.get(&domain))
+        Caller::new(domain, self.domains.get(&domain), self.model)
     }
 
     /// Returns a domain's limit, or `usize::MAX` if it has none.
@@ -183,7 +192,13 @@ impl Store {
 
         // The quota is what limits a relative path, so only the absolute form is checked here.
         let is_path = Path::new(absolute.as_str()).is_ok();
-        if is_path && local_part(&absolute).len() <= self.limit(domain, |quotas| quotas.path) {
+        let limit = if self.model.is_oxenstored() {
+            // This server limits domain 0, too.
+            self.quotas.path
+        } else {
+            self.limit(domain, |quotas| quotas.path)
+        };
+        if is_path && local_part(&absolute).len() <= limit {
             Ok(absolute)
         } else {
             Err(ErrorCode::EINVAL)

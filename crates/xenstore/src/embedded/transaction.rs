@@ -24,6 +24,8 @@ pub(super) struct Transaction {
     /// Change in the number of nodes that each domain owns.
     owned: BTreeMap<DomId, isize>,
     pub(super) has_created_nodes: bool,
+    /// Number of its requests, where the server limits that.
+    pub(super) requests: usize,
     /// Whether an operation failed half-way. C xenstored cannot undo that, and refuses the commit.
     pub(super) has_failed: bool,
 }

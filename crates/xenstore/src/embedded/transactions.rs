@@ -22,8 +22,9 @@ impl Store {
             return Err(ErrorCode::EBUSY);
         }
         let limit = self.limit(caller.domain, |quotas| quotas.transactions);
-        if self.transactions(caller.domain) > limit {
-            return Err(ErrorCode::ENOSPC);
+        let open = self.transactions(caller.domain);
+        if !self.model.allows_another(open, limit) {
+            return Err(self.model.transactions_full());
         }
 
         let connection = self.connections.get_mut(&id).ok_or(ErrorCode::EINVAL)?;
@@ -48,6 +49,23 @@ impl Store {
             .get_mut(&id)?
             .transactions
             .remove(&transaction)
+    }
+
+    /// Counts a request of a transaction, which oxenstored limits.
+    pub(super) fn count_request(&self, caller: &mut Caller) -> Result<()> {
+        if !self.model.is_oxenstored() {
+            return Ok(());
+        }
+
+        let limit = self.limit(caller.domain, |quotas| quotas.transaction_nodes);
+        match &mut caller.transaction {
+            Some(transaction) if transaction.requests >= limit => Err(ErrorCode::EQUOTA),
+            Some(transaction) => {
+                transaction.requests += 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) fn end_transaction(&mut self, caller: &mut Caller, commit: &[u8]) -> Result<()> {
@@ -75,7 +93,7 @@ impl Store {
                 .filter(|domain| *domain != DomId::DOM0)
             {
                 if transaction.owned(&self.tree, domain) >= self.node_limit(domain) {
-                    return Err(self.quotas_of(domain).nodes_full.clone());
+                    return Err(self.model.nodes_full());
                 }
             }
         }

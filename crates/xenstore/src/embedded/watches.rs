@@ -1,7 +1,9 @@
 //! Watches, and the requests that set and end them.
 
+use super::arguments::{Arguments, leading_number};
 use super::caller::Caller;
 use super::connection::ConnectionId;
+use super::model::FEATURE_WATCH_DEPTH;
 use super::store::Store;
 use super::watch::Watch;
 use crate::error::ErrorCode;
@@ -13,26 +15,45 @@ impl Store {
         &mut self,
         id: ConnectionId,
         caller: &Caller,
-        [given, token]: [&[u8]; 2],
+        arguments: &Arguments<'_>,
     ) -> Result<()> {
+        let (given, token, depth) = match arguments.strings() {
+            [given, token] => (*given, *token, None),
+            [given, token, depth] => (*given, *token, Some(self.depth(caller, given, depth)?)),
+            _ => return Err(ErrorCode::EINVAL),
+        };
         let path = self.canonical(caller.domain, given, true)?;
         let limit = self.limit(caller.domain, |quotas| quotas.watches);
-        let is_over_quota = self.watches(caller.domain) > limit;
+        let has_room = (self.model).allows_another(self.watches(caller.domain), limit);
 
         let connection = self.connections.get_mut(&id).ok_or(ErrorCode::EINVAL)?;
         let mut watches = connection.watches.iter();
         if watches.any(|watch| watch.is(&path, token)) {
             return Err(ErrorCode::EEXIST);
         }
-        if is_over_quota {
-            return Err(ErrorCode::E2BIG);
+        if !has_room {
+            return Err(self.model.watches_full());
         }
 
         let is_relative = !matches!(given.first(), Some(b'/' | b'@'));
-        connection
-            .watches
-            .push(Watch::new(&path, token, is_relative));
+        connection.watches.push(Watch {
+            path: path.into(),
+            token: token.into(),
+            depth,
+            is_relative,
+        });
         Ok(())
+    }
+
+    /// Returns the levels of nodes that a domain limits a watch to.
+    fn depth(&self, caller: &Caller, path: &[u8], depth: &[u8]) -> Result<usize> {
+        let has_feature = self.features(caller.domain) & FEATURE_WATCH_DEPTH != 0;
+        let depth = leading_number(depth).filter(|_| has_feature);
+        match depth {
+            // A special watch has only one level: the domains.
+            Some(depth) if depth != 1 && path.starts_with(b"@") => Err(ErrorCode::EINVAL),
+            depth => depth.ok_or(ErrorCode::EINVAL),
+        }
     }
 
     pub(super) fn end_watch(

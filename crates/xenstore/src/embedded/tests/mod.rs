@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 mod domains;
 mod faults;
+mod models;
 mod nodes;
 mod properties;
 mod transactions;
@@ -94,7 +95,11 @@ fn permissions(text: &str) -> Vec<Permission> {
 
 /// Returns a store with a guest, and connections of domain 0 and of the guest.
 fn guest(toolstack: Toolstack) -> (Store, ConnectionId, ConnectionId) {
-    let mut store = Store::new();
+    guest_of(Model::default(), toolstack)
+}
+
+fn guest_of(model: Model, toolstack: Toolstack) -> (Store, ConnectionId, ConnectionId) {
+    let mut store = Store::with_model(model);
     store.introduce_guest(5, toolstack);
     let (host, guest) = (store.connect(0), store.connect(5));
     (store, host, guest)

@@ -24,11 +24,6 @@ fn quotas_match_c_xenstored() {
         ask(&mut store, guest, MessageKind::WRITE, "data/0/0\0value"),
         ok()
     );
-    store.quotas.nodes_full = ErrorCode::EQUOTA;
-    assert_eq!(
-        ask(&mut store, guest, MessageKind::WRITE, "attr/one\0"),
-        error("EQUOTA")
-    );
     assert_eq!(
         ask(
             &mut store,

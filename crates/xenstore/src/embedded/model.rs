@@ -1,0 +1,126 @@
+//! The servers whose behaviour a store can imitate.
+
+use super::quotas::Quotas;
+use crate::error::ErrorCode;
+
+/// Server whose limits, error codes and requests a [`Store`](super::Store) imitates.
+///
+/// | | `Xen4_17` | `Xen4_22` | `Oxenstored` |
+/// | --- | --- | --- | --- |
+/// | watches of a guest | 129, then `E2BIG` | 127, then `ENOSPC` | 101, then `EQUOTA` |
+/// | open transactions of a guest | 11, then `ENOSPC` | 9, then `ENOSPC` | 11, then `EQUOTA` |
+/// | bytes of a value | 2015, then `ENOSPC` | 2023, then `ENOSPC` | 2048, then `E2BIG` (dom0 too) |
+/// | nodes of a guest | 1000, then `ENOSPC` | 1000, then `ENOSPC` | 1000, then `EQUOTA` |
+/// | permissions of a node | 5, then `ENOSPC` | 5, then `ENOSPC` | no limit |
+/// | bytes of a path | 2048 | 2048 | 1024 (dom0 too) |
+/// | within a transaction | 1024 nodes, then `ENOSPC` | as 4.17 | 1024 requests, then `EQUOTA` |
+/// | unknown transaction | `ENOENT` | `ENOENT` | `EIO` |
+/// | owner changed by a guest | `EPERM` | `EPERM` | `EACCES` |
+/// | missing node below a hidden one | `EACCES` | `EACCES` | `ENOENT` |
+/// | list of more than 4096 bytes | `DIRECTORY_PART` | `DIRECTORY_PART` | `E2BIG`; dom0 gets a reply that is too long |
+/// | event that equals one still queued | dropped | dropped | sent |
+/// | `GET_FEATURE`, `GET_QUOTA`, `SET_...` | `ENOSYS` | known | `ENOSYS` |
+/// | features | none | 14: errors, watch depth, `DomId::ANY` | none |
+/// | `@releaseDomain` | no guest gets events | all domains get events | no guest gets events |
+/// | `@releaseDomain/<domid>` | never fires | fires for that domain | never fires |
+/// | `CONTROL` | dom0 only | dom0 only | `OK` to everything |
+///
+/// The figures of `Xen4_17` and `Oxenstored` are those of the servers of Xen 4.17 in Debian 12. The
+/// conformance tests run against both. The figures of `Xen4_22` were measured in August 2026 on
+/// Xen's development tree three weeks after version 4.22. They were not measured again.
+///
+/// [`Store`](super::Store)'s module lists what no model imitates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Model {
+    /// C xenstored of Xen 4.17.
+    #[default]
+    Xen4_17,
+    /// C xenstored of Xen 4.22.
+    Xen4_22,
+    /// oxenstored of Xen 4.17, which XCP-ng and XenServer use.
+    Oxenstored,
+}
+
+/// Feature of watches that are limited to some levels of nodes.
+pub(super) const FEATURE_WATCH_DEPTH: u32 = 4;
+
+/// Feature of permissions for all domains.
+pub(super) const FEATURE_DOMID_ANY: u32 = 8;
+
+/// Feature of error reports in the page that the server shares with a guest.
+const FEATURE_ERROR: u32 = 2;
+
+impl Model {
+    pub(super) fn quotas(self) -> Quotas {
+        let quotas = Quotas::default();
+        match self {
+            Model::Xen4_17 | Model::Xen4_22 => quotas,
+            Model::Oxenstored => Quotas {
+                watches: 100,
+                permissions: 0,
+                path: 1024,
+                ..quotas
+            },
+        }
+    }
+
+    /// Returns the features that the server offers, as bits.
+    pub(super) fn features(self) -> u32 {
+        match self {
+            Model::Xen4_22 => FEATURE_ERROR | FEATURE_WATCH_DEPTH | FEATURE_DOMID_ANY,
+            Model::Xen4_17 | Model::Oxenstored => 0,
+        }
+    }
+
+    /// Whether a domain that has `count` watches or transactions may have one more.
+    pub(super) fn allows_another(self, count: usize, limit: usize) -> bool {
+        match self {
+            // These servers compare before they count the new one.
+            Model::Xen4_17 | Model::Oxenstored => count <= limit,
+            Model::Xen4_22 => count.saturating_add(1) < limit,
+        }
+    }
+
+    /// Returns what the quota of a node's size compares with sizes of Xen 4.17.
+    pub(super) fn node_size(self, quota: usize) -> usize {
+        match self {
+            Model::Xen4_17 => quota,
+            // The header of a node has 8 bytes less.
+            Model::Xen4_22 => quota.saturating_add(8),
+            Model::Oxenstored => usize::MAX,
+        }
+    }
+
+    pub(super) fn nodes_full(self) -> ErrorCode {
+        self.either(ErrorCode::ENOSPC, ErrorCode::EQUOTA)
+    }
+
+    pub(super) fn watches_full(self) -> ErrorCode {
+        match self {
+            Model::Xen4_17 => ErrorCode::E2BIG,
+            Model::Xen4_22 => ErrorCode::ENOSPC,
+            Model::Oxenstored => ErrorCode::EQUOTA,
+        }
+    }
+
+    pub(super) fn transactions_full(self) -> ErrorCode {
+        self.either(ErrorCode::ENOSPC, ErrorCode::EQUOTA)
+    }
+
+    pub(super) fn unknown_transaction(self) -> ErrorCode {
+        self.either(ErrorCode::ENOENT, ErrorCode::EIO)
+    }
+
+    pub(super) fn foreign_owner(self) -> ErrorCode {
+        self.either(ErrorCode::EPERM, ErrorCode::EACCES)
+    }
+
+    pub(super) fn is_oxenstored(self) -> bool {
+        self == Model::Oxenstored
+    }
+
+    fn either<T>(self, c: T, ocaml: T) -> T {
+        if self.is_oxenstored() { ocaml } else { c }
+    }
+}
