@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use xenstore::{Client, ErrorCode, Nodes};
+use xenstore::{Client, Nodes, Optional};
 
 use crate::deadline::Deadline;
 use crate::failure::Failure;
@@ -36,11 +36,7 @@ pub(crate) fn wait(
     let failed = |error| Failure::of_request(&format!("could not wait for path {path}"), &error);
     client.watch(path, path).map_err(failed)?;
     loop {
-        let value = match client.read(path) {
-            Ok(value) => Some(value),
-            Err(error) if error.code() == Some(&ErrorCode::ENOENT) => None,
-            Err(error) => return Err(failed(error)),
-        };
+        let value = client.read(path).optional().map_err(failed)?;
         if condition.is_met(value.as_deref()) {
             return Ok(());
         }
