@@ -89,15 +89,12 @@ fn parse_strings(payload: &[u8]) {
         );
     }
     for string in strings {
-        if let Some(permission) = Permission::parse(string) {
-            assert_eq!(
-                Permission::parse(permission.to_string().as_bytes()),
-                Some(permission)
-            );
-        }
         let Ok(text) = std::str::from_utf8(string) else {
             continue;
         };
+        if let Ok(permission) = text.parse::<Permission>() {
+            assert_eq!(permission.to_string().parse(), Ok(permission));
+        }
         let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
         let is_valid = (1..=32).contains(&text.len()) && text.bytes().all(is_name);
         let name = if is_valid { text } else { "unknown" };

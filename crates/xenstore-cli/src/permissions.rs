@@ -95,7 +95,7 @@ fn parse(modes: &[String]) -> Result<Vec<Permission>, Failure> {
         |mode: &String| Failure::Message(format!("Invalid permission specification: '{mode}'"));
     modes
         .iter()
-        .map(|mode| Permission::parse(mode.as_bytes()).ok_or_else(|| invalid(mode)))
+        .map(|mode| mode.parse().map_err(|_| invalid(mode)))
         .collect()
 }
 

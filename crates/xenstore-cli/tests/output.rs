@@ -98,7 +98,7 @@ fn ls_json_prints_a_valid_object() {
         .client()
         .write("/local/domain/5/data/hidden", "")
         .unwrap();
-    let own = ["n0"].map(|text| xenstore::Permission::parse(text.as_bytes()).unwrap());
+    let own = ["n0"].map(|text| text.parse::<xenstore::Permission>().unwrap());
     testbed
         .client()
         .set_permissions("/local/domain/5/data/hidden", &own)

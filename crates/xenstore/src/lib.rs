@@ -110,6 +110,6 @@ pub use escape::escape;
 pub use event::{Event, RequestId, WatchEvent};
 pub use nodes::{AsyncNodes, Nodes};
 pub use path::{InvalidPath, Path};
-pub use permission::{Access, DomId, InvalidDomId, Permission};
+pub use permission::{Access, DomId, InvalidDomId, InvalidPermission, Permission};
 pub use request::{Request, TransactionId};
 pub use transport::Transport;

@@ -152,19 +152,31 @@ impl Permission {
     pub fn read_write(domain: impl Into<DomId>) -> Self {
         Permission::new(domain, Access::ReadWrite)
     }
+}
 
-    /// Parses an entry such as `r5`. Returns `None` if `text` is invalid.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let (letter, domain) = text.split_first()?;
-        let access = match letter {
-            b'n' => Access::None,
-            b'r' => Access::Read,
-            b'w' => Access::Write,
-            b'b' => Access::ReadWrite,
-            _ => return None,
+/// Error for a text that is not a [`Permission`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a permission such as r5: '{0}'")]
+pub struct InvalidPermission(String);
+
+/// Parses an entry such as `r5`. The domain may be one that Xen reserves, because servers may send
+/// such entries.
+impl FromStr for Permission {
+    type Err = InvalidPermission;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPermission> {
+        let access = match text.as_bytes().first() {
+            Some(b'n') => Some(Access::None),
+            Some(b'r') => Some(Access::Read),
+            Some(b'w') => Some(Access::Write),
+            Some(b'b') => Some(Access::ReadWrite),
+            _ => None,
         };
-        let domain = number(std::str::from_utf8(domain).ok()?)?;
-        Some(Permission { domain, access })
+        let domain = text.get(1..).and_then(number);
+        match (access, domain) {
+            (Some(access), Some(domain)) => Ok(Permission { domain, access }),
+            _ => Err(InvalidPermission(excerpt(text))),
+        }
     }
 }
 
@@ -207,13 +219,14 @@ mod tests {
     #[test]
     fn permissions_round_trip_through_text() {
         for text in ["n0", "r5", "w12", "b65535"] {
-            assert_eq!(
-                Permission::parse(text.as_bytes()).unwrap().to_string(),
-                text
-            );
+            assert_eq!(text.parse::<Permission>().unwrap().to_string(), text);
         }
-        for text in ["", "r", "x5", "r-1", "r+5", "r65536", "r5x"] {
-            assert_eq!(Permission::parse(text.as_bytes()), None, "{text}");
+        for text in ["", "r", "x5", "r-1", "r+5", "r65536", "r5x", "\u{e4}5"] {
+            assert!(text.parse::<Permission>().is_err(), "{text}");
         }
+        assert_eq!(
+            "x5\n".parse::<Permission>().unwrap_err().to_string(),
+            "not a permission such as r5: 'x5\\u000a'"
+        );
     }
 }

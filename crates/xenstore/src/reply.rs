@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use crate::error::{Error, Result};
 use crate::escape::excerpt;
 use crate::path::Path;
-use crate::permission::Permission;
+use crate::permission::{InvalidPermission, Permission};
 use crate::request::TransactionId;
 use crate::wire;
 
@@ -41,10 +41,9 @@ pub(crate) fn names(payload: Vec<u8>) -> Result<Vec<String>> {
 pub(crate) fn permissions(payload: Vec<u8>) -> Result<Vec<Permission>> {
     wire::strings(&payload)
         .map(|text| {
-            Permission::parse(text).ok_or_else(|| {
-                let text = String::from_utf8_lossy(text);
-                Error::InvalidReply(format!("'{}' is not a permission", excerpt(&text)))
-            })
+            String::from_utf8_lossy(text)
+                .parse()
+                .map_err(|error: InvalidPermission| Error::InvalidReply(error.to_string()))
         })
         .collect()
 }

@@ -28,7 +28,7 @@ fn make_odd_nodes(client: &mut Client, seed: u64) {
             let count = 1 + rng.below(3);
             let permissions = (0..count).map(|_| {
                 let text = format!("{}0", ["n", "r", "w", "b"][rng.below(4)]);
-                Permission::parse(text.as_bytes()).unwrap()
+                text.parse::<Permission>().unwrap()
             });
             requests
                 .push(Request::set_permissions(&path, &permissions.collect::<Vec<_>>()).unwrap());

@@ -6,7 +6,7 @@ use crate::testbed::{GUEST, Testbed, event_paths, refusal};
 
 fn parse(text: &str) -> Vec<Permission> {
     text.split_whitespace()
-        .map(|entry| Permission::parse(entry.as_bytes()).unwrap())
+        .map(|entry| entry.parse::<Permission>().unwrap())
         .collect()
 }
 

@@ -126,7 +126,7 @@ mod tests {
         } else {
             Vec::new()
         };
-        let permissions = ["n0", "r5"].map(|text| Permission::parse(text.as_bytes()).unwrap());
+        let permissions = ["n0", "r5"].map(|text| text.parse::<Permission>().unwrap());
         Node {
             path: path.parse().unwrap(),
             depth,

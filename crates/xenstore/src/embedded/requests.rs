@@ -186,7 +186,7 @@ impl Store {
 
         let entries: Option<Vec<_>> = entries
             .iter()
-            .map(|entry| Permission::parse(entry))
+            .map(|entry| std::str::from_utf8(entry).ok()?.parse::<Permission>().ok())
             .collect();
         let path = self.canonical(caller.domain, path, true)?;
         self.set_node_permissions(caller, &path, &entries.ok_or(ErrorCode::EINVAL)?)

@@ -89,7 +89,7 @@ fn start(store: &mut Store, id: ConnectionId) -> u32 {
 
 fn permissions(text: &str) -> Vec<Permission> {
     text.split(' ')
-        .map(|entry| Permission::parse(entry.as_bytes()).unwrap())
+        .map(|entry| entry.parse::<Permission>().unwrap())
         .collect()
 }
 
