@@ -97,6 +97,7 @@ mod peer;
 pub mod permission;
 mod reply;
 mod request;
+mod socket;
 mod transport;
 pub mod walk;
 pub mod wire;

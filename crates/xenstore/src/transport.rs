@@ -10,9 +10,10 @@ use std::time::Duration;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrUnix};
 
 use crate::error::{Error, Result};
+use crate::socket::{self, NO_SIGPIPE};
 use crate::wire::{HEADER_LEN, PAYLOAD_MAX};
 
 /// Device files of the kernels, in the order in which they are tried.
@@ -146,12 +147,7 @@ impl Transport {
             error => failed("connect to", path, error.into()),
         })?;
         let connected = || {
-            let fd = rustix::net::socket_with(
-                AddressFamily::UNIX,
-                SocketType::STREAM,
-                SocketFlags::CLOEXEC,
-                None,
-            )?;
+            let fd = socket::stream()?;
             // On Linux this limits connect(2). It does not affect send(2), which never blocks here.
             sockopt::set_socket_timeout(&fd, Timeout::Send, Some(timeout))?;
             rustix::net::connect(&fd, &address)?;
@@ -235,7 +231,7 @@ impl Transport {
             if self.is_device {
                 rustix::io::write(&self.fd, bytes)
             } else {
-                rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+                rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | NO_SIGPIPE)
             }
         })
     }
@@ -326,7 +322,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use rustix::fs::{CWD, mkfifoat};
-    use rustix::net::{bind, listen};
+    use rustix::net::{AddressFamily, SocketType, bind, listen};
 
     use super::*;
 

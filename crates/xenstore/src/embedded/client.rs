@@ -4,11 +4,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::net::{SendFlags, send};
+use rustix::net::send;
 
 use super::connection::{ConnectionId, encode};
 use super::server::Interest;
 use super::store::Store;
+use crate::socket::NO_SIGPIPE;
 use crate::wire::Decoder;
 
 /// Bytes read from one client before the next client's turn.
@@ -39,6 +40,8 @@ pub(super) struct Disconnected;
 impl Client {
     pub(super) fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        #[cfg(target_vendor = "apple")]
+        rustix::net::sockopt::set_socket_nosigpipe(&socket, true)?;
         Ok(Client {
             socket,
             received: Decoder::default(),
@@ -131,7 +134,7 @@ impl Client {
                     Ok(())
                 };
             }
-            match send(&self.socket, &self.output, SendFlags::NOSIGNAL) {
+            match send(&self.socket, &self.output, NO_SIGPIPE) {
                 Ok(sent) => drop(self.output.drain(..sent)),
                 Err(error) if is_retryable(error.kind()) => break,
                 Err(_) => return Err(Disconnected),
