@@ -77,9 +77,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 pub mod asynchronous;
+#[cfg(unix)]
 mod client;
+#[cfg(unix)]
 mod connection;
 mod domain_requests;
 #[cfg(feature = "embedded")]
@@ -92,19 +94,23 @@ mod logging;
 mod meaning;
 mod nodes;
 pub mod path;
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod peer;
 pub mod permission;
 mod reply;
 mod request;
+#[cfg(unix)]
 mod socket;
+#[cfg(unix)]
 mod transport;
 pub mod walk;
 pub mod wire;
 
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 pub use asynchronous::AsyncClient;
+#[cfg(unix)]
 pub use client::{Client, Transaction};
+#[cfg(unix)]
 pub use connection::Connection;
 pub use error::{Error, ErrorCode, Optional, Result};
 pub use escape::escape;
@@ -113,4 +119,5 @@ pub use nodes::{AsyncNodes, Nodes};
 pub use path::{InvalidPath, Path};
 pub use permission::{Access, DomId, InvalidDomId, InvalidPermission, Permission};
 pub use request::{Request, TransactionId};
+#[cfg(unix)]
 pub use transport::Transport;

@@ -53,6 +53,7 @@
 mod admin;
 mod arguments;
 mod caller;
+#[cfg(unix)]
 mod client;
 mod connection;
 mod domain;
@@ -67,7 +68,9 @@ mod model;
 mod nodes;
 mod quotas;
 mod requests;
+#[cfg(unix)]
 mod running;
+#[cfg(unix)]
 mod server;
 mod store;
 #[cfg(test)]
@@ -84,6 +87,8 @@ pub use guest::Toolstack;
 pub use log::LoggedRequest;
 pub use model::Model;
 pub use quotas::Quotas;
+#[cfg(unix)]
 pub use running::ServerHandle;
+#[cfg(unix)]
 pub use server::{Interest, Server};
 pub use store::Store;
