@@ -210,12 +210,12 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
                 server.send_message(kind, id, payload);
             }
             6 => server.send(script.bytes()),
-            7 => expected.check(connection.on_readable()),
+            7 => expected.check(connection.on_readable().map(drop)),
             _ => server.hang_up(),
         }
         server.receive();
         expected.take_events(&mut connection, &server);
-        if connection.transport().is_device() {
+        if connection.channel().is_device() {
             assert!(
                 server.requests.len() <= server.replies + 1,
                 "a second request before the reply to the first"
@@ -224,7 +224,7 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
     }
     server.hang_up();
     for _ in 0..server.sent_bytes / (HEADER_LEN + PAYLOAD_MAX) + 2 {
-        expected.check(connection.on_readable());
+        expected.check(connection.on_readable().map(drop));
         expected.take_events(&mut connection, &server);
     }
     assert!(
@@ -232,7 +232,7 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
         "the end of the stream is not reported"
     );
     expected.check(connection.flush());
-    expected.check(connection.on_readable());
+    expected.check(connection.on_readable().map(drop));
 }
 
 /// Expected state of the client.
@@ -345,6 +345,7 @@ fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
         }
     }
     server.hang_up();
+    let mut watches = Vec::new();
     let mut ended: Option<String> = None;
     while !script.is_over() {
         let path = script.choose(&PATHS);
@@ -354,8 +355,11 @@ fn blocking(mut script: Script<'_>, mut client: Client, mut server: Server) {
             2 => client.list(path).map(drop),
             3 => client.permissions(path).map(drop),
             4 => client.call(Request::domain_path(5)).map(drop),
-            5 => client.watch(path, "token"),
-            6 => client.unwatch(path, "token"),
+            5 => client.watch(path).map(|watch| watches.push(watch)),
+            6 => match watches.pop() {
+                Some(watch) => client.unwatch(watch),
+                None => Ok(()),
+            },
             7 => client.next_watch_event(Some(Duration::ZERO)).map(drop),
             8 => client.next_watch_event(None).map(drop),
             9 => pipeline(&mut client, &mut script),

@@ -257,7 +257,7 @@ fn ask(server: &mut Server, client: &mut Connection) -> (Vec<Vec<u8>>, Vec<Watch
     // This repeats while something arrives, because the socket may not hold everything at once.
     loop {
         let before = replies.len() + events.len();
-        client.on_readable().expect("receive");
+        let _ = client.on_readable().expect("receive");
         while let Some(event) = client.next_event() {
             match event {
                 Event::Reply { result, .. } => replies.push(result.expect("a successful reply")),

@@ -67,7 +67,7 @@ fn end(mut process: Child) {
 fn start(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) {
     let (mut dom0, home) = (client(store.socket()), guest.home());
     let last = format!("{home}/attr/vif/1/name");
-    dom0.watch(&last, "last").unwrap();
+    let watch = dom0.watch(&last).unwrap();
     dom0.next_watch_event(None).unwrap();
     let (mut ours, mut nothing) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
@@ -97,7 +97,7 @@ fn start(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) {
             .is_some()
         {}
     }
-    dom0.unwatch(&last, "last").unwrap();
+    dom0.unwatch(watch).unwrap();
     report(
         "process start to first full publication",
         ours,
@@ -113,9 +113,8 @@ fn change(store: &Xenstored, guest: &Guest, root: &FakeRoot, network: &Network) 
     let process = agent(guest, root, network).spawn().unwrap();
     let (mut dom0, mut writer, home) =
         (client(store.socket()), client(guest.socket()), guest.home());
-    dom0.watch(format!("{home}/attr/vif/0/ipv4/1"), "address")
-        .unwrap();
-    dom0.watch(format!("{home}/data/bench"), "bare").unwrap();
+    dom0.watch(format!("{home}/attr/vif/0/ipv4/1")).unwrap();
+    dom0.watch(format!("{home}/data/bench")).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     let settle = |dom0: &mut Client| {
         while dom0

@@ -21,7 +21,7 @@ use system_tests::{
     Daemon, FakeRoot, Guest, Network, Toolstack, Xenstored, eventually, on_both_daemons, tree,
 };
 use xenstore::wire::{Decoder, Message, MessageKind};
-use xenstore::{Client, ErrorCode, Nodes, Request, Transport};
+use xenstore::{Client, Error, ErrorCode, Nodes, Request, Transport, WatchId};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Time after which an unwanted event would have arrived.
@@ -53,14 +53,14 @@ fn code<T: std::fmt::Debug>(result: xenstore::Result<T>) -> ErrorCode {
         .clone()
 }
 
-/// Receives the next event and checks its token.
+/// Receives the next event and checks its watch.
 #[track_caller]
-fn expect_event(client: &mut Client, token: &str) {
+fn expect_event(client: &mut Client, watch: WatchId) {
     let event = client
         .next_watch_event(Some(TIMEOUT))
         .unwrap()
         .expect("an event");
-    assert_eq!(event.token, token);
+    assert_eq!(event.watch(), Some(watch));
 }
 
 fn toolstack_trees_and_permissions(daemon: Daemon) {
@@ -120,17 +120,16 @@ fn clients_of_a_domain_share_its_connection(daemon: Daemon) {
     let (mut one, mut other) = (connect(guest.socket()), connect(guest.socket()));
 
     // Two clients use the same path and token, and each has its own watch.
-    one.watch("data/x", "token").unwrap();
-    other.watch("data/x", "token").unwrap();
-    expect_event(&mut one, "token");
-    expect_event(&mut other, "token");
-    assert_eq!(code(one.watch("data/x", "token")), ErrorCode::EEXIST);
+    let watch = one.watch("data/x").unwrap();
+    assert_eq!(other.watch("data/x").unwrap(), watch);
+    expect_event(&mut one, watch);
+    expect_event(&mut other, watch);
     one.write("data/x", "1").unwrap();
-    expect_event(&mut one, "token");
-    expect_event(&mut other, "token");
-    one.unwatch("data/x", "token").unwrap();
+    expect_event(&mut one, watch);
+    expect_event(&mut other, watch);
+    one.unwatch(watch).unwrap();
     one.write("data/x", "2").unwrap();
-    expect_event(&mut other, "token");
+    expect_event(&mut other, watch);
     assert_eq!(one.next_watch_event(Some(SETTLE_TIME)).unwrap(), None);
 }
 
@@ -180,29 +179,28 @@ fn resume_recreates_the_tree_and_registers_watches_again(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let mut guest = store.guest(5, Toolstack::Xapi);
     let (mut one, mut other) = (connect(guest.socket()), connect(guest.socket()));
-    one.watch("domid", "1").unwrap();
-    one.watch("data/x", "2").unwrap();
-    other.watch("attr", "3").unwrap();
+    let domid = one.watch("domid").unwrap();
+    let data = one.watch("data/x").unwrap();
+    let attr = other.watch("attr").unwrap();
     one.write("data/x", "mine").unwrap();
-    for token in ["1", "2", "2"] {
-        expect_event(&mut one, token);
+    for watch in [domid, data, data] {
+        expect_event(&mut one, watch);
     }
-    expect_event(&mut other, "3");
+    expect_event(&mut other, attr);
     let id = one.read("unique-domain-id").unwrap();
 
     guest.resume();
-    let tokens: BTreeSet<_> = (0..2)
-        .map(|_| one.next_watch_event(Some(TIMEOUT)).unwrap().unwrap().token)
-        .collect();
-    assert_eq!(tokens, BTreeSet::from(["1".to_owned(), "2".to_owned()]));
-    expect_event(&mut other, "3");
+    let mut next = || one.next_watch_event(Some(TIMEOUT)).unwrap().unwrap();
+    let watches: BTreeSet<_> = (0..2).map(|_| next().watch().unwrap()).collect();
+    assert_eq!(watches, BTreeSet::from([domid, data]));
+    expect_event(&mut other, attr);
     assert_eq!(one.next_watch_event(Some(SETTLE_TIME)).unwrap(), None);
     assert_ne!(one.read("unique-domain-id").unwrap(), id);
     assert_eq!(code(one.read("data/x")), ErrorCode::ENOENT);
 
     // The watches still work.
     one.write("data/x", "again").unwrap();
-    expect_event(&mut one, "2");
+    expect_event(&mut one, data);
 }
 
 fn resume_aborts_an_open_transaction(daemon: Daemon) {
@@ -221,7 +219,7 @@ fn resume_aborts_an_open_transaction(daemon: Daemon) {
                 if runs == 1 && !is_before_write {
                     guest.resume();
                 }
-                Ok(())
+                Ok::<_, Error>(())
             })
             .unwrap();
         assert_eq!((runs, client.read("data/x").unwrap()), (2, b"2".to_vec()));
@@ -232,8 +230,8 @@ fn checkpoint_changes_nothing(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let mut guest = store.guest(5, Toolstack::Xapi);
     let mut client = connect(guest.socket());
-    client.watch("data", "token").unwrap();
-    expect_event(&mut client, "token");
+    let watch = client.watch("data").unwrap();
+    expect_event(&mut client, watch);
     let before = tree(&mut client, &guest.home());
     guest.checkpoint();
     assert_eq!(client.next_watch_event(Some(SETTLE_TIME)).unwrap(), None);
@@ -295,7 +293,7 @@ fn requests_are_counted(daemon: Daemon) {
     assert_eq!(guest.requests().total(), 0);
     client.write("data/x", "1").unwrap();
     client.write("data/x", "2").unwrap();
-    client.watch("data/x", "token").unwrap();
+    client.watch("data/x").unwrap();
 
     // The bridge's own requests at a resume are not the client's.
     guest.resume();
@@ -314,8 +312,8 @@ fn requests_are_counted(daemon: Daemon) {
 fn guests_are_created_and_destroyed(daemon: Daemon) {
     let store = Xenstored::start(daemon);
     let mut dom0 = connect(store.socket());
-    dom0.watch("@releaseDomain", "released").unwrap();
-    expect_event(&mut dom0, "released");
+    let released = dom0.watch("@releaseDomain").unwrap();
+    expect_event(&mut dom0, released);
     for _ in 0..3 {
         let guests: Vec<_> = (5..15)
             .map(|domid| store.guest(domid, Toolstack::Xapi))
@@ -338,7 +336,7 @@ fn guests_are_created_and_destroyed(daemon: Daemon) {
             "the connection ends with the domain"
         );
         for _ in 5..15 {
-            expect_event(&mut dom0, "released");
+            expect_event(&mut dom0, released);
         }
         assert_eq!(code(dom0.read("/local/domain/5")), ErrorCode::ENOENT);
     }

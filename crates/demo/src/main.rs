@@ -85,7 +85,7 @@ fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {
     // The watch must exist before the agent starts, so that no change is missed.
     let home = format!("/local/domain/{GUEST}");
     let mut dom0 = Client::new(Transport::connect(&dom0_socket)?);
-    dom0.watch(&home, "demo")?;
+    dom0.watch(&home)?;
     let printer = thread::spawn(move || {
         if print_changes(&mut dom0, &home).is_err_and(|error| is_output_closed(&*error)) {
             // Nobody reads the output any more, so the demo ends as if a user had stopped it.

@@ -371,14 +371,13 @@ impl Agent {
             .as_ref()
             .filter(|connection| connection.is_waiting());
 
-        let Some(connection) = owing.filter(|connection| !connection.transport().is_device())
-        else {
+        let Some(connection) = owing.filter(|connection| !connection.channel().is_device()) else {
             return;
         };
 
         if now >= *self.silent_since.get_or_insert(now) + REPLY_TIMEOUT {
             let timeout = std::io::ErrorKind::TimedOut;
-            let error = Error::io("wait for", connection.transport().name(), timeout);
+            let error = Error::io("wait for", connection.channel().name(), timeout);
             self.on_loss(&error, now);
         }
     }
@@ -429,7 +428,7 @@ impl Agent {
 
         if changes.is_empty() {
             if is_reconnecting {
-                info!("connected to Xenstore at {}", connection.transport().name());
+                info!("connected to Xenstore at {}", connection.channel().name());
                 self.reconnect_delay = MIN_RECONNECT_DELAY;
             }
         } else {

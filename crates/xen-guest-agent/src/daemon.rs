@@ -136,7 +136,7 @@ impl Daemon {
             "version {}: Xenstore {}, network {}, schema {}",
             env!("CARGO_PKG_VERSION"),
             match &connection {
-                Ok(connection) => format!("at {}", connection.transport().name()),
+                Ok(connection) => format!("at {}", connection.channel().name()),
                 Err(_) => "not available yet".to_owned(),
             },
             collectors.network_source(),

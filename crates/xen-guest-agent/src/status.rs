@@ -220,7 +220,7 @@ impl Status {
         put("schema", &quote(&name(&agent.schema_name())));
         put("network", &quote(collectors.network_source()));
         match (agent.connection(), agent.problem()) {
-            (Some(connection), _) => put("xenstore", &quote(connection.transport().name())),
+            (Some(connection), _) => put("xenstore", &quote(connection.channel().name())),
             (None, Some(problem)) => put("problem", &quote(problem)),
             (None, None) => {}
         }

@@ -78,7 +78,7 @@ fn lock(directory: &Path) -> Result<File, Failure> {
 /// Removes the nodes, and looks for remaining ones and empty parents afterwards. Returns the number
 /// of nodes.
 fn remove(mut agent: Agent, connection: Connection, endpoint: &Endpoint) -> Result<usize, Failure> {
-    let transport = connection.transport().name().to_owned();
+    let transport = connection.channel().name().to_owned();
     let mut now = clock::now();
     let deadline = now + TIMEOUT;
     agent.connect(Ok(connection), now);

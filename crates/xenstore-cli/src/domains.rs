@@ -36,7 +36,7 @@ pub(crate) fn follow(client: &mut Client, out: &mut dyn Write) -> Result<(), Fai
     for event in EVENTS {
         let what = || format!("Unable to add watch on {event}");
         client
-            .watch(event, event)
+            .watch(event)
             .map_err(|error| Failure::of_request(&what(), &error))?;
     }
 

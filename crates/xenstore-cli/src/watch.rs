@@ -1,10 +1,11 @@
 //! The sub-command `watch`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
 use serde_json::json;
-use xenstore::{Client, Nodes, Path, Result, WatchEvent};
+use xenstore::{Client, Nodes, Path, Result};
 
 use crate::deadline::Deadline;
 use crate::escape::escape;
@@ -31,11 +32,13 @@ pub(crate) fn watch(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let deadline = Deadline::after(options.timeout);
+    let mut watches = BTreeMap::new();
     for key in keys {
         let what = || format!("Unable to add watch on {key}");
-        client
-            .watch(key, key)
+        let watch = client
+            .watch(key)
             .map_err(|error| Failure::of_request(&what(), &error))?;
+        watches.insert(watch, key.as_str());
     }
 
     let failed = |error| Failure::of_request("watch", &error);
@@ -49,14 +52,16 @@ pub(crate) fn watch(
                 Err(Failure::TimedOut(String::new()))
             };
         };
+        let key = event.watch().and_then(|watch| watches.get(&watch).copied());
+        let key = key.unwrap_or_default();
         let is_shown = options
             .depth
-            .is_none_or(|depth| levels_below(&event.token, &event.path) <= depth);
+            .is_none_or(|depth| levels_below(key, &event.path) <= depth);
         if !is_shown {
             continue;
         }
 
-        let line = line(client, &event, options).map_err(failed)?;
+        let line = line(client, key, event.path.as_str(), options).map_err(failed)?;
         writeln!(out, "{line}")?;
         // A reader of a pipe needs each line immediately.
         out.flush()?;
@@ -65,8 +70,7 @@ pub(crate) fn watch(
     Ok(())
 }
 
-fn line(client: &mut Client, event: &WatchEvent, options: Options) -> Result<String> {
-    let path = event.path.as_str();
+fn line(client: &mut Client, key: &str, path: &str, options: Options) -> Result<String> {
     let value = if options.values {
         readable_value(client, path)?
     } else {
@@ -81,9 +85,9 @@ fn line(client: &mut Client, event: &WatchEvent, options: Options) -> Result<Str
     }
     let object = if options.values {
         let value = value.map(|value| json::value(&value));
-        json!({ "key": event.token, "path": path, "value": value })
+        json!({ "key": key, "path": path, "value": value })
     } else {
-        json!({ "key": event.token, "path": path })
+        json!({ "key": key, "path": path })
     };
     Ok(json::to_text(&object))
 }

@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     // The first event reports that the watch is set.
     for _ in 0..2 {
-        println!("{} changed", changes.next().await?.path);
+        println!("{} changed", changes.next_event().await?.path);
     }
     writer.await??;
     Ok(())

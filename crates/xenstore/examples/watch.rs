@@ -12,11 +12,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // In a guest or in dom0, use `Client::open()?`.
     let mut client = Client::new(server.connect(5)?.into());
 
-    client.watch("data", "token")?;
+    client.watch("data")?;
     client.write("data/hello", "world")?;
     // The timeout ends the example. With `None` the call would block without limit.
     while let Some(event) = client.next_watch_event(Some(Duration::from_millis(100)))? {
-        println!("{} changed (token {})", event.path, event.token);
+        println!("{} changed", event.path);
     }
     Ok(())
 }

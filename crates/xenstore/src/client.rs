@@ -4,19 +4,16 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
-
-use crate::connection::Connection;
+use crate::channel::Channel;
+use crate::connection::{Connection, Received};
 use crate::error::{Error, ErrorCode, Result};
-use crate::event::{Event, RequestId, WatchEvent};
+use crate::event::{Event, RequestId, WatchEvent, WatchId};
 use crate::nodes::Nodes;
+use crate::path::Path;
 use crate::request::{Request, TransactionId};
+use crate::transaction::Handle;
 use crate::transport::Transport;
-
-/// Maximum number of attempts of a transaction. After the last one the caller gets the conflict as
-/// an error.
-pub(crate) const TRANSACTION_ATTEMPTS: usize = 1000;
+use crate::wire::MessageKind;
 
 /// Maximum size of the queued watch events in bytes. The limit is necessary because events arrive
 /// at the server's pace, and the caller cannot take them while another call blocks.
@@ -24,7 +21,8 @@ pub(crate) const WATCH_EVENTS_MAX: usize = 16 << 20;
 
 /// A client whose calls block until the server replies.
 ///
-/// There is no time limit. If you need one, use [`Connection`] or the async client.
+/// The calls about nodes are those of the trait [`Nodes`]. Calls about domains and the server are
+/// requests: `client.call(Request::domain_path(DomId::DOM0))`.
 ///
 /// Watch events that arrive during a call are queued for
 /// [`next_watch_event`](Self::next_watch_event). A client that sets watches but never reads their
@@ -33,14 +31,20 @@ pub(crate) const WATCH_EVENTS_MAX: usize = 16 << 20;
 ///
 /// If a call fails with a [fatal](Error::is_fatal) error, the connection is closed, and all later
 /// calls return that error.
+///
+/// Threads share a connection by [`SharedClient`](crate::SharedClient).
 #[derive(Debug)]
-pub struct Client {
-    connection: Connection,
+pub struct Client<C: Channel = Transport> {
+    pub(crate) connection: Connection<C>,
+    /// Set watches. An event of another watch is old, and is discarded.
+    watches: Vec<(WatchId, Path)>,
+    last_watch: WatchId,
     watch_events: VecDeque<WatchEvent>,
     /// Size of `watch_events` in bytes.
     watch_events_size: usize,
     /// Replies that arrived before the one that a call waits for.
     replies: Vec<(RequestId, Result<Vec<u8>>)>,
+    time_limit: Option<Duration>,
 }
 
 impl Client {
@@ -54,52 +58,107 @@ impl Client {
 
     /// Creates a client over `transport`.
     pub fn new(transport: Transport) -> Self {
+        Self::with_channel(transport)
+    }
+}
+
+impl<C: Channel> Client<C> {
+    /// Creates a client over any channel.
+    pub fn with_channel(channel: C) -> Self {
         Client {
-            connection: Connection::new(transport),
+            connection: Connection::with_channel(channel),
+            watches: Vec::new(),
+            last_watch: WatchId::default(),
             watch_events: VecDeque::new(),
             watch_events_size: 0,
             replies: Vec::new(),
+            time_limit: None,
         }
     }
 
-    /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below
-    /// `path`.
+    /// Limits the time that each later call waits for replies. After it, the call fails with
+    /// [`Error::TimedOut`], and the connection stays open. There is no limit by default.
     ///
-    /// # Errors
-    /// `EEXIST` if a watch with this path and token exists, `E2BIG` or [`Error::NotSent`] if the
-    /// quota is reached.
-    pub fn watch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
-        self.call(Request::watch(path, token)?).map(drop)
+    /// Whether the server has performed the request is then unknown. A watch or transaction that
+    /// it begins later is ended at once.
+    pub fn set_time_limit(&mut self, limit: Option<Duration>) {
+        self.time_limit = limit;
     }
 
-    /// Ends a watch. Events from before may still be returned.
+    /// Sets a watch: an event is sent now, and after each change of a node at or below `path`.
+    ///
+    /// # Errors
+    /// `E2BIG` (C xenstored), `EQUOTA` (oxenstored) or [`Error::NotSent`] if the quota is reached.
+    pub fn watch(&mut self, path: impl AsRef<str>) -> Result<WatchId> {
+        let (watch, request) = self.add_watch(path.as_ref())?;
+        let set = self.send(request);
+        if set.is_err() {
+            self.forget_watch(watch);
+        }
+        set.map(|()| watch)
+    }
+
+    /// Ends a watch. No event of it is returned any more.
     ///
     /// # Errors
     /// `ENOENT` if there is no such watch.
-    pub fn unwatch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
-        self.call(Request::unwatch(path, token)?).map(drop)
+    pub fn unwatch(&mut self, watch: WatchId) -> Result<()> {
+        let request = self.end_watch(watch)?;
+        self.send(request)
     }
 
-    /// Ends all watches and transactions of this connection; see [`Request::reset_watches`]. Events
-    /// from before may still be returned.
+    /// Ends all watches and transactions of this connection; see [`Request::reset_watches`]. No
+    /// event of a watch is returned any more.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] on a device.
     pub fn reset_watches(&mut self) -> Result<()> {
-        self.call(Request::reset_watches()).map(drop)
+        self.send(Request::reset_watches())?;
+        self.sort_events();
+        self.watches.clear();
+        self.watch_events.clear();
+        self.watch_events_size = 0;
+        Ok(())
+    }
+
+    /// Registers a watch, because its first event may arrive before the reply to its request.
+    pub(crate) fn add_watch(&mut self, path: &str) -> Result<(WatchId, Request<()>)> {
+        let watch = self.last_watch.next();
+        let request = Request::watch(path, &watch.to_string())?;
+        self.last_watch = watch;
+        self.watches.push((watch, Path::new(path)?));
+        Ok((watch, request))
+    }
+
+    /// Removes a watch and its queued events. Returns its path.
+    pub(crate) fn forget_watch(&mut self, watch: WatchId) -> Option<Path> {
+        self.sort_events();
+        let index = self.watches.iter().position(|(id, _)| *id == watch)?;
+        self.watch_events
+            .retain(|event| event.watch() != Some(watch));
+        self.watch_events_size = self.watch_events.iter().map(WatchEvent::size).sum();
+        Some(self.watches.swap_remove(index).1)
+    }
+
+    /// Removes a watch, and returns the request that ends it.
+    pub(crate) fn end_watch(&mut self, watch: WatchId) -> Result<Request<()>> {
+        let path = self.forget_watch(watch).ok_or(Error::Refused {
+            code: ErrorCode::ENOENT,
+            operation: MessageKind::UNWATCH,
+            path: None,
+        })?;
+        Request::unwatch(path, &watch.to_string())
     }
 
     /// Returns the next watch event. Blocks for at most `timeout`, or without limit for `None`.
-    /// Returns `None` after the timeout.
+    /// Returns `None` after the timeout. A signal does not end the wait.
     ///
     /// # Errors
     /// Those that close the connection.
     pub fn next_watch_event(&mut self, timeout: Option<Duration>) -> Result<Option<WatchEvent>> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = deadline(timeout);
         loop {
-            self.sort_events();
-            if let Some(event) = self.watch_events.pop_front() {
-                self.watch_events_size -= event.size();
+            if let Some(event) = self.take_watch_event() {
                 return Ok(Some(event));
             }
             if !self.wait(deadline)? {
@@ -108,73 +167,72 @@ impl Client {
         }
     }
 
-    /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or
-    /// not at all.
-    ///
-    /// The transaction is repeated after a conflict with another client, and if a suspend of the
-    /// domain interrupted it. So `body` may run several times. If `body` returns an error, the
-    /// transaction is aborted.
-    ///
-    /// ```no_run
-    /// # fn main() -> xenstore::Result<()> {
-    /// use xenstore::Nodes;
-    ///
-    /// let mut client = xenstore::Client::open()?;
-    /// client.transaction(|transaction| {
-    ///     let count = transaction.read_text("data/count")?.parse().unwrap_or(0);
-    ///     transaction.write("data/count", (count + 1).to_string())
-    /// })
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// Those of `body`, `EAGAIN` after 1000 conflicts, and those that close the connection.
-    pub fn transaction<T>(
-        &mut self,
-        mut body: impl FnMut(&mut Transaction<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let mut conflict = None;
-        for _ in 0..TRANSACTION_ATTEMPTS {
-            let id = self.call(Request::transaction_start())?;
-            let result = body(&mut Transaction { client: self, id });
-            if result.as_ref().is_err_and(Error::is_fatal) {
-                return result;
-            }
-
-            // In a transaction that a suspend has ended, every request fails. This request fails
-            // for no other reason.
-            let probe = if result.is_err() {
-                self.call(Request::domain_path(0).within(id))
-                    .err()
-                    .filter(|error| !matches!(error, Error::InvalidReply(_)))
-            } else {
-                None
-            };
-
-            let end = self
-                .call(Request::transaction_end(id, result.is_ok()))
-                .err();
-            match probe.or(end) {
-                None => return result,
-                Some(error) if is_repeatable(&error) => conflict = Some(error),
-                Some(error) => return Err(error),
-            }
-        }
-        Err(conflict.unwrap_or_else(|| {
-            Error::Protocol(
-                "the transaction was not started, because it may be tried 0 times".to_owned(),
-            )
-        }))
+    /// Returns a received watch event.
+    pub(crate) fn take_watch_event(&mut self) -> Option<WatchEvent> {
+        self.sort_events();
+        let event = self.watch_events.pop_front()?;
+        self.watch_events_size -= event.size();
+        Some(event)
     }
 
-    fn reply(&mut self, id: RequestId) -> Result<Result<Vec<u8>>> {
+    /// Sends a request without a check of its kind, and returns its reply.
+    fn send<T>(&mut self, request: Request<T>) -> Result<T> {
+        let deadline = deadline(self.time_limit);
+        let parse = request.parser();
+        let id = self.submit(request)?;
+        self.reply(id, deadline)?.and_then(parse)
+    }
+
+    /// Submits a request, and sends it as far as possible.
+    pub(crate) fn submit<T>(&mut self, request: Request<T>) -> Result<RequestId> {
+        let id = self.connection.submit(request)?;
+        self.connection.flush()?;
+        Ok(id)
+    }
+
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
+        self.time_limit
+    }
+
+    /// Waits for a reply. The outer error is fatal.
+    fn reply(&mut self, id: RequestId, deadline: Option<Instant>) -> Result<Result<Vec<u8>>> {
         loop {
-            self.sort_events();
-            if let Some(index) = self.replies.iter().position(|(of, _)| *of == id) {
-                return Ok(self.replies.swap_remove(index).1);
+            if let Some(reply) = self.take_reply(id) {
+                return Ok(reply);
             }
-            self.wait(None)?;
+            if !self.wait(deadline)? {
+                return Ok(Err(self.connection.time_out(id)));
+            }
         }
+    }
+
+    /// Returns a received reply.
+    pub(crate) fn take_reply(&mut self, id: RequestId) -> Option<Result<Vec<u8>>> {
+        self.sort_events();
+        let index = self.replies.iter().position(|(of, _)| *of == id)?;
+        Some(self.replies.swap_remove(index).1)
+    }
+
+    /// Submits all requests, or none if one is not allowed.
+    pub(crate) fn submit_all<T>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> Result<Vec<Submitted<T>>> {
+        let requests: Vec<_> = requests.into_iter().collect();
+        for request in &requests {
+            check(request)?;
+            self.connection.check(request)?;
+        }
+
+        let requests = requests.into_iter();
+        let submitted = requests
+            .map(|request| {
+                let parse = request.parser();
+                Ok((self.connection.submit(request)?, parse))
+            })
+            .collect::<Result<_>>()?;
+        self.connection.flush()?;
+        Ok(submitted)
     }
 
     /// Moves received events and replies to their queues.
@@ -182,6 +240,10 @@ impl Client {
         while let Some(event) = self.connection.next_event() {
             match event {
                 Event::Watch(event) => {
+                    let watch = event.watch();
+                    if !self.watches.iter().any(|(id, _)| Some(*id) == watch) {
+                        continue;
+                    }
                     if self.watch_events_size + event.size() > WATCH_EVENTS_MAX {
                         self.connection.close(Error::EventsNotTaken {
                             most: WATCH_EVENTS_MAX,
@@ -200,108 +262,70 @@ impl Client {
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
         // If the client closed the connection itself, poll(2) would not report that.
         self.connection.check_open()?;
-
-        let mut interest = PollFlags::IN;
-        interest.set(PollFlags::OUT, self.connection.wants_write());
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds = [PollFd::new(&self.connection, interest)];
-        let ready = match rustix::event::poll(&mut fds, timeout.as_ref()) {
-            Ok(0) => return Ok(false),
-            Err(Errno::INTR) => return Ok(true),
-            Err(error) => {
-                let error = self.connection.transport().failed("wait for", error);
-                return Err(self.connection.close(error));
-            }
-            Ok(_) => fds
-                .iter()
-                .fold(PollFlags::empty(), |all, fd| all | fd.revents()),
-        };
-
-        if ready.contains(PollFlags::OUT) {
-            self.connection.flush()?;
+        if self.connection.channel().capabilities().answers_at_once {
+            return Ok(self.connection.on_readable()? == Received::MaybeMore);
         }
-        if ready.intersects(!PollFlags::OUT) {
-            self.connection.on_readable()?;
-        }
-        Ok(true)
+
+        let writable = self.connection.wants_write();
+        let waited = self.connection.channel().wait(writable, left(deadline));
+        self.connection.on_waited(waited, writable)
     }
 }
 
-impl Nodes for Client {
+/// A submitted request, and the parser of its reply.
+pub(crate) type Submitted<T> = (RequestId, fn(Vec<u8>) -> Result<T>);
+
+/// Rejects requests that would interfere with the client's own watches.
+pub(crate) fn check<T>(request: &Request<T>) -> Result<()> {
+    match request.kind() {
+        MessageKind::WATCH | MessageKind::UNWATCH | MessageKind::RESET_WATCHES => Err(request
+            .invalid("watch requests are not allowed here; use the client's own calls".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the end of a time limit that starts now.
+pub(crate) fn deadline(limit: Option<Duration>) -> Option<Instant> {
+    limit.and_then(|limit| Instant::now().checked_add(limit))
+}
+
+/// Returns the time until a deadline.
+pub(crate) fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+impl<C: Channel> Nodes for Client<C> {
     fn call<T>(&mut self, request: Request<T>) -> Result<T> {
-        let parse = request.parser();
-        let id = self.connection.submit(request)?;
-        self.connection.flush()?;
-        self.reply(id)?.and_then(parse)
+        check(&request)?;
+        self.send(request)
     }
 
     fn pipeline<T>(
         &mut self,
         requests: impl IntoIterator<Item = Request<T>>,
     ) -> Result<Vec<Result<T>>> {
-        let requests: Vec<_> = requests.into_iter().collect();
-        requests
-            .iter()
-            .try_for_each(|request| self.connection.check(request))?;
-
-        let submitted = requests
-            .into_iter()
-            .map(|request| {
-                let parse = request.parser();
-                Ok((self.connection.submit(request)?, parse))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        self.connection.flush()?;
-        let replies = submitted.into_iter();
-        replies
-            .map(|(id, parse)| Ok(self.reply(id)?.and_then(parse)))
+        let deadline = deadline(self.time_limit);
+        let submitted = self.submit_all(requests)?.into_iter();
+        submitted
+            .map(|(id, parse)| Ok(self.reply(id, deadline)?.and_then(parse)))
             .collect()
     }
 }
 
-impl AsFd for Client {
+impl<C: Channel> Handle for Client<C> {
+    fn abandon(&mut self, transaction: TransactionId) {
+        if let Ok(id) = self.connection.submit(Request::abort(transaction)) {
+            self.connection.cancel(id);
+            // An error closes the connection, and with it the transaction.
+            let _ = self.connection.flush();
+        }
+    }
+}
+
+impl<C: Channel + AsFd> AsFd for Client<C> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }
-}
-
-/// An open transaction. It sees the store as of its start, and its own changes.
-#[derive(Debug)]
-pub struct Transaction<'a> {
-    client: &'a mut Client,
-    id: TransactionId,
-}
-
-impl Nodes for Transaction<'_> {
-    fn call<T>(&mut self, request: Request<T>) -> Result<T> {
-        self.client.call(request.within(self.id))
-    }
-
-    fn pipeline<T>(
-        &mut self,
-        requests: impl IntoIterator<Item = Request<T>>,
-    ) -> Result<Vec<Result<T>>> {
-        let id = self.id;
-        let requests = requests.into_iter();
-        self.client
-            .pipeline(requests.map(|request| request.within(id)))
-    }
-}
-
-/// Whether a transaction must be repeated, because of a conflict or because the server no longer
-/// knows it.
-///
-/// The latter happens after a suspend. C xenstored then replies ENOENT, oxenstored 4.17 EIO, and
-/// other versions EINVAL.
-pub(crate) fn is_repeatable(error: &Error) -> bool {
-    let repeatable = [
-        ErrorCode::EAGAIN,
-        ErrorCode::ENOENT,
-        ErrorCode::EINVAL,
-        ErrorCode::EIO,
-    ];
-    error.code().is_some_and(|code| repeatable.contains(code))
 }
 
 #[cfg(test)]
@@ -323,13 +347,13 @@ mod tests {
             let results = [
                 client.read("a").map(drop),
                 client.write("a", "value"),
-                client.watch("a", "token"),
+                client.watch("a").map(drop),
                 client.walk("a").map(drop),
                 client.call(Request::domain_path(5)).map(drop),
                 client
                     .pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()])
                     .map(drop),
-                client.transaction(|_| Ok(())),
+                client.transaction(|_| Ok::<_, Error>(())),
                 client.next_watch_event(Some(Duration::ZERO)).map(drop),
                 client.next_watch_event(None).map(drop),
             ];
@@ -346,16 +370,17 @@ mod tests {
         let cause =
             "the Xenstore server violated the protocol: reply READ without a request (id 77)";
         let (mut client, mut peer) = client();
+        let (watch, _) = client.add_watch("data").unwrap();
         // The server keeps the connection open and continues to reply.
-        peer.send(MessageKind::WATCH_EVENT, 0, b"data\0token\0");
+        peer.send(MessageKind::WATCH_EVENT, 0, b"data\x001\0");
         peer.send(MessageKind::READ, 77, b"");
         (1..40).for_each(|id| peer.send(MessageKind::READ, id, b"value"));
         let pipeline = client.pipeline([Request::read("a").unwrap(), Request::read("b").unwrap()]);
         assert_eq!(pipeline.unwrap_err().to_string(), cause);
         // The event from before is not lost.
         assert_eq!(
-            client.next_watch_event(None).unwrap().unwrap().token,
-            "token"
+            client.next_watch_event(None).unwrap().unwrap().watch(),
+            Some(watch)
         );
         assert_all_fail(&mut client, cause);
     }
@@ -391,8 +416,9 @@ mod tests {
     #[test]
     fn unread_watch_events_are_limited() {
         let (mut client, mut peer) = client();
+        client.add_watch("data").unwrap();
         let flood = std::thread::spawn(move || {
-            let payload = [b"data\0".as_slice(), &[b't'; 4000], b"\0"].concat();
+            let payload = [b"data/".as_slice(), &[b'n'; 2000], b"\x001\0"].concat();
             let mut sent = 0;
             while peer.send_if_open(MessageKind::WATCH_EVENT, 0, &payload) {
                 sent += 1;

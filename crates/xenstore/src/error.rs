@@ -135,6 +135,15 @@ pub enum Error {
         /// Error of the operating system.
         error: Arc<io::Error>,
     },
+    /// The server did not reply within the client's time limit. The connection stays open, and it
+    /// is unknown whether the server has performed the request.
+    #[error("{operation}{}: no reply in time", with_space(.path.as_deref()))]
+    TimedOut {
+        /// The request.
+        operation: MessageKind,
+        /// Path of the node, for requests about a node.
+        path: Option<Box<str>>,
+    },
     /// The server's reply makes no sense. The connection stays open.
     #[error("invalid reply from the Xenstore server: {0}")]
     InvalidReply(String),
@@ -263,6 +272,7 @@ impl Error {
             Error::InvalidPath(_) | Error::InvalidRequest { .. } => io::ErrorKind::InvalidInput,
             Error::NotSent { error, .. } | Error::Io { error, .. } => error.kind(),
             Error::NoServer(_) => io::ErrorKind::NotFound,
+            Error::TimedOut { .. } => io::ErrorKind::TimedOut,
             Error::Closed { .. } => io::ErrorKind::ConnectionReset,
             Error::Protocol(_) | Error::InvalidReply(_) => io::ErrorKind::InvalidData,
             Error::EventsNotTaken { .. } => io::ErrorKind::OutOfMemory,
@@ -276,6 +286,7 @@ impl Error {
             | Error::InvalidPath(_)
             | Error::InvalidRequest { .. }
             | Error::NotSent { .. }
+            | Error::TimedOut { .. }
             | Error::InvalidReply(_) => false,
             Error::NoServer(_)
             | Error::Io { .. }

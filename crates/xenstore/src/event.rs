@@ -1,5 +1,7 @@
 //! Replies and watch events from a server.
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 use crate::path::Path;
 use crate::wire;
@@ -7,6 +9,31 @@ use crate::wire;
 /// Identifies a request, so that its reply can be recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub(crate) u32);
+
+impl RequestId {
+    /// Returns the number in the header of the message.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// Identifies a watch that a client has set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatchId(u64);
+
+impl WatchId {
+    /// Returns the id after this one.
+    pub(crate) fn next(self) -> Self {
+        WatchId(self.0 + 1)
+    }
+}
+
+/// Shows the watch's token.
+impl fmt::Display for WatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
 
 /// Event of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +63,11 @@ impl WatchEvent {
         let token = String::from_utf8(strings.next().unwrap_or_default().to_vec())
             .map_err(|_| malformed())?;
         Ok(WatchEvent { path, token })
+    }
+
+    /// Returns the watch, if a [`Client`](crate::Client) has set it.
+    pub fn watch(&self) -> Option<WatchId> {
+        self.token.parse().ok().map(WatchId)
     }
 
     /// Returns the approximate memory that the event occupies, in bytes.

@@ -19,7 +19,7 @@
 //! client.write("data/hello", "world")?;
 //! assert_eq!(client.read("data/hello")?, b"world");
 //!
-//! client.watch("data", "token")?;
+//! client.watch("data")?;
 //! let event = client.next_watch_event(None)?.expect("each watch fires when it is set");
 //! assert_eq!(event.path.as_str(), "data");
 //! # Ok(())
@@ -34,7 +34,8 @@
 //!
 //! - `embedded`: a store in memory with Xenstore's semantics, and a server for it, so that tests
 //!   and demonstrations need no Xen. Tests can inject faults into it.
-//! - `tokio`: `AsyncClient`, whose calls are futures.
+//! - `async`: `AsyncClient`, whose calls are futures, for any runtime.
+//! - `tokio`: opens an `AsyncClient` on tokio.
 //!
 //! # Errors
 //!
@@ -77,8 +78,9 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(all(feature = "tokio", unix))]
+#[cfg(all(feature = "async", unix))]
 pub mod asynchronous;
+mod channel;
 #[cfg(unix)]
 mod client;
 #[cfg(unix)]
@@ -97,27 +99,37 @@ pub mod path;
 #[cfg(all(test, unix))]
 mod peer;
 pub mod permission;
+pub mod protocol;
 mod reply;
 mod request;
 #[cfg(unix)]
+mod shared;
+#[cfg(unix)]
 mod socket;
+#[cfg(unix)]
+mod transaction;
 #[cfg(unix)]
 mod transport;
 pub mod walk;
 pub mod wire;
 
-#[cfg(all(feature = "tokio", unix))]
+#[cfg(all(feature = "async", unix))]
 pub use asynchronous::AsyncClient;
+pub use channel::Channel;
 #[cfg(unix)]
-pub use client::{Client, Transaction};
+pub use client::Client;
 #[cfg(unix)]
-pub use connection::Connection;
+pub use connection::{Connection, Received};
 pub use error::{Error, ErrorCode, Optional, Result};
 pub use escape::escape;
-pub use event::{Event, RequestId, WatchEvent};
+pub use event::{Event, RequestId, WatchEvent, WatchId};
 pub use nodes::{AsyncNodes, Nodes};
 pub use path::{InvalidPath, Path};
 pub use permission::{Access, DomId, InvalidDomId, InvalidPermission, Permission};
 pub use request::{Request, TransactionId};
+#[cfg(unix)]
+pub use shared::SharedClient;
+#[cfg(unix)]
+pub use transaction::Transaction;
 #[cfg(unix)]
 pub use transport::Transport;

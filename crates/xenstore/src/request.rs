@@ -123,6 +123,32 @@ impl Request {
         Request::with_token(MessageKind::UNWATCH, path.as_ref(), token)
     }
 
+    /// Begins a transaction, which sees the store as of its start, and its own changes. Requests
+    /// become part of it by [`within`](Self::within).
+    ///
+    /// [`Client::transaction`](crate::Client::transaction) is easier to use: it repeats the
+    /// transaction after a conflict.
+    pub fn begin() -> Request<TransactionId> {
+        Request::new(
+            MessageKind::TRANSACTION_START,
+            b"\0".to_vec(),
+            reply::transaction,
+        )
+    }
+
+    /// Commits a transaction, so that all of its changes happen at once.
+    ///
+    /// The error is `EAGAIN` if another client has changed a node that the transaction used. All
+    /// changes of the transaction are then lost, and it must be repeated from its beginning.
+    pub fn commit(transaction: TransactionId) -> Request<()> {
+        Request::end(transaction, b"T\0")
+    }
+
+    /// Ends a transaction without its changes.
+    pub fn abort(transaction: TransactionId) -> Request<()> {
+        Request::end(transaction, b"F\0")
+    }
+
     /// Creates a request of any kind, for kinds that have no function here.
     ///
     /// The payload is sent unchanged. It must contain the necessary NULs, and its paths are not
@@ -135,7 +161,7 @@ impl Request {
     pub fn raw(kind: MessageKind, payload: impl Into<Vec<u8>>) -> Result<Self> {
         let reason = match kind {
             MessageKind::TRANSACTION_START | MessageKind::TRANSACTION_END => {
-                "transactions must be started and ended by the client's own calls"
+                "use Request::begin, commit and abort"
             }
             MessageKind::WATCH_EVENT | MessageKind::ERROR => {
                 "only a server sends this type of message"
@@ -268,26 +294,13 @@ impl Request<()> {
         Ok(request)
     }
 
-    /// Ends a transaction.
-    pub(crate) fn transaction_end(transaction: TransactionId, commit: bool) -> Self {
-        let payload = if commit { b"T\0" } else { b"F\0" };
-        Request::new(
+    fn end(transaction: TransactionId, payload: &[u8]) -> Self {
+        let request = Request::new(
             MessageKind::TRANSACTION_END,
             payload.to_vec(),
             reply::ignore,
-        )
-        .within(transaction)
-    }
-}
-
-impl Request<TransactionId> {
-    /// Starts a transaction.
-    pub(crate) fn transaction_start() -> Self {
-        Request::new(
-            MessageKind::TRANSACTION_START,
-            b"\0".to_vec(),
-            reply::transaction,
-        )
+        );
+        request.within(transaction)
     }
 }
 

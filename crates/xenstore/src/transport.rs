@@ -7,14 +7,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags, SocketAddrUnix};
 
+use crate::channel::Channel;
 use crate::error::{Error, Result};
+use crate::protocol::Capabilities;
 use crate::socket::{self, NO_SIGPIPE};
-use crate::wire::{HEADER_LEN, PAYLOAD_MAX};
 
 /// Device files of the kernels, in the order in which they are tried.
 const DEVICES: [&str; 4] = [
@@ -26,6 +28,15 @@ const DEVICES: [&str; 4] = [
 
 /// Devices that are regular files: in xenfs of Linux and in kernfs of NetBSD.
 const KERNEL_FILES: [&str; 2] = ["/proc/xen/xenbus", "/kern/xen/xenbus"];
+
+/// Capabilities of the kernel's device.
+const DEVICE: Capabilities = if cfg!(target_os = "freebsd") {
+    Capabilities::FREEBSD_DEVICE
+} else if cfg!(target_os = "netbsd") {
+    Capabilities::NETBSD_DEVICE
+} else {
+    Capabilities::LINUX_DEVICE
+};
 
 /// Time limit for connect(2). Linux would otherwise wait without limit for a server whose backlog
 /// is full.
@@ -106,6 +117,31 @@ impl Transport {
     /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails.
     pub fn open_device() -> Result<Self> {
         Self::first(&DEVICES.map(PathBuf::from), Self::device)
+    }
+
+    /// Returns the name in error messages, which is the path if it was opened by path.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether this is a kernel's device, which a guest cannot open again after it has failed.
+    pub fn is_device(&self) -> bool {
+        self.is_device
+    }
+
+    /// Returns another descriptor of the same device or socket.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Transport {
+            fd: self.fd.try_clone()?,
+            name: self.name.clone(),
+            is_device: self.is_device,
+        })
+    }
+
+    /// Returns another descriptor of the same device or socket.
+    #[cfg(feature = "async")]
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
     }
 
     fn first(paths: &[PathBuf], open: impl Fn(&Path) -> Result<Self>) -> Result<Self> {
@@ -194,62 +230,73 @@ impl Transport {
             is_device: true,
         }
     }
+}
 
-    /// Returns the name in error messages, which is the path if it was opened by path.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether this is a kernel's device.
-    pub fn is_device(&self) -> bool {
-        self.is_device
-    }
-
-    /// Whether a request may be sent while another has no reply yet.
-    ///
-    /// A device does not allow that. Linux since 4.11 queues a pointer to a buffer of the open
-    /// file, which the next write(2) overwrites: the server receives the old header with the new
-    /// payload, and usually replies OK. FreeBSD has room for only one reply.
-    pub(crate) fn is_pipelined(&self) -> bool {
-        !self.is_device
-    }
-
-    /// Returns the maximum length of a request's payload in bytes.
-    ///
-    /// On a device it is smaller, because Linux limits header and payload together to 4096 bytes.
-    pub fn payload_max(&self) -> usize {
+impl Channel for Transport {
+    fn capabilities(&self) -> Capabilities {
         if self.is_device {
-            PAYLOAD_MAX - HEADER_LEN
+            DEVICE
         } else {
-            PAYLOAD_MAX
+            Capabilities::SOCKET
         }
     }
 
-    /// Sends as much of `bytes` as possible without blocking.
-    pub(crate) fn send(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
-        rustix::io::retry_on_intr(|| {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = rustix::io::retry_on_intr(|| {
             if self.is_device {
                 rustix::io::write(&self.fd, bytes)
             } else {
                 rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | NO_SIGPIPE)
             }
-        })
+        });
+        Ok(sent?)
     }
 
-    /// Receives without blocking, except on a FreeBSD device, which ignores `O_NONBLOCK`. Call
-    /// poll(2) first there.
-    pub(crate) fn receive(&self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
-        rustix::io::retry_on_intr(|| {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // FreeBSD ignores O_NONBLOCK of its device, so that read(2) would block.
+        if self.is_device
+            && cfg!(target_os = "freebsd")
+            && !self.wait(false, Some(Duration::ZERO))?
+        {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let received = rustix::io::retry_on_intr(|| {
             if self.is_device {
                 rustix::io::read(&self.fd, &mut *buffer)
             } else {
                 rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::DONTWAIT).map(|(len, _)| len)
             }
-        })
+        });
+        Ok(received?)
     }
 
-    pub(crate) fn failed(&self, action: &'static str, error: Errno) -> Error {
-        Error::io(action, self.name.clone(), error)
+    /// On a device, most errors concern one request only: `EINVAL` or `E2BIG` for too many watches
+    /// on Linux, and `EINVAL` for an unknown type of request on FreeBSD.
+    fn is_fatal(&self, error: &io::Error) -> bool {
+        let fatal = [
+            Errno::IO,
+            Errno::NODEV,
+            Errno::NXIO,
+            Errno::BADF,
+            Errno::PIPE,
+        ];
+        !self.is_device || Errno::from_io_error(error).is_none_or(|error| fatal.contains(&error))
+    }
+
+    fn wait(&self, writable: bool, timeout: Option<Duration>) -> io::Result<bool> {
+        let mut interest = PollFlags::IN;
+        interest.set(PollFlags::OUT, writable);
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match rustix::event::poll(&mut [PollFd::new(&self.fd, interest)], timeout.as_ref()) {
+            Ok(ready) => Ok(ready > 0),
+            // The caller tries to send and receive, and then waits again.
+            Err(Errno::INTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -388,11 +435,11 @@ mod tests {
             }
         }
         assert!(Transport::device(&path("socket")).is_err());
-        assert!(!Transport::open_path(&path("socket")).unwrap().is_device());
+        assert!(!Transport::open_path(&path("socket")).unwrap().is_device);
         assert!(
             Transport::open_path(Path::new("/dev/null"))
                 .unwrap()
-                .is_device()
+                .is_device
         );
 
         // A socket without a server may get one later.

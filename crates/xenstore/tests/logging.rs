@@ -56,7 +56,7 @@ fn connections_requests_replies_and_events_are_logged() {
     client.write("data/secret", "hunter2").unwrap();
     client.read("data/secret").unwrap();
     client.read("data/missing").unwrap_err();
-    client.watch("data", "a token\n").unwrap();
+    client.watch("data").unwrap();
     client.next_watch_event(None).unwrap();
     client.call(Request::domain_path(5)).unwrap();
     assert_eq!(
@@ -71,9 +71,9 @@ fn connections_requests_replies_and_events_are_logged() {
                 Level::Trace,
                 "reply 3: READ data/missing: the node does not exist (ENOENT)"
             ),
-            (Level::Trace, "request 4: WATCH data (14 bytes)"),
+            (Level::Trace, "request 4: WATCH data (7 bytes)"),
             (Level::Trace, "reply 4: 3 bytes"),
-            (Level::Trace, "event: data (token a token\\u000a)"),
+            (Level::Trace, "event: data (token 1)"),
             (Level::Trace, "request 5: GET_DOMAIN_PATH (2 bytes)"),
             (Level::Trace, "reply 5: 16 bytes"),
         ])
@@ -87,6 +87,14 @@ fn connections_requests_replies_and_events_are_logged() {
     assert_eq!(take(), records(&[closed]));
 
     let mut connection = Connection::new(server.connect(5).unwrap().into());
+    let watch = Request::watch("data", "a token\n").unwrap();
+    connection.submit(watch).unwrap();
+    connection.flush().unwrap();
+    for _ in 0..2 {
+        while connection.next_event().is_none() {
+            let _ = connection.on_readable().unwrap();
+        }
+    }
     server.with(|server| server.store_mut().release(5));
     let error = connection.on_readable().unwrap_err();
     assert!(matches!(error, Error::Closed { .. }), "{error}");
@@ -96,6 +104,9 @@ fn connections_requests_replies_and_events_are_logged() {
         take(),
         records(&[
             (Level::Debug, "connected to a socket"),
+            (Level::Trace, "request 1: WATCH data (14 bytes)"),
+            (Level::Trace, "reply 1: 3 bytes"),
+            (Level::Trace, "event: data (token a token\\u000a)"),
             (Level::Debug, &reason)
         ])
     );

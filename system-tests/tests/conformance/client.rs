@@ -1,37 +1,163 @@
 //! The client of a test body: blocking, or asynchronous with each future waited for.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use futures_core::Stream;
 use tokio::runtime::{Builder, Runtime};
 use xenstore::asynchronous::{AsyncTransaction, WatchStream};
-use xenstore::{AsyncClient, AsyncNodes, Nodes, Path, Request, Result, Transport, WatchEvent};
+use xenstore::{
+    AsyncClient, AsyncNodes, Channel, Connection, ErrorCode, Event, Nodes, Path, Received, Request,
+    RequestId, Result, TransactionId, Transport, WatchEvent, WatchId,
+};
 
 /// The kind of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Calls {
     Blocking,
     Async,
+    /// The non-blocking core, with an event loop of this file.
+    Core,
 }
 
 #[allow(clippy::large_enum_variant, reason = "a test has few")]
 pub(crate) enum Client {
-    Blocking(xenstore::Client),
+    Blocking {
+        client: xenstore::Client,
+        /// Watches, and the tokens under which the body knows them.
+        watches: Vec<(String, WatchId)>,
+    },
     Async {
         client: AsyncClient,
-        /// Watch streams, and the tokens under which the body knows them.
         watches: Vec<(String, WatchStream)>,
     },
+    Core(Core),
 }
 
-/// A transaction of either client.
+/// A transaction of a client.
 pub(crate) enum Transaction<'a, 'client> {
     Blocking(&'a mut xenstore::Transaction<'client>),
-    Async(&'a AsyncTransaction),
+    Async(AsyncTransaction),
+    Core(&'a mut Core, TransactionId),
+}
+
+/// A connection, and the watch events that it has received.
+pub(crate) struct Core {
+    connection: Connection,
+    events: VecDeque<WatchEvent>,
+}
+
+impl Core {
+    /// Waits for the reply to a request.
+    fn reply(&mut self, id: RequestId) -> Result<Vec<u8>> {
+        self.wait(None, |event| match event {
+            Event::Reply { id: of, result } if of == id => Ok(result),
+            event => Err(event),
+        })?
+        .expect("no deadline")
+    }
+
+    fn next_watch_event(&mut self, deadline: Option<Instant>) -> Result<Option<WatchEvent>> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        self.wait(deadline, |event| match event {
+            Event::Watch(event) => Ok(event),
+            event @ Event::Reply { .. } => Err(event),
+        })
+    }
+
+    /// Runs the event loop until `take` accepts an event.
+    fn wait<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut take: impl FnMut(Event) -> Result<T, Event>,
+    ) -> Result<Option<T>> {
+        loop {
+            while let Some(event) = self.connection.next_event() {
+                match take(event) {
+                    Ok(taken) => return Ok(Some(taken)),
+                    Err(Event::Watch(event)) => self.events.push_back(event),
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let channel = self.connection.channel();
+            if !channel.wait(self.connection.wants_write(), left).unwrap() {
+                return Ok(None);
+            }
+            self.connection.flush()?;
+            while self.connection.on_readable()? == Received::MaybeMore {}
+        }
+    }
+
+    fn call<T>(&mut self, request: Request<T>) -> Result<T> {
+        let parse = request.parser();
+        let id = self.connection.submit(request)?;
+        self.connection.flush()?;
+        self.reply(id).and_then(parse)
+    }
+
+    fn pipeline<T>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> Result<Vec<Result<T>>> {
+        // Unlike the clients, a connection accepts each request by itself.
+        let mut submitted = Vec::new();
+        for request in requests {
+            let parse = request.parser();
+            match self.connection.submit(request) {
+                Ok(id) => submitted.push((id, parse)),
+                Err(error) => {
+                    for (id, _) in submitted {
+                        self.connection.cancel(id);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        self.connection.flush()?;
+
+        let mut replies = BTreeMap::new();
+        while replies.len() < submitted.len() {
+            let (id, reply) = self
+                .wait(None, |event| match event {
+                    Event::Reply { id, result } => Ok((id, result)),
+                    event @ Event::Watch(_) => Err(event),
+                })?
+                .expect("no deadline");
+            replies.insert(id, reply);
+        }
+        let mut reply = |id| replies.remove(&id).unwrap();
+        Ok(submitted
+            .into_iter()
+            .map(|(id, parse)| reply(id).and_then(parse))
+            .collect())
+    }
+
+    fn transaction<T>(
+        &mut self,
+        mut body: impl FnMut(&mut Transaction<'_, '_>) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            let id = self.call(Request::begin())?;
+            let result = body(&mut Transaction::Core(self, id));
+            if result.is_err() {
+                self.call(Request::abort(id))?;
+                return result;
+            }
+            match self.call(Request::commit(id)) {
+                Ok(()) => return result,
+                Err(error) if error.code() == Some(&ErrorCode::EAGAIN) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 /// Runtime of the asynchronous clients' drivers, which run beside the tests' threads.
@@ -46,7 +172,14 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 impl Client {
     pub(crate) fn new(calls: Calls, transport: Transport) -> Self {
         match calls {
-            Calls::Blocking => Client::Blocking(xenstore::Client::new(transport)),
+            Calls::Blocking => Client::Blocking {
+                client: xenstore::Client::new(transport),
+                watches: Vec::new(),
+            },
+            Calls::Core => Client::Core(Core {
+                connection: Connection::new(transport),
+                events: VecDeque::new(),
+            }),
             Calls::Async => {
                 let _entered = RUNTIME.enter();
                 Client::Async {
@@ -59,30 +192,38 @@ impl Client {
 
     pub(crate) fn watch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
         match self {
-            Client::Blocking(client) => client.watch(path, token),
+            Client::Blocking { client, watches } => {
+                watches.push((token.to_owned(), client.watch(path)?));
+            }
             Client::Async { client, watches } => {
                 watches.push((token.to_owned(), wait(client.watch(path))?));
-                Ok(())
             }
+            Client::Core(core) => core.call(Request::watch(path, token)?)?,
         }
+        Ok(())
     }
 
     pub(crate) fn unwatch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {
+        let path = Path::new(path.as_ref())?;
         match self {
-            Client::Blocking(client) => client.unwatch(path, token),
-            Client::Async { watches, .. } => {
-                let path = Path::new(path.as_ref())?;
-                watches.retain(|(of, stream)| of != token || *stream.path() != path);
-                Ok(())
+            Client::Blocking { client, watches } => {
+                let index = watches.iter().position(|(of, _)| of == token).unwrap();
+                client.unwatch(watches.remove(index).1)?;
             }
+            Client::Async { watches, .. } => {
+                watches.retain(|(of, stream)| of != token || *stream.path() != path);
+            }
+            Client::Core(core) => core.call(Request::unwatch(path, token)?)?,
         }
+        Ok(())
     }
 
-    /// Only the blocking client has this call.
+    /// The async client has no such call.
     pub(crate) fn reset_watches(&mut self) -> Result<()> {
         match self {
-            Client::Blocking(client) => client.reset_watches(),
+            Client::Blocking { client, .. } => client.reset_watches(),
             Client::Async { .. } => panic!("an async client has no such call"),
+            Client::Core(core) => core.call(Request::reset_watches()),
         }
     }
 
@@ -90,22 +231,29 @@ impl Client {
         &mut self,
         timeout: Option<Duration>,
     ) -> Result<Option<WatchEvent>> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         match self {
-            Client::Blocking(client) => client.next_watch_event(timeout),
+            Client::Blocking { client, watches } => {
+                let event = client.next_watch_event(timeout)?;
+                Ok(event.map(|event| {
+                    let of = |(_, watch): &&(String, WatchId)| Some(*watch) == event.watch();
+                    let (token, _) = watches.iter().find(of).unwrap();
+                    with_token(event.clone(), token)
+                }))
+            }
             Client::Async { watches, .. } => {
                 let event = poll_fn(|context| {
                     for (token, stream) in &mut *watches {
-                        if let Poll::Ready(event) = stream.poll_next(context) {
-                            return Poll::Ready(event.map(|event| WatchEvent {
-                                token: token.clone(),
-                                ..event
-                            }));
+                        if let Poll::Ready(event) = Pin::new(stream).poll_next(context) {
+                            let event = event.expect("the stream goes on");
+                            return Poll::Ready(event.map(|event| with_token(event, token)));
                         }
                     }
                     Poll::Pending
                 });
-                wait_until(timeout.map(|timeout| Instant::now() + timeout), event).transpose()
+                wait_until(deadline, event).transpose()
             }
+            Client::Core(core) => core.next_watch_event(deadline),
         }
     }
 
@@ -114,21 +262,30 @@ impl Client {
         mut body: impl FnMut(&mut Transaction<'_, '_>) -> Result<T>,
     ) -> Result<T> {
         match self {
-            Client::Blocking(client) => {
+            Client::Blocking { client, .. } => {
                 client.transaction(|transaction| body(&mut Transaction::Blocking(transaction)))
             }
-            Client::Async { client, .. } => wait(
-                client.transaction(async |transaction| body(&mut Transaction::Async(transaction))),
-            ),
+            Client::Async { client, .. } => wait(client.transaction(|transaction| {
+                let result = body(&mut Transaction::Async(transaction));
+                async move { result }
+            })),
+            Client::Core(core) => core.transaction(body),
         }
     }
+}
+
+/// Returns the event under the token of the body.
+fn with_token(mut event: WatchEvent, token: &str) -> WatchEvent {
+    token.clone_into(&mut event.token);
+    event
 }
 
 impl Nodes for Client {
     fn call<T>(&mut self, request: Request<T>) -> Result<T> {
         match self {
-            Client::Blocking(client) => client.call(request),
+            Client::Blocking { client, .. } => client.call(request),
             Client::Async { client, .. } => wait(client.call(request)),
+            Client::Core(core) => core.call(request),
         }
     }
 
@@ -137,8 +294,9 @@ impl Nodes for Client {
         requests: impl IntoIterator<Item = Request<T>>,
     ) -> Result<Vec<Result<T>>> {
         match self {
-            Client::Blocking(client) => client.pipeline(requests),
+            Client::Blocking { client, .. } => client.pipeline(requests),
             Client::Async { client, .. } => wait(client.pipeline(requests)),
+            Client::Core(core) => core.pipeline(requests),
         }
     }
 }
@@ -148,6 +306,7 @@ impl Nodes for Transaction<'_, '_> {
         match self {
             Transaction::Blocking(transaction) => transaction.call(request),
             Transaction::Async(transaction) => wait(transaction.call(request)),
+            Transaction::Core(core, id) => core.call(request.within(*id)),
         }
     }
 
@@ -158,6 +317,9 @@ impl Nodes for Transaction<'_, '_> {
         match self {
             Transaction::Blocking(transaction) => transaction.pipeline(requests),
             Transaction::Async(transaction) => wait(transaction.pipeline(requests)),
+            Transaction::Core(core, id) => {
+                core.pipeline(requests.into_iter().map(|request| request.within(*id)))
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The same test bodies run against each model of the embedded server, xenstored and oxenstored, as
-//! domain 0 and as a guest, with the blocking and the asynchronous client. Where servers differ, the body says
-//! how.
+//! domain 0 and as a guest, with the blocking and the asynchronous client and with their core. The
+//! body says how servers differ.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,14 +20,17 @@ mod transactions;
 mod values;
 mod watches;
 
-/// Generates twenty tests from each body. The bodies in the second list need tokens of their own
-/// choice, so only the ten tests of the blocking client are generated.
+/// Generates thirty tests from each body. The bodies in the second list need tokens of their own
+/// choice, so only the ten tests of the core are generated.
 macro_rules! conformance {
-    ({ $($both:tt)* } { $($blocking:tt)* }) => {
+    ({ $($both:tt)* } { $($core:tt)* }) => {
         mod blocking {
             conformance! { @servers Blocking $($both)* }
+        }
+        mod core {
+            conformance! { @servers Core $($both)* }
             mod tokens {
-                conformance! { @servers Blocking $($blocking)* }
+                conformance! { @servers Core $($core)* }
             }
         }
         mod asynchronous {

@@ -47,7 +47,7 @@ impl Daemon {
         let is_device = self
             .agent
             .connection()
-            .map(|connection| connection.transport().is_device());
+            .map(|connection| connection.channel().is_device());
         let mode = self.settings.confine;
         let find_user = || find_user(&root, mode);
         let connects_again = is_device.unwrap_or_default() && service_manager::restarts_agent();

@@ -2,18 +2,19 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
-use tokio::sync::{mpsc, oneshot};
+use futures_channel::{mpsc, oneshot};
 
+use super::transaction::AsyncTransaction;
+use crate::client::check;
 use crate::error::{Error, Result};
 use crate::event::WatchEvent;
 use crate::nodes::AsyncNodes;
-use crate::path::Path;
-use crate::request::{Request, TransactionId};
-use crate::wire::MessageKind;
+use crate::request::Request;
 
 /// A client whose calls are futures. Clones share the connection.
 ///
@@ -21,6 +22,7 @@ use crate::wire::MessageKind;
 /// use xenstore::{AsyncClient, AsyncNodes};
 /// use xenstore::embedded::{Server, Store, Toolstack};
 ///
+/// # #[cfg(feature = "tokio")]
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut store = Store::new();
@@ -29,23 +31,25 @@ use crate::wire::MessageKind;
 ///
 /// let client = AsyncClient::new(server.connect(5)?.into())?;
 /// let mut changes = client.watch("data").await?;
-/// changes.next().await?; // Each watch fires when it is set.
+/// changes.next_event().await?; // Each watch fires when it is set.
 /// let (a, b) = tokio::join!(client.write("data/a", "1"), client.write("data/b", "2"));
 /// a.and(b)?;
-/// assert_eq!(changes.next().await?.path.as_str(), "data/a");
+/// assert_eq!(changes.next_event().await?.path.as_str(), "data/a");
 /// # Ok(())
 /// # }
+/// # #[cfg(not(feature = "tokio"))]
+/// # fn main() {}
 /// ```
 #[derive(Clone, Debug)]
 pub struct AsyncClient {
-    pub(super) commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<Command>,
     pub(super) shared: Arc<Shared>,
 }
 
 /// State that the clients and the driver of a connection share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) transport: Box<str>,
+    transport: Box<str>,
     pub(super) last_token: AtomicU64,
     /// Size in bytes of the watch events that are queued in streams.
     pub(super) events_size: AtomicUsize,
@@ -53,49 +57,85 @@ pub(super) struct Shared {
     pub(super) closed_by: OnceLock<Error>,
 }
 
+impl Shared {
+    pub(super) fn new(transport: &str) -> Self {
+        Shared {
+            transport: transport.into(),
+            last_token: AtomicU64::new(0),
+            events_size: AtomicUsize::new(0),
+            closed_by: OnceLock::new(),
+        }
+    }
+}
+
 /// Channel for a reply. Sending to it has no effect if the future that waits for the reply was
 /// dropped.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
-/// Calls a function with the number of a new transaction. Dropping it ends the wait for the number.
-pub(super) type OnBegun = Box<dyn FnOnce(Result<TransactionId>) + Send>;
-
 /// A client's message to the driver.
+#[derive(Debug)]
 pub(super) enum Command {
     /// Sends all of these requests, or none if one is not allowed. In that case the first one gets
     /// the error.
     Requests(Vec<(Request, Reply<Vec<u8>>)>),
-    Begin(OnBegun),
+    Begin {
+        client: AsyncClient,
+        reply: Reply<AsyncTransaction>,
+    },
+    End {
+        request: Request<()>,
+        reply: Reply<()>,
+    },
     Watch {
-        request: Request,
+        request: Request<()>,
         token: String,
         events: mpsc::UnboundedSender<WatchEvent>,
         reply: Reply<()>,
     },
     Unwatch {
-        path: Path,
+        request: Request<()>,
         token: String,
     },
+    /// Drops the channel when the connection is closed.
+    NotifyClosed(oneshot::Sender<()>),
+    /// Some futures that waited for replies were dropped.
+    Dropped,
 }
 
 impl AsyncClient {
+    pub(super) fn from_parts(
+        commands: mpsc::UnboundedSender<Command>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        AsyncClient { commands, shared }
+    }
+
+    /// Waits until the connection is closed, and returns the error that closed it.
+    pub async fn closed(&self) -> Error {
+        let (sender, closed) = oneshot::channel();
+        self.command(Command::NotifyClosed(sender));
+        // The driver only drops the channel.
+        let _ = closed.await;
+        self.closed_by()
+    }
+
     /// Sends a message to the driver.
     ///
     /// If the driver has ended, the message and with it the channel for the reply is dropped, which
     /// ends the wait.
     pub(super) fn command(&self, command: Command) {
-        let _ = self.commands.send(command);
+        let _ = self.commands.unbounded_send(command);
     }
 
-    /// Sends a request without waiting and without a check of its kind.
-    pub(super) fn send(&self, request: Request) -> oneshot::Receiver<Result<Vec<u8>>> {
-        let (reply, replied) = oneshot::channel();
-        self.command(Command::Requests(vec![(request, reply)]));
-        replied
-    }
-
-    pub(super) async fn reply<T>(&self, replied: oneshot::Receiver<T>) -> Result<T> {
-        replied.await.map_err(|_| self.closed_by())
+    /// Sends a message with a channel for a reply to the driver, and returns the reply.
+    pub(super) fn request<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Replied<'_, T> {
+        let (reply, receiver) = oneshot::channel();
+        self.command(command(reply));
+        Replied {
+            client: self,
+            receiver,
+            is_done: false,
+        }
     }
 
     /// Returns the error that closed the connection.
@@ -103,9 +143,37 @@ impl AsyncClient {
         match self.shared.closed_by.get() {
             Some(error) => error.clone(),
             None => {
-                let error = io::Error::other("the tokio runtime of the connection has ended");
+                let error = io::Error::other("the driver of the connection was dropped");
                 Error::io("wait for", self.shared.transport.clone(), error)
             }
+        }
+    }
+}
+
+/// Waits for a reply. Dropping it before tells the driver that nobody wants the reply.
+pub(super) struct Replied<'a, T> {
+    client: &'a AsyncClient,
+    receiver: oneshot::Receiver<Result<T>>,
+    is_done: bool,
+}
+
+impl<T> Future for Replied<'_, T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let poll = Pin::new(&mut self.receiver).poll(context);
+        poll.map(|replied| {
+            self.is_done = true;
+            replied.unwrap_or_else(|_| Err(self.client.closed_by()))
+        })
+    }
+}
+
+impl<T> Drop for Replied<'_, T> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.receiver.close();
+            self.client.command(Command::Dropped);
         }
     }
 }
@@ -114,9 +182,9 @@ impl AsyncNodes for AsyncClient {
     async fn call<T>(&self, request: Request<T>) -> Result<T> {
         check(&request)?;
         let parse = request.parser();
-        self.reply(self.send(request.untyped()))
-            .await?
-            .and_then(parse)
+        let request = request.untyped();
+        let replied = self.request(|reply| Command::Requests(vec![(request, reply)]));
+        replied.await.and_then(parse)
     }
 
     fn pipeline<T>(
@@ -129,7 +197,12 @@ impl AsyncNodes for AsyncClient {
 
             let mut pending = Vec::with_capacity(requests.len());
             let commands = requests.into_iter().map(|request| {
-                let (reply, replied) = oneshot::channel();
+                let (reply, receiver) = oneshot::channel();
+                let replied = Replied {
+                    client: self,
+                    receiver,
+                    is_done: false,
+                };
                 pending.push((replied, request.parser()));
                 (request.untyped(), reply)
             });
@@ -138,8 +211,9 @@ impl AsyncNodes for AsyncClient {
             // The parsed replies would have to be `Send` if they were kept during the waits.
             let mut results = Vec::with_capacity(pending.len());
             for (replied, parse) in pending {
-                match self.reply(replied).await? {
+                match replied.await {
                     Err(error @ Error::InvalidRequest { .. }) => return Err(error),
+                    Err(error) if error.is_fatal() => return Err(error),
                     result => results.push((result, parse)),
                 }
             }
@@ -148,14 +222,5 @@ impl AsyncNodes for AsyncClient {
                 .map(|(result, parse)| result.and_then(parse))
                 .collect())
         }
-    }
-}
-
-/// Rejects requests that would interfere with the driver's own watches.
-fn check<T>(request: &Request<T>) -> Result<()> {
-    match request.kind {
-        MessageKind::WATCH | MessageKind::UNWATCH | MessageKind::RESET_WATCHES => Err(request
-            .invalid("watch requests are not allowed here; use AsyncClient::watch".to_owned())),
-        _ => Ok(()),
     }
 }

@@ -1,142 +1,173 @@
-//! The task that sends and receives for all clients of a connection.
+//! The future that sends and receives for all clients of a connection.
 
-use std::collections::HashMap;
-use std::future::poll_fn;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use futures_channel::{mpsc, oneshot};
+use futures_core::Stream;
 
-use super::client::{AsyncClient, Command, OnBegun, Reply, Shared};
+use super::client::{AsyncClient, Command, Reply, Shared};
+use super::readiness::{Attempt, Readiness};
+use super::transaction::AsyncTransaction;
 use crate::client::WATCH_EVENTS_MAX;
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, RequestId, WatchEvent};
 use crate::reply;
-use crate::request::Request;
+use crate::request::{Request, TransactionId};
 use crate::transport::Transport;
+use crate::wire::{HEADER_LEN, PAYLOAD_MAX};
 
-impl AsyncClient {
-    /// Opens the Xenstore of this system.
-    ///
-    /// See [`Transport::open`] for the places where it looks, and [`Transport::connect`] for how
-    /// long it may block.
-    ///
-    /// # Errors
-    /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails.
-    ///
-    /// # Panics
-    /// Those of [`new`](Self::new).
-    pub fn open() -> Result<Self> {
-        Self::new(Transport::open()?)
-    }
-
-    /// Creates a client over `transport`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the operating system cannot report when the transport is ready.
-    ///
-    /// # Panics
-    /// If called outside of a tokio runtime, or in one without I/O.
-    pub fn new(transport: Transport) -> Result<Self> {
-        let shared = Arc::new(Shared {
-            transport: transport.name().into(),
-            last_token: AtomicU64::new(0),
-            events_size: AtomicUsize::new(0),
-            closed_by: OnceLock::new(),
-        });
-        let (commands, received) = mpsc::unbounded_channel();
-        tokio::spawn(Driver::new(transport, received, shared.clone())?.run());
-        Ok(AsyncClient { commands, shared })
-    }
-}
+/// Maximum number of open transactions. Servers allow a guest at least 9, and the kernel and other
+/// processes of the guest may need some of them.
+const MAX_TRANSACTIONS: usize = 8;
 
 /// The receiver of a reply.
 enum Waiting {
     Request(Reply<Vec<u8>>),
-    Begin(OnBegun),
+    Begin(Begin),
+    End(Reply<()>),
     Watch { token: String, reply: Reply<()> },
 }
 
-struct Driver {
-    connection: AsyncFd<Registered>,
+/// A transaction to begin.
+struct Begin {
+    client: AsyncClient,
+    reply: Reply<AsyncTransaction>,
+}
+
+impl Waiting {
+    /// Whether the future that waits for the reply was dropped. The end of a transaction is never
+    /// given up.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Waiting::Request(reply) => reply.is_canceled(),
+            Waiting::Begin(begin) => begin.reply.is_canceled(),
+            Waiting::Watch { reply, .. } => reply.is_canceled(),
+            Waiting::End(_) => false,
+        }
+    }
+}
+
+/// The future that sends and receives for all clients of a connection. A program must spawn it on
+/// its runtime, or poll it in another way.
+///
+/// It ends with `Ok` when all clients, streams and transactions are dropped, and with an error when
+/// the connection is closed.
+#[must_use = "the clients wait until the driver is polled"]
+pub struct Driver<R> {
+    connection: Connection,
+    readiness: R,
     commands: mpsc::UnboundedReceiver<Command>,
     waiting: HashMap<RequestId, Waiting>,
     watches: HashMap<String, mpsc::UnboundedSender<WatchEvent>>,
+    /// Number of transactions that are open or requested.
+    transactions: usize,
+    /// Transactions to begin once another one ends.
+    begins: VecDeque<Begin>,
+    /// Channels whose end tells their receivers that the connection is closed.
+    on_closed: Vec<oneshot::Sender<()>>,
     shared: Arc<Shared>,
 }
 
-impl Driver {
-    fn new(
+impl AsyncClient {
+    /// Creates a client over `transport`, and the driver that serves it.
+    ///
+    /// `register` registers a duplicate of the transport's descriptor with the runtime. For tokio,
+    /// use `AsyncClient::new`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the descriptor cannot be duplicated or registered.
+    pub fn with_driver<R: Readiness>(
         transport: Transport,
-        commands: mpsc::UnboundedReceiver<Command>,
-        shared: Arc<Shared>,
-    ) -> Result<Self> {
-        // The replacement in tokio 1.54 is unsafe. It requires that the descriptor stays open and
-        // the same, which `Registered` ensures.
-        #[allow(
-            deprecated,
-            reason = "the replacement is unsafe, and not in tokio before 1.54"
-        )]
-        let connection = AsyncFd::new(Registered(Connection::new(transport)))
-            .map_err(|error| Error::io("wait for", shared.transport.clone(), error))?;
-        Ok(Driver {
-            connection,
+        register: impl FnOnce(OwnedFd) -> io::Result<R>,
+    ) -> Result<(Self, Driver<R>)> {
+        let registered = transport.duplicate().and_then(register);
+        let readiness =
+            registered.map_err(|error| Error::io("wait for", transport.name(), error))?;
+
+        let shared = Arc::new(Shared::new(transport.name()));
+        let (sender, commands) = mpsc::unbounded();
+        let driver = Driver {
+            connection: Connection::new(transport),
+            readiness,
             commands,
             waiting: HashMap::new(),
             watches: HashMap::new(),
-            shared,
-        })
+            transactions: 0,
+            begins: VecDeque::new(),
+            on_closed: Vec::new(),
+            shared: shared.clone(),
+        };
+        Ok((AsyncClient::from_parts(sender, shared), driver))
     }
+}
 
-    async fn run(mut self) {
-        let end = poll_fn(|context| self.poll(context)).await;
-        // Delivers the events from before the end. An error here is ignored, because `end` came
-        // first.
-        let _ = self.deliver();
-        if let Err(error) = end {
-            let error = self.connection.get_mut().0.close(error);
-            // This cannot fail, because only this function sets the error.
-            let _ = self.shared.closed_by.set(error);
-        }
-        // Dropping the driver now drops all reply channels, and their receivers read the error.
-    }
+impl<R: Readiness> Future for Driver<R> {
+    type Output = Result<()>;
 
-    /// Performs all work that is possible now. Ready when all clients are dropped or the connection
-    /// is closed.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        while let Poll::Ready(command) = self.commands.poll_recv(context) {
-            match command {
-                Some(command) => self.accept(command),
-                None => return Poll::Ready(Ok(())),
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.advance(context) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+            Err(error) => {
+                // Delivers the events from before the end. An error here is ignored, because
+                // `error` came first.
+                let _ = self.deliver();
+                let error = self.connection.close(error);
+                // This fails only if the driver is polled again after its end.
+                let _ = self.shared.closed_by.set(error.clone());
+                // Receivers read the error once the channels of their replies are dropped.
+                self.waiting.clear();
+                self.watches.clear();
+                self.begins.clear();
+                self.on_closed.clear();
+                self.commands.close();
+                while let Ok(command) = self.commands.try_recv() {
+                    drop(command);
+                }
+                Poll::Ready(Err(error))
             }
         }
+    }
+}
 
-        self.connection.get_mut().0.flush()?;
+impl<R: Readiness> Driver<R> {
+    /// Performs all work that is possible now. Ready when all clients are dropped.
+    fn advance(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
+        let mut has_dropped = false;
+        loop {
+            match Pin::new(&mut self.commands).poll_next(context) {
+                Poll::Ready(Some(Command::Dropped)) => has_dropped = true,
+                Poll::Ready(Some(command)) => self.accept(command),
+                Poll::Ready(None) => return Ok(Poll::Ready(())),
+                Poll::Pending => break,
+            }
+        }
+        if has_dropped {
+            self.cancel_abandoned();
+        }
+
+        self.connection.flush()?;
         // Requests that are not allowed have their replies already.
         self.deliver()?;
-
-        if let Poll::Ready(error) = self.poll_receive(context) {
-            return Poll::Ready(Err(error));
-        }
-        if let Poll::Ready(error) = self.poll_send(context) {
-            return Poll::Ready(Err(error));
-        }
-        Poll::Pending
+        self.receive(context)?;
+        self.send(context)?;
+        Ok(Poll::Pending)
     }
 
     fn accept(&mut self, command: Command) {
-        let connection = &mut self.connection.get_mut().0;
         match command {
             Command::Requests(requests) => {
-                if let Some(error) = requests
-                    .iter()
-                    .find_map(|(request, _)| connection.check(request).err())
-                {
+                let mut all = requests.iter();
+                let refused = all.find_map(|(request, _)| self.connection.check(request).err());
+                if let Some(error) = refused {
                     if let Some((_, reply)) = requests.into_iter().next() {
                         let _ = reply.send(Err(error));
                     }
@@ -146,9 +177,11 @@ impl Driver {
                     self.submit(request, Waiting::Request(reply));
                 }
             }
-            Command::Begin(on_begun) => {
-                self.submit(Request::transaction_start(), Waiting::Begin(on_begun));
+            Command::Begin { client, reply } => {
+                self.begins.push_back(Begin { client, reply });
+                self.begin_next();
             }
+            Command::End { request, reply } => self.submit(request, Waiting::End(reply)),
             Command::Watch {
                 request,
                 token,
@@ -160,30 +193,76 @@ impl Driver {
                 self.watches.insert(token.clone(), events);
                 self.submit(request, Waiting::Watch { token, reply });
             }
-            Command::Unwatch { path, token } => {
+            Command::Unwatch { request, token } => {
                 // There is no entry if the server refused the watch.
                 if self.watches.remove(&token).is_some() {
-                    if let Ok(request) = Request::unwatch(&path, &token) {
-                        // This cannot fail, because the request for the watch was longer.
-                        let _ = connection.submit(request);
-                    }
+                    // This cannot fail, because the request for the watch was longer.
+                    let _ = self.connection.submit(request);
                 }
+            }
+            Command::NotifyClosed(sender) => self.on_closed.push(sender),
+            Command::Dropped => {}
+        }
+    }
+
+    /// Begins the next transactions, as far as the limit allows.
+    fn begin_next(&mut self) {
+        while self.transactions < MAX_TRANSACTIONS {
+            let Some(begin) = self.begins.pop_front() else {
+                return;
+            };
+            if !begin.reply.is_canceled() {
+                self.transactions += 1;
+                self.submit(Request::begin(), Waiting::Begin(begin));
             }
         }
     }
 
+    /// Counts the end of a transaction.
+    fn on_ended(&mut self) {
+        self.transactions = self.transactions.saturating_sub(1);
+        self.begin_next();
+    }
+
     fn submit<T>(&mut self, request: Request<T>, waiting: Waiting) {
-        match self.connection.get_mut().0.submit(request) {
+        match self.connection.submit(request) {
             Ok(id) => drop(self.waiting.insert(id, waiting)),
             Err(error) => self.answer(waiting, Err(error)),
+        }
+    }
+
+    /// Discards the requests whose futures were dropped.
+    fn cancel_abandoned(&mut self) {
+        let connection = &mut self.connection;
+        let (mut begins, mut tokens) = (0, Vec::new());
+        self.waiting.retain(|id, waiting| {
+            let is_abandoned = waiting.is_abandoned();
+            if is_abandoned {
+                connection.cancel(*id);
+                match waiting {
+                    Waiting::Begin(_) => begins += 1,
+                    Waiting::Watch { token, .. } => tokens.push(std::mem::take(token)),
+                    Waiting::Request(_) | Waiting::End(_) => {}
+                }
+            }
+            !is_abandoned
+        });
+
+        for token in tokens {
+            self.watches.remove(&token);
+        }
+        for _ in 0..begins {
+            self.on_ended();
         }
     }
 
     fn answer(&mut self, waiting: Waiting, result: Result<Vec<u8>>) {
         match waiting {
             Waiting::Request(reply) => drop(reply.send(result)),
-            Waiting::Begin(on_begun) => {
-                on_begun(result.and_then(reply::transaction));
+            Waiting::Begin(begin) => self.on_begun(begin, result.and_then(reply::transaction)),
+            Waiting::End(reply) => {
+                let _ = reply.send(result.map(drop));
+                self.on_ended();
             }
             Waiting::Watch { token, reply } => {
                 if result.is_err() {
@@ -194,25 +273,31 @@ impl Driver {
         }
     }
 
+    fn on_begun(&mut self, begin: Begin, result: Result<TransactionId>) {
+        match result {
+            Ok(id) => {
+                // If the future was dropped meanwhile, this drops the transaction, which aborts it.
+                let _ = begin
+                    .reply
+                    .send(Ok(AsyncTransaction::new(begin.client, id)));
+            }
+            // Other processes of the domain may have open transactions, too.
+            Err(error) if is_full(&error) && self.transactions > 1 => {
+                self.transactions -= 1;
+                self.begins.push_front(begin);
+            }
+            Err(error) => {
+                let _ = begin.reply.send(Err(error));
+                self.on_ended();
+            }
+        }
+    }
+
     /// Delivers received replies and events.
     fn deliver(&mut self) -> Result<()> {
-        while let Some(event) = self.connection.get_mut().0.next_event() {
+        while let Some(event) = self.connection.next_event() {
             match event {
-                Event::Watch(event) => {
-                    // Events of a watch that has ended are discarded.
-                    if let Some(events) = self.watches.get(&event.token) {
-                        let size = event.size();
-                        let before = self.shared.events_size.fetch_add(size, Ordering::Relaxed);
-                        if before + size > WATCH_EVENTS_MAX {
-                            return Err(Error::EventsNotTaken {
-                                most: WATCH_EVENTS_MAX,
-                            });
-                        }
-                        if events.send(event).is_err() {
-                            self.shared.events_size.fetch_sub(size, Ordering::Relaxed);
-                        }
-                    }
-                }
+                Event::Watch(event) => self.deliver_watch_event(event)?,
                 Event::Reply { id, result } => {
                     // The reply to UNWATCH has no receiver.
                     if let Some(waiting) = self.waiting.remove(&id) {
@@ -221,74 +306,74 @@ impl Driver {
                 }
             }
         }
+        // Answers may have led to requests.
+        self.connection.flush()
+    }
+
+    fn deliver_watch_event(&self, event: WatchEvent) -> Result<()> {
+        // Events of a watch that has ended are discarded.
+        let Some(events) = self.watches.get(&event.token) else {
+            return Ok(());
+        };
+        let size = event.size();
+        let before = self.shared.events_size.fetch_add(size, Ordering::Relaxed);
+        if before + size > WATCH_EVENTS_MAX {
+            return Err(Error::EventsNotTaken {
+                most: WATCH_EVENTS_MAX,
+            });
+        }
+        if events.unbounded_send(event).is_err() {
+            self.shared.events_size.fetch_sub(size, Ordering::Relaxed);
+        }
         Ok(())
     }
 
-    /// Receives what has arrived. Ready only with an error.
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+    /// Receives and delivers what has arrived.
+    fn receive(&mut self, context: &mut Context<'_>) -> Result<()> {
         loop {
-            match ready!(self.connection.poll_read_ready_mut(context)) {
-                Ok(mut guard) => match guard.get_inner_mut().receive() {
-                    Ok(true) => {}
-                    Ok(false) => guard.clear_ready(),
-                    Err(error) => return Poll::Ready(error),
-                },
-                Err(error) => return Poll::Ready(self.failed(error)),
-            }
-            if let Err(error) = self.deliver() {
-                return Poll::Ready(error);
-            }
-        }
-    }
-
-    /// Sends the rest of the output. Ready only with an error.
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Error> {
-        while self.connection.get_ref().0.wants_write() {
-            match ready!(self.connection.poll_write_ready_mut(context)) {
-                Ok(mut guard) => {
-                    let connection = &mut guard.get_inner_mut().0;
-                    if let Err(error) = connection.flush() {
-                        return Poll::Ready(error);
-                    }
-                    if connection.wants_write() {
-                        guard.clear_ready();
-                    }
+            let (connection, mut received) = (&mut self.connection, Ok(0));
+            let poll = self.readiness.poll_receive(context, &mut || {
+                received = connection.receive();
+                match received {
+                    // A short read has emptied the queue, which spares another attempt.
+                    Ok(len) if len < HEADER_LEN + PAYLOAD_MAX => Attempt::NotReady,
+                    _ => Attempt::Progress,
                 }
-                Err(error) => return Poll::Ready(self.failed(error)),
+            });
+            received?;
+            self.deliver()?;
+            match poll {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Err(self.connection.failed("wait for", error)),
+                Poll::Pending => return Ok(()),
             }
         }
-        Poll::Pending
     }
 
-    fn failed(&self, error: std::io::Error) -> Error {
-        Error::io("wait for", self.shared.transport.clone(), error)
-    }
-}
-
-/// The connection as a type that tokio can register.
-struct Registered(Connection);
-
-impl Registered {
-    /// Receives once, and returns whether anything had arrived. Calls poll(2) first, because
-    /// read(2) blocks on a FreeBSD device.
-    fn receive(&mut self) -> Result<bool> {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&now)))
-            .map_err(|error| self.0.transport().failed("wait for", error))?;
-
-        if ready > 0 {
-            self.0.on_readable()?;
+    /// Sends the rest of the output.
+    fn send(&mut self, context: &mut Context<'_>) -> Result<()> {
+        while self.connection.wants_write() {
+            let (connection, mut sent) = (&mut self.connection, Ok(()));
+            let poll = self.readiness.poll_send(context, &mut || {
+                sent = connection.flush();
+                if connection.wants_write() {
+                    Attempt::NotReady
+                } else {
+                    Attempt::Progress
+                }
+            });
+            sent?;
+            match poll {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Err(self.connection.failed("wait for", error)),
+                Poll::Pending => return Ok(()),
+            }
         }
-        Ok(ready > 0)
+        Ok(())
     }
 }
 
-impl AsRawFd for Registered {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
+/// Whether the domain has as many open transactions as the server allows.
+fn is_full(error: &Error) -> bool {
+    matches!(error.code(), Some(ErrorCode::ENOSPC | ErrorCode::EQUOTA))
 }

@@ -63,12 +63,12 @@ async fn many_tasks_share_a_connection() {
             tokio::spawn(async move {
                 let path = format!("data/{task}");
                 let mut changes = client.watch(&path).await?;
-                changes.next().await?;
+                changes.next_event().await?;
                 for round in 0..20 {
                     let value = format!("{task} {round}");
                     client.write(&path, &value).await?;
                     assert_eq!(client.read_text(&path).await?, value);
-                    assert_eq!(changes.next().await?.path.as_str(), path);
+                    assert_eq!(changes.next_event().await?.path.as_str(), path);
                 }
                 client
                     .transaction(async |transaction| {
@@ -97,7 +97,7 @@ async fn dropped_requests_do_not_affect_others() {
     let client = client(&server);
     client.write("data/x", "kept").await.unwrap();
     let mut changes = client.watch("data/x").await.unwrap();
-    changes.next().await.unwrap();
+    changes.next_event().await.unwrap();
     for round in 0..200 {
         poll_once_and_drop(client.read("data/nothing"));
         poll_once_and_drop(client.write("data/x", round.to_string()));
@@ -108,12 +108,23 @@ async fn dropped_requests_do_not_affect_others() {
         poll_once_and_drop(client.watch("data/x"));
         // This drops a walk while its replies are being received.
         let _ = tokio::time::timeout(Duration::from_micros(round), client.walk("data")).await;
-        assert_eq!(client.read_text("data/x").await.unwrap(), round.to_string());
+        client
+            .write("data/x", format!("kept {round}"))
+            .await
+            .unwrap();
         assert_eq!(
-            within_limit(changes.next()).await.unwrap().path.as_str(),
+            client.read_text("data/x").await.unwrap(),
+            format!("kept {round}")
+        );
+        assert_eq!(
+            within_limit(changes.next_event())
+                .await
+                .unwrap()
+                .path
+                .as_str(),
             "data/x"
         );
-        poll_once_and_drop(changes.next());
+        poll_once_and_drop(changes.next_event());
     }
     // The dropped watches have ended, because there were 200, and a guest can have 128.
     assert!(client.watch("data/y").await.is_ok());
@@ -135,7 +146,7 @@ async fn dropped_transaction_is_aborted() {
     client.write("data/x", "before").await.unwrap();
     // A guest can have only ten open transactions.
     for round in 0..40 {
-        poll_once_and_drop(client.transaction(async |_| Ok(())));
+        poll_once_and_drop(client.transaction(async |_| Ok::<_, Error>(())));
         let pending = client.transaction(async |transaction| {
             transaction.write("data/x", "after").await?;
             std::future::pending::<Result<()>>().await
@@ -181,11 +192,11 @@ async fn dropped_stream_ends_only_its_own_watch() {
     client.write("data/x", "2").await.unwrap();
     for _ in 0..3 {
         assert_eq!(
-            within_limit(kept.next()).await.unwrap().path.as_str(),
+            within_limit(kept.next_event()).await.unwrap().path.as_str(),
             "data/x"
         );
     }
-    poll_once_and_drop(kept.next());
+    poll_once_and_drop(kept.next_event());
     let unwatches = server.with(|server| server.store().requests_of_kind(5, MessageKind::UNWATCH));
     assert_eq!(unwatches, 1);
 }
@@ -243,10 +254,10 @@ async fn all_pending_calls_return_the_disconnect() {
         assert!(matches!(error, Error::Closed { .. }), "{error}");
     }
     // The event from before is not lost, and all later calls return the error.
-    assert_eq!(changes.next().await.unwrap().path.as_str(), "data");
+    assert_eq!(changes.next_event().await.unwrap().path.as_str(), "data");
     for _ in 0..2 {
         assert!(matches!(
-            within_limit(changes.next()).await,
+            within_limit(changes.next_event()).await,
             Err(Error::Closed { .. })
         ));
         assert!(matches!(
@@ -254,7 +265,7 @@ async fn all_pending_calls_return_the_disconnect() {
             Err(Error::Closed { .. })
         ));
         assert!(matches!(
-            within_limit(client.transaction(async |_| Ok(()))).await,
+            within_limit(client.transaction(async |_| Ok::<_, Error>(()))).await,
             Err(Error::Closed { .. })
         ));
     }
@@ -308,7 +319,7 @@ async fn all_calls_return_a_protocol_violation() {
         cause
     );
     assert_eq!(
-        within_limit(client.transaction(async |_| Ok(())))
+        within_limit(client.transaction(async |_| Ok::<_, Error>(())))
             .await
             .unwrap_err()
             .to_string(),
@@ -356,7 +367,7 @@ async fn unread_watch_events_are_limited() {
     // All events have arrived with the reply.
     client.read("a").await.unwrap();
     for _ in 0..limit {
-        watch.next().await.unwrap();
+        watch.next_event().await.unwrap();
     }
     client.read("a").await.unwrap();
     // Events that were taken do not count, nor do those of a dropped stream.
@@ -364,7 +375,7 @@ async fn unread_watch_events_are_limited() {
     let mut watch = client.watch("data").await.unwrap();
     let error = within_limit(client.read("a")).await.unwrap_err();
     let mut took = 0;
-    while within_limit(watch.next()).await.is_ok() {
+    while within_limit(watch.next_event()).await.is_ok() {
         took += 1;
     }
     assert!(matches!(error, Error::EventsNotTaken { .. }), "{error}");
@@ -390,13 +401,17 @@ async fn dropping_the_last_handle_closes_the_connection() {
     let server = server();
     let client = client(&server);
     let mut changes = client.watch("data").await.unwrap();
-    changes.next().await.unwrap();
+    changes.next_event().await.unwrap();
     drop(client);
     server
         .with(|server| server.store_mut().write("/local/domain/5/data/x", "1"))
         .unwrap();
     assert_eq!(
-        within_limit(changes.next()).await.unwrap().path.as_str(),
+        within_limit(changes.next_event())
+            .await
+            .unwrap()
+            .path
+            .as_str(),
         "data/x"
     );
     drop(changes);
@@ -409,7 +424,7 @@ async fn dropping_the_last_handle_closes_the_connection() {
 }
 
 #[test]
-fn ended_runtime_is_reported() {
+fn dropped_driver_is_reported() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -420,7 +435,7 @@ fn ended_runtime_is_reported() {
     let client = runtime().block_on(async { client(&server) });
     let error = runtime().block_on(client.read("domid")).unwrap_err();
     assert!(
-        error.is_fatal() && error.to_string().contains("runtime"),
+        error.is_fatal() && error.to_string().contains("driver"),
         "{error}"
     );
 }

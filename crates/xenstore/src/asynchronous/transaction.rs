@@ -1,15 +1,14 @@
 //! Transactions of the async client.
 
 use std::future::Future;
-use std::mem;
-
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::client::{AsyncClient, Command};
-use crate::client::{TRANSACTION_ATTEMPTS, is_repeatable};
 use crate::error::{Error, Result};
 use crate::nodes::AsyncNodes;
 use crate::request::{Request, TransactionId};
+use crate::transaction::{MAX_ATTEMPTS, is_repeatable};
 
 impl AsyncClient {
     /// Runs `body` in a transaction and commits it, so that all of its changes happen at once or
@@ -19,14 +18,19 @@ impl AsyncClient {
     /// domain interrupted it. So `body` may run several times. If `body` returns an error, or if
     /// the future is dropped, the transaction is aborted.
     ///
+    /// At most 8 transactions of a connection are open at a time. Others wait until one of them
+    /// ends.
+    ///
     /// ```no_run
-    /// # async fn count(client: xenstore::AsyncClient) -> xenstore::Result<()> {
+    /// # async fn count(client: xenstore::AsyncClient) -> Result<(), Box<dyn std::error::Error>> {
     /// use xenstore::AsyncNodes;
     ///
+    /// let path = &"data/count".to_owned();
     /// client
-    ///     .transaction(async |transaction| {
-    ///         let count = transaction.read_text("data/count").await?.parse().unwrap_or(0);
-    ///         transaction.write("data/count", (count + 1).to_string()).await
+    ///     .transaction(|transaction| async move {
+    ///         let count: u64 = transaction.read_text(path).await?.parse()?;
+    ///         transaction.write(path, (count + 1).to_string()).await?;
+    ///         Ok::<_, Box<dyn std::error::Error>>(())
     ///     })
     ///     .await
     /// # }
@@ -34,85 +38,148 @@ impl AsyncClient {
     ///
     /// # Errors
     /// Those of `body`, `EAGAIN` after 1000 conflicts, and those that close the connection.
-    pub async fn transaction<T>(
+    /// `ENOSPC` (C xenstored) or `EQUOTA` (oxenstored) if other processes of the domain have as
+    /// many open transactions as the server allows.
+    pub async fn transaction<T, E: From<Error>, F: Future<Output = Result<T, E>>>(
         &self,
-        mut body: impl AsyncFnMut(&AsyncTransaction) -> Result<T>,
-    ) -> Result<T> {
-        let mut conflict = None;
-        for _ in 0..TRANSACTION_ATTEMPTS {
+        mut body: impl FnMut(AsyncTransaction) -> F,
+    ) -> Result<T, E> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
             let transaction = self.begin().await?;
-            let result = body(&transaction).await;
-            if result.as_ref().is_err_and(Error::is_fatal) {
-                return result;
-            }
-
-            let probe = if result.is_err() {
-                let error = transaction.probe().await.err();
-                error.filter(|error| !matches!(error, Error::InvalidReply(_)))
-            } else {
-                None
-            };
-            let end = transaction.end(result.is_ok()).await.err();
-            match probe.or(end) {
+            let result = body(transaction.clone()).await;
+            match transaction.end(result.is_ok()).await? {
                 None => return result,
-                Some(error) if is_repeatable(&error) => conflict = Some(error),
-                Some(error) => return Err(error),
+                Some(conflict) if attempts == MAX_ATTEMPTS => return Err(conflict.into()),
+                Some(_) => {}
             }
         }
-        Err(conflict.unwrap_or_else(|| {
-            Error::Protocol(
-                "the transaction was not started, because it may be tried 0 times".to_owned(),
-            )
-        }))
     }
 
-    pub(super) async fn begin(&self) -> Result<AsyncTransaction> {
-        let (reply, replied) = oneshot::channel();
+    /// Begins a transaction. [`transaction`](Self::transaction) is easier to use, because it
+    /// repeats the transaction after a conflict.
+    ///
+    /// # Errors
+    /// Those of [`transaction`](Self::transaction), except conflicts.
+    pub async fn begin(&self) -> Result<AsyncTransaction> {
         let client = self.clone();
-        self.command(Command::Begin(Box::new(move |id| {
-            // If the receiver is gone, the transaction is dropped here, which aborts it.
-            let _ = reply.send(id.map(|id| AsyncTransaction::new(client, id)));
-        })));
-        self.reply(replied).await?
+        self.request(|reply| Command::Begin { client, reply }).await
     }
+}
+
+/// Result of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "after a conflict, the transaction must be repeated"]
+pub enum Commit {
+    /// All changes of the transaction are made.
+    Done,
+    /// No change is made, because another client changed a node that the transaction used, or
+    /// because a suspend interrupted it. Repeat the transaction from its beginning.
+    Conflict,
 }
 
 /// An open transaction. It sees the store as of its start, and its own changes.
+///
+/// Clones are the same transaction. Dropping the last one aborts it.
+#[derive(Clone, Debug)]
+pub struct AsyncTransaction(Arc<Open>);
+
 #[derive(Debug)]
-pub struct AsyncTransaction {
+struct Open {
     client: AsyncClient,
     id: TransactionId,
-    is_open: bool,
+    is_ended: AtomicBool,
+    /// Whether a request failed with an error that an unknown transaction also causes.
+    may_be_lost: AtomicBool,
 }
 
 impl AsyncTransaction {
-    fn new(client: AsyncClient, id: TransactionId) -> Self {
-        AsyncTransaction {
+    pub(super) fn new(client: AsyncClient, id: TransactionId) -> Self {
+        AsyncTransaction(Arc::new(Open {
             client,
             id,
-            is_open: true,
+            is_ended: AtomicBool::new(false),
+            may_be_lost: AtomicBool::new(false),
+        }))
+    }
+
+    /// Commits the transaction, so that all of its changes happen at once.
+    ///
+    /// # Errors
+    /// Those that close the connection, and a quota that is reached.
+    pub async fn commit(self) -> Result<Commit> {
+        Ok(match self.end(true).await? {
+            None => Commit::Done,
+            Some(_) => Commit::Conflict,
+        })
+    }
+
+    /// Ends the transaction without its changes, and does not wait for that.
+    pub fn abort(self) {
+        self.0.abort();
+    }
+
+    /// Commits or aborts the transaction. Returns an error if the transaction must be repeated.
+    async fn end(self, commit: bool) -> Result<Option<Error>> {
+        // In a transaction that a suspend has ended, every request fails. This request fails for no
+        // other reason.
+        let probe = if self.0.may_be_lost.load(Ordering::Relaxed) && !commit {
+            self.call(Request::domain_path(0).untyped()).await.map(drop)
+        } else {
+            Ok(())
+        };
+
+        // There is no await between this and sending the request, so that the end is sent exactly
+        // once.
+        if self.0.is_ended.swap(true, Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let request = if commit {
+            Request::commit(self.0.id)
+        } else {
+            Request::abort(self.0.id)
+        };
+        let client = &self.0.client;
+        let end = client
+            .request(|reply| Command::End { request, reply })
+            .await;
+        match probe.and(end) {
+            Ok(()) => Ok(None),
+            Err(error) if is_repeatable(&error) => Ok(Some(error)),
+            // The caller returns the error of the body, which is usually the same.
+            Err(error) if !commit && error.is_fatal() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Open {
+    fn abort(&self) {
+        if !self.is_ended.swap(true, Ordering::Relaxed) {
+            let request = Request::abort(self.id);
+            drop(self.client.request(|reply| Command::End { request, reply }));
         }
     }
 
-    /// Sends a request that fails only if a suspend has ended the transaction.
-    async fn probe(&self) -> Result<()> {
-        self.call(Request::domain_path(0)).await.map(drop)
+    fn track<T>(&self, result: &Result<T>) {
+        if result.as_ref().is_err_and(is_repeatable) {
+            self.may_be_lost.store(true, Ordering::Relaxed);
+        }
     }
+}
 
-    async fn end(mut self, commit: bool) -> Result<()> {
-        // There is no await between this and sending the request, so that the end is sent exactly
-        // once.
-        self.is_open = false;
-        let replied = self
-            .client
-            .send(Request::transaction_end(self.id, commit).untyped());
-        self.client.reply(replied).await?.map(drop)
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.abort();
     }
 }
 
 impl AsyncNodes for AsyncTransaction {
-    fn call<T>(&self, request: Request<T>) -> impl Future<Output = Result<T>> + Send {
-        self.client.call(request.within(self.id))
+    async fn call<T>(&self, request: Request<T>) -> Result<T> {
+        let result = self.0.client.call(request.within(self.0.id)).await;
+        self.0.track(&result);
+        result
     }
 
     fn pipeline<T>(
@@ -120,16 +187,14 @@ impl AsyncNodes for AsyncTransaction {
         requests: impl IntoIterator<Item = Request<T>>,
     ) -> impl Future<Output = Result<Vec<Result<T>>>> + Send {
         let requests = requests.into_iter();
-        self.client
-            .pipeline(requests.map(|request| request.within(self.id)))
-    }
-}
-
-impl Drop for AsyncTransaction {
-    fn drop(&mut self) {
-        if mem::take(&mut self.is_open) {
-            let end = Request::transaction_end(self.id, false);
-            drop(self.client.send(end.untyped()));
+        let within = requests.map(|request| request.within(self.0.id));
+        let replies = self.0.client.pipeline(within);
+        async move {
+            let results = replies.await?;
+            for result in &results {
+                self.0.track(result);
+            }
+            Ok(results)
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Watches of the async client.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use tokio::sync::{mpsc, oneshot};
+use futures_channel::mpsc;
+use futures_core::Stream;
 
 use super::client::{AsyncClient, Command};
 use crate::error::Result;
@@ -22,37 +24,34 @@ impl AsyncClient {
     /// `E2BIG` (C xenstored), `EQUOTA` (oxenstored) or [`Error::NotSent`](crate::Error::NotSent) if
     /// the quota is reached.
     pub async fn watch(&self, path: impl AsRef<str>) -> Result<WatchStream> {
-        let token = self
-            .shared
-            .last_token
-            .fetch_add(1, Ordering::Relaxed)
-            .to_string();
+        let last_token = &self.shared.last_token;
+        let token = last_token.fetch_add(1, Ordering::Relaxed).to_string();
         let request = Request::watch(&path, &token)?;
         let path = Path::new(path.as_ref())?;
 
         // The stream exists before the request is sent, so that dropping this future ends the
         // watch.
-        let (events, received) = mpsc::unbounded_channel();
+        let (events, received) = mpsc::unbounded();
         let stream = WatchStream {
             client: self.clone(),
             path,
             token: token.clone(),
             events: received,
+            is_closed: false,
         };
-
-        let (reply, replied) = oneshot::channel();
-        self.command(Command::Watch {
-            request: request.untyped(),
+        let set = self.request(|reply| Command::Watch {
+            request,
             token,
             events,
             reply,
         });
-        self.reply(replied).await??;
-        Ok(stream)
+        set.await.map(|()| stream)
     }
 }
 
 /// The events of one watch. Dropping the stream ends the watch.
+///
+/// As a [`Stream`], it returns `None` after the error that closed the connection.
 ///
 /// The stream queues events until they are read. More than 16 MiB of queued events in all streams
 /// of a connection close the connection ([`Error::EventsNotTaken`](crate::Error::EventsNotTaken)).
@@ -62,6 +61,8 @@ pub struct WatchStream {
     path: Path,
     token: String,
     events: mpsc::UnboundedReceiver<WatchEvent>,
+    /// Whether the stream has returned the error that closed the connection.
+    is_closed: bool,
 }
 
 impl WatchStream {
@@ -74,17 +75,13 @@ impl WatchStream {
     ///
     /// # Errors
     /// Those that close the connection, after the last event.
-    pub async fn next(&mut self) -> Result<WatchEvent> {
-        poll_fn(|context| self.poll_next(context)).await
+    pub async fn next_event(&mut self) -> Result<WatchEvent> {
+        poll_fn(|context| self.poll_event(context)).await
     }
 
-    /// Polls for the [`next`](Self::next) event, for handwritten futures and implementations of
-    /// `Stream`.
-    ///
-    /// # Errors
-    /// Those of [`next`](Self::next).
-    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchEvent>> {
-        self.events.poll_recv(context).map(|event| match event {
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchEvent>> {
+        let event = Pin::new(&mut self.events).poll_next(context);
+        event.map(|event| match event {
             Some(event) => {
                 self.on_taken(&event);
                 Ok(event)
@@ -99,6 +96,21 @@ impl WatchStream {
     }
 }
 
+impl Stream for WatchStream {
+    type Item = Result<WatchEvent>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_closed {
+            return Poll::Ready(None);
+        }
+        let event = self.poll_event(context);
+        event.map(|event| {
+            self.is_closed = event.is_err();
+            Some(event)
+        })
+    }
+}
+
 impl Drop for WatchStream {
     fn drop(&mut self) {
         // Once the channel is closed, the driver can add no more events to the size.
@@ -107,10 +119,10 @@ impl Drop for WatchStream {
             self.on_taken(&event);
         }
 
-        let token = std::mem::take(&mut self.token);
-        self.client.command(Command::Unwatch {
-            path: self.path.clone(),
-            token,
-        });
+        // This cannot fail, because the request for the watch had the same path and token.
+        if let Ok(request) = Request::unwatch(&self.path, &self.token) {
+            let token = std::mem::take(&mut self.token);
+            self.client.command(Command::Unwatch { request, token });
+        }
     }
 }

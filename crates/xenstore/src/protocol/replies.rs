@@ -1,7 +1,7 @@
 //! Assignment of received messages to requests.
 
-use super::Connection;
 use super::pending::Pending;
+use super::session::Session;
 use crate::error::{Error, ErrorCode, Result};
 use crate::escape::escape;
 use crate::event::{Event, WatchEvent};
@@ -10,7 +10,7 @@ use crate::reply;
 use crate::request::Request;
 use crate::wire::{self, Message, MessageKind};
 
-impl Connection {
+impl Session {
     pub(super) fn on_message(&mut self, message: Message) -> Result<()> {
         if message.kind == MessageKind::WATCH_EVENT {
             // The ids in the header are ignored, because older Linux kernels do not initialise
@@ -74,14 +74,7 @@ impl Connection {
             if code == ErrorCode::ENOSYS {
                 code = ErrorCode::E2BIG;
             }
-        } else if pending.request.kind == MessageKind::DIRECTORY && code == ErrorCode::E2BIG {
-            pending.fetch_in_parts();
-            self.queue.push_front(pending);
-            return;
-        } else if pending.is_empty_string() && matches!(code, ErrorCode::EACCES | ErrorCode::EINVAL)
-        {
-            // The server knows the request, and takes the empty string for an argument.
-            pending.request.payload.clear();
+        } else if self.prepare_retry(&mut pending, &code) {
             self.queue.push_front(pending);
             return;
         }
@@ -94,6 +87,29 @@ impl Connection {
             path: pending.request.path().map(Into::into),
         };
         self.answer(&pending, Err(refused));
+    }
+
+    /// Whether a request must be sent in another form. Changes it to that form.
+    fn prepare_retry(&self, pending: &mut Pending, code: &ErrorCode) -> bool {
+        if pending.is_cancelled {
+            return false;
+        }
+        let request = &mut pending.request;
+        match (request.kind, code) {
+            (MessageKind::DIRECTORY, ErrorCode::E2BIG) if self.capabilities.directory_parts => {
+                pending.fetch_in_parts();
+                true
+            }
+            // Servers that know these requests take an empty string for an invalid argument.
+            (
+                MessageKind::GET_FEATURE | MessageKind::GET_QUOTA,
+                ErrorCode::EACCES | ErrorCode::EINVAL,
+            ) if request.payload == b"\0" => {
+                request.payload.clear();
+                true
+            }
+            _ => false,
+        }
     }
 
     fn on_list_part(&mut self, mut pending: Pending, part: &[u8]) {
@@ -135,6 +151,27 @@ impl Connection {
                 );
             }
         }
-        self.events.push_back(Event::Reply { id, result });
+        if pending.is_cancelled {
+            self.undo(&pending.request, result);
+        } else {
+            self.events.push_back(Event::Reply { id, result });
+        }
+    }
+
+    /// Ends the transaction or watch that a cancelled request has begun.
+    fn undo(&mut self, request: &Request, result: Result<Vec<u8>>) {
+        let end = match (request.kind, result) {
+            (MessageKind::TRANSACTION_START, Ok(id)) => {
+                reply::transaction(id).map(|id| Request::abort(id).untyped())
+            }
+            (MessageKind::WATCH, Ok(_)) => {
+                Request::raw(MessageKind::UNWATCH, request.payload.clone())
+            }
+            _ => return,
+        };
+        // This cannot fail, because the server accepted a request that was at least as long.
+        if let Ok(id) = end.and_then(|end| self.submit(end)) {
+            self.cancel(id);
+        }
     }
 }

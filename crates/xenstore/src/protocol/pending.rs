@@ -13,6 +13,8 @@ use crate::wire::{self, MessageKind, TooLong};
 pub(super) struct Pending {
     pub(super) id: RequestId,
     pub(super) request: Request,
+    /// Whether nobody wants the reply any more.
+    pub(super) is_cancelled: bool,
     /// Present while a list is fetched in parts. Boxed, because most requests have none.
     list: Option<Box<ListAssembler>>,
 }
@@ -22,6 +24,7 @@ impl Pending {
         Pending {
             id,
             request,
+            is_cancelled: false,
             list: None,
         }
     }
@@ -33,14 +36,6 @@ impl Pending {
     /// Fetches the rest of the reply with `DIRECTORY_PART` from now on.
     pub(super) fn fetch_in_parts(&mut self) {
         self.list = Some(Box::default());
-    }
-
-    /// Whether this asks for features or quotas with an empty string in place of no argument.
-    pub(super) fn is_empty_string(&self) -> bool {
-        matches!(
-            self.request.kind,
-            MessageKind::GET_FEATURE | MessageKind::GET_QUOTA
-        ) && self.request.payload == b"\0"
     }
 
     /// Adds a part of the list. Returns all names once the list is complete.

@@ -1,0 +1,52 @@
+//! The interface of transports.
+
+use std::io;
+use std::time::Duration;
+
+use crate::protocol::Capabilities;
+
+/// A non-blocking way to a Xenstore server.
+///
+/// [`Transport`](crate::Transport) is the one of this system. Implement this trait to bring another
+/// one, such as a driver's interface, or a store in the same process.
+pub trait Channel {
+    /// Returns the requests that the channel can carry. They must not change.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Returns the name for error messages, such as the path of a device or socket.
+    fn name(&self) -> &str;
+
+    /// Sends as much of `bytes` as possible without blocking, and returns its length. Without
+    /// [pipelining](Capabilities::pipelining), `bytes` are one message, which is sent as a whole.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing can be sent now. Another error closes
+    /// the connection, if [`is_fatal`](Self::is_fatal) says so.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Receives without blocking. Returns 0 if the server has closed the channel.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing has arrived. Another error closes the
+    /// connection.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether an error of [`send`](Self::send) closes the connection. Otherwise it concerns only
+    /// the message that was to be sent.
+    fn is_fatal(&self, error: &io::Error) -> bool {
+        let _ = error;
+        true
+    }
+
+    /// Blocks until data can be received, or sent if `writable` is true. Returns false after the
+    /// timeout. `None` means no time limit.
+    ///
+    /// A channel that [answers at once](Capabilities::answers_at_once) does not need this.
+    ///
+    /// # Errors
+    /// Any error closes the connection.
+    fn wait(&self, writable: bool, timeout: Option<Duration>) -> io::Result<bool> {
+        let _ = (writable, timeout);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

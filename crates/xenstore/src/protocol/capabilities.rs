@@ -1,0 +1,114 @@
+//! Capabilities of transports.
+
+use crate::request::Request;
+use crate::wire::{HEADER_LEN, MessageKind, PAYLOAD_MAX};
+
+/// Requests that a transport can carry.
+///
+/// The kernels of guests stand between a program and the server, and each of them supports other
+/// requests. A [`Session`](super::Session) rejects a request that its transport does not carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent capability"
+)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Whether a request may be sent while another has no reply yet.
+    ///
+    /// If not, [`Session::transmit`](super::Session::transmit) returns one message at a time.
+    pub pipelining: bool,
+    /// Maximum length of a request's payload in bytes, at most [`PAYLOAD_MAX`].
+    pub payload_max: usize,
+    /// Whether transactions are possible.
+    pub transactions: bool,
+    /// Whether nodes can be listed (`DIRECTORY`).
+    pub directories: bool,
+    /// Whether lists of more than 4096 bytes can be fetched in parts (`DIRECTORY_PART`).
+    pub directory_parts: bool,
+    /// Whether watches are possible.
+    pub watches: bool,
+    /// Whether the connection may end all watches at once (`RESET_WATCHES`).
+    ///
+    /// A guest has only one connection to the server, so this would also end the watches of its
+    /// kernel.
+    pub reset_watches: bool,
+    /// Whether nodes can be removed (`RM`).
+    pub remove: bool,
+    /// Whether replies are there as soon as a request was sent. The descriptor, if there is one,
+    /// need not and may not support poll(2).
+    pub answers_at_once: bool,
+}
+
+impl Capabilities {
+    /// Capabilities of a Unix socket, which leads to the server itself.
+    pub const SOCKET: Self = Capabilities {
+        pipelining: true,
+        payload_max: PAYLOAD_MAX,
+        transactions: true,
+        directories: true,
+        directory_parts: true,
+        watches: true,
+        reset_watches: true,
+        remove: true,
+        answers_at_once: false,
+    };
+
+    /// Capabilities of the Linux device.
+    ///
+    /// Linux since 4.11 queues a pointer to a buffer of the open file, which the next write(2)
+    /// overwrites: with two outstanding requests, the server receives the old header with the new
+    /// payload, and usually replies OK. Linux limits header and payload together to 4096 bytes.
+    pub const LINUX_DEVICE: Self = Capabilities {
+        pipelining: false,
+        payload_max: PAYLOAD_MAX - HEADER_LEN,
+        reset_watches: false,
+        ..Capabilities::SOCKET
+    };
+
+    /// Capabilities of the FreeBSD device, which has room for only one reply.
+    pub const FREEBSD_DEVICE: Self = Capabilities {
+        directory_parts: false,
+        ..Capabilities::LINUX_DEVICE
+    };
+
+    /// Capabilities of the NetBSD device, as of `xenbus_dev.c` 1.9.12.1.
+    ///
+    /// It refuses `WATCH`, `UNWATCH` and `DIRECTORY_PART`, replies within write(2), and does not
+    /// support poll(2).
+    pub const NETBSD_DEVICE: Self = Capabilities {
+        watches: false,
+        answers_at_once: true,
+        ..Capabilities::FREEBSD_DEVICE
+    };
+
+    /// Returns a reason why the transport does not carry this request.
+    pub(super) fn reason_against<T>(&self, request: &Request<T>) -> Option<String> {
+        let len = request.payload.len();
+        if len > self.payload_max {
+            let subject = match request.kind {
+                MessageKind::WRITE => "path and value are",
+                _ => "the request is",
+            };
+            let limit = self.payload_max;
+            return Some(format!(
+                "{subject} too long: {len} bytes; at most {limit} fit"
+            ));
+        }
+
+        let subject = match request.kind {
+            MessageKind::DIRECTORY if !self.directories => "lists of nodes",
+            MessageKind::DIRECTORY_PART if !self.directory_parts => "long lists",
+            MessageKind::RM if !self.remove => "removal of nodes",
+            MessageKind::TRANSACTION_START if !self.transactions => "transactions",
+            MessageKind::WATCH | MessageKind::UNWATCH if !self.watches => "watches",
+            MessageKind::RESET_WATCHES if !self.reset_watches => {
+                let reason =
+                    "not allowed on a device, because it would also end the kernel's watches";
+                return Some(reason.to_owned());
+            }
+            _ => return None,
+        };
+        Some(format!("the device does not support {subject}"))
+    }
+}

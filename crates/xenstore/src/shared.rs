@@ -1,0 +1,249 @@
+//! A blocking client that threads share.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::channel::Channel;
+use crate::client::{Client, check, deadline, left};
+use crate::error::{Error, Result};
+use crate::event::{RequestId, WatchEvent, WatchId};
+use crate::nodes::Nodes;
+use crate::request::{Request, TransactionId};
+use crate::transaction::{self, Handle, Transaction};
+use crate::transport::Transport;
+
+/// A [`Client`] that threads share. Clones use the same connection.
+///
+/// A thread that waits, for a reply or in [`next_watch_event`](Self::next_watch_event), does not
+/// keep other threads from calls of their own.
+///
+/// ```
+/// # #[cfg(feature = "embedded")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use xenstore::{Client, Nodes, SharedClient};
+/// # use xenstore::embedded::{Server, Store, Toolstack};
+/// # let mut store = Store::new();
+/// # store.introduce_guest(5, Toolstack::Xapi);
+/// # let server = Server::new(store).spawn()?;
+///
+/// // In a guest or in dom0, use `Client::open()?`.
+/// let client = SharedClient::new(Client::new(server.connect(5)?.into()))?;
+/// let watch = client.watch("data")?;
+/// let watcher = client.clone();
+/// let changes = std::thread::spawn(move || {
+///     let mut next = || watcher.next_watch_event(None).map(|event| event.map(|event| event.path));
+///     Ok::<_, xenstore::Error>([next()?, next()?])
+/// });
+/// client.clone().write("data/hello", "world")?;
+/// let changes = changes.join().expect("the thread does not panic")?;
+/// assert_eq!(changes.map(|path| path.unwrap().to_string()), ["data", "data/hello"]);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "embedded"))]
+/// # fn main() {}
+/// ```
+#[derive(Clone, Debug)]
+pub struct SharedClient(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Signals that something was received, or that no thread polls any more.
+    changed: Condvar,
+    /// Transport to wait for while another thread has the lock.
+    transport: Transport,
+}
+
+#[derive(Debug)]
+struct State {
+    client: Client,
+    /// Whether a thread polls the transport for all others.
+    has_reader: bool,
+}
+
+impl SharedClient {
+    /// Shares a client.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the descriptor cannot be duplicated.
+    pub fn new(client: Client) -> Result<Self> {
+        let duplicate = client.connection.channel().try_clone();
+        let transport = duplicate.map_err(|error| client.connection.failed("duplicate", error))?;
+        Ok(SharedClient(Arc::new(Shared {
+            state: Mutex::new(State {
+                client,
+                has_reader: false,
+            }),
+            changed: Condvar::new(),
+            transport,
+        })))
+    }
+
+    /// Limits the time that each later call waits for replies; see [`Client::set_time_limit`].
+    pub fn set_time_limit(&self, limit: Option<Duration>) {
+        self.lock().client.set_time_limit(limit);
+    }
+
+    /// Sets a watch; see [`Client::watch`].
+    ///
+    /// # Errors
+    /// Those of [`Client::watch`].
+    pub fn watch(&self, path: impl AsRef<str>) -> Result<WatchId> {
+        let mut state = self.lock();
+        let (watch, request) = state.client.add_watch(path.as_ref())?;
+        let set = self.send(state, request);
+        if set.is_err() {
+            self.lock().client.forget_watch(watch);
+        }
+        set.map(|()| watch)
+    }
+
+    /// Ends a watch; see [`Client::unwatch`].
+    ///
+    /// # Errors
+    /// Those of [`Client::unwatch`].
+    pub fn unwatch(&self, watch: WatchId) -> Result<()> {
+        let mut state = self.lock();
+        let request = state.client.end_watch(watch)?;
+        self.send(state, request)
+    }
+
+    /// Returns the next watch event, for one of the threads that wait here; see
+    /// [`Client::next_watch_event`].
+    ///
+    /// # Errors
+    /// Those that close the connection.
+    pub fn next_watch_event(&self, timeout: Option<Duration>) -> Result<Option<WatchEvent>> {
+        let state = self.lock();
+        let (event, _state) = self.wait_for(state, deadline(timeout), Client::take_watch_event)?;
+        Ok(event)
+    }
+
+    /// Runs `body` in a transaction; see [`Client::transaction`]. Other threads may send requests
+    /// meanwhile, which are not part of the transaction.
+    ///
+    /// # Errors
+    /// Those of [`Client::transaction`].
+    pub fn transaction<T, E: From<Error>>(
+        &self,
+        body: impl FnMut(&mut Transaction<'_, Self>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        transaction::run(&mut self.clone(), body)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in another thread leaves the state valid, because no call is interrupted by one.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a request without a check of its kind, and returns its reply.
+    fn send<T>(&self, mut state: MutexGuard<'_, State>, request: Request<T>) -> Result<T> {
+        let parse = request.parser();
+        let id = state.client.submit(request)?;
+        let deadline = deadline(state.client.time_limit());
+        let (reply, _state) = self.reply(state, id, deadline)?;
+        reply.and_then(parse)
+    }
+
+    /// Waits for a reply. The outer error is fatal.
+    fn reply<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        id: RequestId,
+        deadline: Option<Instant>,
+    ) -> Result<(Result<Vec<u8>>, MutexGuard<'a, State>)> {
+        let (reply, mut state) = self.wait_for(state, deadline, |client| client.take_reply(id))?;
+        let reply = reply.unwrap_or_else(|| Err(state.client.connection.time_out(id)));
+        Ok((reply, state))
+    }
+
+    /// Waits until `take` returns something, or returns `None` at the deadline.
+    ///
+    /// One thread polls the transport, without the lock, and wakes the others after it has
+    /// received something.
+    fn wait_for<'a, T>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        deadline: Option<Instant>,
+        mut take: impl FnMut(&mut Client) -> Option<T>,
+    ) -> Result<(Option<T>, MutexGuard<'a, State>)> {
+        loop {
+            if let Some(taken) = take(&mut state.client) {
+                return Ok((Some(taken), state));
+            }
+            state.client.connection.check_open()?;
+            let left = left(deadline);
+            if left == Some(Duration::ZERO) {
+                return Ok((None, state));
+            }
+
+            // The polling thread may not know yet that there is output to send.
+            let writable = state.client.connection.wants_write();
+            if state.has_reader && !writable {
+                state = self.sleep(state, left);
+                continue;
+            }
+
+            let is_reader = !std::mem::replace(&mut state.has_reader, true);
+            drop(state);
+            let waited = self.0.transport.wait(writable, left);
+            state = self.lock();
+            if is_reader {
+                state.has_reader = false;
+            }
+            let progress = state.client.connection.on_waited(waited, writable);
+            self.0.changed.notify_all();
+            progress?;
+        }
+    }
+
+    /// Waits for another thread, without the lock.
+    fn sleep<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        let changed = &self.0.changed;
+        match left {
+            Some(left) => {
+                let (state, _) = changed
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state
+            }
+            None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+impl Nodes for SharedClient {
+    fn call<T>(&mut self, request: Request<T>) -> Result<T> {
+        check(&request)?;
+        self.send(self.lock(), request)
+    }
+
+    fn pipeline<T>(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<T>>,
+    ) -> Result<Vec<Result<T>>> {
+        // The iterator may call this client, so that it must not run with the lock.
+        let requests: Vec<_> = requests.into_iter().collect();
+        let mut state = self.lock();
+        let deadline = deadline(state.client.time_limit());
+        let submitted = state.client.submit_all(requests)?;
+
+        let mut results = Vec::with_capacity(submitted.len());
+        for (id, parse) in submitted {
+            let (reply, unlocked) = self.reply(state, id, deadline)?;
+            results.push(reply.and_then(parse));
+            state = unlocked;
+        }
+        Ok(results)
+    }
+}
+
+impl Handle for SharedClient {
+    fn abandon(&mut self, transaction: TransactionId) {
+        self.lock().client.abandon(transaction);
+    }
+}
