@@ -154,8 +154,8 @@ pub(crate) enum Command {
         /// was removed or cannot be read.
         #[arg(long)]
         json: bool,
-        /// Exit after this time. The exit status is 124 if --number requires more lines, and 0
-        /// otherwise
+        /// Exit after this time. The exit status is 124 if --number requires more lines or the
+        /// server does not reply, and 0 otherwise
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         timeout: Option<Duration>,
         #[arg(value_name = "KEY", required = true)]

@@ -41,6 +41,10 @@ impl Failure {
     pub(crate) fn of_request(operation: &str, error: &Error) -> Self {
         let reason = match error {
             error if error.is_fatal() => return Failure::NoServer(error.to_string()),
+            Error::TimedOut { .. } => {
+                let reason = "the Xenstore server did not reply in time";
+                return Failure::TimedOut(format!("{operation}: {reason}"));
+            }
             Error::Refused {
                 code, operation, ..
             } => reason(*operation, code),

@@ -34,9 +34,10 @@ pub(crate) fn wait(
 ) -> Result<(), Failure> {
     let deadline = Deadline::after(timeout);
     let failed = |error| Failure::of_request(&format!("could not wait for path {path}"), &error);
-    client.watch(path).map_err(failed)?;
+    deadline.limit(client).watch(path).map_err(failed)?;
     loop {
-        let value = client.read(path).optional().map_err(failed)?;
+        let value = deadline.limit(client).read(path).optional();
+        let value = value.map_err(failed)?;
         if condition.is_met(value.as_deref()) {
             return Ok(());
         }

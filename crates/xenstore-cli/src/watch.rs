@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::json;
-use xenstore::{Client, Nodes, Path, Result};
+use xenstore::{Client, Error, Nodes, Path, Result};
 
 use crate::deadline::Deadline;
 use crate::escape::escape;
@@ -35,7 +35,8 @@ pub(crate) fn watch(
     let mut watches = BTreeMap::new();
     for key in keys {
         let what = || format!("Unable to add watch on {key}");
-        let watch = client
+        let watch = deadline
+            .limit(client)
             .watch(key)
             .map_err(|error| Failure::of_request(&what(), &error))?;
         watches.insert(watch, key.as_str());
@@ -61,6 +62,7 @@ pub(crate) fn watch(
             continue;
         }
 
+        let client = deadline.limit(client);
         let line = line(client, key, event.path.as_str(), options).map_err(failed)?;
         writeln!(out, "{line}")?;
         // A reader of a pipe needs each line immediately.
@@ -100,6 +102,7 @@ fn readable_value(client: &mut Client, path: &str) -> Result<Option<Vec<u8>>> {
     }
     match client.read(path) {
         Ok(value) => Ok(Some(value)),
+        Err(error @ Error::TimedOut { .. }) => Err(error),
         Err(error) if error.is_fatal() => Err(error),
         Err(_) => Ok(None),
     }

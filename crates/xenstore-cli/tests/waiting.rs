@@ -7,13 +7,16 @@
     reason = "all of this is test code"
 )]
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use xenstore::embedded::{Server, ServerHandle, Store, Toolstack};
+use xenstore::wire::{Decoder, Message, MessageKind};
 use xenstore::{Client, Nodes};
 
 /// An embedded server with the guest 5.
@@ -281,4 +284,80 @@ fn domains_are_followed_while_they_come_and_go() {
         .unwrap();
     assert_eq!(next(&mut lines), "+ 9 late");
     stop(child);
+}
+
+/// Starts a server that accepts a connection and never replies, except to `WATCH` if `can_watch`.
+/// It closes the connection 20 s after the last request, so that no test blocks forever.
+fn silent_server(directory: &TempDir, name: &str, can_watch: bool) -> PathBuf {
+    let path = directory.path().join(name);
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let limit = Some(Duration::from_secs(20));
+        socket.set_read_timeout(limit).unwrap();
+
+        let mut decoder = Decoder::default();
+        let mut buffer = [0; 4096];
+        while let Ok(len @ 1..) = socket.read(&mut buffer) {
+            decoder.extend(&buffer[..len]);
+            while let Some(request) = decoder.next_message().unwrap() {
+                if !can_watch || request.kind != MessageKind::WATCH {
+                    continue;
+                }
+                let event = Message {
+                    kind: MessageKind::WATCH_EVENT,
+                    request_id: 0,
+                    payload: request.payload.clone(),
+                    ..request
+                };
+                let reply = Message {
+                    payload: b"OK\0".to_vec(),
+                    ..request
+                };
+                let mut bytes = Vec::new();
+                reply.encode(&mut bytes).unwrap();
+                event.encode(&mut bytes).unwrap();
+                socket.write_all(&bytes).unwrap();
+            }
+        }
+    });
+    path
+}
+
+#[test]
+fn time_limit_ends_a_request_without_reply() {
+    let directory = tempfile::tempdir().unwrap();
+    let wait = "could not wait for path /a";
+    let add = "Unable to add watch on /a";
+    let cases: [(_, _, &[&str], _); 5] = [
+        ("0", false, &["wait", "/a"], wait),
+        ("1.5", false, &["wait", "/a"], wait),
+        ("1.5", true, &["wait", "/a"], wait),
+        ("1.5", false, &["watch", "/a"], add),
+        ("1.5", true, &["watch", "--values", "/a"], "watch"),
+    ];
+    let start = Instant::now();
+    let mut children = Vec::new();
+    for (number, (seconds, can_watch, arguments, operation)) in cases.into_iter().enumerate() {
+        let socket = silent_server(&directory, &number.to_string(), can_watch);
+        let child = Command::new(env!("CARGO_BIN_EXE_xenstore"))
+            .args(arguments)
+            .args(["--timeout", seconds])
+            .env("XENSTORED_PATH", socket)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        children.push((child, seconds, operation));
+    }
+
+    for (child, seconds, operation) in children {
+        let output = child.wait_with_output().unwrap();
+        let message = format!("xenstore: {operation}: the Xenstore server did not reply in time\n");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), message);
+        assert_eq!(output.status.code(), Some(124), "{operation}");
+        assert_eq!(output.stdout, b"");
+        assert!(start.elapsed() >= Duration::from_secs_f64(seconds.parse().unwrap()));
+    }
+    assert!(start.elapsed() < Duration::from_secs(15));
 }
