@@ -1,8 +1,20 @@
 //! A pure Rust client for Xenstore, and a Xenstore in memory for tests.
 //!
 //! Xenstore is the small hierarchical key-value store that a Xen host shares with its guests.
-//! Programs use this library in a guest or in dom0. [`Client`] has blocking calls. [`Connection`]
-//! is the non-blocking core, for programs with a poll(2) loop. No C library is needed.
+//! Programs use this library in a guest or in dom0. No C library is needed.
+//!
+//! | type | for programs that |
+//! | --- | --- |
+//! | [`Client`] | wait for each reply |
+//! | [`SharedClient`] | use one connection in several threads |
+//! | `AsyncClient` (feature `async`) | use futures, on any runtime |
+//! | [`Connection`] | have an event loop: poll(2), epoll(7) or the crate `mio` |
+//! | [`protocol::Session`] | bring their own I/O, or none |
+//!
+//! The calls about nodes are in the trait [`Nodes`], for clients and transactions alike; those of
+//! `AsyncClient` are in [`AsyncNodes`]. Each of them is a shorthand for a [`Request`], which also
+//! knows the type of its reply. Requests without a shorthand, such as those about domains, are sent
+//! with [`Nodes::call`].
 //!
 //! ```
 //! # #[cfg(feature = "embedded")]
@@ -34,21 +46,23 @@
 //!
 //! - `embedded`: a store in memory with Xenstore's semantics, and a server for it, so that tests
 //!   and demonstrations need no Xen. Tests can inject faults into it.
-//! - `async`: `AsyncClient`, whose calls are futures, for any runtime.
-//! - `tokio`: opens an `AsyncClient` on tokio.
+//! - `async`: `AsyncClient`, whose calls are futures. The program gives its runtime a driver, and
+//!   the driver a way to wait for the descriptor.
+//! - `tokio`: does both for tokio, so that `AsyncClient::open` is enough. Enables `async`.
 //!
 //! # Errors
 //!
 //! Most errors concern a single request: a node does not exist, the domain may not write it, or a
 //! quota is reached. The message says what the server's error code means for the request. Programs
 //! use [`Optional::optional`], [`Error::is_denied`] and [`Error::is_no_room`], or compare
-//! [`Error::code`]. The connection stays open. A [fatal](Error::is_fatal) error closes the connection: all pending requests and all later
-//! calls return that error. To continue, wait a moment, open a new connection, and set the watches
-//! again.
+//! [`Error::code`]. The connection stays open, also after a [time limit](Client::set_time_limit).
+//! A [fatal](Error::is_fatal) error closes the connection: all pending requests and all later calls
+//! return that error. To continue, wait a moment, open a new connection, and set the watches again.
 //!
 //! A suspend or a migration of the guest does not close a connection to the kernel's device. The
-//! kernel sets the watches again, and each of them fires. Open transactions are lost, and
-//! [`Client::transaction`] repeats them.
+//! kernel sets the watches again, and each of them fires. Open transactions are lost.
+//! [`Client::transaction`] repeats them, and programs that use [`Request::begin`] must do that
+//! themselves.
 //!
 //! # Text from the store
 //!
@@ -63,15 +77,27 @@
 //!
 //! # Transports
 //!
+//! [`Transport`] opens the Unix socket of a server or the kernel's device. Each kernel carries only
+//! some requests. The library does not send requests that [`protocol::Capabilities`] excludes; they
+//! fail with [`Error::InvalidRequest`]. If the kernel refuses another one, the error is
+//! [`Error::NotSent`].
+//!
 //! | | Unix socket | Linux device | FreeBSD device | NetBSD device |
 //! | --- | --- | --- | --- | --- |
-//! | nodes, permissions, watches, transactions | yes | yes | yes | yes |
+//! | nodes, permissions, transactions | yes | yes | yes | yes |
+//! | watches | yes | yes | yes | no |
 //! | maximum payload, bytes | 4096 | 4080 | 4080 | 4080 |
 //! | outstanding requests | many | one | one | one |
-//! | lists of more than 4096 bytes | C xenstored | if the server does | no | if the server does |
+//! | lists of more than 4096 bytes | C xenstored | if the server does | no | no |
 //! | requests about domains, `CONTROL`, quotas | domain 0 | domain 0 | `RELEASE` only | domain 0 |
 //! | `RESET_WATCHES` | yes | not sent | not sent | not sent |
-//! | `AsyncClient` | yes | yes | untested | untested |
+//! | poll(2), `SharedClient`, `AsyncClient` | yes | yes | untested | no |
+//!
+//! NetBSD's device refuses `WATCH`, `UNWATCH` and `DIRECTORY_PART`. It replies within write(2), and
+//! does not support poll(2). A [`Client`] takes the reply at once, so that its time limit has no
+//! effect there. OpenBSD is not supported, because its device does not carry the protocol: it has
+//! only calls of ioctl(2) that read and write single values. For this or another transport,
+//! implement [`Channel`].
 //!
 //! The tests run against C xenstored and oxenstored of Xen 4.17. The columns for FreeBSD and NetBSD
 //! come from the sources of their kernels and are untested.

@@ -95,7 +95,7 @@ pub trait Nodes {
     /// # Errors
     /// `ENOENT` if the node does not exist, `EACCES` without read access. `E2BIG` for more than
     /// 4096 bytes of names, if the server or kernel does not support `DIRECTORY_PART` (oxenstored,
-    /// FreeBSD). [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 4 MiB of names,
+    /// FreeBSD, NetBSD). [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 4 MiB of names,
     /// and if the list changed 1000 times while it was fetched.
     fn list(&mut self, path: impl AsRef<str>) -> Result<Vec<String>> {
         self.call(Request::list(path)?)
