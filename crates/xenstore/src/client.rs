@@ -81,6 +81,9 @@ impl<C: Channel> Client<C> {
     ///
     /// Whether the server has performed the request is then unknown. A watch or transaction that
     /// it begins later is ended at once.
+    ///
+    /// The limit does not hold on devices whose kernel waits for the reply inside write(2): that of
+    /// NetBSD, and that of Linux before 4.11.
     pub fn set_time_limit(&mut self, limit: Option<Duration>) {
         self.time_limit = limit;
     }

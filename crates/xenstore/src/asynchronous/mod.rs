@@ -14,7 +14,7 @@
 //!
 //! A kernel's device allows only one outstanding request. Further requests wait for their turn, in
 //! order. A Linux kernel before 4.11 waits for the reply inside write(2), which blocks the driver's
-//! thread.
+//! thread. The device of NetBSD cannot be used, because it does not support poll(2).
 
 mod client;
 mod driver;
