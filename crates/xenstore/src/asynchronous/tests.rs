@@ -7,11 +7,14 @@
     reason = "clippy does not recognise helpers of tests in a file of their own"
 )]
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::io;
 use std::os::unix::net::UnixStream;
-use std::pin::pin;
-use std::task::{Context, Waker};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use futures_core::Stream;
 
 use super::*;
 use crate::client::WATCH_EVENTS_MAX;
@@ -473,4 +476,128 @@ async fn device_has_one_request_in_flight() {
         within_limit(read).await.unwrap();
     }
     peer.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_of_a_guest_wait_for_each_other() {
+    let server = server();
+    let client = client(&server);
+    client.write("data/count", "0").await.unwrap();
+    let tasks: Vec<_> = (0..20)
+        .map(|number: u32| {
+            let client = client.clone();
+            // The body captures by reference, and its future can be spawned.
+            tokio::spawn(async move {
+                let path = &format!("data/{number}");
+                let mut runs = 0;
+                let result = client
+                    .transaction(|transaction| {
+                        runs += 1;
+                        async move {
+                            let count: u32 = transaction.read_text("data/count").await?.parse()?;
+                            transaction.write(path, "done").await?;
+                            transaction
+                                .write("data/count", (count + 1).to_string())
+                                .await?;
+                            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+                        }
+                    })
+                    .await;
+                (result.map_err(|error| error.to_string()), runs)
+            })
+        })
+        .collect();
+    for task in tasks {
+        let (result, runs) = task.await.unwrap();
+        assert!(result.is_ok() && runs > 0, "{result:?}");
+    }
+    assert_eq!(client.read("data/count").await.unwrap(), b"20");
+    let most = server.with(|server| server.store().transactions(5));
+    assert_eq!(most, 0);
+}
+
+#[tokio::test]
+async fn begun_transaction_is_committed_or_aborted() {
+    let server = server();
+    let client = client(&server);
+    let first = client.begin().await.unwrap();
+    let second = client.begin().await.unwrap();
+    for transaction in [&first, &second] {
+        transaction.write("data/x", "1").await.unwrap();
+    }
+    assert_eq!(first.commit().await.unwrap(), Commit::Done);
+    assert_eq!(second.commit().await.unwrap(), Commit::Conflict);
+
+    let third = client.begin().await.unwrap();
+    third.write("data/x", "3").await.unwrap();
+    third.clone().abort();
+    assert!(third.read("data/x").await.is_err());
+    assert_eq!(client.read("data/x").await.unwrap(), b"1");
+}
+
+#[tokio::test]
+async fn end_of_the_connection_ends_streams_and_is_reported() {
+    let server = server();
+    let client = client(&server);
+    let mut changes = client.watch("data").await.unwrap();
+    changes.next_event().await.unwrap();
+    let closed = tokio::spawn({
+        let client = client.clone();
+        async move { client.closed().await }
+    });
+    server.with(|server| server.store_mut().release(5));
+    let error = within_limit(closed).await.unwrap();
+    assert!(error.is_fatal(), "{error}");
+
+    let mut next = async || poll_fn(|context| Pin::new(&mut changes).poll_next(context)).await;
+    let last = within_limit(next()).await.unwrap().unwrap_err();
+    assert_eq!(last.to_string(), error.to_string());
+    assert!(within_limit(next()).await.is_none());
+    assert_eq!(client.closed().await.to_string(), error.to_string());
+}
+
+/// A runtime that polls all the time.
+struct Spinning;
+
+impl Readiness for Spinning {
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        attempt: &mut dyn FnMut() -> Attempt,
+    ) -> Poll<io::Result<()>> {
+        match attempt() {
+            Attempt::Progress => Poll::Ready(Ok(())),
+            Attempt::NotReady => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        attempt: &mut dyn FnMut() -> Attempt,
+    ) -> Poll<io::Result<()>> {
+        self.poll_receive(context, attempt)
+    }
+}
+
+#[test]
+fn driver_runs_without_tokio() {
+    let server = server();
+    let transport = server.connect(5).unwrap().into();
+    let (client, mut driver) = AsyncClient::with_driver(transport, |_| Ok(Spinning)).unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut calls = pin!(async {
+        client.write("data/x", "1").await?;
+        client.read("data/x").await
+    });
+    let value = loop {
+        if let Poll::Ready(value) = calls.as_mut().poll(&mut context) {
+            break value;
+        }
+        assert!(Pin::new(&mut driver).poll(&mut context).is_pending());
+    };
+    assert_eq!(value.unwrap(), b"1");
 }

@@ -44,6 +44,7 @@
 //!
 //! # Which `connect` to use
 //!
+//! - [`StoreChannel::new`] for a test that needs neither sockets nor threads.
 //! - [`ServerHandle::connect`] for a test whose clients block: the server runs in a thread.
 //! - [`Server::connect`] for a program that runs the server in its own poll(2) loop.
 //! - [`Server::listen`] for clients of other processes, which connect to a socket file.
@@ -73,6 +74,7 @@ mod running;
 #[cfg(unix)]
 mod server;
 mod store;
+mod store_channel;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -92,3 +94,4 @@ pub use running::ServerHandle;
 #[cfg(unix)]
 pub use server::{Interest, Server};
 pub use store::Store;
+pub use store_channel::StoreChannel;
