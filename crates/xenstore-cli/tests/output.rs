@@ -184,7 +184,7 @@ fn names_and_errors_of_the_server_are_escaped() {
             String::new(),
             format!(
                 "xenstore: could not get permissions of path /a: invalid reply from the Xenstore \
-                 server: '{escaped}' is not a permission\n"
+                 server: not a permission such as r5: '{escaped}'\n"
             ),
         ),
         (
