@@ -5,7 +5,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::json;
-use xenstore::{Client, Error, Nodes, Path, Result};
+use xenstore::wire::MessageKind;
+use xenstore::{Client, Error, ErrorCode, Nodes, Path, Result};
 
 use crate::deadline::Deadline;
 use crate::escape::escape;
@@ -35,11 +36,15 @@ pub(crate) fn watch(
     let mut watches = BTreeMap::new();
     for key in keys {
         let what = || format!("Unable to add watch on {key}");
-        let watch = deadline
-            .limit(client)
-            .watch(key)
-            .map_err(|error| Failure::of_request(&what(), &error))?;
-        watches.insert(watch, key.as_str());
+        // Xen's tools use the key as the token, so that the server refuses the second watch.
+        let set = if watches.values().any(|watched| watched == key) {
+            let kind = MessageKind::WATCH;
+            Err(Error::refused(ErrorCode::EEXIST, kind, Some(key)))
+        } else {
+            deadline.limit(client).watch(key)
+        };
+        let watch = set.map_err(|error| Failure::of_request(&what(), &error))?;
+        watches.insert(watch, key.clone());
     }
 
     let failed = |error| Failure::of_request("watch", &error);
@@ -53,8 +58,8 @@ pub(crate) fn watch(
                 Err(Failure::TimedOut(String::new()))
             };
         };
-        let key = event.watch().and_then(|watch| watches.get(&watch).copied());
-        let key = key.unwrap_or_default();
+        let key = event.watch().and_then(|watch| watches.get(&watch));
+        let key = key.map(String::as_str).unwrap_or_default();
         let is_shown = options
             .depth
             .is_none_or(|depth| levels_below(key, &event.path) <= depth);
