@@ -1,6 +1,6 @@
 //! Blocking client.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -116,12 +116,13 @@ impl<C: Channel> Client<C> {
     /// # Errors
     /// [`Error::InvalidRequest`] on a device.
     pub fn reset_watches(&mut self) -> Result<()> {
-        self.send(Request::reset_watches())?;
+        self.connection.check(&Request::reset_watches())?;
         self.sort_events();
+        // Even if the reply comes too late, the server ends the watches.
         self.watches.clear();
         self.watch_events.clear();
         self.watch_events_size = 0;
-        Ok(())
+        self.send(Request::reset_watches())
     }
 
     /// Registers a watch, because its first event may arrive before the reply to its request.
@@ -159,15 +160,7 @@ impl<C: Channel> Client<C> {
     /// # Errors
     /// Those that close the connection.
     pub fn next_watch_event(&mut self, timeout: Option<Duration>) -> Result<Option<WatchEvent>> {
-        let deadline = deadline(timeout);
-        loop {
-            if let Some(event) = self.take_watch_event() {
-                return Ok(Some(event));
-            }
-            if !self.wait(deadline)? {
-                return Ok(None);
-            }
-        }
+        self.wait_for(deadline(timeout), Self::take_watch_event)
     }
 
     /// Returns a received watch event.
@@ -199,12 +192,32 @@ impl<C: Channel> Client<C> {
 
     /// Waits for a reply. The outer error is fatal.
     fn reply(&mut self, id: RequestId, deadline: Option<Instant>) -> Result<Result<Vec<u8>>> {
+        let reply = self.wait_for(deadline, |client| client.take_reply(id))?;
+        Ok(reply.unwrap_or_else(|| Err(self.give_up(id))))
+    }
+
+    /// Discards a request that has no reply in time, and returns its error.
+    pub(crate) fn give_up(&mut self, id: RequestId) -> Error {
+        let error = self.connection.timed_out(id);
+        self.connection.cancel(id);
+        error
+    }
+
+    /// Waits until `take` returns something, or returns `None` after the deadline.
+    fn wait_for<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut take: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<Option<T>> {
         loop {
-            if let Some(reply) = self.take_reply(id) {
-                return Ok(reply);
+            if let Some(taken) = take(self) {
+                return Ok(Some(taken));
             }
-            if !self.wait(deadline)? {
-                return Ok(Err(self.connection.time_out(id)));
+            // Data that keeps arriving must not extend the time limit.
+            let is_over = left(deadline) == Some(Duration::ZERO);
+            let has_progress = self.wait(deadline)?;
+            if is_over || !has_progress {
+                return Ok(take(self));
             }
         }
     }
@@ -308,10 +321,26 @@ impl<C: Channel> Nodes for Client<C> {
         requests: impl IntoIterator<Item = Request<T>>,
     ) -> Result<Vec<Result<T>>> {
         let deadline = deadline(self.time_limit);
-        let submitted = self.submit_all(requests)?.into_iter();
-        submitted
-            .map(|(id, parse)| Ok(self.reply(id, deadline)?.and_then(parse)))
-            .collect()
+        let submitted = self.submit_all(requests)?;
+
+        let mut late = HashSet::new();
+        let mut results = Vec::with_capacity(submitted.len());
+        for (id, parse) in submitted {
+            let reply = if late.is_empty() {
+                self.wait_for(deadline, |client| client.take_reply(id))?
+            } else {
+                self.take_reply(id)
+            };
+            let reply = reply.unwrap_or_else(|| {
+                late.insert(id);
+                Err(self.connection.timed_out(id))
+            });
+            results.push(reply.and_then(parse));
+        }
+        if !late.is_empty() {
+            self.connection.cancel_where(|id| late.contains(&id));
+        }
+        Ok(results)
     }
 }
 

@@ -176,15 +176,25 @@ impl<C: Channel> Connection<C> {
                 return Ok(());
             }
             match self.channel.send(bytes) {
+                Ok(0) => {
+                    let error = self.failed("write to", io::ErrorKind::WriteZero.into());
+                    return Err(self.close(error));
+                }
                 Ok(len) => self.session.transmitted(len),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if self.channel.is_fatal(&error) => {
+                Err(error) if self.is_fatal(&error) => {
                     let error = self.failed("write to", error);
                     return Err(self.close(error));
                 }
                 Err(error) => self.session.rejected(error),
             }
         }
+    }
+
+    /// Whether an error of sending closes the connection. A part of a stream cannot be left out.
+    fn is_fatal(&self, error: &io::Error) -> bool {
+        self.channel.capabilities().pipelining || self.channel.is_fatal(error)
     }
 
     /// Whether [`flush`](Self::flush) should be called once the descriptor is writable.
@@ -246,9 +256,14 @@ impl<C: Channel> Connection<C> {
         Ok(true)
     }
 
-    /// Discards a request that has no reply in time, and returns its error.
-    pub(crate) fn time_out(&mut self, id: RequestId) -> Error {
-        self.session.time_out(id)
+    /// Discards many requests at once; see [`Session::cancel`].
+    pub(crate) fn cancel_where(&mut self, is_cancelled: impl Fn(RequestId) -> bool) {
+        self.session.cancel_where(is_cancelled);
+    }
+
+    /// Returns the error of a request that has no reply in time.
+    pub(crate) fn timed_out(&self, id: RequestId) -> Error {
+        self.session.timed_out(id)
     }
 
     /// Returns the oldest reply or watch event that was not returned yet.

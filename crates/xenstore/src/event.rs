@@ -57,8 +57,8 @@ impl WatchEvent {
             .next()
             .and_then(|path| std::str::from_utf8(path).ok())
             .ok_or_else(malformed)?;
-        let path =
-            Path::new(path).map_err(|error| Error::Protocol(format!("watch event: {error}")))?;
+        let path = Path::received(path)
+            .map_err(|error| Error::Protocol(format!("watch event: {error}")))?;
         // An empty token is valid, and its NUL may be the last byte of the payload.
         let token = String::from_utf8(strings.next().unwrap_or_default().to_vec())
             .map_err(|_| malformed())?;

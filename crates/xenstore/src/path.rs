@@ -54,6 +54,13 @@ impl Path {
         Path(format!("/local/domain/{}", domain.into()))
     }
 
+    /// Checks a path of the server. A relative one may be as long as an absolute one, because the
+    /// server only removes the domain's home from it.
+    pub(crate) fn received(path: &str) -> Result<Self, InvalidPath> {
+        check_len(path, ABSOLUTE_MAX)?;
+        Ok(Path(path.to_owned()))
+    }
+
     /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -125,7 +132,17 @@ impl Path {
 
 /// Checks that `path` is valid.
 pub(crate) fn check(path: &str) -> Result<(), InvalidPath> {
-    match find_fault(path) {
+    let limit = if path.starts_with('/') {
+        ABSOLUTE_MAX
+    } else {
+        RELATIVE_MAX
+    };
+    check_len(path, limit)
+}
+
+/// Checks that `path` is valid and has at most `limit` bytes.
+fn check_len(path: &str, limit: usize) -> Result<(), InvalidPath> {
+    match find_fault(path, limit) {
         None => Ok(()),
         Some(reason) => Err(InvalidPath {
             path: path.to_owned(),
@@ -134,12 +151,7 @@ pub(crate) fn check(path: &str) -> Result<(), InvalidPath> {
     }
 }
 
-fn find_fault(path: &str) -> Option<&'static str> {
-    let limit = if path.starts_with('/') {
-        ABSOLUTE_MAX
-    } else {
-        RELATIVE_MAX
-    };
+fn find_fault(path: &str, limit: usize) -> Option<&'static str> {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
     if path.is_empty() {

@@ -28,8 +28,11 @@ pub(crate) fn value_as_text(value: Vec<u8>) -> Result<String> {
 
 pub(crate) fn transaction(payload: Vec<u8>) -> Result<TransactionId> {
     let id = first_string(&payload).parse();
-    id.map(TransactionId)
-        .map_err(|_| Error::Protocol("transaction id is not a number".to_owned()))
+    // Requests outside of transactions have the number 0.
+    id.ok()
+        .filter(|id| *id != 0)
+        .map(TransactionId)
+        .ok_or_else(|| Error::Protocol("invalid transaction id".to_owned()))
 }
 
 pub(crate) fn names(payload: Vec<u8>) -> Result<Vec<String>> {

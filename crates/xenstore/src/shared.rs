@@ -154,7 +154,7 @@ impl SharedClient {
         deadline: Option<Instant>,
     ) -> Result<(Result<Vec<u8>>, MutexGuard<'a, State>)> {
         let (reply, mut state) = self.wait_for(state, deadline, |client| client.take_reply(id))?;
-        let reply = reply.unwrap_or_else(|| Err(state.client.connection.time_out(id)));
+        let reply = reply.unwrap_or_else(|| Err(state.client.give_up(id)));
         Ok((reply, state))
     }
 
@@ -168,14 +168,23 @@ impl SharedClient {
         deadline: Option<Instant>,
         mut take: impl FnMut(&mut Client) -> Option<T>,
     ) -> Result<(Option<T>, MutexGuard<'a, State>)> {
+        let mut is_over = false;
         loop {
             if let Some(taken) = take(&mut state.client) {
                 return Ok((Some(taken), state));
             }
             state.client.connection.check_open()?;
+            if is_over {
+                return Ok((None, state));
+            }
             let left = left(deadline);
             if left == Some(Duration::ZERO) {
-                return Ok((None, state));
+                // The transport may have received what no thread has polled for.
+                is_over = true;
+                let received = state.client.connection.on_readable();
+                self.0.changed.notify_all();
+                let _ = received?;
+                continue;
             }
 
             // The polling thread may not know yet that there is output to send.

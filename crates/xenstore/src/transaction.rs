@@ -118,8 +118,8 @@ impl<H: Handle> Transaction<'_, H> {
         match probe.and(end) {
             Ok(()) => Ok(None),
             Err(error) if is_repeatable(&error) => Ok(Some(error)),
-            // The caller returns the error of the body, which is usually the same.
-            Err(error) if !commit && error.is_fatal() => Ok(None),
+            // The caller returns the error of the body.
+            Err(_) if !commit => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -224,6 +224,10 @@ impl Transport {
 
     /// Uses an open device, or a descriptor that behaves like one. Error messages call it `name`.
     pub fn from_device(fd: OwnedFd, name: &str) -> Self {
+        // FreeBSD ignores the flag anyway, and a descriptor without flags may not refuse it.
+        if let Ok(flags) = rustix::fs::fcntl_getfl(&fd) {
+            let _ = rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK);
+        }
         Transport {
             fd,
             name: name.into(),

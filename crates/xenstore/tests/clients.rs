@@ -9,7 +9,9 @@
 )]
 
 use std::error::Error as StdError;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -18,8 +20,10 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use xenstore::embedded::{Fault, Server, ServerHandle, Store, StoreChannel, Toolstack};
+use xenstore::wire::{self, Decoder, MessageKind};
 use xenstore::{
-    Client, Connection, DomId, Error, Event, Nodes, Received, Request, SharedClient, Transport,
+    Client, Connection, DomId, Error, Event, Nodes, Received, Request, RequestId, SharedClient,
+    Transport, WatchEvent,
 };
 
 /// Maximum time for anything that happens soon.
@@ -335,4 +339,110 @@ fn every_thread_of_a_shared_client_gets_the_disconnect() {
             assert!(error.is_fatal(), "{error}");
         }
     });
+}
+
+#[test]
+fn expired_time_limit_still_returns_what_has_arrived() {
+    let server = server();
+    let shared = SharedClient::new(Client::new(transport(&server))).unwrap();
+    let mut client = Client::new(transport(&server));
+    shared.watch("data/x").unwrap();
+    client.watch("data/x").unwrap();
+    server
+        .with(|server| server.store_mut().write("/local/domain/5/data/x", "1"))
+        .unwrap();
+    // The reply to another request comes after the event.
+    let mut dom0 = Client::new(server.connect(DomId::DOM0).unwrap().into());
+    dom0.read("domid").unwrap();
+    let count = |next: &mut dyn FnMut() -> Option<WatchEvent>| {
+        let mut events = 0;
+        while next().is_some() {
+            events += 1;
+        }
+        events
+    };
+    let zero = Some(Duration::ZERO);
+    assert_eq!(count(&mut || shared.next_watch_event(zero).unwrap()), 2);
+    assert_eq!(count(&mut || client.next_watch_event(zero).unwrap()), 2);
+}
+
+#[test]
+fn ended_transaction_is_not_ended_again() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut connection = Connection::new(Transport::from_device(ours.into(), "a device"));
+    let begin = Request::begin();
+    let parse = begin.parser();
+    let begun = connection.submit(begin).unwrap();
+    connection.flush().unwrap();
+    let mut server = FakeServer(theirs);
+    assert_eq!(server.receive(), MessageKind::TRANSACTION_START);
+    server.reply(MessageKind::TRANSACTION_START, begun, b"7\0");
+    let _ = connection.on_readable().unwrap();
+    let Some(Event::Reply { result, .. }) = connection.next_event() else {
+        panic!("no reply");
+    };
+    let transaction = parse(result.unwrap()).unwrap();
+
+    let first = connection.submit(Request::commit(transaction)).unwrap();
+    let second = connection.submit(Request::abort(transaction)).unwrap();
+    let other = connection.submit(Request::read("a").unwrap()).unwrap();
+    connection.flush().unwrap();
+    assert_eq!(server.receive(), MessageKind::TRANSACTION_END);
+    server.reply(MessageKind::TRANSACTION_END, first, b"OK\0");
+    let _ = connection.on_readable().unwrap();
+    // A Linux kernel before 4.11 panics at a second end.
+    assert_eq!(server.receive(), MessageKind::READ);
+    server.reply(MessageKind::READ, other, b"");
+    let _ = connection.on_readable().unwrap();
+    let mut results = Vec::new();
+    while let Some(event) = connection.next_event() {
+        let Event::Reply { id, result } = event else {
+            panic!("{event:?}");
+        };
+        results.push((id, result.is_ok()));
+    }
+    assert_eq!(results, [(first, true), (second, false), (other, true)]);
+}
+
+#[test]
+fn given_up_requests_of_a_silent_server_free_their_memory() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut client = Client::new(ours.into());
+    client.set_time_limit(Some(Duration::ZERO));
+    for _ in 0..20_000 {
+        let error = client.write("a", vec![b'x'; 4000]).unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .unwrap();
+    // The requests have 80 MB.
+    assert!(resident.parse::<u32>().unwrap() < 60_000, "{resident}");
+}
+
+/// The server's end of a socket pair that acts as a device.
+struct FakeServer(UnixStream);
+
+impl FakeServer {
+    /// Receives a message, and returns its kind.
+    fn receive(&mut self) -> MessageKind {
+        let mut decoder = Decoder::default();
+        loop {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).unwrap();
+            decoder.extend(&byte);
+            if let Some(message) = decoder.next_message().unwrap() {
+                return message.kind;
+            }
+        }
+    }
+
+    fn reply(&mut self, kind: MessageKind, id: RequestId, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        wire::encode(kind, id.get(), 0, payload, &mut bytes).unwrap();
+        self.0.write_all(&bytes).unwrap();
+    }
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::event::WatchEvent;
 use crate::nodes::AsyncNodes;
 use crate::request::Request;
+use crate::wire::MessageKind;
 
 /// A client whose calls are futures. Clones share the connection.
 ///
@@ -180,7 +181,7 @@ impl<T> Drop for Replied<'_, T> {
 
 impl AsyncNodes for AsyncClient {
     async fn call<T>(&self, request: Request<T>) -> Result<T> {
-        check(&request)?;
+        check_kind(&request)?;
         let parse = request.parser();
         let request = request.untyped();
         let replied = self.request(|reply| Command::Requests(vec![(request, reply)]));
@@ -193,7 +194,7 @@ impl AsyncNodes for AsyncClient {
     ) -> impl Future<Output = Result<Vec<Result<T>>>> + Send {
         let requests: Vec<_> = requests.into_iter().collect();
         async move {
-            requests.iter().try_for_each(check)?;
+            requests.iter().try_for_each(check_kind)?;
 
             let mut pending = Vec::with_capacity(requests.len());
             let commands = requests.into_iter().map(|request| {
@@ -222,5 +223,16 @@ impl AsyncNodes for AsyncClient {
                 .map(|(result, parse)| result.and_then(parse))
                 .collect())
         }
+    }
+}
+
+/// Rejects requests that the client must track itself.
+fn check_kind<T>(request: &Request<T>) -> Result<()> {
+    match request.kind() {
+        MessageKind::TRANSACTION_START | MessageKind::TRANSACTION_END => {
+            let reason = "use AsyncClient::begin, and commit or abort its transaction".to_owned();
+            Err(request.invalid(reason))
+        }
+        _ => check(request),
     }
 }

@@ -1,6 +1,6 @@
 //! The future that sends and receives for all clients of a connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -153,6 +153,7 @@ impl<R: Readiness> Driver<R> {
         if has_dropped {
             self.cancel_abandoned();
         }
+        self.begin_next();
 
         self.connection.flush()?;
         // Requests that are not allowed have their replies already.
@@ -179,7 +180,6 @@ impl<R: Readiness> Driver<R> {
             }
             Command::Begin { client, reply } => {
                 self.begins.push_back(Begin { client, reply });
-                self.begin_next();
             }
             Command::End { request, reply } => self.submit(request, Waiting::End(reply)),
             Command::Watch {
@@ -200,7 +200,10 @@ impl<R: Readiness> Driver<R> {
                     let _ = self.connection.submit(request);
                 }
             }
-            Command::NotifyClosed(sender) => self.on_closed.push(sender),
+            Command::NotifyClosed(sender) => {
+                self.on_closed.retain(|sender| !sender.is_canceled());
+                self.on_closed.push(sender);
+            }
             Command::Dropped => {}
         }
     }
@@ -221,7 +224,6 @@ impl<R: Readiness> Driver<R> {
     /// Counts the end of a transaction.
     fn on_ended(&mut self) {
         self.transactions = self.transactions.saturating_sub(1);
-        self.begin_next();
     }
 
     fn submit<T>(&mut self, request: Request<T>, waiting: Waiting) {
@@ -233,26 +235,24 @@ impl<R: Readiness> Driver<R> {
 
     /// Discards the requests whose futures were dropped.
     fn cancel_abandoned(&mut self) {
-        let connection = &mut self.connection;
-        let (mut begins, mut tokens) = (0, Vec::new());
+        self.begins.retain(|begin| !begin.reply.is_canceled());
+
+        let mut abandoned = HashSet::new();
+        let (watches, transactions) = (&mut self.watches, &mut self.transactions);
         self.waiting.retain(|id, waiting| {
             let is_abandoned = waiting.is_abandoned();
             if is_abandoned {
-                connection.cancel(*id);
+                abandoned.insert(*id);
                 match waiting {
-                    Waiting::Begin(_) => begins += 1,
-                    Waiting::Watch { token, .. } => tokens.push(std::mem::take(token)),
+                    Waiting::Begin(_) => *transactions = transactions.saturating_sub(1),
+                    Waiting::Watch { token, .. } => drop(watches.remove(token)),
                     Waiting::Request(_) | Waiting::End(_) => {}
                 }
             }
             !is_abandoned
         });
-
-        for token in tokens {
-            self.watches.remove(&token);
-        }
-        for _ in 0..begins {
-            self.on_ended();
+        if !abandoned.is_empty() {
+            self.connection.cancel_where(|id| abandoned.contains(&id));
         }
     }
 
@@ -293,21 +293,28 @@ impl<R: Readiness> Driver<R> {
         }
     }
 
-    /// Delivers received replies and events.
+    /// Delivers received replies and events, and sends the requests that these lead to.
     fn deliver(&mut self) -> Result<()> {
-        while let Some(event) = self.connection.next_event() {
-            match event {
-                Event::Watch(event) => self.deliver_watch_event(event)?,
-                Event::Reply { id, result } => {
-                    // The reply to UNWATCH has no receiver.
-                    if let Some(waiting) = self.waiting.remove(&id) {
-                        self.answer(waiting, result);
+        loop {
+            let mut has_events = false;
+            while let Some(event) = self.connection.next_event() {
+                has_events = true;
+                match event {
+                    Event::Watch(event) => self.deliver_watch_event(event)?,
+                    Event::Reply { id, result } => {
+                        // The reply to UNWATCH has no receiver.
+                        if let Some(waiting) = self.waiting.remove(&id) {
+                            self.answer(waiting, result);
+                        }
                     }
                 }
             }
+            if !has_events {
+                return Ok(());
+            }
+            self.begin_next();
+            self.connection.flush()?;
         }
-        // Answers may have led to requests.
-        self.connection.flush()
     }
 
     fn deliver_watch_event(&self, event: WatchEvent) -> Result<()> {
@@ -363,6 +370,7 @@ impl<R: Readiness> Driver<R> {
                 }
             });
             sent?;
+            self.deliver()?;
             match poll {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Err(self.connection.failed("wait for", error)),

@@ -601,3 +601,60 @@ fn driver_runs_without_tokio() {
     };
     assert_eq!(value.unwrap(), b"1");
 }
+
+#[tokio::test]
+async fn commit_of_an_ended_transaction_is_an_error() {
+    let server = server();
+    let client = client(&server);
+    let transaction = client.begin().await.unwrap();
+    transaction.clone().abort();
+    assert!(matches!(
+        transaction.commit().await,
+        Err(Error::InvalidRequest { .. })
+    ));
+
+    let result = client
+        .transaction(|transaction| async move {
+            transaction.write("data/x", "1").await?;
+            transaction.clone().commit().await
+        })
+        .await;
+    assert!(matches!(result, Err(Error::InvalidRequest { .. })));
+    assert!(matches!(
+        client.call(Request::begin()).await,
+        Err(Error::InvalidRequest { .. })
+    ));
+}
+
+#[tokio::test]
+async fn many_waiting_transactions_get_the_disconnect() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let client = AsyncClient::new(ours.into()).unwrap();
+    let mut peer = Peer::new(theirs);
+    let peer = std::thread::spawn(move || {
+        for number in 1..=8 {
+            let begin = peer.receive();
+            let payload = format!("{number}\0");
+            peer.send(begin.kind, begin.request_id, payload.as_bytes());
+        }
+        let end = peer.receive();
+        peer.send(end.kind, end.request_id, b"OK\0");
+        peer.close();
+    });
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(client.begin().await.unwrap());
+    }
+    let waiting: Vec<_> = (0..20_000)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.begin().await.map(drop) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    open.pop().unwrap().abort();
+    for task in waiting {
+        assert!(within_limit(task).await.unwrap().unwrap_err().is_fatal());
+    }
+    peer.join().unwrap();
+}

@@ -133,6 +133,10 @@ impl AsyncTransaction {
         // There is no await between this and sending the request, so that the end is sent exactly
         // once.
         if self.0.is_ended.swap(true, Ordering::Relaxed) {
+            if commit {
+                let reason = "the transaction has ended already".to_owned();
+                return Err(Request::commit(self.0.id).invalid(reason));
+            }
             return Ok(None);
         }
         let request = if commit {
@@ -147,8 +151,8 @@ impl AsyncTransaction {
         match probe.and(end) {
             Ok(()) => Ok(None),
             Err(error) if is_repeatable(&error) => Ok(Some(error)),
-            // The caller returns the error of the body, which is usually the same.
-            Err(error) if !commit && error.is_fatal() => Ok(None),
+            // The caller returns the error of the body.
+            Err(_) if !commit => Ok(None),
             Err(error) => Err(error),
         }
     }

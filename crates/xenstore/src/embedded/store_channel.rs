@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::connection::ConnectionId;
+use super::connection::{self, ConnectionId};
 use super::store::Store;
 use crate::channel::Channel;
 use crate::permission::DomId;
@@ -12,6 +12,9 @@ use crate::wire::Decoder;
 
 /// A [`Channel`] to a store in the same process, without sockets and threads, so that a test is
 /// deterministic.
+///
+/// Each call of a client locks the store, and so does dropping the client. A test must not hold the
+/// lock meanwhile.
 ///
 /// Replies and events are there as soon as their cause was sent. A client that waits for more
 /// returns at once, as if its time limit was over.
@@ -96,9 +99,7 @@ impl Channel for StoreChannel {
             let Some(message) = store.next_output(self.id) else {
                 break;
             };
-            // A message of the store is never too long, except by an intended fault.
-            let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-            message.encode(&mut self.output).map_err(invalid)?;
+            connection::encode(&message, &mut self.output);
         }
 
         if self.output.is_empty() {

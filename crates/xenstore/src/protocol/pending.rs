@@ -29,6 +29,22 @@ impl Pending {
         }
     }
 
+    /// Marks the request as not wanted any more, and frees its memory as far as possible.
+    pub(super) fn cancel(&mut self) {
+        self.is_cancelled = true;
+        // A watch that is set nevertheless must be ended.
+        let is_needed = matches!(
+            self.request.kind,
+            MessageKind::WATCH | MessageKind::UNWATCH | MessageKind::TRANSACTION_END
+        );
+        if !is_needed {
+            self.request.payload = Vec::new();
+        }
+        if self.is_partial() {
+            self.fetch_in_parts();
+        }
+    }
+
     pub(super) fn is_partial(&self) -> bool {
         self.list.is_some()
     }

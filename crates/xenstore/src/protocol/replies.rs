@@ -113,6 +113,9 @@ impl Session {
     }
 
     fn on_list_part(&mut self, mut pending: Pending, part: &[u8]) {
+        if pending.is_cancelled {
+            return;
+        }
         match pending.add_part(part, self.list_limit) {
             Ok(None) => self.queue.push_front(pending),
             Ok(Some(names)) => self.answer(&pending, Ok(names)),
@@ -165,7 +168,10 @@ impl Session {
                 reply::transaction(id).map(|id| Request::abort(id).untyped())
             }
             (MessageKind::WATCH, Ok(_)) => {
-                Request::raw(MessageKind::UNWATCH, request.payload.clone())
+                // A third string is the depth, which UNWATCH does not take.
+                let strings: Vec<_> = wire::strings(&request.payload).take(2).collect();
+                let payload = [strings.join(&0), vec![0]].concat();
+                Request::raw(MessageKind::UNWATCH, payload)
             }
             _ => return,
         };

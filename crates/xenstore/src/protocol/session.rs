@@ -13,6 +13,9 @@ use crate::logging::TARGET;
 use crate::request::{Request, TransactionId};
 use crate::wire::{Decoder, MessageKind};
 
+/// Number of encoded bytes at which further requests stay in the queue, where they can be cancelled.
+const OUTPUT_MAX: usize = 64 * 1024;
+
 /// The client's side of one connection, without I/O.
 ///
 /// [`submit`](Self::submit) queues a request. [`transmit`](Self::transmit) returns the bytes to
@@ -106,6 +109,11 @@ impl Session {
             return Err(request.invalid(reason));
         }
 
+        self.check_transaction(request)
+    }
+
+    /// Checks that the transaction of a request is open.
+    fn check_transaction<T>(&self, request: &Request<T>) -> Result<()> {
         let is_foreign = |transaction| !self.transactions.contains(&transaction);
         if request.transaction.is_some_and(is_foreign) {
             let reason = "the transaction was not started on this connection, or has ended";
@@ -119,29 +127,32 @@ impl Session {
     /// A request that was not sent yet is not sent, unless it ends a transaction or a watch. What a
     /// sent request begins is ended: its transaction is aborted, and its watch is removed.
     pub fn cancel(&mut self, id: RequestId) {
+        self.cancel_where(|of| of == id);
+    }
+
+    /// Discards many requests at once; see [`cancel`](Self::cancel).
+    pub(crate) fn cancel_where(&mut self, is_cancelled: impl Fn(RequestId) -> bool) {
         let is_end = |kind| matches!(kind, MessageKind::TRANSACTION_END | MessageKind::UNWATCH);
         self.queue
-            .retain(|pending| pending.id != id || is_end(pending.request.kind));
+            .retain(|pending| is_end(pending.request.kind) || !is_cancelled(pending.id));
 
         let all = self.in_flight.iter_mut().chain(&mut self.queue);
-        for pending in all.filter(|pending| pending.id == id) {
-            pending.is_cancelled = true;
+        for pending in all.filter(|pending| is_cancelled(pending.id)) {
+            pending.cancel();
         }
     }
 
-    /// Discards a request that has no reply in time, and returns its error.
-    pub(crate) fn time_out(&mut self, id: RequestId) -> Error {
+    /// Returns the error of a request that has no reply in time.
+    pub(crate) fn timed_out(&self, id: RequestId) -> Error {
         let mut all = self.in_flight.iter().chain(&self.queue);
         let pending = all.find(|pending| pending.id == id);
-        let error = match pending.map(|pending| &pending.request) {
+        match pending.map(|pending| &pending.request) {
             Some(request) => Error::TimedOut {
                 operation: request.kind,
                 path: request.path().map(Into::into),
             },
             None => Error::Protocol("the request has its reply already".to_owned()),
-        };
-        self.cancel(id);
-        error
+        }
     }
 
     /// Returns the error that closed the session, if it is closed.
@@ -178,14 +189,25 @@ impl Session {
     }
 
     fn may_encode(&self) -> bool {
-        self.capabilities.pipelining || self.in_flight.is_empty()
+        if self.capabilities.pipelining {
+            self.output.len() < OUTPUT_MAX
+        } else {
+            self.in_flight.is_empty()
+        }
     }
 
-    /// Encodes a request into the output. Returns false and answers the request if it is too long.
+    /// Encodes a request into the output. Returns false and answers the request if it is not allowed
+    /// any more, or if it is too long.
     ///
     /// Only the request for a part of a list can be too long, if the original request was raw and
     /// its payload no path.
     fn encode(&mut self, pending: &Pending) -> bool {
+        // The transaction may have ended since the request was submitted.
+        if let Err(error) = self.check_transaction(&pending.request) {
+            self.answer(pending, Err(error));
+            return false;
+        }
+
         let encoded = pending.encode(&mut self.output);
         match encoded {
             Ok(()) => log::trace!(target: TARGET, "request {pending}"),
