@@ -14,7 +14,7 @@ Environment:
   XENSTORED_RUNDIR  directory of xenstored's socket [default: /run/xenstored, /var/run/xenstored]
   NO_COLOR          if set, print no colours on a terminal
 
-Exit status: 0 on success, 1 on failure, 124 if the time limit of watch or wait has passed. With
+Exit status: 0 on success, 1 on failure, 124 if wait, or watch with --number, reaches its time limit, or if the server does not reply in time. With
 --exit-codes, 2 for an error in the command line, and 3 without a Xenstore server. If the reader of
 the output ends early, the command dies from SIGPIPE.";
 

@@ -68,7 +68,8 @@ pub(crate) fn write(client: &mut Client, pairs: &[(String, Vec<u8>)]) -> Result<
     .map_err(|error| Failure::of_request(&format!("could not write path {at}"), &error))
 }
 
-/// Returns the keys and values of a command line. The values are returned as they are to be written.
+/// Returns the keys and values of a command line. The values are returned as they are to be
+/// written.
 pub(crate) fn pairs(arguments: &[OsString], raw: bool) -> Vec<(String, Vec<u8>)> {
     let keys = arguments.iter().step_by(2);
     let values = arguments.iter().skip(1).step_by(2);

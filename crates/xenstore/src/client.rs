@@ -79,8 +79,9 @@ impl<C: Channel> Client<C> {
     /// Limits the time that each later call waits for replies. After it, the call fails with
     /// [`Error::TimedOut`], and the connection stays open. There is no limit by default.
     ///
-    /// Whether the server has performed the request is then unknown. A watch or transaction that
-    /// it begins later is ended at once.
+    /// Whether the server has performed the request is then unknown. If it begins a watch or a
+    /// transaction after the limit, the client ends it at once. Calls that send several requests,
+    /// such as [`walk`](Nodes::walk), wait this long for each of them.
     ///
     /// The limit does not hold on devices whose kernel waits for the reply inside write(2): that of
     /// NetBSD, and that of Linux before 4.11.
@@ -146,10 +147,9 @@ impl<C: Channel> Client<C> {
 
     /// Removes a watch, and returns the request that ends it.
     pub(crate) fn end_watch(&mut self, watch: WatchId) -> Result<Request<()>> {
-        let path = self.forget_watch(watch).ok_or(Error::Refused {
-            code: ErrorCode::ENOENT,
-            operation: MessageKind::UNWATCH,
-            path: None,
+        let path = self.forget_watch(watch).ok_or_else(|| {
+            // The server would reply this.
+            Error::refused(ErrorCode::ENOENT, MessageKind::UNWATCH, None)
         })?;
         Request::unwatch(path, &watch.to_string())
     }

@@ -1,7 +1,4 @@
 //! Requests about domains and about the server.
-//!
-//! Unless the documentation of a function says otherwise, C xenstored and oxenstored support the
-//! request, only domain 0 may send it (others get `EACCES`), and the reply is `OK`.
 
 use crate::error::{Error, Result};
 use crate::path::Path;
@@ -98,8 +95,8 @@ impl Request {
 
     /// Asks for the features that the server offers to `domain`, or with `None` to this connection.
     ///
-    /// Payload: `domid|`, or `|` and after its refusal none. Reply: a number in which each bit
-    /// stands for a feature.
+    /// Payload: `domid|`, or `|`. If the server refuses that, the request is sent again without a
+    /// payload. Reply: a number in which each bit stands for a feature.
     ///
     /// A guest may ask only about itself. Servers that do not support the request, such as C
     /// xenstored 4.17 and oxenstored, reply `ENOSYS`.
@@ -123,8 +120,8 @@ impl Request {
         )
     }
 
-    /// Asks for the names of the server's quotas. Payload: `|`, and after its refusal none. Reply:
-    /// the names, separated by spaces.
+    /// Asks for the names of the server's quotas. Payload: `|`. If the server refuses that,
+    /// the request is sent again without a payload. Reply: the names, separated by spaces.
     ///
     /// The same servers as for [`features`](Self::features) support this.
     pub fn quota_names() -> Request<Vec<String>> {

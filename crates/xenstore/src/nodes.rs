@@ -25,7 +25,8 @@ use crate::walk::{self, Walk};
 /// Every call can also fail with [`Error::InvalidPath`](crate::Error::InvalidPath), and with the
 /// errors that close the connection ([`Error::is_fatal`](crate::Error::is_fatal)).
 pub trait Nodes {
-    /// Sends a request and returns its reply. All other calls are shorthands for this one.
+    /// Sends a request and returns its reply. The calls from [`read`](Self::read) on are shorthands
+    /// for this one and for [`pipeline`](Self::pipeline).
     ///
     /// # Errors
     /// The error in the reply, and those that close the connection.
@@ -95,8 +96,8 @@ pub trait Nodes {
     /// # Errors
     /// `ENOENT` if the node does not exist, `EACCES` without read access. `E2BIG` for more than
     /// 4096 bytes of names, if the server or kernel does not support `DIRECTORY_PART` (oxenstored,
-    /// FreeBSD, NetBSD). [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 4 MiB of names,
-    /// and if the list changed 1000 times while it was fetched.
+    /// FreeBSD, NetBSD). [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 4 MiB of
+    /// names, and if the list changed 1000 times while it was fetched.
     fn list(&mut self, path: impl AsRef<str>) -> Result<Vec<String>> {
         self.call(Request::list(path)?)
     }
@@ -149,7 +150,8 @@ pub trait Nodes {
 /// The futures are [`Send`], so that a task may await them in any runtime. They have the errors of
 /// the blocking calls.
 pub trait AsyncNodes: Sync {
-    /// Sends a request and returns its reply. All other calls are shorthands for this one.
+    /// Sends a request and returns its reply. The calls from [`read`](Self::read) on are shorthands
+    /// for this one and for [`pipeline`](Self::pipeline).
     fn call<T>(&self, request: Request<T>) -> impl Future<Output = Result<T>> + Send;
 
     /// Sends all `requests` and returns their replies in the same order, each with its own error;

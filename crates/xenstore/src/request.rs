@@ -16,6 +16,11 @@ pub struct TransactionId(pub(crate) u32);
 ///
 /// `T` is the type of the reply: `Request<Vec<String>>` is a request for a list. The parser ignores
 /// the type of the message, which the client has already checked.
+///
+/// # Requests about domains and the server
+/// Unless the documentation of a function says otherwise, C xenstored and oxenstored support the
+/// request, only domain 0 may send it (others get `EACCES`), and the reply is `OK`. In a payload,
+/// `|` stands for a NUL.
 pub struct Request<T = Vec<u8>> {
     pub(crate) kind: MessageKind,
     pub(crate) payload: Vec<u8>,

@@ -133,7 +133,8 @@ impl SharedClient {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic in another thread leaves the state valid, because no call is interrupted by one.
+        // A panic in another thread leaves the state valid, because no code that holds the lock
+        // panics halfway through a change.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -129,19 +129,13 @@ impl Transport {
         self.is_device
     }
 
-    /// Returns another descriptor of the same device or socket.
+    /// Returns a transport with another descriptor of the same device or socket.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(Transport {
             fd: self.fd.try_clone()?,
             name: self.name.clone(),
             is_device: self.is_device,
         })
-    }
-
-    /// Returns another descriptor of the same device or socket.
-    #[cfg(feature = "async")]
-    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
-        self.fd.try_clone()
     }
 
     fn first(paths: &[PathBuf], open: impl Fn(&Path) -> Result<Self>) -> Result<Self> {

@@ -32,9 +32,9 @@ pub struct Node {
 /// A traversal of a tree. A node precedes its children, and siblings are in the server's order.
 ///
 /// A walk sends nothing itself. [`requests`](Self::requests) returns the next requests to send, and
-/// [`on_replies`](Self::on_replies) takes their replies and returns the next nodes. So it works with every
-/// client, inside and outside of transactions, and the caller can process each node immediately or
-/// stop. To read all values at once, use [`Nodes::walk`](crate::Nodes::walk).
+/// [`on_replies`](Self::on_replies) takes their replies and returns the next nodes. So it works
+/// with every client, inside and outside of transactions, and the caller can process each node
+/// immediately or stop. To read all values at once, use [`Nodes::walk`](crate::Nodes::walk).
 ///
 /// The tree may change during the walk: nodes that are removed meanwhile are omitted, and nodes
 /// that are created meanwhile may be missing. Missing access to a node is reported in its [`Node`]

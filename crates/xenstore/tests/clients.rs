@@ -370,9 +370,9 @@ fn expired_time_limit_still_returns_what_has_arrived() {
 fn ended_transaction_is_not_ended_again() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut connection = Connection::new(Transport::from_device(ours.into(), "a device"));
-    let begin = Request::begin();
-    let parse = begin.parser();
-    let begun = connection.submit(begin).unwrap();
+    let start = Request::begin();
+    let parse = start.parser();
+    let begun = connection.submit(start).unwrap();
     connection.flush().unwrap();
     let mut server = FakeServer(theirs);
     assert_eq!(server.receive(), MessageKind::TRANSACTION_START);

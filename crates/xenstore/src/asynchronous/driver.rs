@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ use crate::wire::{HEADER_LEN, PAYLOAD_MAX};
 /// processes of the guest may need some of them.
 const MAX_TRANSACTIONS: usize = 8;
 
-/// The receiver of a reply.
+/// Future that waits for a reply.
 enum Waiting {
     Request(Reply<Vec<u8>>),
     Begin(Begin),
@@ -36,7 +36,7 @@ enum Waiting {
     Watch { token: String, reply: Reply<()> },
 }
 
-/// A transaction to begin.
+/// Future that waits for a transaction to begin.
 struct Begin {
     client: AsyncClient,
     reply: Reply<AsyncTransaction>,
@@ -88,7 +88,8 @@ impl AsyncClient {
         transport: Transport,
         register: impl FnOnce(OwnedFd) -> io::Result<R>,
     ) -> Result<(Self, Driver<R>)> {
-        let registered = transport.duplicate().and_then(register);
+        let duplicate = transport.as_fd().try_clone_to_owned();
+        let registered = duplicate.and_then(register);
         let readiness =
             registered.map_err(|error| Error::io("wait for", transport.name(), error))?;
 

@@ -30,7 +30,8 @@ pub(super) struct Connection {
     last_bytes: Option<Vec<u8>>,
 }
 
-/// Appends a message to `out`, even if it is longer than the protocol allows, which oxenstored does.
+/// Appends a message to `out`, even if it is longer than the protocol allows, which oxenstored
+/// does.
 pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
     let len = u32::try_from(message.payload.len()).unwrap_or(u32::MAX);
     for word in [

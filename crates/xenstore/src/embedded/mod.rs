@@ -37,8 +37,8 @@
 //! - Nothing depends on time: writes are not rate-limited, and no event is dropped because it
 //!   waited too long. There are no quotas of memory or of outstanding requests.
 //! - A malformed number is `EINVAL`, while older servers read it as 0.
-//! - Under Xen 4.22, an entry for [`DomId::ANY`](crate::DomId::ANY) counts even if the domain that set
-//!   it lacks the feature, and `GET_QUOTA` knows only seven of the ten names.
+//! - Under Xen 4.22, an entry for [`DomId::ANY`](crate::DomId::ANY) counts even if the domain that
+//!   set it lacks the feature, and `GET_QUOTA` knows only seven of the ten names.
 //! - oxenstored does not reply to a message without payload until another message follows. This
 //!   store does.
 //!

@@ -112,3 +112,43 @@ impl Capabilities {
         Some(format!("the device does not support {subject}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_a_device_does_not_carry_are_rejected() {
+        let (all, linux, freebsd, netbsd) = (
+            Capabilities::SOCKET,
+            Capabilities::LINUX_DEVICE,
+            Capabilities::FREEBSD_DEVICE,
+            Capabilities::NETBSD_DEVICE,
+        );
+        let watch = || Request::watch("a", "t").unwrap().untyped();
+        let value = |len: usize| Request::write("a", vec![b'v'; len - 2]).unwrap().untyped();
+        for (request, carried_by) in [
+            (Request::read("a").unwrap(), [true; 4]),
+            (Request::list("a").unwrap().untyped(), [true; 4]),
+            (Request::remove("a").unwrap().untyped(), [true; 4]),
+            (Request::begin().untyped(), [true; 4]),
+            (value(4080), [true; 4]),
+            (value(4081), [true, false, false, false]),
+            (value(4096), [true, false, false, false]),
+            (value(4097), [false; 4]),
+            (
+                Request::reset_watches().untyped(),
+                [true, false, false, false],
+            ),
+            (
+                Request::list("a").unwrap().list_part(0),
+                [true, true, false, false],
+            ),
+            (watch(), [true, true, true, false]),
+        ] {
+            let found = [all, linux, freebsd, netbsd]
+                .map(|capabilities| capabilities.reason_against(&request).is_none());
+            assert_eq!(found, carried_by, "{request:?}");
+        }
+    }
+}

@@ -81,11 +81,7 @@ impl Session {
 
         // An error reply carries no transaction number, so that this cannot fail.
         let _ = self.track_transaction(&pending.request, None);
-        let refused = Error::Refused {
-            code,
-            operation: pending.request.kind,
-            path: pending.request.path().map(Into::into),
-        };
+        let refused = Error::refused(code, pending.request.kind, pending.request.path());
         self.answer(&pending, Err(refused));
     }
 

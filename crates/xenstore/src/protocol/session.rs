@@ -13,7 +13,8 @@ use crate::logging::TARGET;
 use crate::request::{Request, TransactionId};
 use crate::wire::{Decoder, MessageKind};
 
-/// Number of encoded bytes at which further requests stay in the queue, where they can be cancelled.
+/// Number of encoded bytes at which further requests stay in the queue, where they can be
+/// cancelled.
 const OUTPUT_MAX: usize = 64 * 1024;
 
 /// The client's side of one connection, without I/O.

@@ -1,67 +1,25 @@
 //! Sub-commands that wait: `watch`, `wait` and `domains --follow`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "all of this is test code"
-)]
-
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use xenstore::embedded::{Server, ServerHandle, Store, Toolstack};
+use xenstore::Nodes;
+use xenstore::embedded::Toolstack;
 use xenstore::wire::{Decoder, Message, MessageKind};
-use xenstore::{Client, Nodes};
 
-/// An embedded server with the guest 5.
-struct Testbed {
-    directory: TempDir,
-    running: ServerHandle,
-}
+use crate::testbed::Testbed;
 
-impl Testbed {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::new();
-        store.introduce_guest(5, Toolstack::Xapi);
-        let mut server = Server::new(store);
-        server.listen(directory.path().join("0"), 0).unwrap();
-        server.listen(directory.path().join("5"), 5).unwrap();
-        let running = server.spawn().unwrap();
-        Testbed { directory, running }
-    }
-
-    fn client(&self) -> Client {
-        Client::new(self.running.connect(0).unwrap().into())
-    }
-
-    fn command(&self, domain: u16, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xenstore"));
-        let socket = self.directory.path().join(domain.to_string());
-        command.args(arguments).env("XENSTORED_PATH", socket);
-        command
-    }
-
-    fn run(&self, domain: u16, arguments: &[&str]) -> Output {
-        self.command(domain, arguments).output().unwrap()
-    }
-
-    fn start(&self, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
-        let mut command = self.command(0, arguments);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        (child, lines)
-    }
-
-    fn with_store(&self, act: impl FnOnce(&mut Store)) {
-        self.running.with(|server| act(server.store_mut()));
-    }
+/// Starts the command in domain 0, and returns the lines that it prints.
+fn start(testbed: &Testbed, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut command = testbed.command(0, arguments);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
 }
 
 fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
@@ -82,7 +40,7 @@ fn watch_prints_values_and_removed_nodes() {
     let testbed = Testbed::new();
     let mut client = testbed.client();
     client.write("/a", "1").unwrap();
-    let (child, mut lines) = testbed.start(&["watch", "--values", "/a", "@releaseDomain"]);
+    let (child, mut lines) = start(&testbed, &["watch", "--values", "/a", "@releaseDomain"]);
     assert_eq!(next(&mut lines), "/a: 1");
     assert_eq!(next(&mut lines), "@releaseDomain");
     client.write("/a/b", "x\ny").unwrap();
@@ -98,7 +56,7 @@ fn watch_prints_values_and_removed_nodes() {
 fn watch_prints_a_json_object_per_line() {
     let testbed = Testbed::new();
     let mut client = testbed.client();
-    let (child, mut lines) = testbed.start(&["watch", "--json", "/a", "/b"]);
+    let (child, mut lines) = start(&testbed, &["watch", "--json", "/a", "/b"]);
     for path in ["/a", "/b"] {
         assert_eq!(next_json(&mut lines), json!({ "key": path, "path": path }));
     }
@@ -107,7 +65,7 @@ fn watch_prints_a_json_object_per_line() {
     assert_eq!(next_json(&mut lines), expected);
     stop(child);
 
-    let (child, mut lines) = testbed.start(&["watch", "--json", "--values", "/none"]);
+    let (child, mut lines) = start(&testbed, &["watch", "--json", "--values", "/none"]);
     let object = |path, value| json!({ "key": "/none", "path": path, "value": value });
     let missing = object("/none", Value::Null);
     assert_eq!(next_json(&mut lines), missing);
@@ -139,7 +97,7 @@ fn watch_omits_changes_below_the_depth() {
     ] {
         let number = expected.len().to_string();
         let (mut child, mut lines) =
-            testbed.start(&["watch", "--depth", depth, "-n", &number, "/a"]);
+            start(&testbed, &["watch", "--depth", depth, "-n", &number, "/a"]);
         let mut printed = vec![next(&mut lines)];
         for path in ["/a/b/c/d", "/a/b/c", "/a/b", "/a"] {
             client.write(path, "").unwrap();
@@ -180,7 +138,7 @@ fn wait_ends_when_the_condition_is_met() {
     ] {
         let mut child = testbed.command(0, arguments).spawn().unwrap();
         // The watch shows that the command has started to wait.
-        while testbed.running.with(|server| server.store().watches(0)) == 0 {
+        while testbed.server.with(|server| server.store().watches(0)) == 0 {
             std::thread::sleep(Duration::from_millis(2));
         }
         client.write("/other", "").unwrap();
@@ -258,7 +216,7 @@ fn domains_are_listed_by_number() {
 #[test]
 fn domains_are_followed_while_they_come_and_go() {
     let testbed = Testbed::new();
-    let (child, mut lines) = testbed.start(&["domains", "--follow"]);
+    let (child, mut lines) = start(&testbed, &["domains", "--follow"]);
     assert_eq!(next(&mut lines), "+ 0 Domain-0");
     assert_eq!(next(&mut lines), "+ 5 guest-5");
     testbed.with_store(|store| store.introduce_guest(6, Toolstack::Xapi));

@@ -1,42 +1,15 @@
 //! Exit status and output of each sub-command.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "all of this is test code"
-)]
-
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
-use tempfile::TempDir;
-use xenstore::embedded::{Server, ServerHandle, Store};
 
-fn run(program: impl AsRef<Path>, socket: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(program.as_ref());
-    command
-        .args(arguments)
-        .env("XENSTORED_PATH", socket)
-        .output()
-        .expect("run the command")
-}
-
-fn ours() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_xenstore"))
-}
-
-fn embedded() -> (TempDir, ServerHandle) {
-    let directory = tempfile::tempdir().unwrap();
-    let mut server = Server::new(Store::new());
-    server.listen(directory.path().join("socket"), 0).unwrap();
-    (directory, server.spawn().unwrap())
-}
+use crate::testbed::{Testbed, program, run};
 
 #[test]
 fn exit_status_and_output_of_each_sub_command() {
-    let (directory, _running) = embedded();
-    let socket = directory.path().join("socket");
+    let testbed = Testbed::new();
+    let socket = testbed.socket(0);
     let cases: [(&[&str], i32, &str); 37] = [
         (&["write", "/a/b", "1\\n", "/a/c", "-5"], 0, ""),
         (&["read", "/a/b", "/a/c"], 0, "1\\n\n-5\n"),
@@ -104,7 +77,7 @@ fn exit_status_and_output_of_each_sub_command() {
         (&["bogus"], 1, ""),
     ];
     for (arguments, status, stdout) in cases {
-        let output = run(ours(), &socket, arguments);
+        let output = run(program(), &socket, arguments);
         assert_eq!(
             output.status.code(),
             Some(status),
@@ -120,10 +93,10 @@ fn exit_status_and_output_of_each_sub_command() {
 
 #[test]
 fn link_runs_its_sub_command() {
-    let (directory, _running) = embedded();
-    let link = directory.path().join("xenstore-read");
-    std::os::unix::fs::symlink(ours(), &link).unwrap();
-    let output = run(&link, &directory.path().join("socket"), &["/none"]);
+    let testbed = Testbed::new();
+    let link = testbed.directory.path().join("xenstore-read");
+    std::os::unix::fs::symlink(program(), &link).unwrap();
+    let output = run(&link, &testbed.socket(0), &["/none"]);
     let message = "xenstore-read: couldn't read path /none: No such file or directory\n";
     assert_eq!(
         (
@@ -136,8 +109,8 @@ fn link_runs_its_sub_command() {
 
 #[test]
 fn error_messages_name_each_path_once() {
-    let (directory, _running) = embedded();
-    let socket = directory.path().join("socket");
+    let testbed = Testbed::new();
+    let socket = testbed.socket(0);
     let long = "v".repeat(5000);
     let cases: [(&[&str], &str); 4] = [
         (
@@ -158,7 +131,7 @@ fn error_messages_name_each_path_once() {
         ),
     ];
     for (arguments, message) in cases {
-        let output = run(ours(), &socket, arguments);
+        let output = run(program(), &socket, arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
         assert_eq!(
             String::from_utf8_lossy(&output.stderr),
@@ -169,9 +142,9 @@ fn error_messages_name_each_path_once() {
 
 #[test]
 fn invalid_number_is_a_usage_error() {
-    let (directory, _running) = embedded();
-    let socket = directory.path().join("socket");
-    let output = run(ours(), &socket, &["watch", "-n", "x", "/a"]);
+    let testbed = Testbed::new();
+    let socket = testbed.socket(0);
+    let output = run(program(), &socket, &["watch", "-n", "x", "/a"]);
     let message = "error: invalid value 'x' for '--number <NR>': not a number\n";
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -187,7 +160,7 @@ fn only_a_socket_or_a_device_is_opened() {
     std::fs::write(path("file"), "contents").unwrap();
     mkfifoat(CWD, path("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
     for name in ["file", "fifo"] {
-        let output = run(ours(), &path(name), &["read", "domid"]);
+        let output = run(program(), &path(name), &["read", "domid"]);
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(
             String::from_utf8(output.stderr).unwrap(),
@@ -203,7 +176,7 @@ fn only_a_socket_or_a_device_is_opened() {
 #[test]
 fn path_that_is_too_long_for_a_socket_fails_with_the_limit() {
     let directory = format!("/{}", "d".repeat(120));
-    let output = Command::new(ours())
+    let output = Command::new(program())
         .args(["--socket", "read", "domid"])
         .env_remove("XENSTORED_PATH")
         .env("XENSTORED_RUNDIR", &directory)

@@ -1,12 +1,5 @@
 //! Output of `ls`, and readers that end early.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "all of this is test code"
-)]
-
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
@@ -14,57 +7,29 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use tempfile::TempDir;
-use xenstore::embedded::{Server, ServerHandle, Store, Toolstack};
+use xenstore::Nodes;
 use xenstore::wire::{Decoder, Message, MessageKind};
-use xenstore::{Client, Nodes};
+
+use crate::testbed::Testbed;
 
 const SIGPIPE: i32 = 13;
 
-struct Testbed {
-    directory: TempDir,
-    running: ServerHandle,
-}
-
-impl Testbed {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::new();
-        store.introduce_guest(5, Toolstack::Xapi);
-        let mut server = Server::new(store);
-        server.listen(directory.path().join("0"), 0).unwrap();
-        server.listen(directory.path().join("5"), 5).unwrap();
-        let testbed = Testbed {
-            directory,
-            running: server.spawn().unwrap(),
-        };
-        let mut client = testbed.client();
-        client.write("/a/b", "value").unwrap();
-        client.write("/a/long", "v".repeat(200)).unwrap();
-        client.write("/a/odd", b"\"\\\n\x01\xff").unwrap();
-        client
-            .write("/a/text", "\u{e4} \"quoted\" \\ \u{1}\n")
-            .unwrap();
-        testbed
-    }
-
-    fn client(&self) -> Client {
-        Client::new(self.running.connect(0).unwrap().into())
-    }
-
-    fn command(&self, domain: u16, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xenstore"));
-        command.args(arguments).env(
-            "XENSTORED_PATH",
-            self.directory.path().join(domain.to_string()),
-        );
-        command.env("TERM", "xterm").env_remove("NO_COLOR");
-        command
-    }
+/// Returns a test bed whose store has values to print.
+fn testbed() -> Testbed {
+    let testbed = Testbed::new();
+    let mut client = testbed.client();
+    client.write("/a/b", "value").unwrap();
+    client.write("/a/long", "v".repeat(200)).unwrap();
+    client.write("/a/odd", b"\"\\\n\x01\xff").unwrap();
+    client
+        .write("/a/text", "\u{e4} \"quoted\" \\ \u{1}\n")
+        .unwrap();
+    testbed
 }
 
 #[test]
 fn ls_json_prints_a_valid_object() {
-    let testbed = Testbed::new();
+    let testbed = testbed();
     let json = |domain, arguments: &[&str]| -> (serde_json::Value, Option<i32>) {
         let output = testbed.command(domain, arguments).output().unwrap();
         (
@@ -114,7 +79,7 @@ fn ls_json_prints_a_valid_object() {
 
 #[test]
 fn ls_json_escapes_what_could_control_a_terminal() {
-    let testbed = Testbed::new();
+    let testbed = testbed();
     let value = "\u{9b}31m\u{7f}\u{202e}\u{2028}\u{1b}[2J";
     testbed.client().write("/b/evil", value).unwrap();
     let output = testbed
@@ -278,7 +243,7 @@ fn reply_to_control_is_printed_as_lines() {
 
 #[test]
 fn full_quotas_are_named() {
-    let testbed = Testbed::new();
+    let testbed = testbed();
     let long = "v".repeat(3000);
     let keys: Vec<_> = (0..200).map(|number| format!("data/{number}")).collect();
     let mut watches = vec!["watch"];
@@ -303,7 +268,7 @@ fn full_quotas_are_named() {
 
 #[test]
 fn ls_without_a_path_prints_the_home_in_a_guest() {
-    let testbed = Testbed::new();
+    let testbed = testbed();
     let ls = |arguments: &[&str]| {
         String::from_utf8(testbed.command(5, arguments).output().unwrap().stdout).unwrap()
     };
@@ -321,7 +286,7 @@ fn broken_pipe() -> Stdio {
 
 #[test]
 fn closed_output_kills_the_command_with_sigpipe() {
-    let testbed = Testbed::new();
+    let testbed = testbed();
     let killed = |status: ExitStatus| status.signal() == Some(SIGPIPE);
     let cases: [&[&str]; 11] = [
         &["watch", "--json", "--values", "/a"],

@@ -1,51 +1,23 @@
 //! Command lines that are wrong, help, exit statuses, and servers that cannot be used.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "all of this is test code"
-)]
-
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Output};
 
-use tempfile::TempDir;
-use xenstore::embedded::{Server, ServerHandle, Store};
+use crate::testbed::{Testbed, program, run};
 
 const SUB_COMMANDS: [&str; 13] = [
     "read", "write", "rm", "mkdir", "list", "ls", "exists", "chmod", "perms", "watch", "wait",
     "domains", "control",
 ];
 
-fn run(program: &Path, socket: &Path, arguments: &[&str]) -> Output {
-    Command::new(program)
-        .args(arguments)
-        .env("XENSTORED_PATH", socket)
-        .output()
-        .expect("run the command")
-}
-
-fn command() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_xenstore"))
-}
-
-fn embedded() -> (TempDir, ServerHandle) {
-    let directory = tempfile::tempdir().unwrap();
-    let mut server = Server::new(Store::new());
-    server.listen(directory.path().join("socket"), 0).unwrap();
-    (directory, server.spawn().unwrap())
-}
-
 #[test]
 fn help_succeeds_and_names_the_command_as_it_was_called() {
     let directory = tempfile::tempdir().unwrap();
     for name in SUB_COMMANDS {
         let link = directory.path().join(format!("xenstore-{name}"));
-        symlink(command(), &link).unwrap();
+        symlink(program(), &link).unwrap();
         for (program, arguments, usage) in [
-            (command(), &[name, "-h"][..], format!("xenstore {name}")),
+            (program(), &[name, "-h"][..], format!("xenstore {name}")),
             (&link, &["-h"], format!("xenstore-{name}")),
             (&link, &["--help"], format!("xenstore-{name}")),
         ] {
@@ -61,8 +33,8 @@ fn help_succeeds_and_names_the_command_as_it_was_called() {
 
 #[test]
 fn failures_have_different_statuses_on_request() {
-    let (directory, _running) = embedded();
-    let socket = &directory.path().join("socket");
+    let testbed = Testbed::new();
+    let socket = &testbed.socket(0);
     let nowhere = Path::new("/nowhere");
     for (place, arguments, status) in [
         (socket, &["write", "/a", "1"][..], 0),
@@ -78,14 +50,14 @@ fn failures_have_different_statuses_on_request() {
     ] {
         let with_option = [&["--exit-codes"], arguments].concat();
         assert_eq!(
-            run(command(), place, &with_option).status.code(),
+            run(program(), place, &with_option).status.code(),
             Some(status),
             "{arguments:?}"
         );
         // As in Xen's tools, one status stands for all failures by default.
         let default = if status == 124 { 124 } else { status.min(1) };
         assert_eq!(
-            run(command(), place, arguments).status.code(),
+            run(program(), place, arguments).status.code(),
             Some(default),
             "{arguments:?}"
         );
@@ -94,12 +66,8 @@ fn failures_have_different_statuses_on_request() {
 
 #[test]
 fn control_fails_with_the_reason() {
-    let (directory, _running) = embedded();
-    let output = run(
-        command(),
-        &directory.path().join("socket"),
-        &["control", "bogus"],
-    );
+    let testbed = Testbed::new();
+    let output = run(program(), &testbed.socket(0), &["control", "bogus"]);
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
         "xenstore: could not run bogus: Invalid argument\n"
