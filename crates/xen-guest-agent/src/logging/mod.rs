@@ -75,8 +75,8 @@ type Write<'a> = dyn FnMut(Level, &str) -> io::Result<Sink> + 'a;
 struct Lost(u64);
 
 impl Lost {
-    /// Writes a message after the report of those that are missing before it. Without that report
-    /// it is lost, too. Returns `None` then.
+    /// Writes a message after the report of those that are missing before it. Returns `None` if one
+    /// of them is not accepted. The message then counts as lost.
     fn log(&mut self, level: Level, message: &str, write: &mut Write<'_>) -> Option<Sink> {
         let written = self.report(write).and_then(|()| write(level, message));
         self.0 += u64::from(written.is_err());
@@ -97,6 +97,7 @@ impl Lost {
     }
 }
 
+/// Destination of the log, and standard error in its place.
 #[derive(Debug)]
 struct Output {
     destination: Destination,

@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::fs::{FileType, OFlags, fstat};
 use rustix::net::{SendFlags, send};
+
+use crate::platform::{Platform, System};
 
 /// Standard error. A line for which there is no room now is an error.
 ///
@@ -18,7 +20,8 @@ pub(super) enum Stderr {
     Reopened(File),
     /// A socket, whose calls can be non-blocking one by one.
     Socket,
-    /// A terminal that cannot be opened again: it belongs to another user, or `/proc` is missing.
+    /// A terminal that cannot be opened again, because it belongs to another user or the system has
+    /// no file for it.
     Terminal,
     /// A regular file, which never blocks, or a pipe that cannot be opened again.
     Other,
@@ -66,18 +69,13 @@ impl Stderr {
     }
 }
 
-/// Opens standard error again. Returns `None` if this cannot be done, or if the system returns a
-/// duplicate, which stays in blocking mode.
+/// Opens standard error again, in non-blocking mode.
 fn reopen() -> Option<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).ok()?;
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(flags);
-    // Unlike `/dev/stderr`, this exists in every `/dev`.
-    let file = options.open("/proc/self/fd/2").ok()?;
-    fcntl_getfl(&file)
-        .is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
-        .then_some(file)
+    options.open(System::STANDARD_ERROR?).ok()
 }
 
 /// Writes to a terminal in blocking mode. A write of more bytes than there is room for would block,

@@ -51,6 +51,10 @@ pub trait Platform: Sized {
     /// Socket of the system's log daemon.
     const SYSLOG: Option<&'static str>;
 
+    /// File that opens standard error again, with flags of its own. It is `None` on systems whose
+    /// files for this return duplicates of the descriptor.
+    const STANDARD_ERROR: Option<&'static str>;
+
     /// Returns the address of a socket that has a name without a file.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ impl Platform for System {
 
     const CLOCK: ClockId = ClockId::Monotonic;
     const SYSLOG: Option<&'static str> = Some("/var/run/log");
+    const STANDARD_ERROR: Option<&'static str> = None;
 
     fn new(root: Root) -> Self {
         System { root }

@@ -50,6 +50,8 @@ impl Platform for System {
 
     const CLOCK: ClockId = ClockId::Boottime;
     const SYSLOG: Option<&'static str> = Some("/dev/log");
+    // Unlike `/dev/stderr`, this exists in every `/dev`.
+    const STANDARD_ERROR: Option<&'static str> = Some("/proc/self/fd/2");
 
     fn abstract_socket(name: &str) -> io::Result<SocketAddr> {
         SocketAddr::from_abstract_name(name)
