@@ -1,18 +1,21 @@
-//! Reads a node, and a tree of nodes.
+//! Writes two nodes, reads one of them, and reads the tree that they form.
 
-use xenstore::embedded::{Server, Store, Toolstack};
+mod support;
+
 use xenstore::{Client, Nodes};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut store = Store::new();
-    store.introduce_guest(5, Toolstack::Xapi);
-    let server = Server::new(store).spawn()?;
     // In a guest or in dom0, use `Client::open()?`.
-    let mut client = Client::new(server.connect(5)?.into());
+    let (transport, _server) = support::connect()?;
+    let mut client = Client::new(transport);
 
-    println!("this is {}", client.read_text("name")?);
-    for (path, value) in client.walk("memory")? {
+    client.write("data/example/greeting", "hello")?;
+    client.write("data/example/name", "world")?;
+    println!("the name is {}", client.read_text("data/example/name")?);
+    for (path, value) in client.walk("data/example")? {
         println!("{path} = {}", String::from_utf8_lossy(&value));
     }
+
+    client.remove("data/example")?;
     Ok(())
 }
