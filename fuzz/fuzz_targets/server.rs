@@ -120,11 +120,11 @@ fuzz_target!(|input: &[u8]| {
     );
     drop(clients);
     server.process();
-    assert_eq!(server.clients(), 2, "a disconnected client remains");
+    assert_eq!(server.client_count(), 2, "a disconnected client remains");
     assert_eq!(
         (
-            server.store().watches(HOSTILE),
-            server.store().transactions(HOSTILE)
+            server.store().watch_count(HOSTILE),
+            server.store().transaction_count(HOSTILE)
         ),
         (0, 0)
     );
@@ -151,14 +151,14 @@ fn make_guest(store: &mut Store, domain: u16) {
 
 fn check_counts(store: &Store) {
     let quotas = quotas();
-    assert!(store.owned_nodes(HOSTILE) <= quotas.nodes, "too many nodes");
+    assert!(store.node_count(HOSTILE) <= quotas.nodes, "too many nodes");
     // As in C xenstored, these two quotas can be exceeded by one.
     assert!(
-        store.watches(HOSTILE) <= quotas.watches + 1,
+        store.watch_count(HOSTILE) <= quotas.watches + 1,
         "too many watches"
     );
     assert!(
-        store.transactions(HOSTILE) <= quotas.transactions + 1,
+        store.transaction_count(HOSTILE) <= quotas.transactions + 1,
         "too many transactions"
     );
 }
@@ -178,7 +178,7 @@ fn check_nodes(store: &Store) {
         }
     }
     assert_eq!(
-        store.owned_nodes(HOSTILE),
+        store.node_count(HOSTILE),
         owned,
         "the number of nodes is wrong"
     );

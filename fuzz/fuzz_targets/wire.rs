@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use xenstore::wire::{self, Decoder, HEADER_LEN, Message, PAYLOAD_MAX, TooLong};
+use xenstore::wire::{self, Decoder, HEADER_LEN, Message, PAYLOAD_MAX, PayloadTooLong};
 use xenstore::{ErrorCode, Path, Permission};
 
 const SIZES: usize = 8;
@@ -40,12 +40,12 @@ fuzz_target!(|input: &[u8]| {
                 "a complete message was not decoded"
             );
         }
-        Err(TooLong { len }) => assert!(len > PAYLOAD_MAX),
+        Err(PayloadTooLong { len }) => assert!(len > PAYLOAD_MAX),
     }
 });
 
 /// Returns the messages, and whether the stream ends within a message, or the error.
-fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Result<bool, TooLong>) {
+fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Result<bool, PayloadTooLong>) {
     let mut decoder = Decoder::default();
     let mut messages = Vec::new();
     for piece in pieces {

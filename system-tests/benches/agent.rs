@@ -54,7 +54,7 @@ fn agent(guest: &Guest, root: &FakeRoot, network: &Network) -> Command {
 }
 
 fn client(socket: &std::path::Path) -> Client {
-    Client::new(Transport::connect(socket).unwrap())
+    Client::new(Transport::open_socket_at(socket).unwrap())
 }
 
 fn end(mut process: Child) {

@@ -71,7 +71,7 @@ fn main() {
 }
 
 fn compare(store: &Xenstored, name: &str, workload: Workload, mut theirs: Theirs) {
-    let mut client = Client::new(Transport::connect(store.socket()).unwrap());
+    let mut client = Client::new(Transport::open_socket_at(store.socket()).unwrap());
     writes(&mut client);
     let mut ours = || {
         let begin = Instant::now();

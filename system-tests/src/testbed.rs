@@ -55,7 +55,7 @@ impl Testbed {
     pub fn new(daemon: Daemon, toolstack: Toolstack, collector: Collector, names: &[&str]) -> Self {
         let store = Xenstored::start(daemon);
         let guest = store.guest(5, toolstack);
-        let dom0 = Client::new(Transport::connect(store.socket()).unwrap());
+        let dom0 = Client::new(Transport::open_socket_at(store.socket()).unwrap());
         let root = FakeRoot::new();
         root.set_hostname("web1.example.org");
         root.set_balloon_driver(true);

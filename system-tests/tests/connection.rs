@@ -109,7 +109,7 @@ fn restarted_xenstored_gets_all_nodes(daemon: Daemon) {
     ));
     let agent = Agent::spawn(command, &testbed.root.join("log"));
     let nodes = |testbed: &Testbed| {
-        let mut dom0 = Client::new(Transport::connect(testbed.store.socket()).unwrap());
+        let mut dom0 = Client::new(Transport::open_socket_at(testbed.store.socket()).unwrap());
         tree(&mut dom0, "/local/domain/0")
     };
     let published = |testbed: &Testbed| {

@@ -152,7 +152,7 @@ fn output_has_the_nodes_that_others_read() {
     let directory = socket.parent().unwrap();
 
     let printed = demo.next("data/os_uname = ");
-    let mut client = Client::new(Transport::connect(&socket).unwrap());
+    let mut client = Client::new(Transport::open_socket_at(&socket).unwrap());
     let kernel = client.read("/local/domain/1/data/os_uname").unwrap();
     let kernel = String::from_utf8(kernel).unwrap();
     assert_eq!(printed, format!("data/os_uname = \"{kernel}\""));
@@ -168,7 +168,7 @@ fn denied_writes_are_not_printed() {
     let socket = demo.socket();
     // One of the last nodes of the first publication.
     demo.next("data/updated = ");
-    let mut dom0 = Client::new(Transport::connect(&socket).unwrap());
+    let mut dom0 = Client::new(Transport::open_socket_at(&socket).unwrap());
     // The guest may not create this node again, because the toolstack owns its parent.
     dom0.remove("/local/domain/1/data").unwrap();
     assert_eq!(demo.next("data removed"), "data removed");

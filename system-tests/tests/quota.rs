@@ -25,7 +25,7 @@ fn node_quota_keeps_essential_nodes_and_publishes_the_rest_later(daemon: Daemon)
             .network
             .ip(&format!("addr add 10.0.0.{last}/24 dev lan"));
     }
-    let mut others = Client::new(Transport::connect(testbed.guest.socket()).unwrap());
+    let mut others = Client::new(Transport::open_socket_at(testbed.guest.socket()).unwrap());
 
     // C xenstored allows about 530 nodes below one parent.
     let mut names = (0..2000).map(|number| format!("vm-data/{}/{number}", number / 200));

@@ -234,7 +234,7 @@ fn sighup_retries_denied_writes() {
         testbed.server.with(|server| {
             let refusal = Fault::refuse(ErrorCode::EACCES)
                 .of(DOMAIN)
-                .kind(MessageKind::WRITE)
+                .of_kind(MessageKind::WRITE)
                 .at(Path::new("data/os_name").unwrap());
             server.store_mut().inject(refusal);
             server

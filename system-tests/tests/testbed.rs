@@ -42,7 +42,7 @@ on_both_daemons! {
 }
 
 fn connect(socket: &Path) -> Client {
-    Client::new(Transport::connect(socket).unwrap())
+    Client::new(Transport::open_socket_at(socket).unwrap())
 }
 
 fn code<T: std::fmt::Debug>(result: xenstore::Result<T>) -> ErrorCode {

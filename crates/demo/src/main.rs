@@ -84,7 +84,7 @@ fn run(has_interface: bool) -> Result<(), Box<dyn Error>> {
 
     // The watch must exist before the agent starts, so that no change is missed.
     let home = format!("/local/domain/{GUEST}");
-    let mut dom0 = Client::new(Transport::connect(&dom0_socket)?);
+    let mut dom0 = Client::new(Transport::open_socket_at(&dom0_socket)?);
     dom0.watch(&home)?;
     let printer = thread::spawn(move || {
         if print_changes(&mut dom0, &home).is_err_and(|error| is_output_closed(&*error)) {

@@ -11,7 +11,7 @@ use crate::event::{Event, RequestId, WatchEvent, WatchId};
 use crate::nodes::Nodes;
 use crate::path::Path;
 use crate::request::{Request, TransactionId};
-use crate::transaction::Handle;
+use crate::transaction::Abandon;
 use crate::transport::Transport;
 use crate::wire::MessageKind;
 
@@ -344,7 +344,7 @@ impl<C: Channel> Nodes for Client<C> {
     }
 }
 
-impl<C: Channel> Handle for Client<C> {
+impl<C: Channel> Abandon for Client<C> {
     fn abandon(&mut self, transaction: TransactionId) {
         if let Ok(id) = self.connection.submit(Request::abort(transaction)) {
             self.connection.cancel(id);

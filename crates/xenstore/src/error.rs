@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::meaning::meaning;
 use crate::path::InvalidPath;
-use crate::wire::{MessageKind, TooLong};
+use crate::wire::{MessageKind, PayloadTooLong};
 
 /// Result of an operation of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -239,7 +239,7 @@ impl Error {
 
     /// Whether the server has no room: a quota of the domain is full, or a value is too long
     /// (`ENOSPC`, `EQUOTA`, and `E2BIG` unless a list is too long for a reply).
-    pub fn is_no_room(&self) -> bool {
+    pub fn is_quota_exceeded(&self) -> bool {
         match self {
             Error::Refused {
                 code: ErrorCode::ENOSPC | ErrorCode::EQUOTA,
@@ -332,8 +332,8 @@ impl From<Error> for io::Error {
     }
 }
 
-impl From<TooLong> for Error {
-    fn from(too_long: TooLong) -> Self {
+impl From<PayloadTooLong> for Error {
+    fn from(too_long: PayloadTooLong) -> Self {
         Error::Protocol(too_long.to_string())
     }
 }
@@ -458,7 +458,11 @@ mod tests {
             (MessageKind::WRITE, ErrorCode::EIO, (false, false, false)),
         ] {
             let error = Error::refused(code, operation, None);
-            let found = (error.is_not_found(), error.is_denied(), error.is_no_room());
+            let found = (
+                error.is_not_found(),
+                error.is_denied(),
+                error.is_quota_exceeded(),
+            );
             assert_eq!(found, expected, "{error}");
         }
         assert!(!Error::NoServer(String::new()).is_not_found());

@@ -54,7 +54,7 @@
 //!
 //! Most errors concern a single request: a node does not exist, the domain may not write it, or a
 //! quota is reached. The message says what the server's error code means for the request. Programs
-//! use [`Optional::optional`], [`Error::is_denied`] and [`Error::is_no_room`], or compare
+//! use [`Optional::optional`], [`Error::is_denied`] and [`Error::is_quota_exceeded`], or compare
 //! [`Error::code`]. The connection stays open, also after a [time limit](Client::set_time_limit).
 //! A [fatal](Error::is_fatal) error closes the connection: all pending requests and all later calls
 //! return that error. To continue, wait a moment, open a new connection, and set the watches again.
@@ -156,6 +156,6 @@ pub use request::{Request, TransactionId};
 #[cfg(unix)]
 pub use shared::SharedClient;
 #[cfg(unix)]
-pub use transaction::Transaction;
+pub use transaction::{Transaction, Transactional};
 #[cfg(unix)]
 pub use transport::Transport;

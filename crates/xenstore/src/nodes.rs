@@ -118,7 +118,7 @@ pub trait Nodes {
         let mut walk = Walk::new(path)?;
         let mut nodes = Vec::new();
         loop {
-            let requests = walk.requests()?;
+            let requests = walk.next_requests()?;
             if requests.is_empty() {
                 return walk::values(nodes);
             }
@@ -206,7 +206,7 @@ pub trait AsyncNodes: Sync {
             let mut walk = walk?;
             let mut nodes = Vec::new();
             loop {
-                let requests = walk.requests()?;
+                let requests = walk.next_requests()?;
                 if requests.is_empty() {
                     return walk::values(nodes);
                 }

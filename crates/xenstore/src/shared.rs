@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::{RequestId, WatchEvent, WatchId};
 use crate::nodes::Nodes;
 use crate::request::{Request, TransactionId};
-use crate::transaction::{self, Handle, Transaction};
+use crate::transaction::{self, Abandon, Transaction};
 use crate::transport::Transport;
 
 /// A [`Client`] that threads share. Clones use the same connection.
@@ -253,7 +253,7 @@ impl Nodes for SharedClient {
     }
 }
 
-impl Handle for SharedClient {
+impl Abandon for SharedClient {
     fn abandon(&mut self, transaction: TransactionId) {
         self.lock().client.abandon(transaction);
     }

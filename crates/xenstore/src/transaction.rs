@@ -10,10 +10,15 @@ use crate::request::{Request, TransactionId};
 /// an error.
 pub(crate) const MAX_ATTEMPTS: usize = 1000;
 
-/// A client that can run transactions.
+/// A client that can run a [`Transaction`]: [`Client`] and [`SharedClient`](crate::SharedClient).
 ///
-/// This trait is public only in the bounds of [`Transaction`], and cannot be implemented elsewhere.
-pub trait Handle: Nodes {
+/// Other types cannot implement this trait.
+pub trait Transactional: Nodes + Abandon {}
+
+impl<C: Nodes + Abandon> Transactional for C {}
+
+/// Abort without a reply. Private, so that it seals [`Transactional`].
+pub trait Abandon {
     /// Aborts a transaction without waiting for the reply.
     fn abandon(&mut self, transaction: TransactionId);
 }
@@ -63,9 +68,9 @@ impl<C: Channel> Client<C> {
 }
 
 /// Runs `body` in a transaction, and repeats it until there is no conflict.
-pub(crate) fn run<H: Handle, T, E: From<Error>>(
-    client: &mut H,
-    mut body: impl FnMut(&mut Transaction<'_, H>) -> Result<T, E>,
+pub(crate) fn run<C: Transactional, T, E: From<Error>>(
+    client: &mut C,
+    mut body: impl FnMut(&mut Transaction<'_, C>) -> Result<T, E>,
 ) -> Result<T, E> {
     let mut attempts = 0;
     loop {
@@ -90,15 +95,15 @@ pub(crate) fn run<H: Handle, T, E: From<Error>>(
 /// An open transaction. It sees the store as of its start, and its own changes. Dropping it aborts
 /// it.
 #[derive(Debug)]
-pub struct Transaction<'a, H: Handle = Client> {
-    client: &'a mut H,
+pub struct Transaction<'a, C: Transactional = Client> {
+    client: &'a mut C,
     id: TransactionId,
     is_open: bool,
     /// Whether a request failed with an error that an unknown transaction also causes.
     may_be_lost: bool,
 }
 
-impl<H: Handle> Transaction<'_, H> {
+impl<C: Transactional> Transaction<'_, C> {
     /// Commits or aborts the transaction. Returns an error if the transaction must be repeated.
     fn end(mut self, commit: bool) -> Result<Option<Error>> {
         // In a transaction that a suspend has ended, every request fails. This request fails for no
@@ -129,7 +134,7 @@ impl<H: Handle> Transaction<'_, H> {
     }
 }
 
-impl<H: Handle> Nodes for Transaction<'_, H> {
+impl<C: Transactional> Nodes for Transaction<'_, C> {
     fn call<T>(&mut self, request: Request<T>) -> Result<T> {
         let result = self.client.call(request.within(self.id));
         self.track(&result);
@@ -152,7 +157,7 @@ impl<H: Handle> Nodes for Transaction<'_, H> {
     }
 }
 
-impl<H: Handle> Drop for Transaction<'_, H> {
+impl<C: Transactional> Drop for Transaction<'_, C> {
     fn drop(&mut self) {
         if self.is_open {
             self.client.abandon(self.id);

@@ -65,7 +65,7 @@ impl Transport {
     /// nor a device, or a path that is too long for a socket.
     pub fn open() -> Result<Self> {
         if let Some(path) = std::env::var_os("XENSTORED_PATH") {
-            return Self::open_path(Path::new(&path));
+            return Self::open_path(path);
         }
         Self::open_socket().or_else(|no_socket| match Self::open_device() {
             Err(Error::NoServer(no_device)) => match no_socket {
@@ -83,15 +83,16 @@ impl Transport {
     /// # Errors
     /// [`Error::Io`], of kind `InvalidInput` if the file is neither a socket nor a device, or if
     /// the path is too long for a socket.
-    pub fn open_path(path: &Path) -> Result<Self> {
+    pub fn open_path(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let status = rustix::fs::stat(path).map_err(|error| failed("open", path, error.into()))?;
         match file_type(&status) {
-            FileType::Socket => Self::connect(path),
+            FileType::Socket => Self::open_socket_at(path),
             // Opening another file, such as a FIFO, could block or have effects.
             _ if !is_device(&status, &KERNEL_FILES) => {
                 Err(invalid("open", path, "neither a socket nor a device"))
             }
-            _ => Self::device(path),
+            _ => Self::open_device_at(path),
         }
     }
 
@@ -108,7 +109,7 @@ impl Transport {
                 "/var/run/xenstored/socket".into(),
             ],
         };
-        Self::first(&tried, Self::connect)
+        Self::first(&tried, |path| Self::open_socket_at(path))
     }
 
     /// Opens the kernel's device.
@@ -116,7 +117,9 @@ impl Transport {
     /// # Errors
     /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails.
     pub fn open_device() -> Result<Self> {
-        Self::first(&DEVICES.map(PathBuf::from), Self::device)
+        Self::first(&DEVICES.map(PathBuf::from), |path| {
+            Self::open_device_at(path)
+        })
     }
 
     /// Returns the name in error messages, which is the path if it was opened by path.
@@ -163,8 +166,8 @@ impl Transport {
     /// # Errors
     /// [`Error::Io`], of kind `TimedOut` after those 5 seconds, and of kind `InvalidInput` if the
     /// file is no socket or if the path is too long.
-    pub fn connect(path: &Path) -> Result<Self> {
-        Self::connect_within(path, CONNECT_TIMEOUT)
+    pub fn open_socket_at(path: impl AsRef<Path>) -> Result<Self> {
+        Self::connect_within(path.as_ref(), CONNECT_TIMEOUT)
     }
 
     fn connect_within(path: &Path, timeout: Duration) -> Result<Self> {
@@ -203,7 +206,8 @@ impl Transport {
     ///
     /// # Errors
     /// [`Error::Io`], of kind `InvalidInput` if the file is no device.
-    pub fn device(path: &Path) -> Result<Self> {
+    pub fn open_device_at(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         // Opening a FIFO neither blocks, because of these flags, nor creates data.
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = rustix::fs::open(path, flags, Mode::empty())
@@ -214,6 +218,15 @@ impl Transport {
             return Err(invalid("open", path, "not a device"));
         }
         Ok(Self::from_device(fd, &path.display().to_string()))
+    }
+
+    /// Uses a connected socket. Error messages call it `name`.
+    pub fn from_socket(socket: UnixStream, name: &str) -> Self {
+        Transport {
+            fd: socket.into(),
+            name: name.into(),
+            is_device: false,
+        }
     }
 
     /// Uses an open device, or a descriptor that behaves like one. Error messages call it `name`.
@@ -300,11 +313,7 @@ impl Channel for Transport {
 
 impl From<UnixStream> for Transport {
     fn from(stream: UnixStream) -> Self {
-        Transport {
-            fd: stream.into(),
-            name: "a socket".into(),
-            is_device: false,
-        }
+        Transport::from_socket(stream, "a socket")
     }
 }
 
@@ -422,18 +431,18 @@ mod tests {
                 format!("open {shown}: neither a socket nor a device")
             );
             assert_eq!(
-                reason(Transport::connect(&path)),
+                reason(Transport::open_socket_at(&path)),
                 format!("connect to {shown}: not a socket")
             );
             if name != "." {
                 assert_eq!(
-                    reason(Transport::device(&path)),
+                    reason(Transport::open_device_at(&path)),
                     format!("open {shown}: not a device")
                 );
             }
         }
-        assert!(Transport::device(&path("socket")).is_err());
-        assert!(!Transport::open_path(&path("socket")).unwrap().is_device);
+        assert!(Transport::open_device_at(path("socket")).is_err());
+        assert!(!Transport::open_path(path("socket")).unwrap().is_device);
         assert!(
             Transport::open_path(Path::new("/dev/null"))
                 .unwrap()
@@ -442,7 +451,7 @@ mod tests {
 
         // A socket without a server may get one later.
         drop(listener);
-        let error = Transport::open_path(&path("socket")).unwrap_err();
+        let error = Transport::open_path(path("socket")).unwrap_err();
         assert_eq!(error.io_kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(std::fs::read_to_string(path("file")).unwrap(), contents);
         std::fs::remove_dir_all(directory).unwrap();
@@ -459,7 +468,7 @@ mod tests {
     fn path_that_is_too_long_for_a_socket_is_rejected_with_the_limit() {
         for (len, is_too_long) in [(108, false), (109, true), (255, true)] {
             let path = PathBuf::from(format!("/{}", "a".repeat(len - 1)));
-            let error = Transport::connect(&path).unwrap_err();
+            let error = Transport::open_socket_at(&path).unwrap_err();
             let shown = path.display();
             if is_too_long {
                 let expected =

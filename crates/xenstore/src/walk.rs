@@ -31,7 +31,7 @@ pub struct Node {
 
 /// A traversal of a tree. A node precedes its children, and siblings are in the server's order.
 ///
-/// A walk sends nothing itself. [`requests`](Self::requests) returns the next requests to send, and
+/// A walk sends nothing itself. [`next_requests`](Self::next_requests) returns the next requests to send, and
 /// [`on_replies`](Self::on_replies) takes their replies and returns the next nodes. So it works
 /// with every client, inside and outside of transactions, and the caller can process each node
 /// immediately or stop. To read all values at once, use [`Nodes::walk`](crate::Nodes::walk).
@@ -48,7 +48,7 @@ pub struct Node {
 /// let mut client = xenstore::Client::open()?;
 /// let mut walk = Walk::new("device")?.with_permissions();
 /// loop {
-///     let requests = walk.requests()?;
+///     let requests = walk.next_requests()?;
 ///     if requests.is_empty() {
 ///         break;
 ///     }
@@ -106,7 +106,7 @@ impl Walk {
     ///
     /// # Errors
     /// [`Error::InvalidPath`].
-    pub fn requests(&mut self) -> Result<Vec<Request>> {
+    pub fn next_requests(&mut self) -> Result<Vec<Request>> {
         let mut requests = Vec::new();
         let mut nodes = 0;
 
@@ -124,7 +124,7 @@ impl Walk {
         Ok(requests)
     }
 
-    /// Takes the replies to the last [`requests`](Self::requests), in their order, and returns the
+    /// Takes the replies to the last [`next_requests`](Self::next_requests), in their order, and returns the
     /// next nodes.
     ///
     /// Returns no nodes if a node before them was not requested yet.
@@ -249,7 +249,7 @@ mod tests {
         let mut walk = Walk::new(root).unwrap();
         let (mut nodes, mut rounds) = (Vec::new(), 0);
         loop {
-            let requests = walk.requests().unwrap();
+            let requests = walk.next_requests().unwrap();
             if requests.is_empty() {
                 return (nodes, rounds);
             }
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn removed_nodes_are_omitted_and_unreadable_nodes_reported() {
         let mut walk = Walk::new("d").unwrap();
-        assert_eq!(walk.requests().unwrap().len(), 2);
+        assert_eq!(walk.next_requests().unwrap().len(), 2);
         let nodes = walk
             .on_replies(vec![
                 Ok(b"v".to_vec()),
@@ -274,7 +274,7 @@ mod tests {
             ])
             .unwrap();
         assert_eq!(paths(&nodes), ["d"]);
-        assert_eq!(walk.requests().unwrap().len(), 10);
+        assert_eq!(walk.next_requests().unwrap().len(), 10);
         let replies = vec![
             refused(ErrorCode::ENOENT),
             refused(ErrorCode::ENOENT),
@@ -289,7 +289,7 @@ mod tests {
         ];
         let nodes = walk.on_replies(replies).unwrap();
         assert_eq!(paths(&nodes), ["d/hidden", "d/stays"]);
-        assert!(walk.requests().unwrap().is_empty());
+        assert!(walk.next_requests().unwrap().is_empty());
         assert_eq!(
             values(nodes).unwrap(),
             [(Path::new("d/stays").unwrap(), Vec::new())]
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn permissions_are_requested_if_wanted() {
         let mut walk = Walk::new("d").unwrap().with_permissions();
-        assert_eq!(walk.requests().unwrap().len(), 3);
+        assert_eq!(walk.next_requests().unwrap().len(), 3);
         let nodes = walk
             .on_replies(vec![
                 Ok(Vec::new()),
@@ -364,7 +364,7 @@ mod tests {
         walk.size = MAX_SIZE - (1 << 20);
         let mut nodes = 0;
         let error = loop {
-            let count = walk.requests().unwrap().len() / 2;
+            let count = walk.next_requests().unwrap().len() / 2;
             nodes += count;
             let replies = (0..count)
                 .flat_map(|_| [Ok(vec![b'v'; 4096]), Ok(b"a\0b\0c\0".to_vec())])

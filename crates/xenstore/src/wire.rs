@@ -94,7 +94,7 @@ pub struct Message {
 /// Error for a payload of more than [`PAYLOAD_MAX`] bytes, to send or received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the payload is too long: {len} bytes; at most {PAYLOAD_MAX} are allowed")]
-pub struct TooLong {
+pub struct PayloadTooLong {
     /// Length of the payload in bytes, as given or as claimed by a header.
     pub len: usize,
 }
@@ -102,18 +102,18 @@ pub struct TooLong {
 /// Appends an encoded message to `out`.
 ///
 /// # Errors
-/// [`TooLong`]; `out` is then unchanged.
+/// [`PayloadTooLong`]; `out` is then unchanged.
 pub fn encode(
     kind: MessageKind,
     request_id: u32,
     transaction_id: u32,
     payload: &[u8],
     out: &mut Vec<u8>,
-) -> Result<(), TooLong> {
+) -> Result<(), PayloadTooLong> {
     let len = payload.len();
     let word = match u32::try_from(len) {
         Ok(word) if len <= PAYLOAD_MAX => word,
-        _ => return Err(TooLong { len }),
+        _ => return Err(PayloadTooLong { len }),
     };
     out.reserve(HEADER_LEN + len);
     for word in [kind.0, request_id, transaction_id, word] {
@@ -127,8 +127,8 @@ impl Message {
     /// Appends the encoded message to `out`.
     ///
     /// # Errors
-    /// [`TooLong`]; `out` is then unchanged.
-    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+    /// [`PayloadTooLong`]; `out` is then unchanged.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), PayloadTooLong> {
         encode(
             self.kind,
             self.request_id,
@@ -162,9 +162,9 @@ impl Decoder {
     /// Returns the next message, or `None` until it is complete.
     ///
     /// # Errors
-    /// [`TooLong`] if a header announces a payload that is too long. The rest of the stream cannot
+    /// [`PayloadTooLong`] if a header announces a payload that is too long. The rest of the stream cannot
     /// be decoded, so that all further calls return the same error.
-    pub fn next_message(&mut self) -> Result<Option<Message>, TooLong> {
+    pub fn next_message(&mut self) -> Result<Option<Message>, PayloadTooLong> {
         let unread = self.received.get(self.taken..).unwrap_or_default();
         let Some((header, rest)) = unread.split_first_chunk::<HEADER_LEN>() else {
             return Ok(None);
@@ -176,7 +176,7 @@ impl Decoder {
         let (kind, request_id, transaction_id, len) =
             (MessageKind(word()), word(), word(), word() as usize);
         if len > PAYLOAD_MAX {
-            return Err(TooLong { len });
+            return Err(PayloadTooLong { len });
         }
         let Some(payload) = rest.get(..len) else {
             return Ok(None);
@@ -293,7 +293,7 @@ mod tests {
         };
         assert_eq!(
             message.encode(&mut out),
-            Err(TooLong {
+            Err(PayloadTooLong {
                 len: PAYLOAD_MAX + 1
             })
         );
@@ -305,13 +305,13 @@ mod tests {
         }
         assert_eq!(
             decoder.next_message(),
-            Err(TooLong {
+            Err(PayloadTooLong {
                 len: u32::MAX as usize
             })
         );
         assert_eq!(
             decoder.next_message(),
-            Err(TooLong {
+            Err(PayloadTooLong {
                 len: u32::MAX as usize
             })
         );

@@ -46,7 +46,7 @@ fn transport(server: &ServerHandle) -> Transport {
 
 /// Returns the number of open transactions of the guest.
 fn open_transactions(server: &ServerHandle) -> usize {
-    server.with(|server| server.store().transactions(GUEST))
+    server.with(|server| server.store().transaction_count(GUEST))
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn cancelled_request_has_no_event_and_leaves_nothing_open() {
     }
 
     assert_eq!(open_transactions(&server), 0);
-    assert_eq!(server.with(|server| server.store().watches(GUEST)), 0);
+    assert_eq!(server.with(|server| server.store().watch_count(GUEST)), 0);
     let value = server.with(|server| server.store().read("/local/domain/5/data/x").is_some());
     assert!(!value, "the request was sent");
     while let Some(event) = connection.next_event() {
@@ -168,7 +168,7 @@ fn time_limit_is_an_error_of_one_call_only() {
     assert_eq!(client.read("data/x").unwrap(), b"1");
     assert_eq!(client.next_watch_event(Some(TIME_LIMIT)).unwrap(), None);
     client.read("data/x").unwrap();
-    let left = server.with(|server| server.store().watches(GUEST));
+    let left = server.with(|server| server.store().watch_count(GUEST));
     assert_eq!((open_transactions(&server), left), (0, 0));
 }
 
@@ -262,7 +262,7 @@ fn client_on_a_store_in_the_same_process_is_deterministic() {
     let closed = guest.read("data/x").unwrap_err();
     assert!(closed.is_fatal(), "{closed}");
     drop(dom0);
-    assert_eq!(store.lock().unwrap().watches(DomId::DOM0), 0);
+    assert_eq!(store.lock().unwrap().watch_count(DomId::DOM0), 0);
 }
 
 #[test]

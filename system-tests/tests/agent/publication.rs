@@ -107,7 +107,7 @@ fn denied_write_in_a_libxl_guest_is_logged_once(daemon: Daemon) {
 
 fn stale_nodes_are_removed_and_foreign_nodes_kept(daemon: Daemon) {
     let mut testbed = testbed(daemon, Toolstack::Xapi);
-    let mut guest = Client::new(Transport::connect(testbed.guest.socket()).unwrap());
+    let mut guest = Client::new(Transport::open_socket_at(testbed.guest.socket()).unwrap());
     let leftovers = [
         "attr/eth0/ip",
         "attr/eth1/ipv6/0/addr",

@@ -117,7 +117,7 @@ fn links() -> &'static Path {
 }
 
 fn connect(socket: &Path) -> Client {
-    Client::new(Transport::connect(socket).unwrap())
+    Client::new(Transport::open_socket_at(socket).unwrap())
 }
 
 /// Pseudo-random numbers.

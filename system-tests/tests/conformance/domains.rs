@@ -30,7 +30,7 @@ pub(crate) fn domain_requests_are_only_for_domain_0(testbed: &Testbed) {
 pub(crate) fn features_and_quotas(testbed: &Testbed) {
     let mut client = testbed.client();
     match (testbed.model(), testbed.is_guest()) {
-        (Model::Xen4_22, false) => {
+        (Model::CXenstored4_22, false) => {
             let names = client.call(Request::quota_names()).unwrap();
             for name in &names {
                 client.call(Request::quota(None, name).unwrap()).unwrap();
@@ -47,7 +47,7 @@ pub(crate) fn features_and_quotas(testbed: &Testbed) {
             let set_features = Request::set_features(GUEST, 0);
             assert_eq!(refusal(client.call(set_features)), "EBUSY");
         }
-        (Model::Xen4_22, true) => {
+        (Model::CXenstored4_22, true) => {
             assert_eq!(client.call(Request::features(None)).unwrap(), 14);
             assert_all_refused(&mut client, "EACCES");
         }
@@ -96,7 +96,7 @@ pub(crate) fn watch_of_a_depth(testbed: &Testbed) {
     let mut client = testbed.client();
     let watch = Request::raw(MessageKind::WATCH, "data/x\0token\x001\0").unwrap();
     let set = client.call(watch).map(drop);
-    if testbed.model() != Model::Xen4_22 {
+    if testbed.model() != Model::CXenstored4_22 {
         assert_eq!(refusal(set), "EINVAL");
         return;
     }
@@ -114,7 +114,7 @@ pub(crate) fn watch_of_a_released_domain(testbed: &Testbed) {
     client.watch("@releaseDomain/8", "8").unwrap();
     events(&mut client);
     testbed.pass_by(9);
-    let expected: &[(String, String)] = if testbed.model() == Model::Xen4_22 {
+    let expected: &[(String, String)] = if testbed.model() == Model::CXenstored4_22 {
         &[("@releaseDomain/9".into(), "9".into())]
     } else {
         &[]

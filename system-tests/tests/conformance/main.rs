@@ -38,9 +38,9 @@ macro_rules! conformance {
         }
     };
     (@servers $calls:ident $($module:ident { $($body:ident)* })*) => {
-        conformance! { @embedded $calls embedded Xen4_17 $($module { $($body)* })* }
-        conformance! { @embedded $calls embedded_xen_4_22 Xen4_22 $($module { $($body)* })* }
-        conformance! { @embedded $calls embedded_oxenstored Oxenstored $($module { $($body)* })* }
+        conformance! { @embedded $calls embedded CXenstored4_17 $($module { $($body)* })* }
+        conformance! { @embedded $calls embedded_xen_4_22 CXenstored4_22 $($module { $($body)* })* }
+        conformance! { @embedded $calls embedded_oxenstored Oxenstored4_17 $($module { $($body)* })* }
         conformance! { @daemon $calls c_xenstored C "needs xenstored" $($module { $($body)* })* }
         conformance! { @daemon $calls oxenstored OCaml "needs root and oxenstored" $($module { $($body)* })* }
     };

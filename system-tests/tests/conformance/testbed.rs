@@ -45,8 +45,8 @@ impl Testbed {
             calls,
             domain,
             model: match daemon {
-                Daemon::C => Model::Xen4_17,
-                Daemon::OCaml => Model::Oxenstored,
+                Daemon::C => Model::CXenstored4_17,
+                Daemon::OCaml => Model::Oxenstored4_17,
             },
             server: Server::Daemon { guest, xenstored },
         }
@@ -64,9 +64,9 @@ impl Testbed {
             match &self.server {
                 Server::Embedded(server) => server.connect(domain).unwrap().into(),
                 Server::Daemon { xenstored, .. } if domain == 0 => {
-                    Transport::connect(xenstored.socket()).unwrap()
+                    Transport::open_socket_at(xenstored.socket()).unwrap()
                 }
-                Server::Daemon { guest, .. } => Transport::connect(guest.socket()).unwrap(),
+                Server::Daemon { guest, .. } => Transport::open_socket_at(guest.socket()).unwrap(),
             },
         )
     }
@@ -95,7 +95,7 @@ impl Testbed {
     }
 
     pub(crate) fn is_oxenstored(&self) -> bool {
-        self.model == Model::Oxenstored
+        self.model == Model::Oxenstored4_17
     }
 
     /// Returns `ocaml` for oxenstored, and `c` for all other servers.
@@ -107,8 +107,8 @@ impl Testbed {
     /// figures were measured elsewhere in August 2026.
     pub(crate) fn by_model<T>(&self, xen_4_17: T, xen_4_22: T, oxenstored: T) -> T {
         match self.model {
-            Model::Xen4_22 => xen_4_22,
-            Model::Oxenstored => oxenstored,
+            Model::CXenstored4_22 => xen_4_22,
+            Model::Oxenstored4_17 => oxenstored,
             _ => xen_4_17,
         }
     }

@@ -101,7 +101,8 @@ impl System {
     /// the service.
     #[track_caller]
     pub(crate) fn time_to_publish(&mut self, act: impl FnOnce(&mut Self)) -> Duration {
-        let mut client = Client::new(Transport::connect(self.testbed.store.socket()).unwrap());
+        let mut client =
+            Client::new(Transport::open_socket_at(self.testbed.store.socket()).unwrap());
         let home = self.testbed.guest.home();
         let failed = AtomicBool::new(false);
         let complete = thread::scope(|scope| {

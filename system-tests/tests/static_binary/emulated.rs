@@ -33,7 +33,7 @@ impl EmulatedTestbed {
     fn boot(machine: &EmulatedMachine) -> Self {
         let store = Xenstored::start(Daemon::C);
         let domain = store.guest(5, Toolstack::Xapi);
-        let dom0 = Client::new(Transport::connect(store.socket()).unwrap());
+        let dom0 = Client::new(Transport::open_socket_at(store.socket()).unwrap());
         let mut guest = EmulatedGuest::boot(machine, domain.socket());
         guest.run("mke2fs /dev/vda && mount -t ext2 /dev/vda /disk");
         guest.run("syslogd -O /run/syslog");

@@ -40,7 +40,7 @@ pub(crate) fn is_automatic(endpoint: &Endpoint) -> bool {
 pub(crate) fn connect(endpoint: &Endpoint) -> Result<Connection, Error> {
     match endpoint {
         Endpoint::Device => Transport::open_device(),
-        Endpoint::Socket(Some(path)) => Transport::connect(path),
+        Endpoint::Socket(Some(path)) => Transport::open_socket_at(path),
         Endpoint::Socket(None) => Transport::open_socket(),
         Endpoint::Auto => Transport::open(),
     }

@@ -73,7 +73,7 @@ impl WriteFailures {
     pub(super) fn on_failure(&mut self, change: &Change, error: &Error) {
         let cause = if error.is_denied() {
             Cause::Denied
-        } else if error.is_no_room() {
+        } else if error.is_quota_exceeded() {
             Cause::TooLong
         } else {
             Cause::Other

@@ -106,7 +106,7 @@ fn idle_hour_costs_six_comparisons() {
     let mut machine = Machine::new();
     machine.pass(HOUR);
     assert_eq!(
-        machine.harness.server.store().watches(DOMAIN),
+        machine.harness.server.store().watch_count(DOMAIN),
         6,
         "number of watches"
     );
@@ -266,7 +266,7 @@ fn flapping_host_name_is_rate_limited() {
 fn device_testbed() -> (Harness, usize) {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.is_device = true;
-    let nodes = harness.server.store().owned_nodes(DOMAIN);
+    let nodes = harness.server.store().node_count(DOMAIN);
     harness.connect();
     (harness, nodes)
 }
@@ -279,7 +279,7 @@ fn most_nodes(harness: &mut Harness) -> usize {
             .agent
             .advance(harness.now, std::time::SystemTime::UNIX_EPOCH + harness.now);
         harness.server.process();
-        most = most.max(harness.server.store().owned_nodes(DOMAIN));
+        most = most.max(harness.server.store().node_count(DOMAIN));
         harness.agent.on_readable(harness.now);
         if harness.agent.is_published() {
             return most;

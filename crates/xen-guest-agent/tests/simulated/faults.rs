@@ -122,7 +122,11 @@ impl Plan {
         function.mac = Some(mac(0));
         guest.interfaces.insert(4, function);
         guest.balloon = rng.one_in(2);
-        let model = rng.of(&[Model::Xen4_17, Model::Xen4_22, Model::Oxenstored]);
+        let model = rng.of(&[
+            Model::CXenstored4_17,
+            Model::CXenstored4_22,
+            Model::Oxenstored4_17,
+        ]);
         let mut harness = Harness::with_model(model, toolstack, guest);
         harness.is_device = rng.one_in(2);
         harness.comparison = Some(harness.now + Duration::from_secs(60));

@@ -167,7 +167,7 @@ impl Harness {
     pub(crate) fn settle(&mut self) {
         for _ in 0..TURNS {
             let before = (
-                self.server.store().requests(self.domain),
+                self.server.store().request_count(self.domain),
                 self.agent.connection().is_some(),
             );
             for _ in 0..2 {
@@ -182,7 +182,7 @@ impl Harness {
             let is_owed = self.agent.connection().is_some_and(Connection::is_waiting);
             let is_held = self.holds_replies();
             let now = (
-                self.server.store().requests(self.domain),
+                self.server.store().request_count(self.domain),
                 self.agent.connection().is_some(),
             );
             if now == before && (is_held || !is_owed) {
@@ -290,11 +290,11 @@ impl Harness {
     }
 
     pub(crate) fn requests(&self, kind: MessageKind) -> usize {
-        self.server.store().requests_of_kind(self.domain, kind)
+        self.server.store().request_count_of_kind(self.domain, kind)
     }
 
     pub(crate) fn all_requests(&self) -> usize {
-        self.server.store().requests(self.domain)
+        self.server.store().request_count(self.domain)
     }
 
     pub(crate) fn set_address(&mut self, last: u8) {

@@ -245,7 +245,7 @@ fn watch_events_do_not_extend_the_reply_timeout() {
         harness.write("attr/os/hotfixes", "1");
         harness.settle();
     }
-    assert_eq!((harness.server.clients(), log::take().len()), (1, 0));
+    assert_eq!((harness.server.client_count(), log::take().len()), (1, 0));
 
     harness.pass(Duration::from_secs(1));
     let lines = log::take();

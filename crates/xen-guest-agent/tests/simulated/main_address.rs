@@ -81,7 +81,7 @@ fn shown(seen: &[BTreeMap<String, String>]) -> Vec<String> {
 fn reader_sees_both_addresses_while_index_0_changes() {
     let both = ["10.0.0.1", "10.0.0.2"];
     let mut harness = device_harness(Name::Std, &both);
-    let before = harness.server.store().owned_nodes(DOMAIN);
+    let before = harness.server.store().node_count(DOMAIN);
     let seen = publish(&mut harness, with_deprecated(&both, both[0]));
     assert_eq!(
         shown(&seen),
@@ -92,16 +92,16 @@ fn reader_sees_both_addresses_while_index_0_changes() {
             "ipv4/0=10.0.0.2 ipv4/2=10.0.0.1",
         ]
     );
-    assert_eq!(harness.server.store().owned_nodes(DOMAIN), before);
+    assert_eq!(harness.server.store().node_count(DOMAIN), before);
 }
 
 #[test]
 fn budget_has_room_for_one_move_and_removals_come_first_for_two() {
     let both = ["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2"];
     let others = Harness::with_schema(guest(), Name::Std);
-    let others = others.server.store().owned_nodes(DOMAIN);
+    let others = others.server.store().node_count(DOMAIN);
     let mut harness = device_harness(Name::Std, &both);
-    let published = harness.server.store().owned_nodes(DOMAIN) - others;
+    let published = harness.server.store().node_count(DOMAIN) - others;
     harness.agent.set_node_budget(published + 2);
     harness.settle();
     assert_eq!(harness.unpublished().count(), 0);

@@ -22,10 +22,10 @@ fn initial_publication_is_complete_and_then_idle() {
         harness.read("data/updated").as_deref(),
         Some("Thu Jan  1 00:01:40 1970")
     );
-    let before = harness.server.store().requests(DOMAIN);
+    let before = harness.server.store().request_count(DOMAIN);
     harness.agent.update(|_| true);
     harness.pass(Duration::from_secs(30));
-    assert_eq!(harness.server.store().requests(DOMAIN), before);
+    assert_eq!(harness.server.store().request_count(DOMAIN), before);
 }
 
 #[test]

@@ -248,7 +248,7 @@ fn node_budget_drops_nodes_by_priority_before_sending() {
     let mut harness = Harness::new(Toolstack::Xapi);
     harness.agent.set_node_budget(60);
     harness.set_addresses(addresses(200));
-    let base = harness.server.store().owned_nodes(DOMAIN) - harness.published().len();
+    let base = harness.server.store().node_count(DOMAIN) - harness.published().len();
     harness.pass(Duration::from_secs(1));
     let lines = log::take();
     assert!(
@@ -258,7 +258,7 @@ fn node_budget_drops_nodes_by_priority_before_sending() {
         "{lines:?}"
     );
     let published = harness.published();
-    assert!(harness.server.store().owned_nodes(DOMAIN) <= base + 60);
+    assert!(harness.server.store().node_count(DOMAIN) <= base + 60);
     for node in [
         "attr/PVAddons/MajorVersion",
         "attr/vif/0/ipv4/0",
@@ -275,10 +275,10 @@ fn node_budget_drops_nodes_by_priority_before_sending() {
     harness.agent.set_node_budget(700);
     harness.set_addresses(addresses(400));
     harness.pass(Duration::from_secs(1));
-    let owned = harness.server.store().owned_nodes(DOMAIN);
+    let owned = harness.server.store().node_count(DOMAIN);
     assert!((base + 680..=base + 700).contains(&owned), "{owned} nodes");
     assert_eq!(writes_until_compared(&mut harness), 2, "memory");
-    assert_eq!(harness.server.store().owned_nodes(DOMAIN), owned);
+    assert_eq!(harness.server.store().node_count(DOMAIN), owned);
     // All nodes are published when there is space again.
     harness.set_addresses(addresses(3));
     harness.pass(Duration::from_secs(1));
@@ -321,9 +321,9 @@ fn budget_of_120_nodes_keeps_essential_nodes_for_hosts_that_read_128() {
             .collect();
         true
     });
-    let base = harness.server.store().owned_nodes(DOMAIN);
+    let base = harness.server.store().node_count(DOMAIN);
     harness.connect();
-    let owned = harness.server.store().owned_nodes(DOMAIN) - base;
+    let owned = harness.server.store().node_count(DOMAIN) - base;
     assert!((100..=120).contains(&owned), "{owned} nodes");
     let published = harness.published();
     for node in [
@@ -356,7 +356,7 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
             .collect();
         true
     });
-    let base = harness.server.store().owned_nodes(DOMAIN);
+    let base = harness.server.store().node_count(DOMAIN);
     harness.connect();
     assert!(
         harness.read("data/volumes/4/name").is_some() && harness.unpublished().next().is_none()
@@ -369,7 +369,7 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
         Some("10.1.0.15")
     );
     assert_eq!(harness.read("data/volumes/4/name"), None);
-    let made = harness.server.store().owned_nodes(DOMAIN) - base;
+    let made = harness.server.store().node_count(DOMAIN) - base;
     assert!((65..=70).contains(&made), "{made} nodes");
     let lines = log::take();
     assert!(
@@ -400,25 +400,25 @@ fn addresses_replace_nodes_of_lower_priority_at_the_quota() {
     let most = base + 40;
     harness.agent.set_node_budget(40);
     harness.settle();
-    assert!(harness.server.store().owned_nodes(DOMAIN) <= most);
+    assert!(harness.server.store().node_count(DOMAIN) <= most);
     harness.agent.retry_failed_writes();
     harness.settle();
-    assert!(harness.server.store().owned_nodes(DOMAIN) <= most);
+    assert!(harness.server.store().node_count(DOMAIN) <= most);
     // A new connection does not log it again.
     log::take();
     harness.disconnect_after(0);
     harness.agent.compare();
     harness.pass(Duration::from_secs(2));
     assert_eq!(log::take().len(), 2, "lost and connected");
-    assert!(harness.server.store().owned_nodes(DOMAIN) <= most);
+    assert!(harness.server.store().node_count(DOMAIN) <= most);
 }
 
 #[test]
 fn full_quota_keeps_nodes_of_highest_priority() {
-    for model in [Model::Xen4_17, Model::Oxenstored] {
+    for model in [Model::CXenstored4_17, Model::Oxenstored4_17] {
         log::take();
         let mut harness = Harness::with_model(model, Toolstack::Xapi, guest());
-        let own = harness.server.store().owned_nodes(DOMAIN);
+        let own = harness.server.store().node_count(DOMAIN);
         harness.store().quotas.nodes = own + 55;
         harness.set_addresses(addresses(100));
         harness.connect();
@@ -506,7 +506,7 @@ fn full_quota_keeps_nodes_of_highest_priority() {
         harness.set_addresses(addresses(400));
         harness.pass(Duration::from_secs(1));
         assert!(
-            harness.server.store().owned_nodes(DOMAIN) <= own + 700,
+            harness.server.store().node_count(DOMAIN) <= own + 700,
             "{model:?}"
         );
     }
@@ -515,7 +515,7 @@ fn full_quota_keeps_nodes_of_highest_priority() {
 #[test]
 fn freed_quota_is_used_immediately() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
-    let own = harness.server.store().owned_nodes(DOMAIN);
+    let own = harness.server.store().node_count(DOMAIN);
     harness.store().quotas.nodes = own + 60;
     harness.set_addresses(addresses(100));
     harness.connect();
@@ -528,7 +528,7 @@ fn freed_quota_is_used_immediately() {
         meaning(&harness.expected(&[].into()))
     );
     // The agent learns that the nodes fit exactly, so removals must come first.
-    harness.store().quotas.nodes = harness.server.store().owned_nodes(DOMAIN);
+    harness.store().quotas.nodes = harness.server.store().node_count(DOMAIN);
     harness.set_addresses(addresses(6));
     harness.pass(Duration::from_secs(1));
     harness.store().keep_requests(true);
@@ -557,7 +557,7 @@ fn freed_quota_is_used_immediately() {
     harness.set_addresses(addresses(400));
     harness.agent.retry_failed_writes();
     harness.pass(Duration::from_secs(1));
-    let made = harness.server.store().owned_nodes(DOMAIN) - own;
+    let made = harness.server.store().node_count(DOMAIN) - own;
     assert!((690..=700).contains(&made), "{made} nodes");
 }
 
@@ -878,7 +878,7 @@ fn denied_cached_node_is_announced_when_a_retry_succeeds() {
 /// An agent in a domain that may create so many nodes.
 fn with_quota(nodes: usize, guest: xen_guest_agent::guest::Guest) -> (Harness, usize) {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest);
-    let own = harness.server.store().owned_nodes(DOMAIN);
+    let own = harness.server.store().node_count(DOMAIN);
     harness.store().quotas.nodes = own + nodes;
     harness.connect();
     harness.pass(Duration::from_secs(5));
@@ -907,7 +907,7 @@ fn node_quota_keeps_the_nodes_of_highest_priority() {
                 "{quota}: {node} of {published:?}"
             );
         }
-        let used = harness.server.store().owned_nodes(DOMAIN) - own;
+        let used = harness.server.store().node_count(DOMAIN) - own;
         let missing = harness.unpublished().count();
         assert!(
             missing == 0 || used + 4 > quota,
@@ -964,7 +964,7 @@ fn node_quota_room_is_used_within_a_minute() {
 fn parents_that_removals_leave_empty_are_removed_while_the_node_quota_is_short() {
     let (mut harness, own) = with_quota(40, guest());
     assert_eq!(harness.unpublished().count(), 0);
-    let used = harness.server.store().owned_nodes(DOMAIN) - own;
+    let used = harness.server.store().node_count(DOMAIN) - own;
     harness.store().quotas.nodes = own + used;
     assert!(harness.read("feature/hotplug").is_some());
 
@@ -990,7 +990,7 @@ fn parents_that_removals_leave_empty_are_removed_while_the_node_quota_is_short()
     }
     assert_eq!(harness.read("feature/hotplug/vif"), None);
     assert_eq!(harness.read("feature/hotplug"), None);
-    let used_now = harness.server.store().owned_nodes(DOMAIN) - own;
+    let used_now = harness.server.store().node_count(DOMAIN) - own;
     assert!(used_now + 3 > used, "{used_now} of {used} nodes");
 }
 
@@ -998,7 +998,7 @@ fn parents_that_removals_leave_empty_are_removed_while_the_node_quota_is_short()
 fn parent_with_children_of_others_is_not_removed() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.write("feature/hotplug/theirs", "1");
-    let own = harness.server.store().owned_nodes(DOMAIN);
+    let own = harness.server.store().node_count(DOMAIN);
     harness.store().quotas.nodes = own + 22;
     harness.connect();
     harness.pass(Duration::from_secs(5));
@@ -1014,7 +1014,7 @@ fn parent_with_later_children_of_others_is_not_removed() {
     harness.pass(Duration::from_secs(5));
 
     harness.write("feature/hotplug/theirs", "1");
-    let own = harness.server.store().owned_nodes(DOMAIN);
+    let own = harness.server.store().node_count(DOMAIN);
     harness.store().quotas.nodes = own;
     harness.agent.update(|guest| {
         let vif = interface(Device::Vif(1), &["10.0.7.1", "2001:db8::7"]);
@@ -1032,7 +1032,7 @@ fn parent_with_later_children_of_others_is_not_removed() {
 fn denied_probe_of_the_node_quota_costs_one_request_per_poll() {
     let mut harness = Harness::unconnected(Toolstack::Xapi, guest());
     harness.set_addresses(addresses(100));
-    let own = harness.server.store().owned_nodes(DOMAIN);
+    let own = harness.server.store().node_count(DOMAIN);
     harness.store().quotas.nodes = own + 60;
     harness.connect();
     harness.pass(Duration::from_secs(5));

@@ -42,7 +42,7 @@ fn late_reply_is_awaited_until_the_timeout() {
         harness.hold_replies(false);
         harness.settle();
         assert_eq!(
-            (harness.server.clients(), log::take().len()),
+            (harness.server.client_count(), log::take().len()),
             (1, 0),
             "a late reply"
         );

@@ -44,7 +44,9 @@ impl Harness {
     /// Refuses requests in addition to those refused already. The domain may change by a migration.
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
         let fault = Fault::refuse(refusal.code.clone()).at(refusal.path.clone());
-        let fault = refusal.kind.map_or(fault.clone(), |kind| fault.kind(kind));
+        let fault = refusal
+            .kind
+            .map_or(fault.clone(), |kind| fault.of_kind(kind));
         let id = self.store().inject(fault);
         self.faults.refusals.push((refusal, id));
     }
@@ -103,7 +105,7 @@ impl Harness {
     }
 
     pub(crate) fn fill_quota(&mut self, is_full: bool) {
-        self.set_fault(is_full, Fault::nodes_full(), |faults| {
+        self.set_fault(is_full, Fault::fill_node_quota(), |faults| {
             &mut faults.full_quota
         });
     }

@@ -114,12 +114,12 @@ fn services_are_published_and_removed_and_foreign_ones_kept() {
         Some("80")
     );
     services.set("web.conf", Some("port = 81\n"));
-    let requests = services.harness.server.store().requests(DOMAIN);
+    let requests = services.harness.server.store().request_count(DOMAIN);
     services.read();
 
     // One write and one removal.
     assert_eq!(
-        services.harness.server.store().requests(DOMAIN) - requests,
+        services.harness.server.store().request_count(DOMAIN) - requests,
         2
     );
     assert_eq!(

@@ -82,7 +82,7 @@ fn below(
         walk = walk.with_permissions();
     }
     loop {
-        let requests = walk.requests().map_err(failed)?;
+        let requests = walk.next_requests().map_err(failed)?;
         if requests.is_empty() {
             return Ok(());
         }

@@ -138,7 +138,7 @@ fn wait_ends_when_the_condition_is_met() {
     ] {
         let mut child = testbed.command(0, arguments).spawn().unwrap();
         // The watch shows that the command has started to wait.
-        while testbed.server.with(|server| server.store().watches(0)) == 0 {
+        while testbed.server.with(|server| server.store().watch_count(0)) == 0 {
             std::thread::sleep(Duration::from_millis(2));
         }
         client.write("/other", "").unwrap();

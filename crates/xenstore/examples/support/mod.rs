@@ -14,7 +14,7 @@ use xenstore::{DomId, Transport};
 pub(crate) fn connect() -> Result<(Transport, Option<ServerHandle>), Box<dyn Error>> {
     const GUEST: DomId = DomId::new(5);
     if let Some(socket) = env::args_os().nth(1) {
-        return Ok((Transport::connect(Path::new(&socket))?, None));
+        return Ok((Transport::open_socket_at(Path::new(&socket))?, None));
     }
 
     let mut store = Store::new();

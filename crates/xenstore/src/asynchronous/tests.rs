@@ -91,7 +91,7 @@ async fn many_tasks_share_a_connection() {
         within_limit(task).await.unwrap().unwrap();
     }
     assert_eq!(client.read("data/count").await.unwrap(), b"50");
-    assert_eq!(server.with(|server| server.clients()), 1);
+    assert_eq!(server.with(|server| server.client_count()), 1);
 }
 
 #[tokio::test]
@@ -200,7 +200,11 @@ async fn dropped_stream_ends_only_its_own_watch() {
         );
     }
     poll_once_and_drop(kept.next_event());
-    let unwatches = server.with(|server| server.store().requests_of_kind(5, MessageKind::UNWATCH));
+    let unwatches = server.with(|server| {
+        server
+            .store()
+            .request_count_of_kind(5, MessageKind::UNWATCH)
+    });
     assert_eq!(unwatches, 1);
 }
 
@@ -419,7 +423,7 @@ async fn dropping_the_last_handle_closes_the_connection() {
     );
     drop(changes);
     within_limit(async {
-        while server.with(|server| server.clients()) > 0 {
+        while server.with(|server| server.client_count()) > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
@@ -517,10 +521,10 @@ async fn transactions_of_a_guest_wait_for_each_other() {
     // The server has refused no start of a transaction.
     let starts = |server: &mut Server| {
         let store = server.store();
-        store.requests_of_kind(5, MessageKind::TRANSACTION_START)
+        store.request_count_of_kind(5, MessageKind::TRANSACTION_START)
     };
     assert_eq!(server.with(starts), begun);
-    assert_eq!(server.with(|server| server.store().transactions(5)), 0);
+    assert_eq!(server.with(|server| server.store().transaction_count(5)), 0);
 }
 
 #[tokio::test]

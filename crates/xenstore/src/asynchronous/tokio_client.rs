@@ -14,7 +14,7 @@ use crate::transport::Transport;
 impl AsyncClient {
     /// Opens the Xenstore of this system.
     ///
-    /// See [`Transport::open`] for the places where it looks, and [`Transport::connect`] for how
+    /// See [`Transport::open`] for the places where it looks, and [`Transport::open_socket_at`] for how
     /// long it may block.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ impl Store {
         for path in ["/", INTRODUCE_DOMAIN, RELEASE_DOMAIN] {
             store.tree.put(path, Node::new(b"", owned_by(DomId::DOM0)));
         }
-        if model == Model::Xen4_22 {
+        if model == Model::CXenstored4_22 {
             let readable_by_all = [Permission::none(DomId::DOM0), Permission::read(DomId::ANY)];
             store.tree.modify(RELEASE_DOMAIN, |node| {
                 node.permissions = readable_by_all.into();

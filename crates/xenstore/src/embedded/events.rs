@@ -72,7 +72,8 @@ impl Store {
             let caller = Caller::new(connection.domain, domains.get(&connection.domain), *model);
             let may_know = permissions.is_some_and(|entries| caller.access(entries).can_read());
             let watches_it = |watch: &Watch| {
-                *watch.path == *node || (*model == Model::Xen4_22 && *watch.path == *of_domain)
+                *watch.path == *node
+                    || (*model == Model::CXenstored4_22 && *watch.path == *of_domain)
             };
             let is_watching = connection.watches.iter().any(watches_it);
             if !is_watching || !may_know || faults.drops_event(caller.domain, node) {

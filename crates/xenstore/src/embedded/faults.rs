@@ -19,7 +19,7 @@ use crate::wire::{Message, MessageKind, strings};
 /// let mut store = Store::new();
 /// store.inject(Fault::conflict().of(5).times(3));
 /// // The tenth write of any domain fails.
-/// store.inject(Fault::refuse(ErrorCode::ENOSPC).kind(MessageKind::WRITE).after(9).times(1));
+/// store.inject(Fault::refuse(ErrorCode::ENOSPC).of_kind(MessageKind::WRITE).after(9).times(1));
 /// ```
 ///
 /// If several faults apply to a request or to its reply, the one injected first decides.
@@ -76,7 +76,7 @@ impl Fault {
     }
 
     /// The node quota of domains other than domain 0 counts as full whenever it is checked.
-    pub fn nodes_full() -> Self {
+    pub fn fill_node_quota() -> Self {
         Fault::new(Effect::NodesFull)
     }
 
@@ -133,7 +133,7 @@ impl Fault {
     /// Limits the fault to requests of one kind, or to their replies. Conflicts, full quotas and
     /// dropped events ignore this.
     #[must_use]
-    pub fn kind(self, kind: MessageKind) -> Self {
+    pub fn of_kind(self, kind: MessageKind) -> Self {
         Fault {
             kind: Some(kind),
             ..self

@@ -5,7 +5,7 @@ use crate::error::ErrorCode;
 
 /// Server whose limits, error codes and requests a [`Store`](super::Store) imitates.
 ///
-/// | | `Xen4_17` | `Xen4_22` | `Oxenstored` |
+/// | | `CXenstored4_17` | `CXenstored4_22` | `Oxenstored4_17` |
 /// | --- | --- | --- | --- |
 /// | watches of a guest | 129, then `E2BIG` | 127, then `ENOSPC` | 101, then `EQUOTA` |
 /// | open transactions of a guest | 11, then `ENOSPC` | 9, then `ENOSPC` | 11, then `EQUOTA` |
@@ -25,21 +25,21 @@ use crate::error::ErrorCode;
 /// | `@releaseDomain/<domid>` | never fires | fires for that domain | never fires |
 /// | `CONTROL` | dom0 only | dom0 only | `OK` to everything |
 ///
-/// The figures of `Xen4_17` and `Oxenstored` are those of the servers of Xen 4.17 in Debian 12. The
-/// conformance tests run against both. The figures of `Xen4_22` were measured in August 2026 on
-/// Xen's development tree three weeks after version 4.22. They were not measured again.
+/// The figures of `CXenstored4_17` and `Oxenstored4_17` are those of the servers in Debian 12. The
+/// conformance tests run against both. The figures of `CXenstored4_22` were measured in August 2026
+/// on Xen's development tree three weeks after version 4.22. They were not measured again.
 ///
-/// [`Store`](super::Store)'s module lists what no model imitates.
+/// The [module](super) lists what no model imitates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Model {
     /// C xenstored of Xen 4.17.
     #[default]
-    Xen4_17,
+    CXenstored4_17,
     /// C xenstored of Xen 4.22.
-    Xen4_22,
+    CXenstored4_22,
     /// oxenstored of Xen 4.17, which XCP-ng and XenServer use.
-    Oxenstored,
+    Oxenstored4_17,
 }
 
 /// Feature of watches that are limited to some levels of nodes.
@@ -55,8 +55,8 @@ impl Model {
     pub(super) fn quotas(self) -> Quotas {
         let quotas = Quotas::default();
         match self {
-            Model::Xen4_17 | Model::Xen4_22 => quotas,
-            Model::Oxenstored => Quotas {
+            Model::CXenstored4_17 | Model::CXenstored4_22 => quotas,
+            Model::Oxenstored4_17 => Quotas {
                 watches: 100,
                 permissions: 0,
                 path: 1024,
@@ -68,8 +68,8 @@ impl Model {
     /// Returns the features that the server offers, as bits.
     pub(super) fn features(self) -> u32 {
         match self {
-            Model::Xen4_22 => FEATURE_ERROR | FEATURE_WATCH_DEPTH | FEATURE_DOMID_ANY,
-            Model::Xen4_17 | Model::Oxenstored => 0,
+            Model::CXenstored4_22 => FEATURE_ERROR | FEATURE_WATCH_DEPTH | FEATURE_DOMID_ANY,
+            Model::CXenstored4_17 | Model::Oxenstored4_17 => 0,
         }
     }
 
@@ -77,35 +77,32 @@ impl Model {
     pub(super) fn allows_another(self, count: usize, limit: usize) -> bool {
         match self {
             // These servers compare before they count the new one.
-            Model::Xen4_17 | Model::Oxenstored => count <= limit,
-            Model::Xen4_22 => count.saturating_add(1) < limit,
+            Model::CXenstored4_17 | Model::Oxenstored4_17 => count <= limit,
+            Model::CXenstored4_22 => count.saturating_add(1) < limit,
         }
     }
 
     /// Returns what the quota of a node's size compares with sizes of Xen 4.17.
     pub(super) fn node_size(self, quota: usize) -> usize {
         match self {
-            Model::Xen4_17 => quota,
+            Model::CXenstored4_17 => quota,
             // The header of a node has 8 bytes less.
-            Model::Xen4_22 => quota.saturating_add(8),
-            Model::Oxenstored => usize::MAX,
+            Model::CXenstored4_22 => quota.saturating_add(8),
+            Model::Oxenstored4_17 => usize::MAX,
         }
     }
 
-    pub(super) fn nodes_full(self) -> ErrorCode {
+    /// Returns the error for a full quota of nodes or transactions.
+    pub(super) fn quota_full(self) -> ErrorCode {
         self.either(ErrorCode::ENOSPC, ErrorCode::EQUOTA)
     }
 
     pub(super) fn watches_full(self) -> ErrorCode {
         match self {
-            Model::Xen4_17 => ErrorCode::E2BIG,
-            Model::Xen4_22 => ErrorCode::ENOSPC,
-            Model::Oxenstored => ErrorCode::EQUOTA,
+            Model::CXenstored4_17 => ErrorCode::E2BIG,
+            Model::CXenstored4_22 => ErrorCode::ENOSPC,
+            Model::Oxenstored4_17 => ErrorCode::EQUOTA,
         }
-    }
-
-    pub(super) fn transactions_full(self) -> ErrorCode {
-        self.either(ErrorCode::ENOSPC, ErrorCode::EQUOTA)
     }
 
     pub(super) fn unknown_transaction(self) -> ErrorCode {
@@ -117,7 +114,7 @@ impl Model {
     }
 
     pub(super) fn is_oxenstored(self) -> bool {
-        self == Model::Oxenstored
+        self == Model::Oxenstored4_17
     }
 
     fn either<T>(self, c: T, ocaml: T) -> T {

@@ -223,7 +223,7 @@ impl Store {
             missing.len()
         };
         if self.tree.owned(caller.domain) + more > self.node_limit(caller.domain) {
-            return Err(self.model.nodes_full());
+            return Err(self.model.quota_full());
         }
 
         let limit = self.size_limit(caller.domain);

@@ -1,8 +1,9 @@
-//! Limits for all domains but domain 0.
+//! Limits for domains.
 
-/// Resources that a domain other than domain 0 may use. A limit of 0 means no limit.
+/// Resources that a domain may use. A limit of 0 means no limit.
 ///
-/// [`Model`](super::Model) says what is reported when a limit is reached.
+/// [`Model`](super::Model) says what is reported when a limit is reached. Domain 0 has no limits,
+/// except those that the table there gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quotas {

@@ -200,7 +200,7 @@ fn is_known(kind: MessageKind, model: Model) -> bool {
         MessageKind::GET_FEATURE
         | MessageKind::SET_FEATURE
         | MessageKind::GET_QUOTA
-        | MessageKind::SET_QUOTA => model == Model::Xen4_22,
+        | MessageKind::SET_QUOTA => model == Model::CXenstored4_22,
         MessageKind::DIRECTORY_PART => !model.is_oxenstored(),
         _ => kind.name().is_some(),
     }

@@ -126,7 +126,7 @@ impl Server {
     }
 
     /// Returns the number of connected clients.
-    pub fn clients(&self) -> usize {
+    pub fn client_count(&self) -> usize {
         self.clients.len()
     }
 
@@ -362,7 +362,7 @@ mod tests {
         server.migrate(5, 6);
         assert_eq!(read_name(&mut server, &guest), "guest-6");
         settle(&mut server);
-        assert_eq!(server.clients(), 0);
+        assert_eq!(server.client_count(), 0);
 
         drop(server);
         assert!(!host.exists() && !guest.exists());
@@ -404,7 +404,7 @@ mod tests {
         server.store_mut().release(5);
         server.process();
         assert_eq!(peer.receive(), (Vec::new(), false));
-        assert_eq!(server.clients(), 0);
+        assert_eq!(server.client_count(), 0);
     }
 
     #[test]
@@ -418,14 +418,17 @@ mod tests {
             .write_all(&encode(1, MessageKind::WRITE, "data/x\0")[..20])
             .unwrap();
         settle(&mut server);
-        assert_eq!(server.store().watches(5), 1);
+        assert_eq!(server.store().watch_count(5), 1);
         let mut too_long = encode(2, MessageKind::WRITE, "");
         too_long[12..16].copy_from_slice(&4097u32.to_ne_bytes());
         bad.socket.write_all(&too_long).unwrap();
         drop(left);
         settle(&mut server);
         assert!(!bad.receive().1);
-        assert_eq!((server.clients(), server.store().watches(5)), (1, 0));
+        assert_eq!(
+            (server.client_count(), server.store().watch_count(5)),
+            (1, 0)
+        );
         good.send(1, MessageKind::READ, "name\0");
         settle(&mut server);
         assert_eq!(good.receive().0[0].payload, b"guest-5");
@@ -487,7 +490,10 @@ mod tests {
             server.store_mut().write(format!("/{index}"), "").unwrap();
             server.process();
         }
-        assert_eq!((server.clients(), server.store().watches(0)), (1, 0));
+        assert_eq!(
+            (server.client_count(), server.store().watch_count(0)),
+            (1, 0)
+        );
         good.send(1, MessageKind::READ, "name\0");
         settle(&mut server);
         assert_eq!(good.receive().0[0].payload, b"Domain-0");
@@ -499,7 +505,7 @@ mod tests {
         let mut peer = Peer::new(server.connect(5).unwrap());
         server
             .store_mut()
-            .inject(Fault::cut_reply(HEADER_LEN + 3).kind(MessageKind::READ));
+            .inject(Fault::cut_reply(HEADER_LEN + 3).of_kind(MessageKind::READ));
         peer.send(1, MessageKind::GET_PERMS, "data\0");
         peer.send(2, MessageKind::READ, "name\0");
         peer.send(3, MessageKind::WRITE, "data/x\0");
@@ -510,7 +516,7 @@ mod tests {
         peer.received.extend(b"st-5");
         let whole = peer.received.next_message().unwrap().unwrap();
         assert_eq!((whole.request_id, &*whole.payload), (2, &b"guest-5"[..]));
-        assert_eq!(server.clients(), 0);
+        assert_eq!(server.client_count(), 0);
         assert_eq!(server.store().read("/local/domain/5/data/x"), None);
     }
 

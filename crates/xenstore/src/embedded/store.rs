@@ -103,13 +103,13 @@ impl Store {
     }
 
     /// Returns the number of nodes that a domain owns, which is what its node quota counts.
-    pub fn owned_nodes(&self, domain: impl Into<DomId>) -> usize {
+    pub fn node_count(&self, domain: impl Into<DomId>) -> usize {
         let domain = domain.into();
         self.tree.owned(domain)
     }
 
     /// Returns the number of watches of a domain.
-    pub fn watches(&self, domain: impl Into<DomId>) -> usize {
+    pub fn watch_count(&self, domain: impl Into<DomId>) -> usize {
         let domain = domain.into();
         self.connections_of(domain)
             .map(|connection| connection.watches.len())
@@ -117,7 +117,7 @@ impl Store {
     }
 
     /// Returns the number of open transactions of a domain.
-    pub fn transactions(&self, domain: impl Into<DomId>) -> usize {
+    pub fn transaction_count(&self, domain: impl Into<DomId>) -> usize {
         let domain = domain.into();
         self.connections_of(domain)
             .map(|connection| connection.transactions.len())
@@ -131,14 +131,14 @@ impl Store {
     }
 
     /// Returns the number of requests of a domain that were answered, on all of its connections.
-    pub fn requests(&self, domain: impl Into<DomId>) -> usize {
+    pub fn request_count(&self, domain: impl Into<DomId>) -> usize {
         let domain = domain.into();
         self.log.count(domain)
     }
 
     /// Returns the number of requests of one kind that were answered to a domain. All unknown kinds
     /// are counted together.
-    pub fn requests_of_kind(&self, domain: impl Into<DomId>, kind: MessageKind) -> usize {
+    pub fn request_count_of_kind(&self, domain: impl Into<DomId>, kind: MessageKind) -> usize {
         let domain = domain.into();
         self.log.count_of_kind(domain, kind)
     }

@@ -22,9 +22,9 @@ impl Store {
             return Err(ErrorCode::EBUSY);
         }
         let limit = self.limit(caller.domain, |quotas| quotas.transactions);
-        let open = self.transactions(caller.domain);
+        let open = self.transaction_count(caller.domain);
         if !self.model.allows_another(open, limit) {
-            return Err(self.model.transactions_full());
+            return Err(self.model.quota_full());
         }
 
         let connection = self.connections.get_mut(&id).ok_or(ErrorCode::EINVAL)?;
@@ -93,7 +93,7 @@ impl Store {
                 .filter(|domain| *domain != DomId::DOM0)
             {
                 if transaction.owned(&self.tree, domain) >= self.node_limit(domain) {
-                    return Err(self.model.nodes_full());
+                    return Err(self.model.quota_full());
                 }
             }
         }

@@ -24,7 +24,7 @@ impl Store {
         };
         let path = self.canonical(caller.domain, given, true)?;
         let limit = self.limit(caller.domain, |quotas| quotas.watches);
-        let has_room = (self.model).allows_another(self.watches(caller.domain), limit);
+        let has_room = (self.model).allows_another(self.watch_count(caller.domain), limit);
 
         let connection = self.connections.get_mut(&id).ok_or(ErrorCode::EINVAL)?;
         let mut watches = connection.watches.iter();

@@ -3,10 +3,19 @@
 use crate::request::Request;
 use crate::wire::{HEADER_LEN, MessageKind, PAYLOAD_MAX};
 
-/// Requests that a transport can carry.
+/// Abilities and limits of a transport.
 ///
 /// The kernels of guests stand between a program and the server, and each of them supports other
 /// requests. A [`Session`](super::Session) rejects a request that its transport does not carry.
+///
+/// For a transport of your own, start from one of the constants:
+///
+/// ```
+/// use xenstore::protocol::Capabilities;
+///
+/// let mut capabilities = Capabilities::SOCKET;
+/// capabilities.watches = false;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(
     clippy::struct_excessive_bools,
@@ -20,10 +29,6 @@ pub struct Capabilities {
     pub pipelining: bool,
     /// Maximum length of a request's payload in bytes, at most [`PAYLOAD_MAX`].
     pub payload_max: usize,
-    /// Whether transactions are possible.
-    pub transactions: bool,
-    /// Whether nodes can be listed (`DIRECTORY`).
-    pub directories: bool,
     /// Whether lists of more than 4096 bytes can be fetched in parts (`DIRECTORY_PART`).
     pub directory_parts: bool,
     /// Whether watches are possible.
@@ -33,10 +38,8 @@ pub struct Capabilities {
     /// A guest has only one connection to the server, so this would also end the watches of its
     /// kernel.
     pub reset_watches: bool,
-    /// Whether nodes can be removed (`RM`).
-    pub remove: bool,
-    /// Whether replies are there as soon as a request was sent. The descriptor, if there is one,
-    /// need not and may not support poll(2).
+    /// Whether the reply has arrived when [`Channel::send`](crate::Channel::send) returns. The
+    /// client then never calls [`Channel::wait`](crate::Channel::wait).
     pub answers_at_once: bool,
 }
 
@@ -45,12 +48,9 @@ impl Capabilities {
     pub const SOCKET: Self = Capabilities {
         pipelining: true,
         payload_max: PAYLOAD_MAX,
-        transactions: true,
-        directories: true,
         directory_parts: true,
         watches: true,
         reset_watches: true,
-        remove: true,
         answers_at_once: false,
     };
 
@@ -82,8 +82,8 @@ impl Capabilities {
         ..Capabilities::FREEBSD_DEVICE
     };
 
-    /// Returns a reason why the transport does not carry this request.
-    pub(super) fn reason_against<T>(&self, request: &Request<T>) -> Option<String> {
+    /// Returns why the transport does not carry this request, or `None` if it does.
+    pub(super) fn unsupported_reason<T>(&self, request: &Request<T>) -> Option<String> {
         let len = request.payload.len();
         if len > self.payload_max {
             let subject = match request.kind {
@@ -97,10 +97,7 @@ impl Capabilities {
         }
 
         let subject = match request.kind {
-            MessageKind::DIRECTORY if !self.directories => "lists of nodes",
             MessageKind::DIRECTORY_PART if !self.directory_parts => "long lists",
-            MessageKind::RM if !self.remove => "removal of nodes",
-            MessageKind::TRANSACTION_START if !self.transactions => "transactions",
             MessageKind::WATCH | MessageKind::UNWATCH if !self.watches => "watches",
             MessageKind::RESET_WATCHES if !self.reset_watches => {
                 let reason =
@@ -109,7 +106,7 @@ impl Capabilities {
             }
             _ => return None,
         };
-        Some(format!("the device does not support {subject}"))
+        Some(format!("the transport does not support {subject}"))
     }
 }
 
@@ -147,7 +144,7 @@ mod tests {
             (watch(), [true, true, true, false]),
         ] {
             let found = [all, linux, freebsd, netbsd]
-                .map(|capabilities| capabilities.reason_against(&request).is_none());
+                .map(|capabilities| capabilities.unsupported_reason(&request).is_none());
             assert_eq!(found, carried_by, "{request:?}");
         }
     }

@@ -7,7 +7,7 @@ use crate::escape::escape;
 use crate::event::RequestId;
 use crate::list_assembler::ListAssembler;
 use crate::request::Request;
-use crate::wire::{self, MessageKind, TooLong};
+use crate::wire::{self, MessageKind, PayloadTooLong};
 
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -68,7 +68,7 @@ impl Pending {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), PayloadTooLong> {
         let transaction_id = self
             .request
             .transaction

@@ -106,7 +106,7 @@ impl Session {
     /// Checks that [`submit`](Self::submit) would accept the request.
     pub(crate) fn check<T>(&self, request: &Request<T>) -> Result<()> {
         self.check_open()?;
-        if let Some(reason) = self.capabilities.reason_against(request) {
+        if let Some(reason) = self.capabilities.unsupported_reason(request) {
             return Err(request.invalid(reason));
         }
 

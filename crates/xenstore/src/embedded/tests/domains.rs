@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn domain_requests() {
     // Only this model has all requests.
-    let (mut store, host, guest) = guest_of(Model::Xen4_22, Toolstack::Libxl);
+    let (mut store, host, guest) = guest_of(Model::CXenstored4_22, Toolstack::Libxl);
     let text = |text: &str| Ok(text.as_bytes().to_vec());
     for kind in [
         MessageKind::CONTROL,
@@ -151,7 +151,7 @@ fn release_removes_everything_of_the_domain() {
         },
     );
     assert_eq!(
-        (store.take_output(released), store.owned_nodes(7)),
+        (store.take_output(released), store.node_count(7)),
         (Vec::new(), 0)
     );
     // A new domain with the same number has none of the old one's rights.
@@ -312,17 +312,24 @@ fn requests_are_counted_and_kept() {
     assert_eq!(store.take_requests(), kept);
     assert_eq!(store.take_requests(), []);
     assert_eq!(
-        (store.requests(5), store.requests(0), store.requests(6)),
+        (
+            store.request_count(5),
+            store.request_count(0),
+            store.request_count(6)
+        ),
         (2, 2, 0)
     );
     assert_eq!(
         (
-            store.requests_of_kind(5, MessageKind::READ),
-            store.requests_of_kind(5, MessageKind::RM)
+            store.request_count_of_kind(5, MessageKind::READ),
+            store.request_count_of_kind(5, MessageKind::RM)
         ),
         (1, 0)
     );
     store.keep_requests(false);
     ask(&mut store, guest, MessageKind::READ, "data\0").unwrap();
-    assert_eq!((store.take_requests(), store.requests(5)), (Vec::new(), 3));
+    assert_eq!(
+        (store.take_requests(), store.request_count(5)),
+        (Vec::new(), 3)
+    );
 }

@@ -30,7 +30,7 @@ fn refuse_replies_with_the_given_error() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let denied = Fault::refuse(ErrorCode::EACCES)
         .of(5)
-        .kind(MessageKind::WRITE)
+        .of_kind(MessageKind::WRITE)
         .at(path("data/a"));
     store.inject(denied);
     let any_kind = Fault::refuse(ErrorCode::from("ENEW"))
@@ -62,7 +62,7 @@ fn after_and_times_limit_how_often_a_fault_applies() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     let third = Fault::refuse(ErrorCode::EIO)
         .of(5)
-        .kind(MessageKind::READ)
+        .of_kind(MessageKind::READ)
         .after(2)
         .times(1);
     let third = store.inject(third);
@@ -116,7 +116,7 @@ fn conflicts_and_nodes_full() {
             expected
         );
     }
-    let full = store.inject(Fault::nodes_full());
+    let full = store.inject(Fault::fill_node_quota());
     assert_eq!(
         ask(&mut store, guest, MessageKind::WRITE, "data/a\0"),
         error("ENOSPC")
@@ -127,7 +127,7 @@ fn conflicts_and_nodes_full() {
     );
     assert_eq!(ask(&mut store, host, MessageKind::WRITE, "data/a\0"), ok());
     store.remove_fault(full);
-    store.inject(Fault::nodes_full().of(6));
+    store.inject(Fault::fill_node_quota().of(6));
     assert_eq!(ask(&mut store, guest, MessageKind::WRITE, "data/a\0"), ok());
 }
 
@@ -142,7 +142,7 @@ fn disconnect_closes_the_connection() {
     assert!(!store.is_connected(guest));
     assert_eq!(store.times_applied(fault), 1);
     assert_eq!(
-        (store.read(format!("{HOME}/data/b")), store.requests(5)),
+        (store.read(format!("{HOME}/data/b")), store.request_count(5)),
         (None, 1)
     );
     let again = store.connect(5);
@@ -177,7 +177,7 @@ fn hold_replies_delays_replies_but_not_events() {
 #[test]
 fn delayed_replies_follow_later_messages() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
-    let reads = |delay| Fault::delay_replies(delay).kind(MessageKind::READ);
+    let reads = |delay| Fault::delay_replies(delay).of_kind(MessageKind::READ);
     for (fault, expected) in [
         (reads(0), vec![1, 2, 0, 3, 4, 5]),
         (reads(1), vec![1, 0, 2, 3, 4]),
@@ -210,7 +210,7 @@ fn delayed_replies_follow_later_messages() {
 #[test]
 fn reversed_replies_are_sent_in_groups() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
-    let reversed = store.inject(Fault::reverse_replies(3).kind(MessageKind::READ));
+    let reversed = store.inject(Fault::reverse_replies(3).of_kind(MessageKind::READ));
     for id in 1..=7 {
         let kind = if id == 2 {
             MessageKind::GET_PERMS
@@ -231,7 +231,7 @@ fn cut_reply_ends_the_connection() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
     ask(&mut store, guest, MessageKind::WATCH, "data\0t\0").unwrap();
     store.take_output(guest);
-    store.inject(Fault::cut_reply(20).of(5).kind(MessageKind::READ));
+    store.inject(Fault::cut_reply(20).of(5).of_kind(MessageKind::READ));
     send(&mut store, guest, 1, MessageKind::WRITE, "data/x\0");
     send(&mut store, guest, 2, MessageKind::READ, "name\0");
     send(

@@ -2,7 +2,11 @@
 
 use super::*;
 
-const MODELS: [Model; 3] = [Model::Xen4_17, Model::Xen4_22, Model::Oxenstored];
+const MODELS: [Model; 3] = [
+    Model::CXenstored4_17,
+    Model::CXenstored4_22,
+    Model::Oxenstored4_17,
+];
 
 /// Repeats a request until it is refused. Returns how often it succeeded, and the error.
 fn until_refused(
@@ -66,7 +70,7 @@ fn limits_of_a_guest() {
         }
 
         ask(&mut store, guest, MessageKind::WRITE, "data/p\0").unwrap();
-        if model == Model::Oxenstored {
+        if model == Model::Oxenstored4_17 {
             // There is no limit.
             let many = ask(&mut store, guest, MessageKind::SET_PERMS, permission(99));
             assert_eq!(many, ok());
@@ -88,14 +92,14 @@ fn limits_of_a_guest() {
             (expected[4].0, error(expected[4].1)),
             "{model:?}"
         );
-        let full = if model == Model::Oxenstored {
+        let full = if model == Model::Oxenstored4_17 {
             "EQUOTA"
         } else {
             "ENOSPC"
         };
         let (made, code) = until_refused(&mut store, guest, MessageKind::WRITE, node);
         assert!((970..1000).contains(&made), "{model:?}: {made}");
-        assert_eq!((store.owned_nodes(5), &*code), (1000, full), "{model:?}");
+        assert_eq!((store.node_count(5), &*code), (1000, full), "{model:?}");
     }
 }
 
@@ -204,7 +208,7 @@ fn error_codes_of_models() {
 
 #[test]
 fn requests_of_a_transaction_are_limited_in_oxenstored() {
-    let (mut store, host, guest) = guest_of(Model::Oxenstored, Toolstack::Libxl);
+    let (mut store, host, guest) = guest_of(Model::Oxenstored4_17, Toolstack::Libxl);
     for (id, is_limited) in [(guest, true), (host, false)] {
         let transaction = start(&mut store, id);
         for _ in 0..1024 {
@@ -239,7 +243,7 @@ fn long_lists_of_models() {
         let parts = [host, guest].map(|id| len(id, MessageKind::DIRECTORY_PART, &part).is_ok());
         let refused = || Err("E2BIG".to_owned());
         let expected = match model {
-            Model::Oxenstored => ([Ok(200 * 31), refused()], [false, false]),
+            Model::Oxenstored4_17 => ([Ok(200 * 31), refused()], [false, false]),
             _ => ([refused(), refused()], [true, true]),
         };
         assert_eq!((lists, parts), expected, "{model:?}");
@@ -271,7 +275,7 @@ fn equal_events_are_merged_in_c_xenstored() {
 
 #[test]
 fn watches_of_a_depth() {
-    let (mut store, host, guest) = guest_of(Model::Xen4_22, Toolstack::Libxl);
+    let (mut store, host, guest) = guest_of(Model::CXenstored4_22, Toolstack::Libxl);
     for depth in 0..4 {
         let watch = format!("data\0{depth}\0{depth}\0");
         assert_eq!(ask(&mut store, guest, MessageKind::WATCH, watch), ok());
@@ -318,7 +322,7 @@ fn watches_of_a_depth() {
             "{payload:?}"
         );
     }
-    for model in [Model::Xen4_17, Model::Oxenstored] {
+    for model in [Model::CXenstored4_17, Model::Oxenstored4_17] {
         let (mut store, _, guest) = guest_of(model, Toolstack::Libxl);
         let watch = ask(&mut store, guest, MessageKind::WATCH, "data\0x\x001\0");
         assert_eq!(watch, error("EINVAL"), "{model:?}");
@@ -327,7 +331,7 @@ fn watches_of_a_depth() {
 
 #[test]
 fn depth_needs_the_feature() {
-    let (mut store, host, _) = guest_of(Model::Xen4_22, Toolstack::Libxl);
+    let (mut store, host, _) = guest_of(Model::CXenstored4_22, Toolstack::Libxl);
     for (features, expected) in [(4, ok()), (10, error("EINVAL"))] {
         let domain = 10 + features;
         let set = format!("{domain}\0{features}\0");
@@ -344,7 +348,7 @@ fn depth_needs_the_feature() {
 fn special_watches_of_models() {
     for model in MODELS {
         let (mut store, host, guest) = guest_of(model, Toolstack::Libxl);
-        let is_new = model == Model::Xen4_22;
+        let is_new = model == Model::CXenstored4_22;
         for id in [host, guest] {
             for (path, token) in [
                 ("@introduceDomain", "in"),

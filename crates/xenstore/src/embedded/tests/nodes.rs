@@ -378,7 +378,7 @@ fn only_owners_set_permissions() {
         store.permissions("@releaseDomain").unwrap(),
         permissions("n0 r5")
     );
-    assert_eq!(store.owned_nodes(6), 1);
+    assert_eq!(store.node_count(6), 1);
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn assert_is_sound(store: &Store) {
     }
     assert_eq!(store.walk("/").count(), named);
     for (domain, count) in owned {
-        assert_eq!(store.owned_nodes(domain), count, "{domain}");
+        assert_eq!(store.node_count(domain), count, "{domain}");
     }
 }
 

@@ -6,16 +6,16 @@ use super::*;
 #[allow(clippy::too_many_lines, reason = "it is one sequence of requests")]
 fn quotas_match_c_xenstored() {
     let (mut store, host, guest) = guest(Toolstack::Libxl);
-    let free = 1000 - store.owned_nodes(5);
+    let free = 1000 - store.node_count(5);
     for node in 0..free {
         let path = format!("data/{}/{}\0", node / 100, node % 100);
         let made_parent = usize::from(node % 100 == 0);
-        if store.owned_nodes(5) + 1 + made_parent > 1000 {
+        if store.node_count(5) + 1 + made_parent > 1000 {
             break;
         }
         assert_eq!(ask(&mut store, guest, MessageKind::WRITE, path), ok());
     }
-    assert_eq!(store.owned_nodes(5), 1000);
+    assert_eq!(store.node_count(5), 1000);
     assert_eq!(
         ask(&mut store, guest, MessageKind::MKDIR, "attr/one\0"),
         error("ENOSPC")
@@ -33,9 +33,9 @@ fn quotas_match_c_xenstored() {
         ),
         ok()
     );
-    assert_eq!(store.owned_nodes(5), 1001);
+    assert_eq!(store.node_count(5), 1001);
     assert_eq!(ask(&mut store, guest, MessageKind::RM, "data/0\0"), ok());
-    assert_eq!(store.owned_nodes(5), 900);
+    assert_eq!(store.node_count(5), 900);
     store.quotas.nodes = 0;
     assert_eq!(
         ask(&mut store, guest, MessageKind::WRITE, "attr/one\0"),
@@ -129,13 +129,13 @@ fn quotas_match_c_xenstored() {
         ok()
     );
     store.disconnect(guest);
-    assert_eq!((store.watches(5), store.transactions(5)), (0, 0));
+    assert_eq!((store.watch_count(5), store.transaction_count(5)), (0, 0));
 }
 
 #[test]
 fn node_quota_is_checked_at_the_commit() {
     let (mut store, _, guest) = guest(Toolstack::Libxl);
-    store.quotas.nodes = store.owned_nodes(5) + 3;
+    store.quotas.nodes = store.node_count(5) + 3;
     let transaction = start(&mut store, guest);
     for path in ["data/a/b/c/d/e\0", "data/f\0"] {
         assert_eq!(

@@ -110,7 +110,7 @@ fn watch_fires_for_changes_at_or_below_its_path() {
         ok()
     );
     assert_eq!(events(&mut store, guest), Vec::<String>::new());
-    assert_eq!(store.watches(5), 0);
+    assert_eq!(store.watch_count(5), 0);
 }
 
 #[test]
