@@ -2,14 +2,11 @@
 
 use std::io::Write;
 
-use xenstore::{Client, DomId, ErrorCode, Nodes, Permission, Request, Result};
+use xenstore::{Client, DomId, Features, Nodes, Permission, Result};
 
 use crate::failure::Failure;
 use crate::nodes::parent;
 use crate::store::in_transaction;
-
-/// Feature bit of a server that knows [`DomId::ANY`].
-const ALL_DOMAINS_FEATURE: u32 = 8;
 
 /// Nodes to change besides the named one.
 #[derive(Clone, Copy, Debug)]
@@ -75,11 +72,8 @@ fn refuse_all_domains(client: &mut Client, permissions: &[Permission]) -> Result
     if permissions.iter().all(|entry| entry.domain != DomId::ANY) {
         return Ok(());
     }
-    let is_known_safe = match client.call(Request::features(None)) {
-        Ok(features) => features & ALL_DOMAINS_FEATURE == 0,
-        Err(error) => matches!(error.code(), Some(&ErrorCode::ENOSYS | &ErrorCode::EINVAL)),
-    };
-    if is_known_safe {
+    let features = client.features();
+    if features.is_ok_and(|features| !features.contains(Features::DOMID_ANY)) {
         return Ok(());
     }
     Err(Failure::Message(format!(

@@ -8,6 +8,7 @@ use crate::channel::Channel;
 use crate::connection::{Connection, Received};
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, RequestId, WatchEvent, WatchId};
+use crate::features::Features;
 use crate::nodes::Nodes;
 use crate::path::Path;
 use crate::request::{Request, TransactionId};
@@ -45,6 +46,8 @@ pub struct Client<C: Channel = Transport> {
     /// Replies that arrived before the one that a call waits for.
     replies: Vec<(RequestId, Result<Vec<u8>>)>,
     time_limit: Option<Duration>,
+    /// Features of the server, once it has reported them.
+    pub(crate) features: Option<Features>,
 }
 
 impl Client {
@@ -73,6 +76,7 @@ impl<C: Channel> Client<C> {
             watch_events_size: 0,
             replies: Vec::new(),
             time_limit: None,
+            features: None,
         }
     }
 
@@ -87,6 +91,38 @@ impl<C: Channel> Client<C> {
     /// NetBSD, and that of Linux before 4.11.
     pub fn set_time_limit(&mut self, limit: Option<Duration>) {
         self.time_limit = limit;
+    }
+
+    /// Returns the features that the server offers to this domain. They are empty if the server does
+    /// not know the question, as all servers but C xenstored since Xen 4.22.
+    ///
+    /// The client asks once and keeps the answer. A guest that migrates may get another server.
+    ///
+    /// ```
+    /// # #[cfg(feature = "embedded")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use xenstore::embedded::{Model, Server, Store};
+    /// use xenstore::{Client, Features};
+    ///
+    /// // In a guest or in dom0, use `Client::open()?`.
+    /// let server = Server::new(Store::with_model(Model::CXenstored4_22)).spawn()?;
+    /// let mut client = Client::new(server.connect(0)?.into());
+    /// assert!(client.features()?.contains(Features::WATCH_DEPTH));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "embedded"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// Those that close the connection, and [`Error::TimedOut`].
+    pub fn features(&mut self) -> Result<Features> {
+        if let Some(features) = self.features {
+            return Ok(features);
+        }
+        let features = Features::of_reply(self.send(Request::features()))?;
+        self.features = Some(features);
+        Ok(features)
     }
 
     /// Sets a watch: an event is sent now, and after each change of a node at or below `path`.

@@ -1,6 +1,7 @@
 //! Requests about domains and about the server.
 
 use crate::error::{Error, Result};
+use crate::features::Features;
 use crate::path::Path;
 use crate::permission::DomId;
 use crate::reply;
@@ -86,25 +87,25 @@ impl Request {
     /// # Errors
     /// For a command or parameter that contains a NUL.
     pub fn control(command: &str, parameters: &[&str]) -> Result<Request<String>> {
-        strings(
-            MessageKind::CONTROL,
-            std::iter::once(command).chain(parameters.iter().copied()),
-            reply::text,
-        )
+        let all = [&[command], parameters].concat();
+        strings(MessageKind::CONTROL, &all, reply::text)
     }
 
-    /// Asks for the features that the server offers to `domain`, or with `None` to this connection.
+    /// Asks for the features that the server offers to this connection. Every domain may ask.
     ///
-    /// Payload: `domid|`, or `|`. If the server refuses that, the request is sent again without a
-    /// payload. Reply: a number in which each bit stands for a feature.
+    /// Payload: `|`. If the server refuses that, the request is sent again without a payload. Reply:
+    /// a number in which each bit stands for a feature.
     ///
-    /// A guest may ask only about itself. Servers that do not support the request, such as C
-    /// xenstored 4.17 and oxenstored, reply `ENOSYS`.
-    pub fn features(domain: Option<DomId>) -> Request<u32> {
-        match domain {
-            Some(domain) => numbers(MessageKind::GET_FEATURE, &[number(domain)], reply::number),
-            None => without_arguments(MessageKind::GET_FEATURE, reply::number),
-        }
+    /// Only C xenstored since Xen 4.22 supports this. Other servers, such as oxenstored, reply
+    /// `ENOSYS`. [`Client::features`](crate::Client::features) returns no features then.
+    pub fn features() -> Request<Features> {
+        without_arguments(MessageKind::GET_FEATURE, reply::features)
+    }
+
+    /// Asks for the features that the server offers to `domain`. Payload: `domid|`. Reply: as for
+    /// [`features`](Self::features), which the same servers support.
+    pub fn features_of(domain: impl Into<DomId>) -> Request<Features> {
+        numbers(MessageKind::GET_FEATURE, &[number(domain)], reply::features)
     }
 
     /// Sets the features that the server offers to `domain`, before the domain is introduced.
@@ -112,10 +113,10 @@ impl Request {
     ///
     /// The errors are `EBUSY` if the domain is introduced already, and `EINVAL` for an unknown
     /// feature. The same servers as for [`features`](Self::features) support this.
-    pub fn set_features(domain: impl Into<DomId>, features: u32) -> Request<()> {
+    pub fn set_features(domain: impl Into<DomId>, features: Features) -> Request<()> {
         numbers(
             MessageKind::SET_FEATURE,
-            &[number(domain), features.into()],
+            &[number(domain), features.bits().into()],
             reply::ignore,
         )
     }
@@ -128,33 +129,46 @@ impl Request {
         without_arguments(MessageKind::GET_QUOTA, reply::words)
     }
 
-    /// Asks for a quota of `domain`, or with `None` for the default of all domains. Payload:
-    /// `domid|name|` or `name|`. Reply: the number.
+    /// Asks for a quota that holds for all domains without one of their own. Payload: `name|`.
+    /// Reply: the number.
     ///
     /// The error is `EINVAL` for an unknown quota. The same servers as for
     /// [`features`](Self::features) support this.
     ///
     /// # Errors
     /// For a name that contains a NUL.
-    pub fn quota(domain: Option<DomId>, name: &str) -> Result<Request<u32>> {
-        let domain = domain.map(|domain| domain.to_string());
-        strings(
-            MessageKind::GET_QUOTA,
-            domain.as_deref().into_iter().chain([name]),
-            reply::number,
-        )
+    pub fn quota(name: &str) -> Result<Request<u32>> {
+        strings(MessageKind::GET_QUOTA, &[name], reply::number)
     }
 
-    /// Sets the quota that [`quota`](Self::quota) asks for. Payload: `domid|name|value|` or
+    /// Asks for a quota of `domain`; see [`quota`](Self::quota). Payload: `domid|name|`.
+    ///
+    /// # Errors
+    /// For a name that contains a NUL.
+    pub fn quota_of(domain: impl Into<DomId>, name: &str) -> Result<Request<u32>> {
+        let domain = domain.into().to_string();
+        strings(MessageKind::GET_QUOTA, &[&domain, name], reply::number)
+    }
+
+    /// Sets a quota for all domains without one of their own; see [`quota`](Self::quota). Payload:
     /// `name|value|`.
     ///
     /// # Errors
     /// For a name that contains a NUL.
-    pub fn set_quota(domain: Option<DomId>, name: &str, value: u32) -> Result<Request<()>> {
-        let (domain, value) = (domain.map(|domain| domain.to_string()), value.to_string());
+    pub fn set_quota(name: &str, value: u32) -> Result<Request<()>> {
+        let value = value.to_string();
+        strings(MessageKind::SET_QUOTA, &[name, &value], reply::ignore)
+    }
+
+    /// Sets a quota of `domain`; see [`quota`](Self::quota). Payload: `domid|name|value|`.
+    ///
+    /// # Errors
+    /// For a name that contains a NUL.
+    pub fn set_quota_of(domain: impl Into<DomId>, name: &str, value: u32) -> Result<Request<()>> {
+        let (domain, value) = (domain.into().to_string(), value.to_string());
         strings(
             MessageKind::SET_QUOTA,
-            domain.as_deref().into_iter().chain([name, &value]),
+            &[&domain, name, &value],
             reply::ignore,
         )
     }
@@ -179,9 +193,9 @@ fn numbers<T>(kind: MessageKind, numbers: &[u64], parse: fn(Vec<u8>) -> Result<T
     Request::new(kind, payload, parse)
 }
 
-fn strings<'a, T>(
+fn strings<T>(
     kind: MessageKind,
-    strings: impl Iterator<Item = &'a str>,
+    strings: &[&str],
     parse: fn(Vec<u8>) -> Result<T>,
 ) -> Result<Request<T>> {
     let mut payload = Vec::new();
@@ -245,17 +259,17 @@ mod tests {
                 b"log\0on\0",
             ),
             (
-                Request::features(None).untyped(),
+                Request::features().untyped(),
                 MessageKind::GET_FEATURE,
                 b"\0",
             ),
             (
-                Request::features(Some(DomId::new(5))).untyped(),
+                Request::features_of(5).untyped(),
                 MessageKind::GET_FEATURE,
                 b"5\0",
             ),
             (
-                Request::set_features(5, 3).untyped(),
+                Request::set_features(5, Features::from_bits(3)).untyped(),
                 MessageKind::SET_FEATURE,
                 b"5\x003\0",
             ),
@@ -265,26 +279,22 @@ mod tests {
                 b"\0",
             ),
             (
-                Request::quota(None, "nodes").unwrap().untyped(),
+                Request::quota("nodes").unwrap().untyped(),
                 MessageKind::GET_QUOTA,
                 b"nodes\0",
             ),
             (
-                Request::quota(Some(DomId::new(5)), "nodes")
-                    .unwrap()
-                    .untyped(),
+                Request::quota_of(5, "nodes").unwrap().untyped(),
                 MessageKind::GET_QUOTA,
                 b"5\0nodes\0",
             ),
             (
-                Request::set_quota(None, "nodes", 9).unwrap().untyped(),
+                Request::set_quota("nodes", 9).unwrap().untyped(),
                 MessageKind::SET_QUOTA,
                 b"nodes\x009\0",
             ),
             (
-                Request::set_quota(Some(DomId::new(5)), "nodes", 9)
-                    .unwrap()
-                    .untyped(),
+                Request::set_quota_of(5, "nodes", 9).unwrap().untyped(),
                 MessageKind::SET_QUOTA,
                 b"5\0nodes\x009\0",
             ),
@@ -298,7 +308,7 @@ mod tests {
         for refused in [
             Request::control("a\0b", &[]).map(Request::untyped),
             Request::control("a", &["\0"]).map(Request::untyped),
-            Request::quota(None, "\0").map(Request::untyped),
+            Request::quota("\0").map(Request::untyped),
         ] {
             assert!(
                 matches!(refused, Err(Error::InvalidRequest { .. })),

@@ -28,8 +28,9 @@ impl DomId {
 
     /// All domains, in a [`Permission`] (`DOMID_ANY`, 32757).
     ///
-    /// Servers honour an entry for it only if they offer feature bit 8, which came with Xen 4.22.
-    /// Others ignore the entry. The first entry of a node's permissions says the same everywhere.
+    /// Servers honour an entry for it only if they offer
+    /// [`Features::DOMID_ANY`](crate::Features::DOMID_ANY), which came with Xen 4.22. Others ignore
+    /// the entry. The first entry of a node's permissions says the same everywhere.
     ///
     /// # Warning
     /// The C xenstored of Xen's development tree, as of August 2026, crashes when `SET_PERMS` names

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use crate::error::{Error, Result};
 use crate::escape::excerpt;
+use crate::features::Features;
 use crate::path::Path;
 use crate::permission::{InvalidPermission, Permission};
 use crate::request::TransactionId;
@@ -70,6 +71,10 @@ pub(crate) fn number(payload: Vec<u8>) -> Result<u32> {
     let text = first_string(&payload);
     text.parse()
         .map_err(|_| Error::InvalidReply(format!("'{}' is not a number", excerpt(&text))))
+}
+
+pub(crate) fn features(payload: Vec<u8>) -> Result<Features> {
+    number(payload).map(Features::from_bits)
 }
 
 pub(crate) fn boolean(payload: Vec<u8>) -> Result<bool> {

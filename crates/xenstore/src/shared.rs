@@ -7,6 +7,7 @@ use crate::channel::Channel;
 use crate::client::{Client, check, deadline, left};
 use crate::error::{Error, Result};
 use crate::event::{RequestId, WatchEvent, WatchId};
+use crate::features::Features;
 use crate::nodes::Nodes;
 use crate::request::{Request, TransactionId};
 use crate::transaction::{self, Abandon, Transaction};
@@ -83,6 +84,20 @@ impl SharedClient {
     /// Limits the time that each later call waits for replies; see [`Client::set_time_limit`].
     pub fn set_time_limit(&self, limit: Option<Duration>) {
         self.lock().client.set_time_limit(limit);
+    }
+
+    /// Returns the features that the server offers to this domain; see [`Client::features`].
+    ///
+    /// # Errors
+    /// Those of [`Client::features`].
+    pub fn features(&self) -> Result<Features> {
+        let state = self.lock();
+        if let Some(features) = state.client.features {
+            return Ok(features);
+        }
+        let features = Features::of_reply(self.send(state, Request::features()))?;
+        self.lock().client.features = Some(features);
+        Ok(features)
     }
 
     /// Sets a watch; see [`Client::watch`].

@@ -12,8 +12,8 @@ use futures_core::Stream;
 use tokio::runtime::{Builder, Runtime};
 use xenstore::asynchronous::{AsyncTransaction, WatchStream};
 use xenstore::{
-    AsyncClient, AsyncNodes, Channel, Connection, ErrorCode, Event, Nodes, Path, Received, Request,
-    RequestId, Result, TransactionId, Transport, WatchEvent, WatchId,
+    AsyncClient, AsyncNodes, Channel, Connection, ErrorCode, Event, Features, Nodes, Path,
+    Received, Request, RequestId, Result, TransactionId, Transport, WatchEvent, WatchId,
 };
 
 /// The kind of client.
@@ -216,6 +216,18 @@ impl Client {
             Client::Core(core) => core.call(Request::unwatch(path, token)?)?,
         }
         Ok(())
+    }
+
+    pub(crate) fn features(&mut self) -> Result<Features> {
+        match self {
+            Client::Blocking { client, .. } => client.features(),
+            Client::Async { client, .. } => wait(client.features()),
+            // The core has no such call.
+            Client::Core(core) => match core.call(Request::features()) {
+                Err(error) if error.code() == Some(&ErrorCode::ENOSYS) => Ok(Features::default()),
+                result => result,
+            },
+        }
     }
 
     /// The async client has no such call.

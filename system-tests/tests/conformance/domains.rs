@@ -2,7 +2,7 @@
 
 use xenstore::embedded::Model;
 use xenstore::wire::MessageKind;
-use xenstore::{Nodes, Request};
+use xenstore::{Features, Nodes, Request};
 
 use crate::client::Client;
 use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
@@ -33,26 +33,31 @@ pub(crate) fn features_and_quotas(testbed: &Testbed) {
         (Model::CXenstored4_22, false) => {
             let names = client.call(Request::quota_names()).unwrap();
             for name in &names {
-                client.call(Request::quota(None, name).unwrap()).unwrap();
+                client.call(Request::quota(name).unwrap()).unwrap();
             }
             let name = names.first().unwrap();
-            let guest = Some(GUEST.into());
-            let set_quota = Request::set_quota(guest, name, 42).unwrap();
+            let set_quota = Request::set_quota_of(GUEST, name, 42).unwrap();
             client.call(set_quota).unwrap();
-            let quota = Request::quota(guest, name).unwrap();
+            let quota = Request::quota_of(GUEST, name).unwrap();
             assert_eq!(client.call(quota).unwrap(), 42);
 
-            assert_eq!(client.call(Request::features(None)).unwrap(), 14);
-            assert_eq!(client.call(Request::features(guest)).unwrap(), 14);
-            let set_features = Request::set_features(GUEST, 0);
+            let features = Features::from_bits(14);
+            assert_eq!(client.call(Request::features()).unwrap(), features);
+            assert_eq!(client.features().unwrap(), features);
+            let of_guest = client.call(Request::features_of(GUEST)).unwrap();
+            assert_eq!(of_guest, features);
+            let set_features = Request::set_features(GUEST, Features::default());
             assert_eq!(refusal(client.call(set_features)), "EBUSY");
         }
         (Model::CXenstored4_22, true) => {
-            assert_eq!(client.call(Request::features(None)).unwrap(), 14);
+            let features = Features::from_bits(14);
+            assert_eq!(client.call(Request::features()).unwrap(), features);
+            assert_eq!(client.features().unwrap(), features);
             assert_all_refused(&mut client, "EACCES");
         }
         _ => {
-            assert_eq!(refusal(client.call(Request::features(None))), "ENOSYS");
+            assert_eq!(refusal(client.call(Request::features())), "ENOSYS");
+            assert_eq!(client.features().unwrap(), Features::default());
             assert_all_refused(&mut client, "ENOSYS");
         }
     }
@@ -62,14 +67,13 @@ pub(crate) fn features_and_quotas(testbed: &Testbed) {
 /// Checks the requests that only domain 0 may send.
 #[track_caller]
 fn assert_all_refused(client: &mut Client, code: &str) {
-    let guest = Some(GUEST.into());
     let refused = [
-        refusal(client.call(Request::features(guest))),
-        refusal(client.call(Request::set_features(GUEST, 0))),
+        refusal(client.call(Request::features_of(GUEST))),
+        refusal(client.call(Request::set_features(GUEST, Features::default()))),
         refusal(client.call(Request::quota_names())),
-        refusal(client.call(Request::quota(None, "nodes").unwrap())),
-        refusal(client.call(Request::quota(guest, "nodes").unwrap())),
-        refusal(client.call(Request::set_quota(None, "nodes", 42).unwrap())),
+        refusal(client.call(Request::quota("nodes").unwrap())),
+        refusal(client.call(Request::quota_of(GUEST, "nodes").unwrap())),
+        refusal(client.call(Request::set_quota("nodes", 42).unwrap())),
     ];
     assert_eq!(refused, [code; 6]);
 }

@@ -13,6 +13,7 @@ use super::transaction::AsyncTransaction;
 use crate::client::check;
 use crate::error::{Error, Result};
 use crate::event::WatchEvent;
+use crate::features::Features;
 use crate::nodes::AsyncNodes;
 use crate::request::Request;
 use crate::wire::MessageKind;
@@ -54,6 +55,8 @@ pub(super) struct Shared {
     pub(super) last_token: AtomicU64,
     /// Size in bytes of the watch events that are queued in streams.
     pub(super) events_size: AtomicUsize,
+    /// Features of the server, once it has reported them.
+    features: OnceLock<Features>,
     /// Error that closed the connection.
     pub(super) closed_by: OnceLock<Error>,
 }
@@ -64,6 +67,7 @@ impl Shared {
             transport: transport.into(),
             last_token: AtomicU64::new(0),
             events_size: AtomicUsize::new(0),
+            features: OnceLock::new(),
             closed_by: OnceLock::new(),
         }
     }
@@ -109,6 +113,19 @@ impl AsyncClient {
         shared: Arc<Shared>,
     ) -> Self {
         AsyncClient { commands, shared }
+    }
+
+    /// Returns the features that the server offers to this domain; see
+    /// [`Client::features`](crate::Client::features).
+    ///
+    /// # Errors
+    /// Those that close the connection.
+    pub async fn features(&self) -> Result<Features> {
+        if let Some(features) = self.shared.features.get() {
+            return Ok(*features);
+        }
+        let features = Features::of_reply(self.call(Request::features()).await)?;
+        Ok(*self.shared.features.get_or_init(|| features))
     }
 
     /// Waits until the connection is closed, and returns the error that closed it.

@@ -190,7 +190,7 @@ fn features_and_quota_names_are_asked_for_again_without_payload() {
         ] {
             let (mut connection, mut peer) = socket();
             let request = match kind {
-                MessageKind::GET_FEATURE => Request::features(None).untyped(),
+                MessageKind::GET_FEATURE => Request::features().untyped(),
                 _ => Request::quota_names().untyped(),
             };
             submit(&mut connection, [request]);

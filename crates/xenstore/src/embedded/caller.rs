@@ -1,9 +1,10 @@
 //! The domain that makes a request, and its access rights.
 
 use super::domain::Domain;
-use super::model::{FEATURE_DOMID_ANY, Model};
+use super::model::Model;
 use super::transaction::Transaction;
 use super::tree;
+use crate::features::Features;
 use crate::permission::{Access, DomId, Permission};
 
 /// The domain that makes a request, and the transaction of the request.
@@ -29,7 +30,7 @@ impl Caller {
         Caller {
             domain,
             target: state.and_then(|state| state.target),
-            honours_any: model.features() & FEATURE_DOMID_ANY != 0,
+            honours_any: model.features().contains(Features::DOMID_ANY),
             transaction: None,
         }
     }

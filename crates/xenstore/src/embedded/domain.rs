@@ -1,6 +1,7 @@
 //! Facts about one domain, and the paths that the protocol derives from a domain's number.
 
 use super::quotas::Quotas;
+use crate::features::Features;
 use crate::permission::DomId;
 
 /// Special node whose permissions decide which domains receive the events of new domains.
@@ -15,7 +16,7 @@ pub(super) struct Domain {
     pub(super) introduced: bool,
     /// Domain whose nodes this one may use like its own: the guest that a device model serves.
     pub(super) target: Option<DomId>,
-    pub(super) features: Option<u32>,
+    pub(super) features: Option<Features>,
     pub(super) quotas: Option<Quotas>,
 }
 

@@ -6,6 +6,7 @@ use super::domain::home;
 use super::quotas;
 use super::store::Store;
 use crate::error::ErrorCode;
+use crate::features::Features;
 use crate::permission::DomId;
 use crate::wire::MessageKind;
 
@@ -63,19 +64,19 @@ impl Store {
                 Ok(ok())
             }
             MessageKind::GET_FEATURE => match arguments.strings() {
-                [] => Ok(text(self.features(caller.domain))),
+                [] => Ok(text(self.features(caller.domain).bits())),
                 // C xenstored reads no digits as 0.
-                [b""] => Ok(text(self.features(DomId::DOM0))),
-                [of] => Ok(text(self.features(domain(of)?))),
+                [b""] => Ok(text(self.features(DomId::DOM0).bits())),
+                [of] => Ok(text(self.features(domain(of)?).bits())),
                 _ => Err(ErrorCode::EINVAL),
             },
             MessageKind::SET_FEATURE => {
                 let [of, features] = arguments.all()?;
-                let (of, features) = (domain(of)?, number(features)?);
+                let (of, features) = (domain(of)?, Features::from_bits(number(features)?));
                 if self.is_introduced(of) {
                     return Err(ErrorCode::EBUSY);
                 }
-                if features & !self.model.features() != 0 {
+                if !self.model.features().contains(features) {
                     return Err(ErrorCode::EINVAL);
                 }
                 self.domains.entry(of).or_default().features = Some(features);
@@ -133,7 +134,7 @@ impl Store {
     }
 
     /// Returns the features that the server offers to a domain.
-    pub(super) fn features(&self, domain: DomId) -> u32 {
+    pub(super) fn features(&self, domain: DomId) -> Features {
         self.domains
             .get(&domain)
             .and_then(|state| state.features)

@@ -2,6 +2,7 @@
 
 use super::quotas::Quotas;
 use crate::error::ErrorCode;
+use crate::features::Features;
 
 /// Server whose limits, error codes and requests a [`Store`](super::Store) imitates.
 ///
@@ -42,15 +43,6 @@ pub enum Model {
     Oxenstored4_17,
 }
 
-/// Feature of watches that are limited to some levels of nodes.
-pub(super) const FEATURE_WATCH_DEPTH: u32 = 4;
-
-/// Feature of permissions for all domains.
-pub(super) const FEATURE_DOMID_ANY: u32 = 8;
-
-/// Feature of error reports in the page that the server shares with a guest.
-const FEATURE_ERROR: u32 = 2;
-
 impl Model {
     pub(super) fn quotas(self) -> Quotas {
         let quotas = Quotas::default();
@@ -65,11 +57,11 @@ impl Model {
         }
     }
 
-    /// Returns the features that the server offers, as bits.
-    pub(super) fn features(self) -> u32 {
+    /// Returns the features that the server offers.
+    pub(super) fn features(self) -> Features {
         match self {
-            Model::CXenstored4_22 => FEATURE_ERROR | FEATURE_WATCH_DEPTH | FEATURE_DOMID_ANY,
-            Model::CXenstored4_17 | Model::Oxenstored4_17 => 0,
+            Model::CXenstored4_22 => Features::ERROR | Features::WATCH_DEPTH | Features::DOMID_ANY,
+            Model::CXenstored4_17 | Model::Oxenstored4_17 => Features::default(),
         }
     }
 

@@ -3,10 +3,10 @@
 use super::arguments::{Arguments, leading_number};
 use super::caller::Caller;
 use super::connection::ConnectionId;
-use super::model::FEATURE_WATCH_DEPTH;
 use super::store::Store;
 use super::watch::Watch;
 use crate::error::ErrorCode;
+use crate::features::Features;
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
@@ -47,7 +47,7 @@ impl Store {
 
     /// Returns the levels of nodes that a domain limits a watch to.
     fn depth(&self, caller: &Caller, path: &[u8], depth: &[u8]) -> Result<usize> {
-        let has_feature = self.features(caller.domain) & FEATURE_WATCH_DEPTH != 0;
+        let has_feature = self.features(caller.domain).contains(Features::WATCH_DEPTH);
         let depth = leading_number(depth).filter(|_| has_feature);
         match depth {
             // A special watch has only one level: the domains.
