@@ -1,20 +1,7 @@
-//! A pure Rust client for Xenstore, and a Xenstore in memory for tests.
+//! Read, write and watch Xenstore, and test programs that do.
 //!
-//! Xenstore is the small hierarchical key-value store that a Xen host shares with its guests.
-//! Programs use this library in a guest or in dom0. No C library is needed.
-//!
-//! | type | for programs that |
-//! | --- | --- |
-//! | [`Client`] | wait for each reply |
-//! | [`SharedClient`] | use one connection in several threads |
-//! | `AsyncClient` (feature `async`) | use futures, on any runtime |
-//! | [`Connection`] | have an event loop: poll(2), epoll(7) or the crate `mio` |
-//! | [`protocol::Session`] | bring their own I/O, or none |
-//!
-//! The calls about nodes are in the trait [`Nodes`], for clients and transactions alike; those of
-//! `AsyncClient` are in [`AsyncNodes`]. Each of them is a shorthand for a [`Request`], which also
-//! knows the type of its reply. Requests without a shorthand, such as those about domains, are sent
-//! with [`Nodes::call`].
+//! Xenstore is the small hierarchical key-value store that a Xen host shares with its guests. Use
+//! this library in a guest or in dom0. It is written in Rust alone, so you need no library of Xen.
 //!
 //! ```
 //! # #[cfg(feature = "embedded")]
@@ -40,69 +27,61 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Where to go from here
+//!
+//! | you want to | see |
+//! | --- | --- |
+//! | call and wait | [`Client`], and the trait [`Nodes`] with its calls |
+//! | use one connection in several threads | [`SharedClient`] |
+//! | use futures | [`AsyncClient`] and [`AsyncNodes`] |
+//! | wait in an event loop of your own | [`Connection`], [manual: event loops](manual::event_loops) |
+//! | bring your own I/O | [`Channel`], [`protocol::Session`] |
+//! | decide between these | [manual: choosing](manual::choosing) |
+//! | change several nodes at once | [manual: transactions](manual::transactions) |
+//! | test without Xen, or with a faulty server | [`embedded`], [manual: testing](manual::testing) |
+//! | know the limits of servers and kernels | [manual: servers](manual::servers) |
+//! | send a request about domains or the server | [`Request`], with [`Nodes::call`] |
+//!
+//! The [`manual`] has all pages.
+//!
 //! # Features
 //!
 //! No feature is enabled by default.
 //!
-//! - `embedded`: a store in memory with Xenstore's semantics, and a server for it, so that tests
-//!   and demonstrations need no Xen. Tests can inject faults into it.
-//! - `async`: `AsyncClient`, whose calls are futures. The program gives its runtime a driver, and
-//!   the driver a way to wait for the descriptor.
-//! - `tokio`: does both for tokio, so that `AsyncClient::open` is enough. Enables `async`.
+//! - `embedded`: [`embedded`], a store in memory with Xenstore's semantics, and a server for it.
+//! - `async`: [`asynchronous`], a client whose calls are futures, for any runtime.
+//! - `tokio`: [`AsyncClient::open`] and [`AsyncClient::new`], which run that client on tokio.
+//!   Enables `async`.
 //!
 //! # Errors
 //!
 //! Most errors concern a single request: a node does not exist, the domain may not write it, or a
-//! quota is reached. The message says what the server's error code means for the request. Programs
-//! use [`Optional::optional`], [`Error::is_denied`] and [`Error::is_quota_exceeded`], or compare
+//! quota is reached. The message says what the server's error code means for the request. Use
+//! [`Optional::optional`], [`Error::is_denied`] and [`Error::is_quota_exceeded`], or compare
 //! [`Error::code`]. The connection stays open, also after a [time limit](Client::set_time_limit).
 //! A [fatal](Error::is_fatal) error closes the connection: all pending requests and all later calls
-//! return that error. To continue, wait a moment, open a new connection, and set the watches again.
+//! return that error. Open a new one, as [`manual::choosing`] shows.
 //!
-//! A suspend or a migration of the guest does not close a connection to the kernel's device. The
-//! kernel sets the watches again, and each of them fires. Open transactions are lost.
-//! [`Client::transaction`] repeats them, and programs that use [`Request::begin`] must do that
-//! themselves.
+//! A suspend or a migration of the guest closes no connection to the kernel's device. The kernel
+//! sets the watches again, and each of them fires.
 //!
 //! # Text from the store
 //!
-//! Other domains choose values, and a server can choose any name. [`escape`] makes such text safe
-//! for terminals and logs. Error messages contain no unescaped text of the server.
+//! Other domains choose values, and a server can choose any name. Pass such text through [`escape`]
+//! before you print or log it. Error messages contain no unescaped text of the server.
 //!
 //! # Logging
 //!
 //! The library logs through the crate [`log`](https://docs.rs/log) with the target `xenstore`. It
 //! logs the start and the end of each connection at `debug`, and each request, reply and watch
 //! event at `trace`. It never logs values.
-//!
-//! # Transports
-//!
-//! [`Transport`] opens the Unix socket of a server or the kernel's device. Each kernel carries only
-//! some requests. The library does not send requests that [`protocol::Capabilities`] excludes; they
-//! fail with [`Error::InvalidRequest`]. If the kernel refuses another one, the error is
-//! [`Error::NotSent`].
-//!
-//! | | Unix socket | Linux device | FreeBSD device | NetBSD device |
-//! | --- | --- | --- | --- | --- |
-//! | nodes, permissions, transactions | yes | yes | yes | yes |
-//! | watches | yes | yes | yes | no |
-//! | maximum payload, bytes | 4096 | 4080 | 4080 | 4080 |
-//! | outstanding requests | many | one | one | one |
-//! | lists of more than 4096 bytes | C xenstored | if the server does | no | no |
-//! | requests about domains, `CONTROL`, quotas | domain 0 | domain 0 | `RELEASE` only | domain 0 |
-//! | `RESET_WATCHES` | yes | not sent | not sent | not sent |
-//! | poll(2), `SharedClient`, `AsyncClient` | yes | yes | untested | no |
-//!
-//! NetBSD's device refuses `WATCH`, `UNWATCH` and `DIRECTORY_PART`. It replies within write(2), and
-//! does not support poll(2). A [`Client`] takes the reply at once, so that its time limit has no
-//! effect there. OpenBSD is not supported, because its device does not carry the protocol: it has
-//! only calls of ioctl(2) that read and write single values. For this or another transport,
-//! implement [`Channel`].
-//!
-//! The tests run against C xenstored and oxenstored of Xen 4.17. The columns for FreeBSD and NetBSD
-//! come from the sources of their kernels and are untested.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The documentation names items of all features, and of Unix systems.
+#![cfg_attr(
+    not(all(feature = "embedded", feature = "tokio", unix)),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 #[cfg(all(feature = "async", unix))]
 pub mod asynchronous;
@@ -120,6 +99,12 @@ mod event;
 mod features;
 mod list_assembler;
 mod logging;
+// Its examples need all features. Without them, tests leave it out.
+#[cfg(all(
+    doc,
+    any(not(doctest), all(feature = "embedded", feature = "tokio", unix))
+))]
+pub mod manual;
 mod meaning;
 mod nodes;
 pub mod path;

@@ -6,29 +6,7 @@ use crate::features::Features;
 
 /// Server whose limits, error codes and requests a [`Store`](super::Store) imitates.
 ///
-/// | | `CXenstored4_17` | `CXenstored4_22` | `Oxenstored4_17` |
-/// | --- | --- | --- | --- |
-/// | watches of a guest | 129, then `E2BIG` | 127, then `ENOSPC` | 101, then `EQUOTA` |
-/// | open transactions of a guest | 11, then `ENOSPC` | 9, then `ENOSPC` | 11, then `EQUOTA` |
-/// | bytes of a value | 2015, then `ENOSPC` | 2023, then `ENOSPC` | 2048, then `E2BIG` (dom0 too) |
-/// | nodes of a guest | 1000, then `ENOSPC` | 1000, then `ENOSPC` | 1000, then `EQUOTA` |
-/// | permissions of a node | 5, then `ENOSPC` | 5, then `ENOSPC` | no limit |
-/// | bytes of a path | 2048 | 2048 | 1024 (dom0 too) |
-/// | within a transaction | 1024 nodes, then `ENOSPC` | as 4.17 | 1024 requests, then `EQUOTA` |
-/// | unknown transaction | `ENOENT` | `ENOENT` | `EIO` |
-/// | owner changed by a guest | `EPERM` | `EPERM` | `EACCES` |
-/// | missing node below a hidden one | `EACCES` | `EACCES` | `ENOENT` |
-/// | list of more than 4096 bytes | `DIRECTORY_PART` | `DIRECTORY_PART` | `E2BIG`; dom0 gets a reply that is too long |
-/// | event that equals one still queued | dropped | dropped | sent |
-/// | `GET_FEATURE`, `GET_QUOTA`, `SET_...` | `ENOSYS` | known | `ENOSYS` |
-/// | features | none | 14: errors, watch depth, `DomId::ANY` | none |
-/// | `@releaseDomain` | no guest gets events | all domains get events | no guest gets events |
-/// | `@releaseDomain/<domid>` | never fires | fires for that domain | never fires |
-/// | `CONTROL` | dom0 only | dom0 only | `OK` to everything |
-///
-/// The figures of `CXenstored4_17` and `Oxenstored4_17` are those of the servers in Debian 12. The
-/// conformance tests run against both. The figures of `CXenstored4_22` were measured in August 2026
-/// on Xen's development tree three weeks after version 4.22. They were not measured again.
+/// The [manual](crate::manual::servers) has the figures, and says where they come from.
 ///
 /// The [module](super) lists what no model imitates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

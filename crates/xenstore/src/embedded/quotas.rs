@@ -2,8 +2,8 @@
 
 /// Resources that a domain may use. A limit of 0 means no limit.
 ///
-/// [`Model`](super::Model) says what is reported when a limit is reached. Domain 0 has no limits,
-/// except those that the table there gives it.
+/// The [manual](crate::manual::servers) says what each server reports when a limit is reached, and
+/// which limits domain 0 has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quotas {

@@ -1,0 +1,150 @@
+//! Use transactions, or do without them.
+//!
+//! A transaction sees the store as of its start, and its own changes. Other clients see its changes
+//! all at once, after the commit. [`Client::transaction`], [`SharedClient::transaction`] and
+//! [`AsyncClient::transaction`] run a closure in one, and commit it.
+//!
+//! # When you need one
+//!
+//! - To change a value depending on what you read, such as a counter.
+//! - To read several nodes that belong together, while another client may change them.
+//! - To let readers see several new nodes at once.
+//!
+//! You do not need one for a single request. Each request is atomic, even the removal of a whole
+//! tree. And often the order of plain writes is enough: if a reader waits for one node, write that
+//! one last. Plain writes have advantages:
+//!
+//! - They have no conflicts. A transaction fails if another client changes any node that it has
+//!   read or written, and then does all of its work again.
+//! - Their watch events are sent at once, and one by one.
+//! - They need no place among the few open transactions of a guest.
+//! - [`pipeline`] sends many of them at the cost of one round trip on a socket.
+//!
+//! # The body may run several times
+//!
+//! After a conflict, the client runs the closure again in a new transaction. So the closure must
+//! not do anything that cannot be repeated, such as sending a mail or counting in a variable
+//! outside of it. Return the result instead:
+//!
+//! ```
+//! use xenstore::{Client, Nodes};
+//! # use xenstore::embedded::{Server, Store, Toolstack};
+//! # let mut store = Store::new();
+//! # store.introduce_guest(5, Toolstack::Xapi);
+//! # let server = Server::new(store).spawn()?;
+//!
+//! let mut client = Client::new(server.connect(5)?.into());
+//! let mut rival = Client::new(server.connect(5)?.into());
+//! client.write("data/count", "0")?;
+//!
+//! let mut runs = 0;
+//! let count = client.transaction(|transaction| -> Result<u64, Box<dyn std::error::Error>> {
+//!     runs += 1;
+//!     let count: u64 = transaction.read_text("data/count")?.parse()?;
+//!     if runs == 1 {
+//!         // Another client interferes.
+//!         rival.write("data/count", "10")?;
+//!     }
+//!     transaction.write("data/count", (count + 1).to_string())?;
+//!     Ok(count + 1)
+//! })?;
+//! assert_eq!((runs, count), (2, 11));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A transaction that conflicts 1000 times fails with `EAGAIN`.
+//!
+//! # Errors in the body
+//!
+//! If the closure returns an error, the transaction is aborted, and `transaction` returns that
+//! error. It can have any type that an [`Error`] converts into, so `?` works for your own errors
+//! too. A panic also aborts the transaction.
+//!
+//! ```
+//! use xenstore::{Client, Nodes};
+//! # use xenstore::embedded::{Server, Store, Toolstack};
+//! # let mut store = Store::new();
+//! # store.introduce_guest(5, Toolstack::Xapi);
+//! # let server = Server::new(store).spawn()?;
+//!
+//! let mut client = Client::new(server.connect(5)?.into());
+//! client.write("data/count", "not a number")?;
+//! let result = client.transaction(|transaction| -> Result<(), Box<dyn std::error::Error>> {
+//!     transaction.write("data/touched", "1")?;
+//!     let _count: u64 = transaction.read_text("data/count")?.parse()?;
+//!     Ok(())
+//! });
+//! assert_eq!(result.unwrap_err().to_string(), "invalid digit found in string");
+//! // The write before the error did not happen.
+//! assert!(client.read("data/touched").unwrap_err().is_not_found());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Futures
+//!
+//! The closure of [`AsyncClient::transaction`] gets an owned transaction. An `async move` block can
+//! use it, and borrow from outside of the closure, so that the whole works in `tokio::spawn`:
+//!
+//! ```
+//! use xenstore::{AsyncClient, AsyncNodes, Error};
+//! # use xenstore::embedded::{Server, Store, Toolstack};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut store = Store::new();
+//! # store.introduce_guest(5, Toolstack::Xapi);
+//! # let server = Server::new(store).spawn()?;
+//! let client = AsyncClient::new(server.connect(5)?.into())?;
+//! let task = tokio::spawn(async move {
+//!     let names = ["data/a", "data/b"];
+//!     let names = &names;
+//!     client
+//!         .transaction(|transaction| async move {
+//!             for name in names {
+//!                 transaction.write(name, "1").await?;
+//!             }
+//!             Ok::<_, Error>(())
+//!         })
+//!         .await
+//! });
+//! task.await??;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`AsyncClient::begin`] is for programs that cannot use a closure. They must look at the
+//! [`Commit`] themselves, and repeat everything after a conflict.
+//!
+//! # Quotas
+//!
+//! A guest can have about ten open transactions, which its kernel and all of its processes share;
+//! see [`servers`](super::servers). Further ones fail with `ENOSPC` or `EQUOTA`. An [`AsyncClient`]
+//! keeps at most 8 open, and lets the others wait. Other clients of the guest must limit
+//! themselves: keep transactions short, and do not wait inside of them for anything but Xenstore.
+//! An open transaction also delays a live update of C xenstored.
+//!
+//! # Suspend and migration
+//!
+//! A suspended guest comes back to a server that does not know its transactions. The clients notice
+//! that, and repeat the transaction, as after a conflict. If you send [`Request::begin`] yourself,
+//! take `ENOENT`, `EINVAL` and `EIO` from requests within a transaction as a sign of that.
+//!
+//! # With a `Connection`
+//!
+//! [`Request::begin`], [`Request::within`], [`Request::commit`] and [`Request::abort`] are the
+//! parts. A [`Connection`] refuses requests within a transaction that it did not begin, or that has
+//! ended.
+//!
+//! [`AsyncClient::begin`]: crate::AsyncClient::begin
+//! [`AsyncClient::transaction`]: crate::AsyncClient::transaction
+//! [`AsyncClient`]: crate::AsyncClient
+//! [`Client::transaction`]: crate::Client::transaction
+//! [`Commit`]: crate::asynchronous::Commit
+//! [`Connection`]: crate::Connection
+//! [`Error`]: crate::Error
+//! [`pipeline`]: crate::Nodes::pipeline
+//! [`Request::abort`]: crate::Request::abort
+//! [`Request::begin`]: crate::Request::begin
+//! [`Request::commit`]: crate::Request::commit
+//! [`Request::within`]: crate::Request::within
+//! [`SharedClient::transaction`]: crate::SharedClient::transaction
