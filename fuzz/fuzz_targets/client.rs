@@ -182,7 +182,12 @@ fn core(mut script: Script<'_>, mut connection: Connection, mut server: Server) 
             0 | 1 => {
                 if let Ok(request) = request(&mut script) {
                     match connection.submit(request) {
-                        Ok(id) => assert!(expected.waiting.insert(id), "an id was given twice"),
+                        Ok(submitted) => {
+                            assert!(
+                                expected.waiting.insert(submitted.id()),
+                                "an id was given twice"
+                            );
+                        }
                         Err(error) if !error.is_fatal() => {
                             assert!(expected.ended.is_none(), "{error} after the end")
                         }

@@ -45,7 +45,9 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// Returns the messages, and whether the stream ends within a message, or the error.
-fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Result<bool, PayloadTooLong>) {
+fn decode<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Message>, Result<bool, PayloadTooLong>) {
     let mut decoder = Decoder::default();
     let mut messages = Vec::new();
     for piece in pieces {

@@ -155,7 +155,7 @@ impl Domain {
         pending: Pending,
         connection: &mut Connection,
     ) -> Result<(), Error> {
-        let id = connection.submit(request)?;
+        let id = connection.submit(request)?.id();
         self.pending.insert(id, pending);
         Ok(())
     }
@@ -180,7 +180,7 @@ impl Domain {
                 Some(pending) => (pending, result),
                 None => return Ok(None),
             },
-            Event::Watch(_) => return Ok(None),
+            _ => return Ok(None),
         };
 
         let is_failure = |error: &Error| !error.is_not_found();

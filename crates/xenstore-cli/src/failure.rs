@@ -51,6 +51,7 @@ impl Failure {
             Error::InvalidPath(error) => format!("invalid path: {}", error.reason()),
             Error::InvalidRequest { reason, .. } => reason.clone(),
             Error::NotSent { error, .. } => error.to_string(),
+            Error::InvalidReply { reason, .. } => format!("invalid reply: {reason}"),
             error => error.to_string(),
         };
         Failure::Message(format!("{operation}: {reason}"))

@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     replies += 1;
                 }
                 Event::Watch(_) => changes += 1,
+                _ => {}
             }
         }
 

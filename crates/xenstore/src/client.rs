@@ -12,6 +12,7 @@ use crate::features::Features;
 use crate::nodes::Nodes;
 use crate::path::Path;
 use crate::request::{Request, TransactionId};
+use crate::submitted::Submitted;
 use crate::transaction::Abandon;
 use crate::transport::Transport;
 use crate::wire::MessageKind;
@@ -210,16 +211,16 @@ impl<C: Channel> Client<C> {
     /// Sends a request without a check of its kind, and returns its reply.
     fn send<T>(&mut self, request: Request<T>) -> Result<T> {
         let deadline = deadline(self.time_limit);
-        let parse = request.parser();
-        let id = self.submit(request)?;
-        self.reply(id, deadline)?.and_then(parse)
+        let request = self.submit(request)?;
+        let reply = self.reply(&request, deadline)?;
+        request.parse(reply)
     }
 
     /// Submits a request, and sends it as far as possible.
-    pub(crate) fn submit<T>(&mut self, request: Request<T>) -> Result<RequestId> {
-        let id = self.connection.submit(request)?;
+    pub(crate) fn submit<T>(&mut self, request: Request<T>) -> Result<Submitted<T>> {
+        let submitted = self.connection.submit(request)?;
         self.connection.flush()?;
-        Ok(id)
+        Ok(submitted)
     }
 
     pub(crate) fn time_limit(&self) -> Option<Duration> {
@@ -227,16 +228,25 @@ impl<C: Channel> Client<C> {
     }
 
     /// Waits for a reply. The outer error is fatal.
-    fn reply(&mut self, id: RequestId, deadline: Option<Instant>) -> Result<Result<Vec<u8>>> {
-        let reply = self.wait_for(deadline, |client| client.take_reply(id))?;
-        Ok(reply.unwrap_or_else(|| Err(self.give_up(id))))
+    fn reply<T>(
+        &mut self,
+        request: &Submitted<T>,
+        deadline: Option<Instant>,
+    ) -> Result<Result<Vec<u8>>> {
+        let reply = self.wait_for(deadline, |client| client.take_reply(request.id()))?;
+        Ok(reply.unwrap_or_else(|| Err(self.give_up(request))))
     }
 
     /// Discards a request that has no reply in time, and returns its error.
-    pub(crate) fn give_up(&mut self, id: RequestId) -> Error {
-        let error = self.connection.timed_out(id);
-        self.connection.cancel(id);
+    pub(crate) fn give_up<T>(&mut self, request: &Submitted<T>) -> Error {
+        let error = self.timed_out(request);
+        self.connection.cancel(request.id());
         error
+    }
+
+    fn timed_out<T>(&self, request: &Submitted<T>) -> Error {
+        let limit = self.time_limit.unwrap_or_default();
+        self.connection.timed_out(request, limit)
     }
 
     /// Waits until `take` returns something, or returns `None` after the deadline.
@@ -278,10 +288,7 @@ impl<C: Channel> Client<C> {
 
         let requests = requests.into_iter();
         let submitted = requests
-            .map(|request| {
-                let parse = request.parser();
-                Ok((self.connection.submit(request)?, parse))
-            })
+            .map(|request| self.connection.submit(request))
             .collect::<Result<_>>()?;
         self.connection.flush()?;
         Ok(submitted)
@@ -297,8 +304,10 @@ impl<C: Channel> Client<C> {
                         continue;
                     }
                     if self.watch_events_size + event.size() > WATCH_EVENTS_MAX {
+                        let transport = self.connection.channel().name().into();
                         self.connection.close(Error::EventsNotTaken {
-                            most: WATCH_EVENTS_MAX,
+                            transport,
+                            limit: WATCH_EVENTS_MAX,
                         });
                         return;
                     }
@@ -323,9 +332,6 @@ impl<C: Channel> Client<C> {
         self.connection.on_waited(waited, writable)
     }
 }
-
-/// A submitted request, and the parser of its reply.
-pub(crate) type Submitted<T> = (RequestId, fn(Vec<u8>) -> Result<T>);
 
 /// Rejects requests that would interfere with the client's own watches.
 pub(crate) fn check<T>(request: &Request<T>) -> Result<()> {
@@ -361,7 +367,8 @@ impl<C: Channel> Nodes for Client<C> {
 
         let mut late = HashSet::new();
         let mut results = Vec::with_capacity(submitted.len());
-        for (id, parse) in submitted {
+        for request in submitted {
+            let id = request.id();
             let reply = if late.is_empty() {
                 self.wait_for(deadline, |client| client.take_reply(id))?
             } else {
@@ -369,9 +376,9 @@ impl<C: Channel> Nodes for Client<C> {
             };
             let reply = reply.unwrap_or_else(|| {
                 late.insert(id);
-                Err(self.connection.timed_out(id))
+                Err(self.timed_out(&request))
             });
-            results.push(reply.and_then(parse));
+            results.push(request.parse(reply));
         }
         if !late.is_empty() {
             self.connection.cancel_where(|id| late.contains(&id));
@@ -382,8 +389,8 @@ impl<C: Channel> Nodes for Client<C> {
 
 impl<C: Channel> Abandon for Client<C> {
     fn abandon(&mut self, transaction: TransactionId) {
-        if let Ok(id) = self.connection.submit(Request::abort(transaction)) {
-            self.connection.cancel(id);
+        if let Ok(abort) = self.connection.submit(Request::abort(transaction)) {
+            self.connection.cancel(abort.id());
             // An error closes the connection, and with it the transaction.
             let _ = self.connection.flush();
         }
@@ -435,8 +442,7 @@ mod tests {
 
     #[test]
     fn every_call_after_a_fatal_error_returns_that_error() {
-        let cause =
-            "the Xenstore server violated the protocol: reply READ without a request (id 77)";
+        let cause = "the Xenstore server at a socket violated the protocol: reply READ without a request (id 77)";
         let (mut client, mut peer) = client();
         let (watch, _) = client.add_watch("data").unwrap();
         // The server keeps the connection open and continues to reply.
@@ -474,7 +480,7 @@ mod tests {
         });
         let error = client.permissions("a").unwrap_err();
         assert!(
-            matches!(error, Error::InvalidReply(_)) && !error.is_fatal(),
+            matches!(error, Error::InvalidReply { .. }) && !error.is_fatal(),
             "{error}"
         );
         assert_eq!(client.read("a").unwrap(), b"value");

@@ -5,6 +5,7 @@ mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use crate::channel::Channel;
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::event::{Event, RequestId};
 use crate::logging::TARGET;
 use crate::protocol::Session;
 use crate::request::Request;
+use crate::submitted::Submitted;
 use crate::transport::Transport;
 use crate::wire;
 
@@ -37,9 +39,7 @@ use crate::wire;
 /// # let server = Server::new(store).spawn()?;
 /// // In a guest or in dom0, use `Connection::new(Transport::open()?)`.
 /// let mut connection = Connection::new(server.connect(5)?.into());
-/// let request = Request::list("memory")?;
-/// let parse = request.parser();
-/// let id = connection.submit(request)?;
+/// let list = connection.submit(Request::list("memory")?)?;
 /// connection.flush()?;
 ///
 /// let names = 'reply: loop {
@@ -56,7 +56,7 @@ use crate::wire;
 ///     }
 ///     while let Some(event) = connection.next_event() {
 ///         match event {
-///             Event::Reply { id: of, result } if of == id => break 'reply parse(result?)?,
+///             Event::Reply { id, result } if id == list.id() => break 'reply list.parse(result)?,
 ///             event => println!("{event:?}"),
 ///         }
 ///     }
@@ -107,7 +107,7 @@ impl<C: Channel> Connection<C> {
     pub fn with_channel(channel: C) -> Self {
         log::debug!(target: TARGET, "connected to {}", channel.name());
         Connection {
-            session: Session::new(channel.capabilities()),
+            session: Session::new(channel.name(), channel.capabilities()),
             channel,
             is_closed: false,
         }
@@ -127,7 +127,7 @@ impl<C: Channel> Connection<C> {
     ///
     /// # Errors
     /// Those of [`Session::submit`].
-    pub fn submit<T>(&mut self, request: Request<T>) -> Result<RequestId> {
+    pub fn submit<T>(&mut self, request: Request<T>) -> Result<Submitted<T>> {
         self.session.submit(request)
     }
 
@@ -224,9 +224,7 @@ impl<C: Channel> Connection<C> {
         self.check_open()?;
         let mut buffer = [0; wire::HEADER_LEN + wire::PAYLOAD_MAX];
         let error = match self.channel.receive(&mut buffer) {
-            Ok(0) => Error::Closed {
-                transport: self.channel.name().into(),
-            },
+            Ok(0) => self.session.disconnected(),
             Ok(len) => match self.session.received(buffer.get(..len).unwrap_or_default()) {
                 Ok(()) => return self.flush().map(|()| len),
                 Err(error) => error,
@@ -262,8 +260,8 @@ impl<C: Channel> Connection<C> {
     }
 
     /// Returns the error of a request that has no reply in time.
-    pub(crate) fn timed_out(&self, id: RequestId) -> Error {
-        self.session.timed_out(id)
+    pub(crate) fn timed_out<T>(&self, request: &Submitted<T>, limit: Duration) -> Error {
+        self.session.timed_out(request, limit)
     }
 
     /// Returns the oldest reply or watch event that was not returned yet.

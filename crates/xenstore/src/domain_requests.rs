@@ -177,7 +177,7 @@ impl Request {
 /// Returns a request with an empty string as its payload, because oxenstored 4.17 does not reply to
 /// an empty payload. Servers that know `GET_FEATURE` and `GET_QUOTA` take the string for an
 /// argument and refuse it, so that a connection then sends those two without a payload.
-fn without_arguments<T>(kind: MessageKind, parse: fn(Vec<u8>) -> Result<T>) -> Request<T> {
+fn without_arguments<T>(kind: MessageKind, parse: fn(Vec<u8>) -> Result<T, String>) -> Request<T> {
     Request::new(kind, b"\0".to_vec(), parse)
 }
 
@@ -185,7 +185,11 @@ fn number(domain: impl Into<DomId>) -> u64 {
     domain.into().get().into()
 }
 
-fn numbers<T>(kind: MessageKind, numbers: &[u64], parse: fn(Vec<u8>) -> Result<T>) -> Request<T> {
+fn numbers<T>(
+    kind: MessageKind,
+    numbers: &[u64],
+    parse: fn(Vec<u8>) -> Result<T, String>,
+) -> Request<T> {
     let payload = numbers
         .iter()
         .flat_map(|number| format!("{number}\0").into_bytes())
@@ -196,7 +200,7 @@ fn numbers<T>(kind: MessageKind, numbers: &[u64], parse: fn(Vec<u8>) -> Result<T
 fn strings<T>(
     kind: MessageKind,
     strings: &[&str],
-    parse: fn(Vec<u8>) -> Result<T>,
+    parse: fn(Vec<u8>) -> Result<T, String>,
 ) -> Result<Request<T>> {
     let mut payload = Vec::new();
     for string in strings {

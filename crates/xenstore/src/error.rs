@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::meaning::meaning;
 use crate::path::InvalidPath;
-use crate::wire::{MessageKind, PayloadTooLong};
+use crate::wire::MessageKind;
 
 /// Result of an operation of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -137,19 +138,34 @@ pub enum Error {
     },
     /// The server did not reply within the client's time limit. The connection stays open, and it
     /// is unknown whether the server has performed the request.
-    #[error("{operation}{}: no reply in time", with_space(.path.as_deref()))]
+    #[error("{operation}{}: no reply within {limit:?}", with_space(.path.as_deref()))]
+    #[non_exhaustive]
     TimedOut {
         /// The request.
         operation: MessageKind,
         /// Path of the node, for requests about a node.
         path: Option<Box<str>>,
+        /// The time limit.
+        limit: Duration,
     },
-    /// The server's reply makes no sense. The connection stays open.
-    #[error("invalid reply from the Xenstore server: {0}")]
-    InvalidReply(String),
+    /// The server's reply makes no sense, or exceeds a limit. The connection stays open.
+    #[error("{operation}{}: invalid reply: {reason}", with_space(.path.as_deref()))]
+    #[non_exhaustive]
+    InvalidReply {
+        /// The request.
+        operation: MessageKind,
+        /// Path of the node, for requests about a node.
+        path: Option<Box<str>>,
+        /// Reason.
+        reason: String,
+    },
     /// There is no Xenstore server.
-    #[error("no Xenstore server found: {0}")]
-    NoServer(String),
+    #[error("no Xenstore server found: {reason}")]
+    #[non_exhaustive]
+    NoServer {
+        /// The places without a server.
+        reason: String,
+    },
     /// The transport failed. The connection is closed.
     #[error("{action} {transport}: {error}")]
     #[non_exhaustive]
@@ -169,15 +185,23 @@ pub enum Error {
         transport: Box<str>,
     },
     /// The server violated the protocol. The connection is closed.
-    #[error("the Xenstore server violated the protocol: {0}")]
-    Protocol(String),
+    #[error("the Xenstore server at {transport} violated the protocol: {reason}")]
+    #[non_exhaustive]
+    Protocol {
+        /// Path of the device or socket.
+        transport: Box<str>,
+        /// Reason.
+        reason: String,
+    },
     /// The program did not take its watch events, and the limit of queued events was reached. The
     /// connection is closed.
-    #[error("too many unread watch events: more than {most} bytes")]
+    #[error("too many unread watch events of {transport}: more than {limit} bytes")]
     #[non_exhaustive]
     EventsNotTaken {
+        /// Path of the device or socket.
+        transport: Box<str>,
         /// Maximum size of the queued events in bytes.
-        most: usize,
+        limit: usize,
     },
 }
 
@@ -220,6 +244,26 @@ impl Error {
             action,
             transport: transport.into(),
             error: Arc::new(error.into()),
+        }
+    }
+
+    /// Returns the error of a reply that makes no sense, or exceeds a limit of the program.
+    pub fn invalid_reply(
+        operation: MessageKind,
+        path: Option<&str>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Error::InvalidReply {
+            operation,
+            path: path.map(Into::into),
+            reason: reason.into(),
+        }
+    }
+
+    /// Returns the error for a system without a server.
+    pub fn no_server(reason: impl Into<String>) -> Self {
+        Error::NoServer {
+            reason: reason.into(),
         }
     }
 
@@ -271,15 +315,15 @@ impl Error {
             Error::Refused { code, .. } => code.io_kind(),
             Error::InvalidPath(_) | Error::InvalidRequest { .. } => io::ErrorKind::InvalidInput,
             Error::NotSent { error, .. } | Error::Io { error, .. } => error.kind(),
-            Error::NoServer(_) => io::ErrorKind::NotFound,
+            Error::NoServer { .. } => io::ErrorKind::NotFound,
             Error::TimedOut { .. } => io::ErrorKind::TimedOut,
             Error::Closed { .. } => io::ErrorKind::ConnectionReset,
-            Error::Protocol(_) | Error::InvalidReply(_) => io::ErrorKind::InvalidData,
+            Error::Protocol { .. } | Error::InvalidReply { .. } => io::ErrorKind::InvalidData,
             Error::EventsNotTaken { .. } => io::ErrorKind::OutOfMemory,
         }
     }
 
-    /// Whether this error closed the connection.
+    /// Whether this error closed the connection, or prevented it.
     pub fn is_fatal(&self) -> bool {
         match self {
             Error::Refused { .. }
@@ -287,11 +331,11 @@ impl Error {
             | Error::InvalidRequest { .. }
             | Error::NotSent { .. }
             | Error::TimedOut { .. }
-            | Error::InvalidReply(_) => false,
-            Error::NoServer(_)
+            | Error::InvalidReply { .. } => false,
+            Error::NoServer { .. }
             | Error::Io { .. }
             | Error::Closed { .. }
-            | Error::Protocol(_)
+            | Error::Protocol { .. }
             | Error::EventsNotTaken { .. } => true,
         }
     }
@@ -329,12 +373,6 @@ impl<T> Optional<T> for Result<T> {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         io::Error::new(error.io_kind(), error)
-    }
-}
-
-impl From<PayloadTooLong> for Error {
-    fn from(too_long: PayloadTooLong) -> Self {
-        Error::Protocol(too_long.to_string())
     }
 }
 
@@ -380,6 +418,11 @@ mod tests {
             "WRITE data/x: no write access (EACCES)"
         );
         assert_eq!(refused(None).to_string(), "WRITE: no write access (EACCES)");
+        for error in all() {
+            let message = error.to_string();
+            let names = ["WRITE", "'a//b'", "/dev/xen/xenbus", "no Xenstore server"];
+            assert!(names.iter().any(|name| message.contains(name)), "{message}");
+        }
         assert_eq!(
             io::Error::from(refused(None)).kind(),
             io::ErrorKind::PermissionDenied
@@ -406,9 +449,10 @@ mod tests {
             Error::TimedOut {
                 operation,
                 path: Some("a".into()),
+                limit: Duration::from_secs(5),
             },
-            Error::InvalidReply("no number".to_owned()),
-            Error::NoServer("there is no socket".to_owned()),
+            Error::invalid_reply(operation, Some("a"), "no number"),
+            Error::no_server("there is no socket"),
             Error::Io {
                 action: "connect to",
                 transport: transport.into(),
@@ -417,8 +461,14 @@ mod tests {
             Error::Closed {
                 transport: transport.into(),
             },
-            Error::Protocol("payload too long".to_owned()),
-            Error::EventsNotTaken { most: 5 },
+            Error::Protocol {
+                transport: transport.into(),
+                reason: "payload too long".to_owned(),
+            },
+            Error::EventsNotTaken {
+                transport: transport.into(),
+                limit: 5,
+            },
         ]
     }
 
@@ -465,7 +515,7 @@ mod tests {
             );
             assert_eq!(found, expected, "{error}");
         }
-        assert!(!Error::NoServer(String::new()).is_not_found());
+        assert!(!Error::no_server("").is_not_found());
     }
 
     #[test]

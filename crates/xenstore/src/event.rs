@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::path::Path;
 use crate::wire;
 
@@ -37,6 +37,7 @@ impl fmt::Display for WatchId {
 
 /// Event of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WatchEvent {
     /// Path of the changed node, which is at or below the watch's path, and relative if the watch's
     /// path was.
@@ -50,15 +51,14 @@ pub struct WatchEvent {
 
 impl WatchEvent {
     /// Parses the payload of a message.
-    pub(crate) fn parse(payload: &[u8]) -> Result<Self> {
-        let malformed = || Error::Protocol("watch event without a path and a token".to_owned());
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, String> {
+        let malformed = || "watch event without a path and a token".to_owned();
         let mut strings = wire::strings(payload);
         let path = strings
             .next()
             .and_then(|path| std::str::from_utf8(path).ok())
             .ok_or_else(malformed)?;
-        let path = Path::received(path)
-            .map_err(|error| Error::Protocol(format!("watch event: {error}")))?;
+        let path = Path::received(path).map_err(|error| format!("watch event: {error}"))?;
         // An empty token is valid, and its NUL may be the last byte of the payload.
         let token = String::from_utf8(strings.next().unwrap_or_default().to_vec())
             .map_err(|_| malformed())?;
@@ -78,6 +78,7 @@ impl WatchEvent {
 
 /// A reply or a watch event.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// Reply to a request.
     Reply {

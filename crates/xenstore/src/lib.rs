@@ -118,6 +118,7 @@ mod request;
 mod shared;
 #[cfg(unix)]
 mod socket;
+mod submitted;
 #[cfg(unix)]
 mod transaction;
 #[cfg(unix)]
@@ -142,6 +143,7 @@ pub use permission::{Access, DomId, InvalidDomId, InvalidPermission, Permission}
 pub use request::{Request, TransactionId};
 #[cfg(unix)]
 pub use shared::SharedClient;
+pub use submitted::Submitted;
 #[cfg(unix)]
 pub use transaction::{Transaction, Transactional};
 #[cfg(unix)]

@@ -25,7 +25,7 @@ pub struct Request<T = Vec<u8>> {
     pub(crate) kind: MessageKind,
     pub(crate) payload: Vec<u8>,
     pub(crate) transaction: Option<TransactionId>,
-    parse: fn(Vec<u8>) -> Result<T>,
+    pub(crate) parse: fn(Vec<u8>) -> Result<T, String>,
 }
 
 impl Request {
@@ -186,7 +186,7 @@ impl<T> Request<T> {
     pub(crate) fn new(
         kind: MessageKind,
         payload: Vec<u8>,
-        parse: fn(Vec<u8>) -> Result<T>,
+        parse: fn(Vec<u8>) -> Result<T, String>,
     ) -> Self {
         Request {
             kind,
@@ -207,14 +207,6 @@ impl<T> Request<T> {
     /// with different types of replies can be sent together.
     pub fn untyped(self) -> Request {
         self.with_parser(Ok)
-    }
-
-    /// Returns the function that parses the payload of the reply.
-    ///
-    /// # Errors
-    /// The function returns [`Error::InvalidReply`] for a malformed payload.
-    pub fn parser(&self) -> fn(Vec<u8>) -> Result<T> {
-        self.parse
     }
 
     /// Returns the kind of the request's message.
@@ -260,7 +252,7 @@ impl<T> Request<T> {
         }
     }
 
-    fn with_parser<U>(self, parse: fn(Vec<u8>) -> Result<U>) -> Request<U> {
+    fn with_parser<U>(self, parse: fn(Vec<u8>) -> Result<U, String>) -> Request<U> {
         Request {
             kind: self.kind,
             payload: self.payload,
@@ -273,7 +265,7 @@ impl<T> Request<T> {
         kind: MessageKind,
         path: &str,
         rest: &[u8],
-        parse: fn(Vec<u8>) -> Result<T>,
+        parse: fn(Vec<u8>) -> Result<T, String>,
     ) -> Result<Self, InvalidPath> {
         path::check(path)?;
         let mut payload = Vec::with_capacity(path.len() + 1 + rest.len());

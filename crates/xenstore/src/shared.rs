@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use crate::channel::Channel;
 use crate::client::{Client, check, deadline, left};
 use crate::error::{Error, Result};
-use crate::event::{RequestId, WatchEvent, WatchId};
+use crate::event::{WatchEvent, WatchId};
 use crate::features::Features;
 use crate::nodes::Nodes;
 use crate::request::{Request, TransactionId};
+use crate::submitted::Submitted;
 use crate::transaction::{self, Abandon, Transaction};
 use crate::transport::Transport;
 
@@ -155,22 +156,22 @@ impl SharedClient {
 
     /// Sends a request without a check of its kind, and returns its reply.
     fn send<T>(&self, mut state: MutexGuard<'_, State>, request: Request<T>) -> Result<T> {
-        let parse = request.parser();
-        let id = state.client.submit(request)?;
+        let request = state.client.submit(request)?;
         let deadline = deadline(state.client.time_limit());
-        let (reply, _state) = self.reply(state, id, deadline)?;
-        reply.and_then(parse)
+        let (reply, _state) = self.reply(state, &request, deadline)?;
+        request.parse(reply)
     }
 
     /// Waits for a reply. The outer error is fatal.
-    fn reply<'a>(
+    fn reply<'a, T>(
         &'a self,
         state: MutexGuard<'a, State>,
-        id: RequestId,
+        request: &Submitted<T>,
         deadline: Option<Instant>,
     ) -> Result<(Result<Vec<u8>>, MutexGuard<'a, State>)> {
-        let (reply, mut state) = self.wait_for(state, deadline, |client| client.take_reply(id))?;
-        let reply = reply.unwrap_or_else(|| Err(state.client.give_up(id)));
+        let (reply, mut state) =
+            self.wait_for(state, deadline, |client| client.take_reply(request.id()))?;
+        let reply = reply.unwrap_or_else(|| Err(state.client.give_up(request)));
         Ok((reply, state))
     }
 
@@ -259,9 +260,9 @@ impl Nodes for SharedClient {
         let submitted = state.client.submit_all(requests)?;
 
         let mut results = Vec::with_capacity(submitted.len());
-        for (id, parse) in submitted {
-            let (reply, unlocked) = self.reply(state, id, deadline)?;
-            results.push(reply.and_then(parse));
+        for request in submitted {
+            let (reply, unlocked) = self.reply(state, &request, deadline)?;
+            results.push(request.parse(reply));
             state = unlocked;
         }
         Ok(results)

@@ -68,9 +68,9 @@ impl Transport {
             return Self::open_path(path);
         }
         Self::open_socket().or_else(|no_socket| match Self::open_device() {
-            Err(Error::NoServer(no_device)) => match no_socket {
-                Error::NoServer(no_socket) => {
-                    Err(Error::NoServer(format!("{no_socket}; {no_device}")))
+            Err(Error::NoServer { reason: no_device }) => match no_socket {
+                Error::NoServer { reason } => {
+                    Err(Error::no_server(format!("{reason}; {no_device}")))
                 }
                 failed => Err(failed),
             },
@@ -152,7 +152,7 @@ impl Transport {
             .iter()
             .map(|path| path.display().to_string())
             .collect();
-        Err(Error::NoServer(format!(
+        Err(Error::no_server(format!(
             "none of these exist: {}",
             paths.join(", ")
         )))

@@ -5,6 +5,7 @@ use crate::path::Path;
 use crate::permission::Permission;
 use crate::reply;
 use crate::request::Request;
+use crate::wire::MessageKind;
 
 /// Number of nodes per round. Large enough to make round-trip times irrelevant, and small enough
 /// not to delay other clients of the server.
@@ -16,6 +17,7 @@ const MAX_SIZE: usize = 256 << 20;
 
 /// A node that a [`Walk`] has visited.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Node {
     /// Path, which starts with the path of the walk's root.
     pub path: Path,
@@ -27,6 +29,19 @@ pub struct Node {
     pub children: Result<Vec<String>>,
     /// Permissions, the owner first, if the walk asks for them.
     pub permissions: Option<Result<Vec<Permission>>>,
+}
+
+impl Node {
+    /// Returns a node with an empty value, without children.
+    pub fn new(path: Path, depth: usize) -> Self {
+        Node {
+            path,
+            depth,
+            value: Ok(Vec::new()),
+            children: Ok(Vec::new()),
+            permissions: None,
+        }
+    }
 }
 
 /// A traversal of a tree. A node precedes its children, and siblings are in the server's order.
@@ -134,10 +149,9 @@ impl Walk {
     /// [`Error::InvalidReply`] for more than 256 MiB of paths and values.
     pub fn on_replies(&mut self, replies: Vec<Result<Vec<u8>>>) -> Result<Vec<Node>> {
         let mut replies = replies.into_iter();
-        let mut next = || {
-            replies
-                .next()
-                .unwrap_or_else(|| Err(Error::Protocol("missing reply".to_owned())))
+        let mut next = |kind, path: &Path| {
+            let missing = || Err(Error::invalid_reply(kind, Some(path.as_str()), "missing"));
+            replies.next().unwrap_or_else(missing)
         };
 
         let mut steps = Vec::new();
@@ -146,11 +160,14 @@ impl Walk {
                 steps.push(step);
                 continue;
             };
-            let value = next();
-            let children = next().and_then(reply::names);
-            let permissions = self
-                .permissions
-                .then(|| next().and_then(reply::permissions));
+            let value = next(MessageKind::READ, &path);
+            let children = next(MessageKind::DIRECTORY, &path)
+                .and_then(|names| parsed(reply::names(names), MessageKind::DIRECTORY, &path));
+            let permissions = self.permissions.then(|| {
+                next(MessageKind::GET_PERMS, &path).and_then(|entries| {
+                    parsed(reply::permissions(entries), MessageKind::GET_PERMS, &path)
+                })
+            });
 
             // A missing node is omitted, except the root, whose error is reported.
             if depth > 0 && (is_missing(&value) || is_missing(&children)) {
@@ -169,9 +186,11 @@ impl Walk {
                 .map(|path| path.as_str().len() + size_of::<Node>())
                 .sum::<usize>();
             if self.size > MAX_SIZE {
-                return Err(Error::InvalidReply(format!(
-                    "tree of more than {MAX_SIZE} bytes (at {path})"
-                )));
+                return Err(Error::invalid_reply(
+                    MessageKind::DIRECTORY,
+                    Some(path.as_str()),
+                    format!("tree of more than {MAX_SIZE} bytes"),
+                ));
             }
 
             steps.push(Step::Found(Node {
@@ -199,6 +218,10 @@ impl Walk {
             }
         }
     }
+}
+
+fn parsed<T>(result: Result<T, String>, kind: MessageKind, path: &Path) -> Result<T> {
+    result.map_err(|reason| Error::invalid_reply(kind, Some(path.as_str()), reason))
 }
 
 fn is_missing<T>(reply: &Result<T>) -> bool {
@@ -234,7 +257,6 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorCode;
-    use crate::wire::MessageKind;
 
     fn refused(code: ErrorCode) -> Result<Vec<u8>> {
         Err(Error::refused(code, MessageKind::READ, None))
@@ -374,7 +396,7 @@ mod tests {
             }
         };
         assert!(
-            matches!(error, Error::InvalidReply(_)) && nodes < (1 << 20) / 4096,
+            matches!(error, Error::InvalidReply { .. }) && nodes < (1 << 20) / 4096,
             "{error}"
         );
     }

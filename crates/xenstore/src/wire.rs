@@ -94,6 +94,7 @@ pub struct Message {
 /// Error for a payload of more than [`PAYLOAD_MAX`] bytes, to send or received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the payload is too long: {len} bytes; at most {PAYLOAD_MAX} are allowed")]
+#[non_exhaustive]
 pub struct PayloadTooLong {
     /// Length of the payload in bytes, as given or as claimed by a header.
     pub len: usize,

@@ -87,13 +87,14 @@ fn edge_triggered_mio_loop_receives_all_replies() {
 #[test]
 fn transaction_on_a_connection_is_begun_and_committed_by_requests() {
     fn call<T>(connection: &mut Connection, request: Request<T>) -> xenstore::Result<T> {
-        let parse = request.parser();
-        let id = connection.submit(request)?;
+        let request = connection.submit(request)?;
         connection.flush()?;
         loop {
             let _ = connection.on_readable()?;
             match connection.next_event() {
-                Some(Event::Reply { id: of, result }) if of == id => return parse(result?),
+                Some(Event::Reply { id, result }) if id == request.id() => {
+                    return request.parse(result);
+                }
                 Some(event) => panic!("{event:?}"),
                 None => {}
             }
@@ -122,15 +123,15 @@ fn cancelled_request_has_no_event_and_leaves_nothing_open() {
     let unsent = connection
         .submit(Request::write("data/x", "1").unwrap())
         .unwrap();
-    connection.cancel(unsent);
+    connection.cancel(unsent.id());
     for _ in 0..20 {
         let begin = connection.submit(Request::begin()).unwrap();
         let watch = connection
             .submit(Request::watch("data", "token").unwrap())
             .unwrap();
         connection.flush().unwrap();
-        connection.cancel(begin);
-        connection.cancel(watch);
+        connection.cancel(begin.id());
+        connection.cancel(watch.id());
         while connection.is_waiting() {
             let _ = connection.on_readable().unwrap();
         }
@@ -370,29 +371,27 @@ fn expired_time_limit_still_returns_what_has_arrived() {
 fn ended_transaction_is_not_ended_again() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut connection = Connection::new(Transport::from_device(ours.into(), "a device"));
-    let start = Request::begin();
-    let parse = start.parser();
-    let begun = connection.submit(start).unwrap();
+    let begin = connection.submit(Request::begin()).unwrap();
     connection.flush().unwrap();
     let mut server = FakeServer(theirs);
     assert_eq!(server.receive(), MessageKind::TRANSACTION_START);
-    server.reply(MessageKind::TRANSACTION_START, begun, b"7\0");
+    server.reply(MessageKind::TRANSACTION_START, begin.id(), b"7\0");
     let _ = connection.on_readable().unwrap();
     let Some(Event::Reply { result, .. }) = connection.next_event() else {
         panic!("no reply");
     };
-    let transaction = parse(result.unwrap()).unwrap();
+    let transaction = begin.parse(result).unwrap();
 
     let first = connection.submit(Request::commit(transaction)).unwrap();
     let second = connection.submit(Request::abort(transaction)).unwrap();
     let other = connection.submit(Request::read("a").unwrap()).unwrap();
     connection.flush().unwrap();
     assert_eq!(server.receive(), MessageKind::TRANSACTION_END);
-    server.reply(MessageKind::TRANSACTION_END, first, b"OK\0");
+    server.reply(MessageKind::TRANSACTION_END, first.id(), b"OK\0");
     let _ = connection.on_readable().unwrap();
     // A Linux kernel before 4.11 panics at a second end.
     assert_eq!(server.receive(), MessageKind::READ);
-    server.reply(MessageKind::READ, other, b"");
+    server.reply(MessageKind::READ, other.id(), b"");
     let _ = connection.on_readable().unwrap();
     let mut results = Vec::new();
     while let Some(event) = connection.next_event() {
@@ -401,7 +400,10 @@ fn ended_transaction_is_not_ended_again() {
         };
         results.push((id, result.is_ok()));
     }
-    assert_eq!(results, [(first, true), (second, false), (other, true)]);
+    assert_eq!(
+        results,
+        [(first.id(), true), (second.id(), false), (other.id(), true)]
+    );
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Core {
         }
         self.wait(deadline, |event| match event {
             Event::Watch(event) => Ok(event),
-            event @ Event::Reply { .. } => Err(event),
+            event => Err(event),
         })
     }
 
@@ -97,10 +97,10 @@ impl Core {
     }
 
     fn call<T>(&mut self, request: Request<T>) -> Result<T> {
-        let parse = request.parser();
-        let id = self.connection.submit(request)?;
+        let request = self.connection.submit(request)?;
         self.connection.flush()?;
-        self.reply(id).and_then(parse)
+        let reply = self.reply(request.id());
+        request.parse(reply)
     }
 
     fn pipeline<T>(
@@ -110,12 +110,11 @@ impl Core {
         // Unlike the clients, a connection accepts each request by itself.
         let mut submitted = Vec::new();
         for request in requests {
-            let parse = request.parser();
             match self.connection.submit(request) {
-                Ok(id) => submitted.push((id, parse)),
+                Ok(request) => submitted.push(request),
                 Err(error) => {
-                    for (id, _) in submitted {
-                        self.connection.cancel(id);
+                    for request in submitted {
+                        self.connection.cancel(request.id());
                     }
                     return Err(error);
                 }
@@ -128,15 +127,17 @@ impl Core {
             let (id, reply) = self
                 .wait(None, |event| match event {
                     Event::Reply { id, result } => Ok((id, result)),
-                    event @ Event::Watch(_) => Err(event),
+                    event => Err(event),
                 })?
                 .expect("no deadline");
             replies.insert(id, reply);
         }
-        let mut reply = |id| replies.remove(&id).unwrap();
         Ok(submitted
             .into_iter()
-            .map(|(id, parse)| reply(id).and_then(parse))
+            .map(|request| {
+                let reply = replies.remove(&request.id()).unwrap();
+                request.parse(reply)
+            })
             .collect())
     }
 

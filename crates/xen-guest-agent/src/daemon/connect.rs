@@ -24,7 +24,7 @@ pub(crate) fn check_retryable(
         }
         Err(error) if error.io_kind() == io::ErrorKind::NotFound && !platform.is_xen_guest() => {
             Err(match error {
-                Error::NoServer(_) => Failure::NotXen(error),
+                Error::NoServer { .. } => Failure::NotXen(error),
                 _ => Failure::Xenstore(error),
             })
         }

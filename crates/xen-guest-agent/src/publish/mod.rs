@@ -131,7 +131,7 @@ impl Publisher {
 
         let watches = self.layout.watches.iter().copied();
         for watch in watches.chain([self.layout.resume]) {
-            let id = connection.submit(Request::watch(watch, watch)?)?;
+            let id = connection.submit(Request::watch(watch, watch)?)?.id();
             self.pending_watches.insert(id, watch);
             self.own_events.expect(&Path::new(watch)?);
         }
@@ -233,12 +233,12 @@ impl Publisher {
                 Change::Remove(path) => Request::remove(path)?,
             };
             match connection.submit(request) {
-                Ok(id) => {
+                Ok(submitted) => {
                     if self.is_watched(change.path()) {
                         self.own_events.expect(change.path());
                         self.events_may_be_merged = true;
                     }
-                    self.changes.insert(id, change);
+                    self.changes.insert(submitted.id(), change);
                 }
                 Err(error) if error.is_fatal() => return Err(error),
                 // The request is too long for the transport.
@@ -267,6 +267,7 @@ impl Publisher {
         match event {
             Event::Watch(event) => Ok(self.on_watch(&event.path)),
             Event::Reply { id, result } => self.on_reply(id, result, connection, now),
+            _ => Ok(Effect::None),
         }
     }
 

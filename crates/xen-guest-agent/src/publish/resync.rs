@@ -120,11 +120,10 @@ impl Resync {
     ) -> Result<(), Error> {
         self.size += REQUEST_SIZE;
         if self.size > MAX_SIZE {
-            return Err(Error::InvalidReply(
-                "resync: the server lists too many nodes".to_owned(),
-            ));
+            let reason = format!("the owned nodes need more than {MAX_SIZE} bytes");
+            return Err(Error::invalid_reply(request.kind(), request.path(), reason));
         }
-        let id = connection.submit(request)?;
+        let id = connection.submit(request)?.id();
         self.pending.insert(id, pending);
         Ok(())
     }

@@ -82,10 +82,9 @@ fn unavailable_server_is_logged_once() {
     harness.settle();
     for _ in 0..20 {
         harness.now = harness.agent.deadline().unwrap();
-        harness.agent.connect(
-            Err(xenstore::Error::NoServer("no socket".to_owned())),
-            harness.now,
-        );
+        harness
+            .agent
+            .connect(Err(xenstore::Error::no_server("no socket")), harness.now);
     }
     let lines = log::take();
     assert!(
@@ -150,10 +149,9 @@ fn reconnect_delay_doubles_up_to_a_minute() {
         assert!(!harness.agent.wants_connection(harness.now));
         harness.now = deadline;
         assert!(harness.agent.wants_connection(harness.now));
-        harness.agent.connect(
-            Err(xenstore::Error::NoServer("no socket".to_owned())),
-            harness.now,
-        );
+        harness
+            .agent
+            .connect(Err(xenstore::Error::no_server("no socket")), harness.now);
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     harness.now = harness.agent.deadline().unwrap();

@@ -127,13 +127,11 @@ mod tests {
             Vec::new()
         };
         let permissions = ["n0", "r5"].map(|text| text.parse::<Permission>().unwrap());
-        Node {
-            path: path.parse().unwrap(),
-            depth,
-            value: Ok(value.into()),
-            children: Ok(children),
-            permissions: Some(Ok(permissions.into())),
-        }
+        let mut node = Node::new(path.parse().unwrap(), depth);
+        node.value = Ok(value.into());
+        node.children = Ok(children);
+        node.permissions = Some(Ok(permissions.into()));
+        node
     }
 
     #[test]
@@ -180,10 +178,8 @@ mod tests {
 
     #[test]
     fn unreadable_value_is_omitted() {
-        let hidden = Node {
-            value: Err(Error::Protocol(String::new())),
-            ..node("/a/b", 2, "")
-        };
+        let mut hidden = node("/a/b", 2, "");
+        hidden.value = Err(Error::no_server(""));
         assert_eq!(line(&Text::new(false, None, false), &hidden), " b:\n\n");
         assert_eq!(
             line(&Text::new(true, None, false), &hidden),

@@ -148,8 +148,8 @@ fn names_and_errors_of_the_server_are_escaped() {
             MessageKind::GET_PERMS,
             String::new(),
             format!(
-                "xenstore: could not get permissions of path /a: invalid reply from the Xenstore \
-                 server: not a permission such as r5: '{escaped}'\n"
+                "xenstore: could not get permissions of path /a: invalid reply: \
+                 not a permission such as r5: '{escaped}'\n"
             ),
         ),
         (

@@ -16,6 +16,7 @@ use crate::event::WatchEvent;
 use crate::features::Features;
 use crate::nodes::AsyncNodes;
 use crate::request::Request;
+use crate::submitted::ReplyParser;
 use crate::wire::MessageKind;
 
 /// A client whose calls are futures. Clones share the connection.
@@ -199,10 +200,10 @@ impl<T> Drop for Replied<'_, T> {
 impl AsyncNodes for AsyncClient {
     async fn call<T>(&self, request: Request<T>) -> Result<T> {
         check_kind(&request)?;
-        let parse = request.parser();
+        let parser = ReplyParser::new(&request);
         let request = request.untyped();
         let replied = self.request(|reply| Command::Requests(vec![(request, reply)]));
-        replied.await.and_then(parse)
+        parser.parse(replied.await)
     }
 
     fn pipeline<T>(
@@ -221,23 +222,23 @@ impl AsyncNodes for AsyncClient {
                     receiver,
                     is_done: false,
                 };
-                pending.push((replied, request.parser()));
+                pending.push((replied, ReplyParser::new(&request)));
                 (request.untyped(), reply)
             });
             self.command(Command::Requests(commands.collect()));
 
             // The parsed replies would have to be `Send` if they were kept during the waits.
             let mut results = Vec::with_capacity(pending.len());
-            for (replied, parse) in pending {
+            for (replied, parser) in pending {
                 match replied.await {
                     Err(error @ Error::InvalidRequest { .. }) => return Err(error),
                     Err(error) if error.is_fatal() => return Err(error),
-                    result => results.push((result, parse)),
+                    result => results.push((result, parser)),
                 }
             }
             let results = results.into_iter();
             Ok(results
-                .map(|(result, parse)| result.and_then(parse))
+                .map(|(result, parser)| parser.parse(result))
                 .collect())
         }
     }

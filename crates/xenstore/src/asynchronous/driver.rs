@@ -19,8 +19,8 @@ use crate::client::WATCH_EVENTS_MAX;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, RequestId, WatchEvent};
-use crate::reply;
 use crate::request::{Request, TransactionId};
+use crate::submitted::ReplyParser;
 use crate::transport::Transport;
 use crate::wire::{HEADER_LEN, PAYLOAD_MAX};
 
@@ -229,7 +229,7 @@ impl<R: Readiness> Driver<R> {
 
     fn submit<T>(&mut self, request: Request<T>, waiting: Waiting) {
         match self.connection.submit(request) {
-            Ok(id) => drop(self.waiting.insert(id, waiting)),
+            Ok(submitted) => drop(self.waiting.insert(submitted.id(), waiting)),
             Err(error) => self.answer(waiting, Err(error)),
         }
     }
@@ -260,7 +260,10 @@ impl<R: Readiness> Driver<R> {
     fn answer(&mut self, waiting: Waiting, result: Result<Vec<u8>>) {
         match waiting {
             Waiting::Request(reply) => drop(reply.send(result)),
-            Waiting::Begin(begin) => self.on_begun(begin, result.and_then(reply::transaction)),
+            Waiting::Begin(begin) => {
+                let parser = ReplyParser::new(&Request::begin());
+                self.on_begun(begin, parser.parse(result));
+            }
             Waiting::End(reply) => {
                 let _ = reply.send(result.map(drop));
                 self.on_ended();
@@ -327,7 +330,8 @@ impl<R: Readiness> Driver<R> {
         let before = self.shared.events_size.fetch_add(size, Ordering::Relaxed);
         if before + size > WATCH_EVENTS_MAX {
             return Err(Error::EventsNotTaken {
-                most: WATCH_EVENTS_MAX,
+                transport: self.connection.channel().name().into(),
+                limit: WATCH_EVENTS_MAX,
             });
         }
         if events.unbounded_send(event).is_err() {

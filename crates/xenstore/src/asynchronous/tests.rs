@@ -304,7 +304,7 @@ async fn all_calls_return_a_protocol_violation() {
     })
     .await
     .unwrap();
-    let cause = "the Xenstore server violated the protocol: reply READ without a request (id 77)";
+    let cause = "the Xenstore server at a socket violated the protocol: reply READ without a request (id 77)";
     for read in reads {
         assert_eq!(
             within_limit(read).await.unwrap().unwrap_err().to_string(),

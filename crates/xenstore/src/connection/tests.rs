@@ -28,7 +28,7 @@ fn submit<T>(
 ) -> Vec<RequestId> {
     let ids = requests
         .into_iter()
-        .map(|request| connection.submit(request).unwrap())
+        .map(|request| connection.submit(request).unwrap().id())
         .collect();
     connection.flush().unwrap();
     ids
@@ -264,7 +264,7 @@ fn endless_list_is_rejected_without_closing_the_connection() {
         matches!(
             refused,
             Event::Reply {
-                result: Err(Error::InvalidReply(_)),
+                result: Err(Error::InvalidReply { .. }),
                 ..
             }
         ),
@@ -377,7 +377,7 @@ fn malformed_transaction_id_closes_the_connection() {
     let id = peer.receive().request_id;
     peer.send(MessageKind::TRANSACTION_START, id, b"x\0");
     let error = connection.on_readable().unwrap_err();
-    assert!(matches!(error, Error::Protocol(_)), "{error}");
+    assert!(matches!(error, Error::Protocol { .. }), "{error}");
     assert_eq!(
         connection.flush().unwrap_err().to_string(),
         error.to_string()

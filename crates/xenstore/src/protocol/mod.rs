@@ -10,20 +10,21 @@
 //! use xenstore::{Event, Request, wire};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut session = Session::new(Capabilities::SOCKET);
-//! let id = session.submit(Request::read("data/hello")?)?;
+//! let mut session = Session::new("a socket", Capabilities::SOCKET);
+//! let request = session.submit(Request::read("data/hello")?)?;
 //!
 //! // Send these bytes, and report how many of them were sent.
 //! let sent = session.transmit().len();
 //! session.transmitted(sent);
 //!
-//! // Pass what arrives to the session, in pieces of any size.
+//! // Pass what arrives to the session, in pieces of any size. At the end of the stream, call
+//! // `disconnected`, and if the transport fails, `close`.
 //! let mut received = Vec::new();
-//! wire::encode(wire::MessageKind::READ, id.get(), 0, b"world", &mut received)?;
+//! wire::encode(wire::MessageKind::READ, request.id().get(), 0, b"world", &mut received)?;
 //! session.received(&received)?;
 //! match session.next_event() {
-//!     Some(Event::Reply { id: of, result }) => {
-//!         assert_eq!((of, result?), (id, b"world".to_vec()));
+//!     Some(Event::Reply { id, result }) if id == request.id() => {
+//!         assert_eq!(request.parse(result)?, b"world");
 //!     }
 //!     other => panic!("{other:?}"),
 //! }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::error::Result;
 use crate::escape::escape;
 use crate::event::RequestId;
 use crate::list_assembler::ListAssembler;
@@ -55,7 +54,11 @@ impl Pending {
     }
 
     /// Adds a part of the list. Returns all names once the list is complete.
-    pub(super) fn add_part(&mut self, part: &[u8], max_len: usize) -> Result<Option<Vec<u8>>> {
+    pub(super) fn add_part(
+        &mut self,
+        part: &[u8],
+        max_len: usize,
+    ) -> Result<Option<Vec<u8>>, String> {
         self.list.get_or_insert_default().add(part, max_len)
     }
 

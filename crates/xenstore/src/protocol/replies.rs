@@ -15,7 +15,8 @@ impl Session {
         if message.kind == MessageKind::WATCH_EVENT {
             // The ids in the header are ignored, because older Linux kernels do not initialise
             // them.
-            let event = WatchEvent::parse(&message.payload)?;
+            let event =
+                WatchEvent::parse(&message.payload).map_err(|reason| self.violation(reason))?;
             log::trace!(
                 target: TARGET,
                 "event: {} (token {})",
@@ -30,11 +31,8 @@ impl Session {
         if message.kind == MessageKind::ERROR {
             self.on_error_reply(pending, &message.payload);
         } else if message.kind != pending.kind() {
-            return Err(Error::Protocol(format!(
-                "reply of type {} to {}",
-                message.kind,
-                pending.kind()
-            )));
+            let (found, expected) = (message.kind, pending.kind());
+            return Err(self.violation(format!("reply of type {found} to {expected}")));
         } else if pending.is_partial() {
             self.on_list_part(pending, &message.payload);
         } else {
@@ -60,7 +58,7 @@ impl Session {
                 let Message {
                     kind, request_id, ..
                 } = message;
-                Error::Protocol(format!("reply {kind} without a request (id {request_id})"))
+                self.violation(format!("reply {kind} without a request (id {request_id})"))
             })
     }
 
@@ -115,7 +113,11 @@ impl Session {
         match pending.add_part(part, self.list_limit) {
             Ok(None) => self.queue.push_front(pending),
             Ok(Some(names)) => self.answer(&pending, Ok(names)),
-            Err(error) => self.answer(&pending, Err(error)),
+            Err(reason) => {
+                let Request { kind, .. } = pending.request;
+                let error = Error::invalid_reply(kind, pending.request.path(), reason);
+                self.answer(&pending, Err(error));
+            }
         }
     }
 
@@ -123,8 +125,9 @@ impl Session {
     fn track_transaction(&mut self, request: &Request, reply: Option<&[u8]>) -> Result<()> {
         match (request.kind, reply) {
             (MessageKind::TRANSACTION_START, Some(payload)) => {
+                let id = reply::transaction(payload.to_vec());
                 self.transactions
-                    .push(reply::transaction(payload.to_vec())?);
+                    .push(id.map_err(|reason| self.violation(reason))?);
             }
             (MessageKind::RESET_WATCHES, Some(_)) => self.transactions.clear(),
             (MessageKind::TRANSACTION_END, _) => self
@@ -161,7 +164,10 @@ impl Session {
     fn undo(&mut self, request: &Request, result: Result<Vec<u8>>) {
         let end = match (request.kind, result) {
             (MessageKind::TRANSACTION_START, Ok(id)) => {
-                reply::transaction(id).map(|id| Request::abort(id).untyped())
+                let Ok(id) = reply::transaction(id) else {
+                    return;
+                };
+                Ok(Request::abort(id).untyped())
             }
             (MessageKind::WATCH, Ok(_)) => {
                 // A third string is the depth, which UNWATCH does not take.
@@ -172,8 +178,8 @@ impl Session {
             _ => return,
         };
         // This cannot fail, because the server accepted a request that was at least as long.
-        if let Ok(id) = end.and_then(|end| self.submit(end)) {
-            self.cancel(id);
+        if let Ok(end) = end.and_then(|end| self.submit(end)) {
+            self.cancel(end.id());
         }
     }
 }

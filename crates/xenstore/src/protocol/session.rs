@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::capabilities::Capabilities;
 use super::pending::Pending;
@@ -11,6 +12,7 @@ use crate::event::{Event, RequestId};
 use crate::list_assembler::MAX_LEN;
 use crate::logging::TARGET;
 use crate::request::{Request, TransactionId};
+use crate::submitted::{ReplyParser, Submitted};
 use crate::wire::{Decoder, MessageKind};
 
 /// Number of encoded bytes at which further requests stay in the queue, where they can be
@@ -34,6 +36,8 @@ const OUTPUT_MAX: usize = 64 * 1024;
 /// 4 MiB, or the bytes of [`set_list_limit`](Self::set_list_limit).
 #[derive(Debug)]
 pub struct Session {
+    /// Name of the transport in error messages.
+    transport: Box<str>,
     pub(super) capabilities: Capabilities,
     decoder: Decoder,
     /// Encoded messages, or the rest of one, that were not sent yet.
@@ -53,9 +57,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Creates a session over a transport with these capabilities.
-    pub fn new(capabilities: Capabilities) -> Self {
+    /// Creates a session over a transport with these capabilities. Error messages call the
+    /// transport `transport`, which may be the path of a device or socket.
+    pub fn new(transport: impl Into<Box<str>>, capabilities: Capabilities) -> Self {
         Session {
+            transport: transport.into(),
             capabilities,
             decoder: Decoder::default(),
             output: Vec::new(),
@@ -94,13 +100,14 @@ impl Session {
     ///   panics at the end of an unknown one.
     ///
     /// The error that closed the session, if it is closed.
-    pub fn submit<T>(&mut self, request: Request<T>) -> Result<RequestId> {
+    pub fn submit<T>(&mut self, request: Request<T>) -> Result<Submitted<T>> {
         self.check(&request)?;
+        let parser = ReplyParser::new(&request);
         // Id 0 is not used, because a Linux kernel puts it into its own replies.
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         let id = RequestId(self.last_id);
         self.queue.push_back(Pending::new(id, request.untyped()));
-        Ok(id)
+        Ok(Submitted::new(id, parser))
     }
 
     /// Checks that [`submit`](Self::submit) would accept the request.
@@ -144,15 +151,14 @@ impl Session {
     }
 
     /// Returns the error of a request that has no reply in time.
-    pub(crate) fn timed_out(&self, id: RequestId) -> Error {
+    pub(crate) fn timed_out<T>(&self, request: &Submitted<T>, limit: Duration) -> Error {
         let mut all = self.in_flight.iter().chain(&self.queue);
-        let pending = all.find(|pending| pending.id == id);
-        match pending.map(|pending| &pending.request) {
-            Some(request) => Error::TimedOut {
-                operation: request.kind,
-                path: request.path().map(Into::into),
-            },
-            None => Error::Protocol("the request has its reply already".to_owned()),
+        let pending = all.find(|pending| pending.id == request.id());
+        let path = pending.and_then(|pending| pending.request.path());
+        Error::TimedOut {
+            operation: request.operation(),
+            path: path.map(Into::into),
+            limit,
         }
     }
 
@@ -163,8 +169,23 @@ impl Session {
             .map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// Closes the session unless it is closed already, for example because the transport failed.
-    /// Returns the error that closed it first.
+    /// Reports that the server closed the connection. This closes the session unless it is closed
+    /// already. Returns the error that closed it first.
+    pub fn disconnected(&mut self) -> Error {
+        let transport = self.transport.clone();
+        self.close(Error::Closed { transport })
+    }
+
+    /// Returns the error of a server that violates the protocol.
+    pub(super) fn violation(&self, reason: String) -> Error {
+        Error::Protocol {
+            transport: self.transport.clone(),
+            reason,
+        }
+    }
+
+    /// Closes the session unless it is closed already, for example because the transport failed
+    /// ([`Error::io`]). Returns the error that closed it first.
     pub fn close(&mut self, error: Error) -> Error {
         self.queue.clear();
         self.in_flight.clear();
@@ -261,10 +282,13 @@ impl Session {
     }
 
     fn process(&mut self) -> Result<()> {
-        while let Some(message) = self.decoder.next_message()? {
-            self.on_message(message)?;
+        loop {
+            match self.decoder.next_message() {
+                Ok(Some(message)) => self.on_message(message)?,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.violation(error.to_string())),
+            }
         }
-        Ok(())
     }
 
     /// Returns the oldest reply or watch event that was not returned yet.
