@@ -9,11 +9,17 @@
 //! | [`choosing`] | Which client do I need? One connection or two? What do I do after an error? |
 //! | [`event_loops`] | How do I use poll(2), epoll(7) or mio? |
 //! | [`transactions`] | When do I need a transaction, and what may its body do? |
+//! | [`permissions`] | Who may read and write a node? Where may a guest write? |
 //! | [`servers`] | Which limits and error codes do servers and kernels have? |
 //! | [`testing`] | How do I test my program without Xen, and provoke faults? |
+//! | [`coming_from`] | Which calls replace those of libxenstore, xenstore-rs or pyxs? |
+//! | [`comparison`] | What do others have that this library lacks, and the other way round? |
 
 pub mod choosing;
+pub mod coming_from;
+pub mod comparison;
 pub mod event_loops;
+pub mod permissions;
 pub mod servers;
 pub mod testing;
 pub mod transactions;
