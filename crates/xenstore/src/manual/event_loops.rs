@@ -132,7 +132,7 @@
 //!     if !command.is_empty() {
 //!         let mut value = [0];
 //!         commands.read_exact(&mut value)?;
-//!         let id = connection.submit(Request::write("data/example", value)?)?;
+//!         let id = connection.submit(Request::write("data/example", value)?)?.id();
 //!         pending = Some((id, Instant::now() + Duration::from_secs(5)));
 //!     }
 //! };
@@ -160,8 +160,8 @@
 //!
 //! # Types of replies
 //!
-//! [`Event::Reply`] has the bytes of a reply. [`Request::parser`] returns the function that makes
-//! the request's type of them; keep it with the id.
+//! [`Event::Reply`] has the bytes of a reply. [`Submitted::parse`] makes the request's type of them,
+//! so keep what [`submit`] returned.
 //!
 //! # Transactions
 //!
@@ -187,7 +187,8 @@
 //! [`Readiness`]: crate::asynchronous::Readiness
 //! [`Received::All`]: crate::Received::All
 //! [`Request::begin`]: crate::Request::begin
-//! [`Request::parser`]: crate::Request::parser
 //! [`Request::within`]: crate::Request::within
+//! [`submit`]: crate::Connection::submit
+//! [`Submitted::parse`]: crate::Submitted::parse
 //! [`TransactionId`]: crate::TransactionId
 //! [`wants_write`]: crate::Connection::wants_write

@@ -324,7 +324,7 @@
 //!     while let Some(Event::Reply { id, .. }) = connection.next_event() {
 //!         replied.push(id);
 //!     }
-//!     assert_eq!(replied, [second, first]);
+//!     assert_eq!(replied, [second.id(), first.id()]);
 //! }
 //! # Ok(())
 //! # }
