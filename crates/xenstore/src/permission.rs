@@ -117,7 +117,18 @@ impl Access {
 /// One entry of a node's permissions, written as `r5`.
 ///
 /// The first entry of a node names its owner, which always has full access, and states the access
-/// of all domains that are not listed. Each further entry states the access of one domain.
+/// of all domains that are not listed. Each further entry states the access of one domain. The
+/// [manual](crate::manual::permissions) has recipes.
+///
+/// ```
+/// use xenstore::{Access, Permission};
+///
+/// let permission: Permission = "r5".parse()?;
+/// assert_eq!(permission, Permission::read(5));
+/// assert!(permission.access.can_read());
+/// assert_eq!(Permission::new(7, Access::ReadWrite).to_string(), "b7");
+/// # Ok::<(), xenstore::InvalidPermission>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Permission {
     /// The domain.

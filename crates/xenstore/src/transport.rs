@@ -43,6 +43,21 @@ const DEVICE: Capabilities = if cfg!(target_os = "freebsd") {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open connection to a server, as a device or as a socket.
+///
+/// `open` of a client opens one, too. Open it yourself to choose the place, or to know which one was
+/// found:
+///
+/// ```no_run
+/// use xenstore::{Client, Transport};
+///
+/// let transport = match std::env::args_os().nth(1) {
+///     Some(path) => Transport::open_path(path)?,
+///     None => Transport::open()?,
+/// };
+/// println!("connected to {}", transport.name());
+/// let client = Client::new(transport);
+/// # Ok::<(), xenstore::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Transport {
     fd: OwnedFd,

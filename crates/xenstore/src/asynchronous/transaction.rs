@@ -82,6 +82,33 @@ pub enum Commit {
 /// An open transaction. It sees the store as of its start, and its own changes.
 ///
 /// Clones are the same transaction. Dropping the last one aborts it.
+///
+/// ```
+/// # #[cfg(all(feature = "embedded", feature = "tokio"))]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use xenstore::asynchronous::Commit;
+/// use xenstore::{AsyncClient, AsyncNodes};
+/// # use xenstore::embedded::{Server, Store, Toolstack};
+/// # let mut store = Store::new();
+/// # store.introduce_guest(5, Toolstack::Xapi);
+/// # let server = Server::new(store).spawn()?;
+///
+/// // In a guest or in dom0, use `AsyncClient::open()?`.
+/// let client = AsyncClient::new(server.connect(5)?.into())?;
+/// loop {
+///     let transaction = client.begin().await?;
+///     transaction.write("data/a", "1").await?;
+///     transaction.write("data/b", "2").await?;
+///     if transaction.commit().await? == Commit::Done {
+///         break;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "embedded", feature = "tokio")))]
+/// # fn main() {}
+/// ```
 #[derive(Clone, Debug)]
 pub struct AsyncTransaction(Arc<Open>);
 

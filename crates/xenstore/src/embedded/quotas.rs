@@ -4,6 +4,28 @@
 ///
 /// The [manual](crate::manual::servers) says what each server reports when a limit is reached, and
 /// which limits domain 0 has.
+///
+/// ```
+/// # #[cfg(unix)]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::{Arc, Mutex};
+/// use xenstore::embedded::{Store, StoreChannel, Toolstack};
+/// use xenstore::Client;
+///
+/// let mut store = Store::new();
+/// store.introduce_guest(5, Toolstack::Xapi);
+/// store.quotas.watches = 1;
+/// let mut guest = Client::with_channel(StoreChannel::new(Arc::new(Mutex::new(store)), 5));
+///
+/// // C xenstored of Xen 4.17 allows one more.
+/// guest.watch("data")?;
+/// guest.watch("attr")?;
+/// assert!(guest.watch("error").unwrap_err().is_quota_exceeded());
+/// # Ok(())
+/// # }
+/// # #[cfg(not(unix))]
+/// # fn main() {}
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quotas {

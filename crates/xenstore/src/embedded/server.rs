@@ -76,6 +76,28 @@ impl Server {
     ///
     /// Replaces a socket that a server left behind. Dropping the server removes the socket.
     ///
+    /// Programs that open Xenstore themselves find the socket by the environment variable
+    /// `XENSTORED_PATH`:
+    ///
+    /// ```
+    /// use xenstore::{Client, Nodes, Transport};
+    /// use xenstore::embedded::{Server, Store, Toolstack};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut store = Store::new();
+    /// store.introduce_guest(5, Toolstack::Xapi);
+    /// let mut server = Server::new(store);
+    /// let socket = std::env::temp_dir().join(format!("xenstore-{}", std::process::id()));
+    /// server.listen(&socket, 5)?;
+    /// let server = server.spawn()?;
+    ///
+    /// // std::process::Command::new("program").env("XENSTORED_PATH", &socket)
+    /// let mut guest = Client::new(Transport::open_socket_at(&socket)?);
+    /// assert_eq!(guest.read("domid")?, b"5");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The operating system's; [`io::ErrorKind::AddrInUse`] if another server listens there, or if
     /// `path` is another kind of file.
