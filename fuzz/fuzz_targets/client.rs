@@ -286,6 +286,7 @@ impl Expectations {
                 Event::Watch(event) => {
                     self.returned_bytes += event.path.as_str().len() + event.token.len()
                 }
+                event => panic!("unknown event: {event:?}"),
             }
         }
         assert!(

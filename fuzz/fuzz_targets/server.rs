@@ -262,6 +262,7 @@ fn ask(server: &mut Server, client: &mut Connection) -> (Vec<Vec<u8>>, Vec<Watch
             match event {
                 Event::Reply { result, .. } => replies.push(result.expect("a successful reply")),
                 Event::Watch(event) => events.push(event),
+                event => panic!("unknown event: {event:?}"),
             }
         }
         if replies.len() + events.len() == before {

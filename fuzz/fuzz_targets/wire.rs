@@ -40,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
                 "a complete message was not decoded"
             );
         }
-        Err(PayloadTooLong { len }) => assert!(len > PAYLOAD_MAX),
+        Err(PayloadTooLong { len, .. }) => assert!(len > PAYLOAD_MAX),
     }
 });
 
