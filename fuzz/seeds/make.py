@@ -112,6 +112,48 @@ write("client", "conflict", prepared((6, ONE), (7, OK), (6, LARGE), (16, EAGAIN)
 write("client", "lost", prepared((6, ONE), (16, ENOENT), (16, ENOENT), (16, EAGAIN)) + bytes([0, 10, 1, 0, 0]))
 write("client", "pipeline", prepared((2, b"v"), (1, b"a\0"), (16, ENOENT)) + bytes([0, 9, 3, 0, 0, 0, 3, 0, 10]))
 
+# Target session: capabilities and mode, then steps with the numbers of fuzz_targets/session.rs.
+SOCKET, DEVICE = b"\0\0", b"\1\0"
+READ, WRITE, HUGE, LIST, WATCH, UNWATCH, BEGIN, COMMIT, RESET, FEATURES = 0, 3, 4, 7, 11, 13, 14, 16, 18, 19
+WITHIN = 192
+OK, ONE, TWO, LARGE, ZERO, PART, LAST_PART, CHANGED, NO_PART, E2BIG, EAGAIN, ENOSYS, EINVAL, ENOENT = range(14)
+ERROR, OWN = 11, 255
+SEND, RECEIVE, REJECT, CLOSE, TAKE = bytes([5]), bytes([13]), bytes([15, 1]), bytes([15, 3]), bytes([15, 4])
+
+
+def session_submit(request, path=0, rest=b"", transaction=0):
+    return bytes([0, request, path, transaction]) + text(rest)
+
+
+def session_reply(index, payload, kind=OWN):
+    return bytes([7, index, kind, payload]) + RECEIVE
+
+
+SESSION = {
+    "answered": session_submit(READ) + session_submit(WRITE, 2, b"value") + SEND + session_reply(1, OK) + session_reply(0, ONE),
+    "in-pieces": session_submit(HUGE) + bytes([4, 40]) + session_submit(READ) + SEND + bytes([7, 0, OWN, OK, 12, 5, 12, 40]),
+    "list-in-parts": session_submit(LIST) + SEND + session_reply(0, E2BIG, ERROR) + SEND + session_reply(0, PART) + SEND
+    + session_reply(0, LAST_PART),
+    "list-that-changes": session_submit(LIST) + SEND + session_reply(0, E2BIG, ERROR) + SEND + session_reply(0, PART) + SEND
+    + session_reply(0, CHANGED) + SEND + session_reply(0, NO_PART),
+    "list-cancelled": session_submit(LIST) + SEND + session_reply(0, E2BIG, ERROR) + bytes([14, 0]) + SEND,
+    "features": session_submit(FEATURES) + SEND + session_reply(0, EINVAL, ERROR) + SEND + session_reply(0, ONE),
+    "transaction": session_submit(BEGIN) + SEND + session_reply(0, ONE) + session_submit(READ + WITHIN) + session_submit(COMMIT)
+    + SEND + session_reply(1, OK) + session_submit(READ + WITHIN) + SEND,
+    "transaction-cancelled": session_submit(BEGIN) + SEND + bytes([14, 0]) + session_reply(0, TWO) + SEND,
+    "transaction-reset": session_submit(BEGIN) + SEND + session_reply(0, ONE) + session_submit(READ + WITHIN)
+    + session_submit(RESET) + SEND + session_reply(1, OK),
+    "watch-cancelled": session_submit(WATCH, 0, b"token") + SEND + bytes([14, 0]) + session_reply(0, OK) + SEND,
+    "watch": session_submit(WATCH, 0, b"token") + SEND + session_reply(0, OK) + bytes([11, 0]) + RECEIVE
+    + session_submit(UNWATCH, 0, b"token") + bytes([14, 1]) + SEND,
+    "rejected": session_submit(READ) + session_submit(READ) + REJECT + REJECT,
+    "closed": session_submit(READ) + SEND + session_submit(READ) + CLOSE + SEND + RECEIVE + TAKE,
+    "cancelled-in-queue": session_submit(READ) + session_submit(WRITE, 0, b"v") + bytes([14, 1]) + SEND + session_reply(0, ENOENT, ERROR),
+}
+for name, steps in SESSION.items():
+    write("session", f"socket-{name}", SOCKET + steps)
+    write("session", f"device-{name}", DEVICE + steps)
+
 # Target server: steps of the hostile clients, with the numbers of fuzz_targets/server.rs.
 DATA, A, DEEP, B, ATTR, CONTROL, ABSOLUTE, HOME, OTHERS, ROOT, RELEASE, NONE = 0, 1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 15
 EMPTY, VALUE, TOKEN, ZERO, NEGATIVE, MINE, SHARED, BOTH, GIVEN, MANY, COMMIT, ABANDON, NUL, DOM0S = range(14)
