@@ -88,8 +88,8 @@ impl<C: Channel> Client<C> {
     /// transaction after the limit, the client ends it at once. Calls that send several requests,
     /// such as [`walk`](Nodes::walk), wait this long for each of them.
     ///
-    /// The limit does not hold on devices whose kernel waits for the reply inside write(2): that of
-    /// NetBSD, and that of Linux before 4.11.
+    /// The limit does not hold on devices whose kernel waits for the reply inside write(2); see
+    /// [the manual](crate::manual::servers#transports).
     pub fn set_time_limit(&mut self, limit: Option<Duration>) {
         self.time_limit = limit;
     }

@@ -69,7 +69,7 @@ use crate::wire;
 /// ```
 ///
 /// An edge-triggered loop (`EPOLLET`, the crate `mio`) must call `on_readable` until it returns
-/// [`Received::All`].
+/// [`Received::All`]; see [the manual](crate::manual::event_loops).
 ///
 /// If one of these calls fails with a [fatal](Error::is_fatal) error, the connection is closed: all
 /// pending requests and all later calls return that error. `next_event` still returns the events

@@ -106,6 +106,7 @@ mod logging;
     doc,
     any(not(doctest), all(feature = "embedded", feature = "tokio", unix))
 ))]
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod manual;
 mod meaning;
 mod nodes;

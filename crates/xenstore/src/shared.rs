@@ -17,8 +17,8 @@ use crate::transport::Transport;
 /// A [`Client`] that threads share. Clones use the same connection.
 ///
 /// A thread that waits, for a reply or in [`next_watch_event`](Self::next_watch_event), does not
-/// keep other threads from calls of their own. On NetBSD this needs a socket, because the device
-/// does not support poll(2).
+/// keep other threads from calls of their own. This needs a transport that supports poll(2); see
+/// [the manual](crate::manual::servers#transports).
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]

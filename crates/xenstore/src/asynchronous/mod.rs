@@ -13,8 +13,8 @@
 //! was already requested. The connection stays open, and no other task loses a watch event.
 //!
 //! A kernel's device allows only one outstanding request. Further requests wait for their turn, in
-//! order. A Linux kernel before 4.11 waits for the reply inside write(2), which blocks the driver's
-//! thread. The device of NetBSD cannot be used, because it does not support poll(2).
+//! order. Some kernels wait for the reply inside write(2), which blocks the driver's thread, or do
+//! not support poll(2); see [the manual](crate::manual::servers#transports).
 
 mod client;
 mod driver;

@@ -50,6 +50,8 @@
 //! - [`Server::listen`] for clients of other processes, which connect to a socket file.
 //! - [`Store::connect`] without sockets: [`Store::handle`] takes a request, and
 //!   [`Store::take_output`] returns replies and events.
+//!
+//! [The manual](crate::manual::testing) has a test with each fault.
 
 mod admin;
 mod arguments;
