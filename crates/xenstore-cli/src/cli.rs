@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use xenstore::Depth;
 
 /// Text below the options in the help of the command.
 const AFTER_HELP: &str = "\
@@ -140,7 +141,7 @@ pub(crate) enum Command {
         /// Omit changes more than NR levels below the key: 0 for the node itself, 1 for its
         /// children too
         #[arg(short, long, value_name = "NR", value_parser = depth)]
-        depth: Option<usize>,
+        depth: Option<Depth>,
         /// Print the value after the path, in the format of read --prefix. A node that was removed
         /// or that cannot be read has only its path
         ///
@@ -212,9 +213,9 @@ fn number(text: &str) -> Result<i64, String> {
     text.parse().map_err(|_| "not a number".to_owned())
 }
 
-fn depth(text: &str) -> Result<usize, String> {
-    text.parse()
-        .map_err(|_| "not a number of levels".to_owned())
+fn depth(text: &str) -> Result<Depth, String> {
+    let levels = text.parse().map(Depth::levels);
+    levels.map_err(|_| "not a number of levels".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

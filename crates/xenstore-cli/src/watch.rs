@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use xenstore::wire::MessageKind;
-use xenstore::{Client, Error, ErrorCode, Nodes, Path, Result};
+use xenstore::{Client, Depth, Error, ErrorCode, Nodes, Result};
 
 use crate::deadline::Deadline;
 use crate::escape::escape;
@@ -18,8 +18,8 @@ use crate::json;
 pub(crate) struct Options {
     /// Number of lines to print, or -1 for no limit.
     pub(crate) number: i64,
-    /// Number of levels below a key to print changes of.
-    pub(crate) depth: Option<usize>,
+    /// Depth of the watches, or `None` for all levels below a key.
+    pub(crate) depth: Option<Depth>,
     pub(crate) timeout: Option<Duration>,
     /// Whether to print values.
     pub(crate) values: bool,
@@ -41,7 +41,11 @@ pub(crate) fn watch(
             let kind = MessageKind::WATCH;
             Err(Error::refused(ErrorCode::EEXIST, kind, Some(key)))
         } else {
-            deadline.limit(client).watch(key)
+            let client = deadline.limit(client);
+            match options.depth {
+                Some(depth) => client.watch_to(key, depth),
+                None => client.watch(key),
+            }
         };
         let watch = set.map_err(|error| Failure::of_request(&what(), &error))?;
         watches.insert(watch, key.clone());
@@ -60,12 +64,6 @@ pub(crate) fn watch(
         };
         let key = event.watch().and_then(|watch| watches.get(&watch));
         let key = key.map(String::as_str).unwrap_or_default();
-        let is_shown = options
-            .depth
-            .is_none_or(|depth| levels_below(key, &event.path) <= depth);
-        if !is_shown {
-            continue;
-        }
 
         let client = deadline.limit(client);
         let line = line(client, key, event.path.as_str(), options).map_err(failed)?;
@@ -110,38 +108,5 @@ fn readable_value(client: &mut Client, path: &str) -> Result<Option<Vec<u8>>> {
         Err(error @ Error::TimedOut { .. }) => Err(error),
         Err(error) if error.is_fatal() => Err(error),
         Err(_) => Ok(None),
-    }
-}
-
-/// Returns the number of levels by which `path` is below the watched `key`. It is 0 for the key
-/// itself and for events about domains.
-fn levels_below(key: &str, path: &Path) -> usize {
-    path.strip_prefix(key)
-        .filter(|below| !below.is_empty())
-        .map_or(0, |below| below.split('/').count())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_are_counted_below_the_key() {
-        for (key, path, levels) in [
-            ("/a", "/a", 0),
-            ("/a", "/a/b", 1),
-            ("/a", "/a/b/c", 2),
-            ("/", "/", 0),
-            ("/", "/a", 1),
-            ("/", "/a/b", 2),
-            ("data", "data", 0),
-            ("data", "data/x/y", 2),
-            ("@releaseDomain", "@releaseDomain", 0),
-            ("@releaseDomain", "@releaseDomain/5", 1),
-            ("@introduceDomain", "@releaseDomain/5", 0),
-        ] {
-            let path = path.parse().unwrap();
-            assert_eq!(levels_below(key, &path), levels, "{key} {path}");
-        }
     }
 }

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::channel::Channel;
 use crate::connection::{Connection, Received};
+use crate::depth::{Depth, Scope};
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, RequestId, WatchEvent, WatchId};
 use crate::features::Features;
 use crate::nodes::Nodes;
 use crate::path::Path;
+use crate::protocol::Capabilities;
 use crate::request::{Request, TransactionId};
 use crate::submitted::Submitted;
 use crate::transaction::Abandon;
@@ -39,7 +41,7 @@ pub(crate) const WATCH_EVENTS_MAX: usize = 16 << 20;
 pub struct Client<C: Channel = Transport> {
     pub(crate) connection: Connection<C>,
     /// Set watches. An event of another watch is old, and is discarded.
-    watches: Vec<(WatchId, Path)>,
+    watches: Vec<(WatchId, Scope)>,
     last_watch: WatchId,
     watch_events: VecDeque<WatchEvent>,
     /// Size of `watch_events` in bytes.
@@ -131,7 +133,58 @@ impl<C: Channel> Client<C> {
     /// # Errors
     /// `E2BIG` (C xenstored), `EQUOTA` (oxenstored) or [`Error::NotSent`] if the quota is reached.
     pub fn watch(&mut self, path: impl AsRef<str>) -> Result<WatchId> {
-        let (watch, request) = self.add_watch(path.as_ref())?;
+        self.set_watch(path.as_ref(), None)
+    }
+
+    /// Sets a watch of `path` like [`watch`](Self::watch), without the events of nodes more than
+    /// `depth` levels below it. The removal of a node above `path` counts as a change of `path`.
+    ///
+    /// The server omits these events if it has [`Features::WATCH_DEPTH`] and the transport carries
+    /// the depth; see [`Capabilities`](crate::protocol::Capabilities). Otherwise the client discards
+    /// them. The first call sends a request for the [features](Self::features).
+    ///
+    /// On `@introduceDomain` and `@releaseDomain`, such a server then also names the domain, if the
+    /// depth is not [`Depth::NODE`]; see [`WatchEvent::domain`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "embedded")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use xenstore::{Client, Depth, Nodes};
+    /// # use xenstore::embedded::{Server, Store, Toolstack};
+    /// # let mut store = Store::new();
+    /// # store.introduce_guest(5, Toolstack::Xapi);
+    /// # let server = Server::new(store).spawn()?;
+    ///
+    /// // In a guest or in dom0, use `Client::open()?`.
+    /// let mut client = Client::new(server.connect(5)?.into());
+    /// client.watch_to("data", Depth::CHILDREN)?;
+    /// client.write("data/disk/0", "sda")?;
+    /// client.write("data/disk", "1")?;
+    ///
+    /// let mut changed = Vec::new();
+    /// while let Some(event) = client.next_watch_event(Some(Duration::ZERO))? {
+    ///     changed.push(event.path.to_string());
+    /// }
+    /// changed.dedup();
+    /// assert_eq!(changed, ["data", "data/disk"]);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "embedded"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`watch`](Self::watch) and [`features`](Self::features).
+    pub fn watch_to(&mut self, path: impl AsRef<str>, depth: Depth) -> Result<WatchId> {
+        if self.capabilities().watch_depth {
+            self.features()?;
+        }
+        self.set_watch(path.as_ref(), Some(depth))
+    }
+
+    fn set_watch(&mut self, path: &str, depth: Option<Depth>) -> Result<WatchId> {
+        let (watch, request) = self.add_watch(path, depth)?;
         let set = self.send(request);
         if set.is_err() {
             self.forget_watch(watch);
@@ -163,13 +216,26 @@ impl<C: Channel> Client<C> {
         self.send(Request::reset_watches())
     }
 
-    /// Registers a watch, because its first event may arrive before the reply to its request.
-    pub(crate) fn add_watch(&mut self, path: &str) -> Result<(WatchId, Request<()>)> {
+    /// Registers a watch, because its first event may arrive before the reply to its request. The
+    /// server limits the depth only if its features are known already.
+    pub(crate) fn add_watch(
+        &mut self,
+        path: &str,
+        depth: Option<Depth>,
+    ) -> Result<(WatchId, Request<()>)> {
+        let features = self.features.unwrap_or_default();
+        let can_limit = self.capabilities().watch_depth && features.contains(Features::WATCH_DEPTH);
+
         let watch = self.last_watch.next();
-        let request = Request::watch(path, &watch.to_string())?;
+        let scope = Scope::new(path, depth)?;
+        let request = scope.request(&watch.to_string(), can_limit)?;
         self.last_watch = watch;
-        self.watches.push((watch, Path::new(path)?));
+        self.watches.push((watch, scope));
         Ok((watch, request))
+    }
+
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.connection.channel().capabilities()
     }
 
     /// Removes a watch and its queued events. Returns its path.
@@ -179,7 +245,7 @@ impl<C: Channel> Client<C> {
         self.watch_events
             .retain(|event| event.watch() != Some(watch));
         self.watch_events_size = self.watch_events.iter().map(WatchEvent::size).sum();
-        Some(self.watches.swap_remove(index).1)
+        Some(self.watches.swap_remove(index).1.path)
     }
 
     /// Removes a watch, and returns the request that ends it.
@@ -300,7 +366,9 @@ impl<C: Channel> Client<C> {
             match event {
                 Event::Watch(event) => {
                     let watch = event.watch();
-                    if !self.watches.iter().any(|(id, _)| Some(*id) == watch) {
+                    let mut watches = self.watches.iter();
+                    let found = watches.find(|(id, _)| Some(*id) == watch);
+                    if !found.is_some_and(|(_, scope)| scope.includes(&event)) {
                         continue;
                     }
                     if self.watch_events_size + event.size() > WATCH_EVENTS_MAX {
@@ -323,7 +391,7 @@ impl<C: Channel> Client<C> {
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
         // If the client closed the connection itself, poll(2) would not report that.
         self.connection.check_open()?;
-        if self.connection.channel().capabilities().answers_at_once {
+        if self.capabilities().answers_at_once {
             return Ok(self.connection.on_readable()? == Received::MaybeMore);
         }
 
@@ -444,7 +512,7 @@ mod tests {
     fn every_call_after_a_fatal_error_returns_that_error() {
         let cause = "the Xenstore server at a socket violated the protocol: reply READ without a request (id 77)";
         let (mut client, mut peer) = client();
-        let (watch, _) = client.add_watch("data").unwrap();
+        let (watch, _) = client.add_watch("data", None).unwrap();
         // The server keeps the connection open and continues to reply.
         peer.send(MessageKind::WATCH_EVENT, 0, b"data\x001\0");
         peer.send(MessageKind::READ, 77, b"");
@@ -490,7 +558,7 @@ mod tests {
     #[test]
     fn unread_watch_events_are_limited() {
         let (mut client, mut peer) = client();
-        client.add_watch("data").unwrap();
+        client.add_watch("data", None).unwrap();
         let flood = std::thread::spawn(move || {
             let payload = [b"data/".as_slice(), &[b'n'; 2000], b"\x001\0"].concat();
             let mut sent = 0;

@@ -4,7 +4,14 @@ use std::fmt;
 
 use crate::error::Result;
 use crate::path::Path;
+use crate::permission::DomId;
 use crate::wire;
+
+/// Path of watches for domains that are introduced to the server.
+pub(crate) const INTRODUCE_DOMAIN: &str = "@introduceDomain";
+
+/// Path of watches for domains that shut down or are released.
+pub(crate) const RELEASE_DOMAIN: &str = "@releaseDomain";
 
 /// Identifies a request, so that its reply can be recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +77,38 @@ impl WatchEvent {
         self.token.parse().ok().map(WatchId)
     }
 
+    /// Returns the domain that an event of `@introduceDomain` or `@releaseDomain` names.
+    ///
+    /// Servers name it if the watch has a depth, and they have
+    /// [`Features::WATCH_DEPTH`](crate::Features::WATCH_DEPTH). The event that follows the
+    /// registration names no domain.
+    ///
+    /// ```
+    /// # #[cfg(feature = "embedded")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use xenstore::embedded::{Model, Server, Store};
+    /// use xenstore::{Client, Depth};
+    ///
+    /// let server = Server::new(Store::with_model(Model::CXenstored4_22)).spawn()?;
+    /// let mut client = Client::new(server.connect(0)?.into());
+    /// client.watch_to("@introduceDomain", Depth::CHILDREN)?;
+    /// client.next_watch_event(None)?;
+    ///
+    /// server.with(|server| server.store_mut().introduce(5));
+    /// let event = client.next_watch_event(None)?.expect("a domain was introduced");
+    /// assert_eq!(event.path.as_str(), "@introduceDomain/5");
+    /// assert_eq!(event.domain(), Some(5.into()));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "embedded"))]
+    /// # fn main() {}
+    /// ```
+    pub fn domain(&self) -> Option<DomId> {
+        let (special, domain) = self.path.as_str().split_once('/')?;
+        let is_special = matches!(special, INTRODUCE_DOMAIN | RELEASE_DOMAIN);
+        is_special.then(|| domain.parse().ok()).flatten()
+    }
+
     /// Returns the approximate memory that the event occupies, in bytes.
     pub(crate) fn size(&self) -> usize {
         size_of::<Self>() + self.path.as_str().len() + self.token.len()
@@ -89,4 +128,30 @@ pub enum Event {
     },
     /// Event of a watch.
     Watch(WatchEvent),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_events_may_name_a_domain() {
+        for (path, domain) in [
+            ("@introduceDomain/5", Some(5)),
+            ("@releaseDomain/0", Some(0)),
+            ("@releaseDomain", None),
+            ("@releaseDomain/32757", None),
+            ("@releaseDomain/x", None),
+            ("@releaseDomain/5/x", None),
+            ("@other/5", None),
+            ("/@releaseDomain/5", None),
+            ("data/5", None),
+        ] {
+            let event = WatchEvent {
+                path: path.parse().unwrap(),
+                token: String::new(),
+            };
+            assert_eq!(event.domain(), domain.map(DomId::new), "{path}");
+        }
+    }
 }

@@ -92,6 +92,7 @@ mod channel;
 mod client;
 #[cfg(unix)]
 mod connection;
+mod depth;
 mod domain_requests;
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -136,6 +137,7 @@ pub use channel::Channel;
 pub use client::Client;
 #[cfg(unix)]
 pub use connection::{Connection, Received};
+pub use depth::Depth;
 pub use error::{Error, ErrorCode, Optional, Result};
 pub use escape::escape;
 pub use event::{Event, RequestId, WatchEvent, WatchId};

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::depth::Depth;
 use crate::error::{Error, Result};
 use crate::path::{self, InvalidPath};
 use crate::permission::Permission;
@@ -118,6 +119,22 @@ impl Request {
     /// For an invalid path, and for a token that contains a NUL.
     pub fn watch(path: impl AsRef<str>, token: &str) -> Result<Request<()>> {
         Request::with_token(MessageKind::WATCH, path.as_ref(), token)
+    }
+
+    /// Sets a watch of the node at `path` and of this many levels below it.
+    ///
+    /// Only servers with [`Features::WATCH_DEPTH`](crate::Features::WATCH_DEPTH) support this; others
+    /// reply `EINVAL`. For `@introduceDomain` and `@releaseDomain` the depth must be
+    /// [`Depth::CHILDREN`], with which the path of an event names the domain:
+    /// `@releaseDomain/5`. The `watch_to` of clients does the same on all servers.
+    ///
+    /// # Errors
+    /// Those of [`Request::watch`].
+    pub fn watch_to(path: impl AsRef<str>, token: &str, depth: Depth) -> Result<Request<()>> {
+        let mut request = Request::watch(path, token)?;
+        let depth = format!("{}\0", depth.get());
+        request.payload.extend_from_slice(depth.as_bytes());
+        Ok(request)
     }
 
     /// Ends the watch of `path` with this `token`.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::Channel;
 use crate::client::{Client, check, deadline, left};
+use crate::depth::Depth;
 use crate::error::{Error, Result};
 use crate::event::{WatchEvent, WatchId};
 use crate::features::Features;
@@ -106,8 +107,24 @@ impl SharedClient {
     /// # Errors
     /// Those of [`Client::watch`].
     pub fn watch(&self, path: impl AsRef<str>) -> Result<WatchId> {
+        self.set_watch(path.as_ref(), None)
+    }
+
+    /// Sets a watch without the events of nodes more than `depth` levels below `path`; see
+    /// [`Client::watch_to`].
+    ///
+    /// # Errors
+    /// Those of [`Client::watch_to`].
+    pub fn watch_to(&self, path: impl AsRef<str>, depth: Depth) -> Result<WatchId> {
+        if self.lock().client.capabilities().watch_depth {
+            self.features()?;
+        }
+        self.set_watch(path.as_ref(), Some(depth))
+    }
+
+    fn set_watch(&self, path: &str, depth: Option<Depth>) -> Result<WatchId> {
         let mut state = self.lock();
-        let (watch, request) = state.client.add_watch(path.as_ref())?;
+        let (watch, request) = state.client.add_watch(path, depth)?;
         let set = self.send(state, request);
         if set.is_err() {
             self.lock().client.forget_watch(watch);

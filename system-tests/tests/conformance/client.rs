@@ -12,7 +12,7 @@ use futures_core::Stream;
 use tokio::runtime::{Builder, Runtime};
 use xenstore::asynchronous::{AsyncTransaction, WatchStream};
 use xenstore::{
-    AsyncClient, AsyncNodes, Channel, Connection, ErrorCode, Event, Features, Nodes, Path,
+    AsyncClient, AsyncNodes, Channel, Connection, Depth, ErrorCode, Event, Features, Nodes, Path,
     Received, Request, RequestId, Result, TransactionId, Transport, WatchEvent, WatchId,
 };
 
@@ -200,6 +200,25 @@ impl Client {
                 watches.push((token.to_owned(), wait(client.watch(path))?));
             }
             Client::Core(core) => core.call(Request::watch(path, token)?)?,
+        }
+        Ok(())
+    }
+
+    /// The core has no such call.
+    pub(crate) fn watch_to(
+        &mut self,
+        path: impl AsRef<str>,
+        token: &str,
+        depth: Depth,
+    ) -> Result<()> {
+        match self {
+            Client::Blocking { client, watches } => {
+                watches.push((token.to_owned(), client.watch_to(path, depth)?));
+            }
+            Client::Async { client, watches } => {
+                watches.push((token.to_owned(), wait(client.watch_to(path, depth))?));
+            }
+            Client::Core(_) => panic!("a connection has no such call"),
         }
         Ok(())
     }

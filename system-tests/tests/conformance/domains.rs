@@ -1,8 +1,7 @@
 //! Requests about domains and the server itself.
 
 use xenstore::embedded::Model;
-use xenstore::wire::MessageKind;
-use xenstore::{Features, Nodes, Request};
+use xenstore::{Depth, Features, Nodes, Request};
 
 use crate::client::Client;
 use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
@@ -98,8 +97,8 @@ pub(crate) fn control_of_each_server(testbed: &Testbed) {
 
 pub(crate) fn watch_of_a_depth(testbed: &Testbed) {
     let mut client = testbed.client();
-    let watch = Request::raw(MessageKind::WATCH, "data/x\0token\x001\0").unwrap();
-    let set = client.call(watch).map(drop);
+    let watch = Request::watch_to("data/x", "token", Depth::CHILDREN).unwrap();
+    let set = client.call(watch);
     if testbed.model() != Model::CXenstored4_22 {
         assert_eq!(refusal(set), "EINVAL");
         return;

@@ -21,11 +21,15 @@ mod values;
 mod watches;
 
 /// Generates thirty tests from each body. The bodies in the second list need tokens of their own
-/// choice, so only the ten tests of the core are generated.
+/// choice, so only the ten tests of the core are generated. Those in the third list need calls that
+/// only the clients have.
 macro_rules! conformance {
-    ({ $($both:tt)* } { $($core:tt)* }) => {
+    ({ $($both:tt)* } { $($core:tt)* } { $($clients:tt)* }) => {
         mod blocking {
             conformance! { @servers Blocking $($both)* }
+            mod clients {
+                conformance! { @servers Blocking $($clients)* }
+            }
         }
         mod core {
             conformance! { @servers Core $($both)* }
@@ -35,6 +39,9 @@ macro_rules! conformance {
         }
         mod asynchronous {
             conformance! { @servers Async $($both)* }
+            mod clients {
+                conformance! { @servers Async $($clients)* }
+            }
         }
     };
     (@servers $calls:ident $($module:ident { $($body:ident)* })*) => {
@@ -181,6 +188,11 @@ conformance! {
         domains {
             reset_watches_ends_all_watches
             watch_of_a_depth
+        }
+    }
+    {
+        watches {
+            watch_to_omits_changes_below_its_depth
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use xenstore::{Nodes, Permission, Request};
+use xenstore::{Depth, Nodes, Permission, Request};
 
 use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
 
@@ -159,6 +159,23 @@ pub(crate) fn two_watches_on_one_node_both_fire(testbed: &Testbed) {
         fired,
         ["1", "2", "3"].map(|token| ("data/x".to_owned(), token.to_owned()))
     );
+}
+
+pub(crate) fn watch_to_omits_changes_below_its_depth(testbed: &Testbed) {
+    let mut client = testbed.client();
+    client.write("data/a/b/c", "").unwrap();
+    client.watch_to("data/a", "", Depth::CHILDREN).unwrap();
+    assert_eq!(event_paths(&mut client), ["data/a"]);
+    for path in ["data/a/b/c", "data/a/b", "data/a", "data"] {
+        client.write(path, "1").unwrap();
+    }
+    assert_eq!(event_paths(&mut client), ["data/a/b", "data/a"]);
+    client.remove("data/a/b/c").unwrap();
+    assert!(event_paths(&mut client).is_empty());
+
+    // If a parent is removed, the event has the path of the watch itself.
+    client.remove("data").unwrap();
+    assert_eq!(event_paths(&mut client), ["data/a"]);
 }
 
 pub(crate) fn duplicate_events(testbed: &Testbed) {

@@ -10,13 +10,16 @@ use std::task::{Context, Poll};
 use futures_channel::{mpsc, oneshot};
 
 use super::transaction::AsyncTransaction;
+use super::watch::Watch;
+use crate::channel::Channel;
 use crate::client::check;
 use crate::error::{Error, Result};
-use crate::event::WatchEvent;
 use crate::features::Features;
 use crate::nodes::AsyncNodes;
+use crate::protocol::Capabilities;
 use crate::request::Request;
 use crate::submitted::ReplyParser;
+use crate::transport::Transport;
 use crate::wire::MessageKind;
 
 /// A client whose calls are futures. Clones share the connection.
@@ -53,19 +56,21 @@ pub struct AsyncClient {
 #[derive(Debug)]
 pub(super) struct Shared {
     transport: Box<str>,
+    pub(super) capabilities: Capabilities,
     pub(super) last_token: AtomicU64,
     /// Size in bytes of the watch events that are queued in streams.
     pub(super) events_size: AtomicUsize,
     /// Features of the server, once it has reported them.
-    features: OnceLock<Features>,
+    pub(super) features: OnceLock<Features>,
     /// Error that closed the connection.
     pub(super) closed_by: OnceLock<Error>,
 }
 
 impl Shared {
-    pub(super) fn new(transport: &str) -> Self {
+    pub(super) fn new(transport: &Transport) -> Self {
         Shared {
-            transport: transport.into(),
+            transport: transport.name().into(),
+            capabilities: transport.capabilities(),
             last_token: AtomicU64::new(0),
             events_size: AtomicUsize::new(0),
             features: OnceLock::new(),
@@ -95,7 +100,7 @@ pub(super) enum Command {
     Watch {
         request: Request<()>,
         token: String,
-        events: mpsc::UnboundedSender<WatchEvent>,
+        watch: Watch,
         reply: Reply<()>,
     },
     Unwatch {

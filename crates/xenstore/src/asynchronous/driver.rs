@@ -15,6 +15,7 @@ use futures_core::Stream;
 use super::client::{AsyncClient, Command, Reply, Shared};
 use super::readiness::{Attempt, Readiness};
 use super::transaction::AsyncTransaction;
+use super::watch::Watch;
 use crate::client::WATCH_EVENTS_MAX;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, Result};
@@ -66,7 +67,7 @@ pub struct Driver<R> {
     readiness: R,
     commands: mpsc::UnboundedReceiver<Command>,
     waiting: HashMap<RequestId, Waiting>,
-    watches: HashMap<String, mpsc::UnboundedSender<WatchEvent>>,
+    watches: HashMap<String, Watch>,
     /// Number of transactions that are open or requested.
     transactions: usize,
     /// Transactions to begin once another one ends.
@@ -93,7 +94,7 @@ impl AsyncClient {
         let readiness =
             registered.map_err(|error| Error::io("wait for", transport.name(), error))?;
 
-        let shared = Arc::new(Shared::new(transport.name()));
+        let shared = Arc::new(Shared::new(&transport));
         let (sender, commands) = mpsc::unbounded();
         let driver = Driver {
             connection: Connection::new(transport),
@@ -186,17 +187,22 @@ impl<R: Readiness> Driver<R> {
             Command::Watch {
                 request,
                 token,
-                events,
+                watch,
                 reply,
             } => {
                 // The stream is registered first, because the first event may arrive before the
                 // reply.
-                self.watches.insert(token.clone(), events);
+                self.watches.insert(token.clone(), watch);
                 self.submit(request, Waiting::Watch { token, reply });
             }
             Command::Unwatch { request, token } => {
-                // There is no entry if the server refused the watch.
-                if self.watches.remove(&token).is_some() {
+                // There is no entry if the server refused the watch. A watch that is not set yet is
+                // cancelled, because its future was dropped.
+                if self
+                    .watches
+                    .remove(&token)
+                    .is_some_and(|watch| watch.is_set)
+                {
                     // This cannot fail, because the request for the watch was longer.
                     let _ = self.connection.submit(request);
                 }
@@ -271,6 +277,8 @@ impl<R: Readiness> Driver<R> {
             Waiting::Watch { token, reply } => {
                 if result.is_err() {
                     self.watches.remove(&token);
+                } else if let Some(watch) = self.watches.get_mut(&token) {
+                    watch.is_set = true;
                 }
                 let _ = reply.send(result.map(drop));
             }
@@ -323,9 +331,12 @@ impl<R: Readiness> Driver<R> {
 
     fn deliver_watch_event(&self, event: WatchEvent) -> Result<()> {
         // Events of a watch that has ended are discarded.
-        let Some(events) = self.watches.get(&event.token) else {
+        let Some(watch) = self.watches.get(&event.token) else {
             return Ok(());
         };
+        if !watch.scope.includes(&event) {
+            return Ok(());
+        }
         let size = event.size();
         let before = self.shared.events_size.fetch_add(size, Ordering::Relaxed);
         if before + size > WATCH_EVENTS_MAX {
@@ -334,7 +345,7 @@ impl<R: Readiness> Driver<R> {
                 limit: WATCH_EVENTS_MAX,
             });
         }
-        if events.unbounded_send(event).is_err() {
+        if watch.events.unbounded_send(event).is_err() {
             self.shared.events_size.fetch_sub(size, Ordering::Relaxed);
         }
         Ok(())

@@ -185,6 +185,46 @@ async fn transaction_without_a_receiver_is_aborted() {
 }
 
 #[tokio::test]
+async fn dropped_watch_future_ends_its_watch_once() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let client = AsyncClient::new(ours.into()).unwrap();
+    let mut peer = Peer::new(theirs);
+    // The driver has not run yet, so that nothing is sent.
+    poll_once_and_drop(client.watch("a"));
+    let watch = tokio::spawn({
+        let client = client.clone();
+        async move { client.watch("b").await }
+    });
+    let (mut peer, request) = tokio::task::spawn_blocking(move || {
+        let request = peer.receive();
+        (peer, request)
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        (request.kind, request.payload),
+        (MessageKind::WATCH, b"b\x001\0".to_vec())
+    );
+
+    // The request was sent, but has no reply yet.
+    watch.abort();
+    assert!(watch.await.unwrap_err().is_cancelled());
+    peer.send(MessageKind::WATCH, request.request_id, b"OK\0");
+    let ended = tokio::task::spawn_blocking(move || {
+        let request = peer.receive();
+        peer.send(request.kind, request.request_id, b"OK\0");
+        (peer, request)
+    });
+    let (mut peer, request) = ended.await.unwrap();
+    assert_eq!(
+        (request.kind, request.payload),
+        (MessageKind::UNWATCH, b"b\x001\0".to_vec())
+    );
+    let _ = tokio::time::timeout(Duration::from_millis(50), client.read("c")).await;
+    assert_eq!(peer.receive().kind, MessageKind::READ);
+}
+
+#[tokio::test]
 async fn dropped_stream_ends_only_its_own_watch() {
     let server = server();
     let client = client(&server);

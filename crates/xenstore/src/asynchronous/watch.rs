@@ -9,8 +9,10 @@ use futures_channel::mpsc;
 use futures_core::Stream;
 
 use super::client::{AsyncClient, Command};
+use crate::depth::{Depth, Scope};
 use crate::error::Result;
 use crate::event::WatchEvent;
+use crate::features::Features;
 use crate::path::Path;
 use crate::request::Request;
 
@@ -24,29 +26,89 @@ impl AsyncClient {
     /// `E2BIG` (C xenstored), `EQUOTA` (oxenstored) or [`Error::NotSent`](crate::Error::NotSent) if
     /// the quota is reached.
     pub async fn watch(&self, path: impl AsRef<str>) -> Result<WatchStream> {
+        self.set_watch(path.as_ref(), None).await
+    }
+
+    /// Sets a watch without the events of nodes more than `depth` levels below `path`; see
+    /// [`Client::watch_to`](crate::Client::watch_to).
+    ///
+    /// ```
+    /// use xenstore::embedded::{Server, Store, Toolstack};
+    /// use xenstore::{AsyncClient, AsyncNodes, Depth};
+    ///
+    /// # #[cfg(feature = "tokio")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut store = Store::new();
+    /// # store.introduce_guest(5, Toolstack::Xapi);
+    /// # let server = Server::new(store).spawn()?;
+    /// // In a guest or in dom0, use `AsyncClient::open()?`.
+    /// let client = AsyncClient::new(server.connect(5)?.into())?;
+    /// let mut changes = client.watch_to("data", Depth::CHILDREN).await?;
+    /// changes.next_event().await?; // Each watch fires when it is set.
+    /// client.write("data/disk", "1").await?;
+    /// changes.next_event().await?;
+    /// client.write("data/disk/0", "sda").await?;
+    /// client.write("data/net", "1").await?;
+    /// assert_eq!(changes.next_event().await?.path.as_str(), "data/net");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "tokio"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`watch`](Self::watch) and [`features`](Self::features).
+    pub async fn watch_to(&self, path: impl AsRef<str>, depth: Depth) -> Result<WatchStream> {
+        if self.shared.capabilities.watch_depth {
+            self.features().await?;
+        }
+        self.set_watch(path.as_ref(), Some(depth)).await
+    }
+
+    /// Sets a watch. The server limits the depth only if its features are known already.
+    async fn set_watch(&self, path: &str, depth: Option<Depth>) -> Result<WatchStream> {
+        let features = self.shared.features.get().copied().unwrap_or_default();
+        let can_limit =
+            self.shared.capabilities.watch_depth && features.contains(Features::WATCH_DEPTH);
+
         let last_token = &self.shared.last_token;
         let token = last_token.fetch_add(1, Ordering::Relaxed).to_string();
-        let request = Request::watch(&path, &token)?;
-        let path = Path::new(path.as_ref())?;
+        let scope = Scope::new(path, depth)?;
+        let request = scope.request(&token, can_limit)?;
 
         // The stream exists before the request is sent, so that dropping this future ends the
         // watch.
         let (events, received) = mpsc::unbounded();
         let stream = WatchStream {
             client: self.clone(),
-            path,
+            path: scope.path.clone(),
             token: token.clone(),
             events: received,
             is_closed: false,
         };
+        let watch = Watch {
+            scope,
+            events,
+            is_set: false,
+        };
         let set = self.request(|reply| Command::Watch {
             request,
             token,
-            events,
+            watch,
             reply,
         });
         set.await.map(|()| stream)
     }
+}
+
+/// The driver's side of a watch.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) scope: Scope,
+    pub(super) events: mpsc::UnboundedSender<WatchEvent>,
+    /// Whether the server has confirmed the watch.
+    pub(super) is_set: bool,
 }
 
 /// The events of one watch. Dropping the stream ends the watch.

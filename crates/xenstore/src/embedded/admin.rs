@@ -1,11 +1,12 @@
 //! Calls that act as domain 0, without a connection.
 
 use super::caller::Caller;
-use super::domain::{INTRODUCE_DOMAIN, RELEASE_DOMAIN, home};
+use super::domain::home;
 use super::model::Model;
 use super::store::Store;
 use super::tree::{Node, owned_by};
 use crate::error::{Error, ErrorCode, Result};
+use crate::event::{INTRODUCE_DOMAIN, RELEASE_DOMAIN};
 use crate::permission::{DomId, Permission};
 use crate::wire::MessageKind;
 

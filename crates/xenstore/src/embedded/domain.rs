@@ -4,12 +4,6 @@ use super::quotas::Quotas;
 use crate::features::Features;
 use crate::permission::DomId;
 
-/// Special node whose permissions decide which domains receive the events of new domains.
-pub(super) const INTRODUCE_DOMAIN: &str = "@introduceDomain";
-
-/// Special node whose permissions decide which domains receive the events of released domains.
-pub(super) const RELEASE_DOMAIN: &str = "@releaseDomain";
-
 /// State of a domain, apart from its nodes and connections.
 #[derive(Debug, Default)]
 pub(super) struct Domain {

@@ -2,9 +2,9 @@
 
 use super::caller::Caller;
 use super::connection::ConnectionId;
-use super::domain::{INTRODUCE_DOMAIN, RELEASE_DOMAIN};
 use super::store::Store;
 use super::tree::owned_by;
+use crate::event::{INTRODUCE_DOMAIN, RELEASE_DOMAIN};
 use crate::permission::DomId;
 
 impl Store {

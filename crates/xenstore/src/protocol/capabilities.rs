@@ -1,7 +1,7 @@
 //! Capabilities of transports.
 
 use crate::request::Request;
-use crate::wire::{HEADER_LEN, MessageKind, PAYLOAD_MAX};
+use crate::wire::{self, HEADER_LEN, MessageKind, PAYLOAD_MAX};
 
 /// Abilities and limits of a transport.
 ///
@@ -33,6 +33,11 @@ pub struct Capabilities {
     pub directory_parts: bool,
     /// Whether watches are possible.
     pub watches: bool,
+    /// Whether the depth of a watch reaches the server; see
+    /// [`Request::watch_to`](crate::Request::watch_to).
+    ///
+    /// The kernel of a device drops it, and replies `OK` itself.
+    pub watch_depth: bool,
     /// Whether the connection may end all watches at once (`RESET_WATCHES`).
     ///
     /// A guest has only one connection to the server, so this would also end the watches of its
@@ -50,6 +55,7 @@ impl Capabilities {
         payload_max: PAYLOAD_MAX,
         directory_parts: true,
         watches: true,
+        watch_depth: true,
         reset_watches: true,
         answers_at_once: false,
     };
@@ -62,6 +68,7 @@ impl Capabilities {
     pub const LINUX_DEVICE: Self = Capabilities {
         pipelining: false,
         payload_max: PAYLOAD_MAX - HEADER_LEN,
+        watch_depth: false,
         reset_watches: false,
         ..Capabilities::SOCKET
     };
@@ -99,6 +106,7 @@ impl Capabilities {
         let subject = match request.kind {
             MessageKind::DIRECTORY_PART if !self.directory_parts => "long lists",
             MessageKind::WATCH | MessageKind::UNWATCH if !self.watches => "watches",
+            MessageKind::WATCH if !self.watch_depth && has_depth(request) => "watches with a depth",
             MessageKind::RESET_WATCHES if !self.reset_watches => {
                 let reason =
                     "not allowed on a device, because it would also end the kernel's watches";
@@ -110,9 +118,15 @@ impl Capabilities {
     }
 }
 
+/// Whether a `WATCH` has a third string.
+fn has_depth<T>(request: &Request<T>) -> bool {
+    wire::strings(&request.payload).nth(2).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::depth::Depth;
 
     #[test]
     fn requests_that_a_device_does_not_carry_are_rejected() {
@@ -122,7 +136,11 @@ mod tests {
             Capabilities::FREEBSD_DEVICE,
             Capabilities::NETBSD_DEVICE,
         );
-        let watch = || Request::watch("a", "t").unwrap().untyped();
+        let watch = || Request::watch("a", "").unwrap().untyped();
+        let depth = || {
+            let request = Request::watch_to("a", "", Depth::NODE);
+            request.unwrap().untyped()
+        };
         let value = |len: usize| Request::write("a", vec![b'v'; len - 2]).unwrap().untyped();
         for (request, carried_by) in [
             (Request::read("a").unwrap(), [true; 4]),
@@ -142,6 +160,7 @@ mod tests {
                 [true, true, false, false],
             ),
             (watch(), [true, true, true, false]),
+            (depth(), [true, false, false, false]),
         ] {
             let found = [all, linux, freebsd, netbsd]
                 .map(|capabilities| capabilities.unsupported_reason(&request).is_none());
