@@ -23,7 +23,8 @@ use crate::wire;
 /// [`submit`](Self::submit) queues a request, [`flush`](Self::flush) sends the queue,
 /// [`on_readable`](Self::on_readable) receives, and [`next_event`](Self::next_event) returns the
 /// received replies and watch events. Call `on_readable` when the descriptor is readable. Call
-/// `flush` when it is writable and [`wants_write`](Self::wants_write) is true.
+/// `flush` after you have submitted requests, and when the descriptor is writable and
+/// [`wants_write`](Self::wants_write) is true. Linux's device is never reported as writable.
 ///
 /// With poll(2), which is level-triggered, one call of `on_readable` for each report is enough:
 ///

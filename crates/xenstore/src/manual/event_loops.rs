@@ -7,10 +7,12 @@
 //! 2. [`on_readable`] receives.
 //! 3. [`next_event`] returns replies and watch events, until it returns `None`. The program handles
 //!    them, and may submit requests.
-//! 4. The loop waits, until the descriptor is readable, or writable if [`wants_write`] is true.
+//! 4. The loop waits until the descriptor is readable, or writable if [`wants_write`] is true.
 //!
-//! Two rules keep a loop from stalling:
+//! Three rules keep a loop from stalling:
 //!
+//! - **Flush what you submitted before you wait.** A socket is reported as writable, but the device
+//!   of Linux never is, because it accepts each request at once.
 //! - **Take all events before each wait, also after `flush`.** A flush can answer a request without
 //!   the server: if the kernel refuses to send it ([`Error::NotSent`]), or if its transaction has
 //!   ended meanwhile. The descriptor reports nothing then.
@@ -20,7 +22,7 @@
 //!
 //! # A turn that suits every poller
 //!
-//! This function satisfies both rules. After it, nothing is left to do before the next wait:
+//! This function satisfies all of them. After it, nothing is left to do before the next wait:
 //!
 //! ```
 //! use xenstore::{Connection, Event, Received, Request, Result};
@@ -83,7 +85,7 @@
 //!
 //! use rustix::event::{PollFd, PollFlags, Timespec, poll};
 //! use rustix::io::retry_on_intr;
-//! use xenstore::{Connection, Event, Request};
+//! use xenstore::{Connection, Event, Request, Submitted};
 //! # use xenstore::embedded::{Server, Store, Toolstack};
 //! # let mut store = Store::new();
 //! # store.introduce_guest(5, Toolstack::Xapi);
@@ -95,23 +97,29 @@
 //! let (mut commands, mut sender) = UnixStream::pair()?;
 //! sender.write_all(b"7")?;
 //!
-//! let mut pending = None;
-//! let result = 'done: loop {
-//!     connection.flush()?;
-//!     while let Some(event) = connection.next_event() {
-//!         match (event, pending) {
-//!             (Event::Reply { id, result }, Some((expected, _))) if id == expected => {
-//!                 break 'done result;
+//! let mut pending: Option<(Submitted<()>, Instant)> = None;
+//! 'serve: loop {
+//!     loop {
+//!         // Handling an event may submit requests.
+//!         connection.flush()?;
+//!         let Some(event) = connection.next_event() else {
+//!             break;
+//!         };
+//!         match event {
+//!             Event::Reply { id, result } => {
+//!                 if let Some((write, _)) = pending.take_if(|(write, _)| write.id() == id) {
+//!                     write.parse(result)?;
+//!                     break 'serve;
+//!                 }
 //!             }
-//!             (event, _) => println!("{event:?}"),
+//!             event => println!("{event:?}"),
 //!         }
 //!     }
-//!     let left = pending.map(|(_, deadline): (_, Instant)| {
-//!         deadline.saturating_duration_since(Instant::now())
-//!     });
-//!     if let (Some((id, _)), Some(Duration::ZERO)) = (pending, left) {
-//!         // No event of this request follows any more.
-//!         connection.cancel(id);
+//!     let left = pending
+//!         .as_ref()
+//!         .map(|(_, deadline)| deadline.saturating_duration_since(Instant::now()));
+//!     if left == Some(Duration::ZERO) {
+//!         // `Connection::cancel` gives up one request, and keeps the connection.
 //!         return Err("no reply within 5 s".into());
 //!     }
 //!
@@ -132,16 +140,14 @@
 //!     if !command.is_empty() {
 //!         let mut value = [0];
 //!         commands.read_exact(&mut value)?;
-//!         let id = connection.submit(Request::write("data/example", value)?)?.id();
-//!         pending = Some((id, Instant::now() + Duration::from_secs(5)));
+//!         let write = connection.submit(Request::write("data/example", value)?)?;
+//!         pending = Some((write, Instant::now() + Duration::from_secs(5)));
 //!     }
-//! };
-//! result?;
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The next turn begins with `flush` and `next_event`, so it also handles what `on_readable`
-//! received.
+//! The next round begins with `flush` and `next_event`, so it handles what `on_readable` received.
 //!
 //! # epoll(7) and mio
 //!
@@ -160,8 +166,8 @@
 //!
 //! # Types of replies
 //!
-//! [`Event::Reply`] has the bytes of a reply. [`Submitted::parse`] makes the request's type of them,
-//! so keep what [`submit`] returned.
+//! [`Event::Reply`] has the bytes of a reply. [`Submitted::parse`] makes the request's type of
+//! them, so keep what [`submit`] returned.
 //!
 //! # Transactions
 //!
