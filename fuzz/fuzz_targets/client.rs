@@ -18,7 +18,7 @@ use libfuzzer_sys::fuzz_target;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use xenstore::wire::{self, Decoder, HEADER_LEN, Message, MessageKind, PAYLOAD_MAX};
 use xenstore::{
-    Client, Connection, Error, Event, Nodes, Permission, Request, RequestId, Transport,
+    Access, Client, Connection, Error, Event, Nodes, Permissions, Request, RequestId, Transport,
 };
 use xenstore_fuzz::Script;
 
@@ -320,7 +320,7 @@ fn request(script: &mut Script<'_>) -> Result<Request, Error> {
         7 => Request::permissions(path)?.untyped(),
         8 => {
             let domain = u16::from(script.byte());
-            Request::set_permissions(path, &[Permission::read_write(domain)])?.untyped()
+            Request::set_permissions(path, &Permissions::new(domain, Access::ReadWrite))?.untyped()
         }
         9 => Request::domain_path(u16::from(script.byte())).untyped(),
         _ => Request::remove(path)?.untyped(),
@@ -415,7 +415,7 @@ fn transaction(client: &mut Client, script: &mut Script<'_>) -> Result<(), Error
                 1 => transaction.write(path, "value")?,
                 2 => transaction.list(path).map(drop)?,
                 3 => transaction.remove(path)?,
-                4 => transaction.set_permissions(path, &[])?,
+                4 => transaction.set_permissions(path, &Permissions::owner_only(0))?,
                 _ => transaction
                     .pipeline([Request::read("a")?, Request::list("b")?.untyped()])
                     .map(drop)?,

@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use libfuzzer_sys::fuzz_target;
 use xenstore::embedded::{Quotas, Server, Store};
 use xenstore::wire::{self, Decoder, MessageKind};
-use xenstore::{Connection, ErrorCode, Event, Permission, Request, WatchEvent};
+use xenstore::{Connection, ErrorCode, Event, Permission, Permissions, Request, WatchEvent};
 use xenstore_fuzz::Script;
 
 const HOSTILE: u16 = 5;
@@ -136,14 +136,14 @@ fn make_guest(store: &mut Store, domain: u16) {
     for (path, permissions) in [
         (
             home.clone(),
-            [Permission::none(0), Permission::read(domain)].as_slice(),
+            Permissions::owner_only(0).with(Permission::read(domain)),
         ),
-        (format!("{home}/data"), &[Permission::none(domain)]),
-        (format!("{home}/attr"), &[Permission::none(domain)]),
+        (format!("{home}/data"), Permissions::owner_only(domain)),
+        (format!("{home}/attr"), Permissions::owner_only(domain)),
     ] {
         store.write(&path, "").expect("a node");
         store
-            .set_permissions(&path, permissions)
+            .set_permissions(&path, &permissions)
             .expect("permissions");
     }
     store.introduce(domain);
@@ -167,11 +167,11 @@ fn check_nodes(store: &Store) {
     let (quotas, mut owned) = (quotas(), 0);
     for (path, value) in store.walk("/") {
         let permissions = store.permissions(path).expect("a visited node exists");
-        if permissions[0].domain.get() == HOSTILE {
+        if permissions.owner.get() == HOSTILE {
             owned += 1;
             assert!(value.len() < quotas.node_size, "a value too long at {path}");
             assert!(
-                permissions.len() <= quotas.permissions,
+                permissions.to_list().count() <= quotas.permissions,
                 "too many permissions at {path}"
             );
             assert!(path.starts_with("/local/domain/5/"), "a node at {path}");
@@ -184,15 +184,15 @@ fn check_nodes(store: &Store) {
     );
 }
 
-type Nodes = BTreeMap<String, (Vec<u8>, Vec<Permission>)>;
+type Nodes = BTreeMap<String, (Vec<u8>, Permissions)>;
 
 /// Returns all nodes of other domains, except the one that the other guest writes.
 fn nodes_of_others(store: &Store) -> Nodes {
     let mut nodes = Nodes::new();
     for (path, value) in store.walk("/") {
         let permissions = store.permissions(path).expect("a visited node exists");
-        if permissions[0].domain.get() != HOSTILE && path != "/local/domain/6/data/turn" {
-            nodes.insert(path.to_owned(), (value.to_vec(), permissions.to_vec()));
+        if permissions.owner.get() != HOSTILE && path != "/local/domain/6/data/turn" {
+            nodes.insert(path.to_owned(), (value.to_vec(), permissions));
         }
     }
     nodes

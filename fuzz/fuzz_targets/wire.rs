@@ -7,7 +7,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use xenstore::wire::{self, Decoder, HEADER_LEN, Message, PAYLOAD_MAX, PayloadTooLong};
-use xenstore::{ErrorCode, Path, Permission};
+use xenstore::{ErrorCode, Path, Permission, Permissions};
 
 const SIZES: usize = 8;
 
@@ -96,6 +96,9 @@ fn parse_strings(payload: &[u8]) {
         };
         if let Ok(permission) = text.parse::<Permission>() {
             assert_eq!(permission.to_string().parse(), Ok(permission));
+        }
+        if let Ok(permissions) = text.parse::<Permissions>() {
+            assert_eq!(permissions.to_string().parse(), Ok(permissions));
         }
         let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
         let is_valid = (1..=32).contains(&text.len()) && text.bytes().all(is_name);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use xenstore::{Client, DomId, Features, Nodes, Permission, Result};
+use xenstore::{Client, DomId, Features, Nodes, Permission, Permissions, Result};
 
 use crate::failure::Failure;
 use crate::nodes::parent;
@@ -50,7 +50,7 @@ pub(crate) fn chmod(
 
 /// Sets the permissions of all nodes below `at`. If this fails, `at` is the path of the node that
 /// failed.
-fn set_below(nodes: &mut impl Nodes, at: &mut String, permissions: &[Permission]) -> Result<()> {
+fn set_below(nodes: &mut impl Nodes, at: &mut String, permissions: &Permissions) -> Result<()> {
     let len = at.len();
     for name in nodes.list(&*at)? {
         if !at.ends_with('/') {
@@ -68,8 +68,11 @@ fn set_below(nodes: &mut impl Nodes, at: &mut String, permissions: &[Permission]
 ///
 /// xenstored of Xen 4.22 crashes if a client of its socket names [`DomId::ANY`]. Servers without
 /// this feature treat it as the number of an ordinary domain.
-fn refuse_all_domains(client: &mut Client, permissions: &[Permission]) -> Result<(), Failure> {
-    if permissions.iter().all(|entry| entry.domain != DomId::ANY) {
+fn refuse_all_domains(client: &mut Client, permissions: &Permissions) -> Result<(), Failure> {
+    if permissions
+        .to_list()
+        .all(|entry| entry.domain != DomId::ANY)
+    {
         return Ok(());
     }
     let features = client.features();
@@ -84,13 +87,14 @@ fn refuse_all_domains(client: &mut Client, permissions: &[Permission]) -> Result
     )))
 }
 
-fn parse(modes: &[String]) -> Result<Vec<Permission>, Failure> {
+fn parse(modes: &[String]) -> Result<Permissions, Failure> {
     let invalid =
-        |mode: &String| Failure::Message(format!("Invalid permission specification: '{mode}'"));
-    modes
+        |mode: &str| Failure::Message(format!("Invalid permission specification: '{mode}'"));
+    let list: Vec<Permission> = modes
         .iter()
         .map(|mode| mode.parse().map_err(|_| invalid(mode)))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Permissions::from_list(list).ok_or_else(|| invalid(""))
 }
 
 pub(crate) fn print(
@@ -107,8 +111,7 @@ pub(crate) fn print(
         if prefix {
             write!(out, "{key}: ")?;
         }
-        let modes: Vec<_> = permissions.iter().map(Permission::to_string).collect();
-        writeln!(out, "{}", modes.join(" "))?;
+        writeln!(out, "{permissions}")?;
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Requests about domains and about the server.
 
+use crate::domid::DomId;
 use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::path::Path;
-use crate::permission::DomId;
 use crate::reply;
 use crate::request::Request;
 use crate::wire::MessageKind;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use crate::domid::DomId;
 use crate::error::Result;
 use crate::path::Path;
-use crate::permission::DomId;
 use crate::wire;
 
 /// Path of watches for domains that are introduced to the server.

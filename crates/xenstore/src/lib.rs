@@ -94,9 +94,10 @@ mod client;
 mod connection;
 mod depth;
 mod domain_requests;
+mod domid;
 #[cfg(feature = "embedded")]
 pub mod embedded;
-pub mod error;
+mod error;
 mod escape;
 mod event;
 mod features;
@@ -111,10 +112,10 @@ mod logging;
 pub mod manual;
 mod meaning;
 mod nodes;
-pub mod path;
+mod path;
 #[cfg(all(test, unix))]
 mod peer;
-pub mod permission;
+mod permission;
 pub mod protocol;
 mod reply;
 mod request;
@@ -138,13 +139,14 @@ pub use client::Client;
 #[cfg(unix)]
 pub use connection::{Connection, Received};
 pub use depth::Depth;
+pub use domid::{DomId, InvalidDomId};
 pub use error::{Error, ErrorCode, Optional, Result};
 pub use escape::escape;
 pub use event::{Event, RequestId, WatchEvent, WatchId};
 pub use features::Features;
 pub use nodes::{AsyncNodes, Nodes};
 pub use path::{InvalidPath, Path};
-pub use permission::{Access, DomId, InvalidDomId, InvalidPermission, Permission};
+pub use permission::{Access, InvalidPermission, Permission, Permissions};
 pub use request::{Request, TransactionId};
 #[cfg(unix)]
 pub use shared::SharedClient;

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::error::Result;
 use crate::path::{InvalidPath, Path};
-use crate::permission::Permission;
+use crate::permission::Permissions;
 use crate::request::Request;
 use crate::walk::{self, Walk};
 
@@ -126,21 +126,22 @@ pub trait Nodes {
         }
     }
 
-    /// Returns the permissions of the node at `path`. The first entry names the owner.
+    /// Returns the owner and the permissions of the node at `path`.
     ///
     /// # Errors
     /// `ENOENT` if the node does not exist, `EACCES` without read access,
     /// [`Error::InvalidReply`](crate::Error::InvalidReply) for malformed permissions.
-    fn permissions(&mut self, path: impl AsRef<str>) -> Result<Vec<Permission>> {
+    fn permissions(&mut self, path: impl AsRef<str>) -> Result<Permissions> {
         self.call(Request::permissions(path)?)
     }
 
-    /// Sets the permissions of the node at `path`. The first entry names the owner.
+    /// Sets the owner and the permissions of the node at `path`.
     ///
     /// # Errors
+    /// `ENOSPC` (C xenstored) for more entries than the server allows.
     /// `ENOENT` if the node does not exist, `EACCES` if another domain owns it, `EPERM` if a domain
     /// other than domain 0 changes the owner.
-    fn set_permissions(&mut self, path: impl AsRef<str>, permissions: &[Permission]) -> Result<()> {
+    fn set_permissions(&mut self, path: impl AsRef<str>, permissions: &Permissions) -> Result<()> {
         self.call(Request::set_permissions(path, permissions)?)
     }
 }
@@ -219,7 +220,7 @@ pub trait AsyncNodes: Sync {
     fn permissions(
         &self,
         path: impl AsRef<str>,
-    ) -> impl Future<Output = Result<Vec<Permission>>> + Send {
+    ) -> impl Future<Output = Result<Permissions>> + Send {
         call(self, Request::permissions(path))
     }
 
@@ -227,7 +228,7 @@ pub trait AsyncNodes: Sync {
     fn set_permissions(
         &self,
         path: impl AsRef<str>,
-        permissions: &[Permission],
+        permissions: &Permissions,
     ) -> impl Future<Output = Result<()>> + Send {
         call(self, Request::set_permissions(path, permissions))
     }

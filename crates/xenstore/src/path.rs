@@ -4,14 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::domid::DomId;
 use crate::escape::excerpt;
-use crate::permission::DomId;
-
-/// Maximum length of an absolute path in bytes (`XENSTORE_ABS_PATH_MAX`).
-pub const ABSOLUTE_MAX: usize = 3072;
-
-/// Maximum length of a relative path in bytes (`XENSTORE_REL_PATH_MAX`).
-pub const RELATIVE_MAX: usize = 2048;
 
 /// A valid path of a node.
 ///
@@ -38,11 +32,17 @@ impl InvalidPath {
 }
 
 impl Path {
+    /// Maximum length of an absolute path in bytes (`XENSTORE_ABS_PATH_MAX`).
+    pub const ABSOLUTE_MAX: usize = 3072;
+
+    /// Maximum length of a relative path in bytes (`XENSTORE_REL_PATH_MAX`).
+    pub const RELATIVE_MAX: usize = 2048;
+
     /// Checks a path.
     ///
     /// # Errors
-    /// [`InvalidPath`] for a path that is empty, that is longer than [`ABSOLUTE_MAX`] or
-    /// [`RELATIVE_MAX`], or that contains an empty name or an invalid character.
+    /// [`InvalidPath`] for a path that is empty, that is longer than [`ABSOLUTE_MAX`](Self::ABSOLUTE_MAX) or
+    /// [`RELATIVE_MAX`](Self::RELATIVE_MAX), or that contains an empty name or an invalid character.
     pub fn new(path: impl Into<String>) -> Result<Self, InvalidPath> {
         let path = path.into();
         check(&path)?;
@@ -57,7 +57,7 @@ impl Path {
     /// Checks a path of the server. A relative one may be as long as an absolute one, because the
     /// server only removes the domain's home from it.
     pub(crate) fn received(path: &str) -> Result<Self, InvalidPath> {
-        check_len(path, ABSOLUTE_MAX)?;
+        check_len(path, Path::ABSOLUTE_MAX)?;
         Ok(Path(path.to_owned()))
     }
 
@@ -133,9 +133,9 @@ impl Path {
 /// Checks that `path` is valid.
 pub(crate) fn check(path: &str) -> Result<(), InvalidPath> {
     let limit = if path.starts_with('/') {
-        ABSOLUTE_MAX
+        Path::ABSOLUTE_MAX
     } else {
-        RELATIVE_MAX
+        Path::RELATIVE_MAX
     };
     check_len(path, limit)
 }

@@ -1,93 +1,10 @@
-//! Domains, and owners and permissions of nodes.
+//! Permissions of nodes.
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::domid::{self, DomId};
 use crate::escape::excerpt;
-
-/// Number of a domain.
-///
-/// Functions that take a domain also take its number: `server.connect(5)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DomId(u16);
-
-/// First number that Xen gives to no domain (`DOMID_FIRST_RESERVED`).
-const FIRST_RESERVED: u16 = 0x7ff0;
-
-/// Error for a text that is not the number of a domain.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a domain's number of 0 to 32751: '{0}'")]
-pub struct InvalidDomId(String);
-
-impl DomId {
-    /// The control domain.
-    pub const DOM0: Self = DomId(0);
-
-    /// The domain of the caller (`DOMID_SELF`, 32752).
-    pub const SELF: Self = DomId(FIRST_RESERVED);
-
-    /// All domains, in a [`Permission`] (`DOMID_ANY`, 32757).
-    ///
-    /// Servers honour an entry for it only if they offer
-    /// [`Features::DOMID_ANY`](crate::Features::DOMID_ANY), which came with Xen 4.22. Others ignore
-    /// the entry. The first entry of a node's permissions says the same everywhere.
-    ///
-    /// # Warning
-    /// The C xenstored of Xen's development tree, as of August 2026, crashes when `SET_PERMS` names
-    /// this domain over a socket. All domains of the host then lose their Xenstore.
-    pub const ANY: Self = DomId(0x7ff5);
-
-    /// Returns the domain of a number, which may be one that Xen reserves.
-    pub const fn new(number: u16) -> Self {
-        DomId(number)
-    }
-
-    /// Returns the number.
-    pub const fn get(self) -> u16 {
-        self.0
-    }
-
-    /// Whether Xen gives this number to no domain, as [`SELF`](Self::SELF) and [`ANY`](Self::ANY).
-    pub const fn is_reserved(self) -> bool {
-        self.0 >= FIRST_RESERVED
-    }
-}
-
-impl From<u16> for DomId {
-    fn from(number: u16) -> Self {
-        DomId(number)
-    }
-}
-
-impl From<DomId> for u16 {
-    fn from(domain: DomId) -> Self {
-        domain.0
-    }
-}
-
-impl fmt::Display for DomId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Parses a decimal number, and refuses the numbers that Xen reserves (32752 and up).
-impl FromStr for DomId {
-    type Err = InvalidDomId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidDomId> {
-        match number(text) {
-            Some(domain) if !domain.is_reserved() => Ok(domain),
-            _ => Err(InvalidDomId(excerpt(text))),
-        }
-    }
-}
-
-/// Parses a decimal number without a sign, which may be one that Xen reserves.
-fn number(text: &str) -> Option<DomId> {
-    let is_unsigned = text.starts_with(|first: char| first.is_ascii_digit());
-    is_unsigned.then(|| text.parse().ok().map(DomId)).flatten()
-}
 
 /// Access of a domain to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,11 +31,7 @@ impl Access {
     }
 }
 
-/// One entry of a node's permissions, written as `r5`.
-///
-/// The first entry of a node names its owner, which always has full access, and states the access
-/// of all domains that are not listed. Each further entry states the access of one domain. The
-/// [manual](crate::manual::permissions) has recipes.
+/// Access of one domain to a node, written as `r5`: an entry of [`Permissions`].
 ///
 /// ```
 /// use xenstore::{Access, Permission};
@@ -133,8 +46,7 @@ impl Access {
 pub struct Permission {
     /// The domain.
     pub domain: DomId,
-    /// The access of the domain, or in the first entry of a node the access of all domains that are
-    /// not listed.
+    /// The access of the domain.
     pub access: Access,
 }
 
@@ -166,7 +78,7 @@ impl Permission {
     }
 }
 
-/// Error for a text that is not a [`Permission`].
+/// Error for a text that is not a [`Permission`], or that is not a list of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a permission such as r5: '{0}'")]
 pub struct InvalidPermission(String);
@@ -184,7 +96,7 @@ impl FromStr for Permission {
             Some(b'b') => Some(Access::ReadWrite),
             _ => None,
         };
-        let domain = text.get(1..).and_then(number);
+        let domain = text.get(1..).and_then(domid::parse_any);
         match (access, domain) {
             (Some(access), Some(domain)) => Ok(Permission { domain, access }),
             _ => Err(InvalidPermission(excerpt(text))),
@@ -204,29 +116,101 @@ impl fmt::Display for Permission {
     }
 }
 
+/// Permissions of a node: its owner, and the access of the other domains.
+///
+/// Domain 0 and the owner have full access in any case, and only they may change the permissions.
+/// Servers limit the number of entries. The [manual](crate::manual::permissions) has recipes.
+///
+/// The text form is that of Xen's tools, such as `n5 r7`: the owner with the letter of all other
+/// domains, and then the entries.
+///
+/// ```
+/// use xenstore::{Access, Permission, Permissions};
+///
+/// let permissions = Permissions::owner_only(5).with(Permission::read(7));
+/// assert_eq!(permissions, "n5 r7".parse()?);
+/// assert_eq!((permissions.owner.get(), permissions.others), (5, Access::None));
+/// # Ok::<(), xenstore::InvalidPermission>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Permissions {
+    /// Domain that owns the node.
+    pub owner: DomId,
+    /// Access of all domains that have no entry.
+    pub others: Access,
+    /// Access of single domains. An entry for [`DomId::ANY`] has no effect, and is
+    /// no error, on servers without that feature.
+    pub entries: Vec<Permission>,
+}
+
+impl Permissions {
+    /// Returns permissions without entries, which give all domains but the owner the access
+    /// `others`.
+    pub fn new(owner: impl Into<DomId>, others: Access) -> Self {
+        Permissions {
+            owner: owner.into(),
+            others,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Returns permissions that give no other domain access, such as `n5`.
+    pub fn owner_only(owner: impl Into<DomId>) -> Self {
+        Permissions::new(owner, Access::None)
+    }
+
+    /// Returns permissions that let all domains read, such as `r5`.
+    pub fn readable_by_all(owner: impl Into<DomId>) -> Self {
+        Permissions::new(owner, Access::Read)
+    }
+
+    /// Returns the same permissions with this entry, which replaces those of its domain.
+    #[must_use]
+    pub fn with(mut self, entry: Permission) -> Self {
+        self.entries.retain(|other| other.domain != entry.domain);
+        self.entries.push(entry);
+        self
+    }
+
+    /// Returns the permissions of the protocol's list, whose first entry names the owner and the
+    /// access of all domains that the list does not name. Returns `None` for an empty list.
+    pub fn from_list(list: impl IntoIterator<Item = Permission>) -> Option<Self> {
+        let mut list = list.into_iter();
+        let first = list.next()?;
+        Some(Permissions {
+            owner: first.domain,
+            others: first.access,
+            entries: list.collect(),
+        })
+    }
+
+    /// Returns the protocol's list, as [`from_list`](Self::from_list) takes it.
+    pub fn to_list(&self) -> impl Iterator<Item = Permission> {
+        let first = Permission::new(self.owner, self.others);
+        std::iter::once(first).chain(self.entries.iter().copied())
+    }
+}
+
+impl FromStr for Permissions {
+    type Err = InvalidPermission;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPermission> {
+        let list = text.split_ascii_whitespace().map(str::parse);
+        let list: Vec<Permission> = list.collect::<Result<_, _>>()?;
+        Permissions::from_list(list).ok_or_else(|| InvalidPermission(excerpt(text)))
+    }
+}
+
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list: Vec<_> = self.to_list().map(|entry| entry.to_string()).collect();
+        f.write_str(&list.join(" "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn domain_ids_of_users_are_not_reserved_ones() {
-        for (text, number) in [("0", 0), ("5", 5), ("32751", 32_751)] {
-            let domain: DomId = text.parse().unwrap();
-            assert_eq!((domain, domain.get()), (number.into(), number));
-            assert_eq!(domain.to_string(), text);
-        }
-        for text in ["", "-1", "+5", "5 ", "x", "32752", "32757", "65536"] {
-            assert!(text.parse::<DomId>().is_err(), "{text}");
-        }
-
-        let error = "5\n".parse::<DomId>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "not a domain's number of 0 to 32751: '5\\u000a'"
-        );
-        assert!(DomId::SELF.is_reserved() && DomId::ANY.is_reserved());
-        assert!(!DomId::DOM0.is_reserved());
-    }
 
     #[test]
     fn permissions_round_trip_through_text() {
@@ -240,5 +224,28 @@ mod tests {
             "x5\n".parse::<Permission>().unwrap_err().to_string(),
             "not a permission such as r5: 'x5\\u000a'"
         );
+    }
+
+    #[test]
+    fn lists_round_trip_through_text_and_are_never_empty() {
+        for text in ["n0", "r5", "n5 r7 b8", "n0 n0", "w1 r32757"] {
+            let permissions: Permissions = text.parse().unwrap();
+            assert_eq!(permissions.to_string(), text);
+            let list: Vec<_> = permissions.to_list().collect();
+            assert_eq!(Permissions::from_list(list), Some(permissions));
+        }
+        for text in ["", " ", "n5 x", "n5,r7"] {
+            assert!(text.parse::<Permissions>().is_err(), "{text}");
+        }
+        assert_eq!(Permissions::from_list([]), None);
+    }
+
+    #[test]
+    fn entry_replaces_those_of_its_domain() {
+        let permissions = Permissions::readable_by_all(5)
+            .with(Permission::none(7))
+            .with(Permission::read(8))
+            .with(Permission::write(7));
+        assert_eq!(permissions.to_string(), "r5 r8 w7");
     }
 }

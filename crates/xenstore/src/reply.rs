@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use crate::escape::excerpt;
 use crate::features::Features;
 use crate::path::Path;
-use crate::permission::{InvalidPermission, Permission};
+use crate::permission::{InvalidPermission, Permission, Permissions};
 use crate::request::TransactionId;
 use crate::wire;
 
@@ -42,14 +42,12 @@ pub(crate) fn names(payload: Vec<u8>) -> Result<Vec<String>, String> {
         .collect())
 }
 
-pub(crate) fn permissions(payload: Vec<u8>) -> Result<Vec<Permission>, String> {
-    wire::strings(&payload)
-        .map(|text| {
-            String::from_utf8_lossy(text)
-                .parse()
-                .map_err(|error: InvalidPermission| error.to_string())
-        })
-        .collect()
+pub(crate) fn permissions(payload: Vec<u8>) -> Result<Permissions, String> {
+    let entries = wire::strings(&payload).map(|text| String::from_utf8_lossy(text).parse());
+    let list: Vec<Permission> = entries
+        .collect::<Result<_, _>>()
+        .map_err(|error: InvalidPermission| error.to_string())?;
+    Permissions::from_list(list).ok_or_else(|| "permissions without an owner".to_owned())
 }
 
 pub(crate) fn path(payload: Vec<u8>) -> Result<Path, String> {
@@ -117,6 +115,7 @@ mod tests {
             assert!(number(text.to_vec()).is_err(), "{}", text.escape_ascii());
         }
         assert!(permissions(b"n0\0r\0".to_vec()).is_err());
+        assert!(permissions(Vec::new()).is_err());
     }
 
     /// Maximum length in bytes of an error about a reply.

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use crate::depth::Depth;
 use crate::error::{Error, Result};
 use crate::path::{self, InvalidPath};
-use crate::permission::Permission;
+use crate::permission::Permissions;
 use crate::reply;
 use crate::wire::{self, MessageKind};
 
@@ -86,7 +86,7 @@ impl Request {
     ///
     /// # Errors
     /// Those of [`read`](Self::read).
-    pub fn permissions(path: impl AsRef<str>) -> Result<Request<Vec<Permission>>, InvalidPath> {
+    pub fn permissions(path: impl AsRef<str>) -> Result<Request<Permissions>, InvalidPath> {
         Request::with_path(
             MessageKind::GET_PERMS,
             path.as_ref(),
@@ -95,16 +95,16 @@ impl Request {
         )
     }
 
-    /// Sets owner (the first entry) and permissions of the node at `path`.
+    /// Sets owner and permissions of the node at `path`.
     ///
     /// # Errors
     /// Those of [`read`](Self::read).
     pub fn set_permissions(
         path: impl AsRef<str>,
-        permissions: &[Permission],
+        permissions: &Permissions,
     ) -> Result<Request<()>, InvalidPath> {
         let mut list = String::new();
-        for permission in permissions {
+        for permission in permissions.to_list() {
             // Writing to a string cannot fail.
             let _ = write!(list, "{permission}\0");
         }
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn request_payloads() {
-        let permissions = [Permission::none(5), Permission::read(0)];
+        let permissions = "n5 r0".parse().unwrap();
         let cases: [(Request, MessageKind, &[u8], Option<&str>); 7] = [
             (
                 Request::read("a/b").unwrap(),

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::path::Path;
-use crate::permission::Permission;
+use crate::permission::Permissions;
 use crate::reply;
 use crate::request::Request;
 use crate::wire::MessageKind;
@@ -27,8 +27,8 @@ pub struct Node {
     pub value: Result<Vec<u8>>,
     /// Names of the children in the server's order, or the error of listing them.
     pub children: Result<Vec<String>>,
-    /// Permissions, the owner first, if the walk asks for them.
-    pub permissions: Option<Result<Vec<Permission>>>,
+    /// Permissions, if the walk asks for them.
+    pub permissions: Option<Result<Permissions>>,
 }
 
 impl Node {
@@ -370,13 +370,7 @@ mod tests {
             ])
             .unwrap();
         let permissions = nodes[0].permissions.as_ref().unwrap().as_ref().unwrap();
-        assert_eq!(
-            permissions
-                .iter()
-                .map(Permission::to_string)
-                .collect::<Vec<_>>(),
-            ["n0", "r5"]
-        );
+        assert_eq!(permissions.to_string(), "n0 r5");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use system_tests::{Daemon, Terminal, Xenstored};
-use xenstore::{Client, Nodes, Permission, Request};
+use xenstore::{Client, Nodes, Request};
 
 use crate::{Rng, Tools, connect};
 
@@ -26,12 +26,11 @@ fn make_odd_nodes(client: &mut Client, seed: u64) {
         requests.push(Request::write(&path, rng.value()).unwrap());
         if rng.below(3) == 0 {
             let count = 1 + rng.below(3);
-            let permissions = (0..count).map(|_| {
-                let text = format!("{}0", ["n", "r", "w", "b"][rng.below(4)]);
-                text.parse::<Permission>().unwrap()
-            });
-            requests
-                .push(Request::set_permissions(&path, &permissions.collect::<Vec<_>>()).unwrap());
+            let list: Vec<_> = (0..count)
+                .map(|_| format!("{}0", ["n", "r", "w", "b"][rng.below(4)]))
+                .collect();
+            let permissions = list.join(" ").parse().unwrap();
+            requests.push(Request::set_permissions(&path, &permissions).unwrap());
         }
         paths.push(path);
     }

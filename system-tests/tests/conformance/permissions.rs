@@ -1,21 +1,11 @@
 //! Permissions.
 
-use xenstore::{Nodes, Permission};
+use xenstore::{Nodes, Permissions};
 
 use crate::testbed::{GUEST, Testbed, event_paths, refusal};
 
-fn parse(text: &str) -> Vec<Permission> {
-    text.split_whitespace()
-        .map(|entry| entry.parse::<Permission>().unwrap())
-        .collect()
-}
-
-fn show(permissions: &[Permission]) -> String {
-    permissions
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" ")
+fn parse(text: &str) -> Permissions {
+    text.parse().unwrap()
 }
 
 pub(crate) fn new_node_inherits_permissions(testbed: &Testbed) {
@@ -26,7 +16,7 @@ pub(crate) fn new_node_inherits_permissions(testbed: &Testbed) {
         .unwrap();
     client.write("data/x/a/b", "").unwrap();
     assert_eq!(
-        show(&client.permissions("data/x/a/b").unwrap()),
+        client.permissions("data/x/a/b").unwrap().to_string(),
         format!("n{} r7", testbed.domain())
     );
 }
@@ -44,7 +34,7 @@ pub(crate) fn permissions_are_read_back(testbed: &Testbed) {
 pub(crate) fn permissions_of_a_missing_node_are_enoent(testbed: &Testbed) {
     let mut client = testbed.client();
     client.mkdir("data").unwrap();
-    let own = [Permission::none(testbed.domain())];
+    let own = Permissions::owner_only(testbed.domain());
     assert_eq!(refusal(client.permissions("data/x")), "ENOENT");
     assert_eq!(refusal(client.set_permissions("data/x", &own)), "ENOENT");
 }
@@ -129,18 +119,18 @@ pub(crate) fn only_domain_0_may_change_the_owner(testbed: &Testbed) {
     let mut client = testbed.client();
     client.write("data/x", "").unwrap();
     let other: u16 = if testbed.is_guest() { 0 } else { GUEST };
-    let given = client.set_permissions("data/x", &[Permission::none(other)]);
+    let given = client.set_permissions("data/x", &Permissions::owner_only(other));
     if testbed.is_guest() {
         // The protocol specifies EPERM.
         assert_eq!(refusal(given), testbed.either("EPERM", "EACCES"));
         assert_eq!(
-            client.permissions("data/x").unwrap()[0].domain,
+            client.permissions("data/x").unwrap().owner,
             testbed.domain().into()
         );
     } else {
         given.unwrap();
         assert_eq!(
-            show(&client.permissions("data/x").unwrap()),
+            client.permissions("data/x").unwrap().to_string(),
             format!("n{GUEST}")
         );
         testbed

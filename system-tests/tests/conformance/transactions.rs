@@ -1,6 +1,6 @@
 //! Transactions.
 
-use xenstore::{Error, ErrorCode, Nodes, Permission, Request, Result};
+use xenstore::{Error, ErrorCode, Nodes, Permissions, Request, Result};
 
 use crate::client::Client;
 use crate::testbed::{Testbed, event_paths, refusal};
@@ -117,7 +117,7 @@ pub(crate) fn list_mkdir_and_remove_in_a_transaction(testbed: &Testbed) {
 
 pub(crate) fn permissions_are_committed(testbed: &Testbed) {
     let mut client = testbed.client();
-    let permissions = [Permission::read(testbed.domain())];
+    let permissions = Permissions::readable_by_all(testbed.domain());
     client
         .transaction(|transaction| {
             transaction.write("data/x", "")?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use xenstore::{Depth, Nodes, Permission, Request};
+use xenstore::{Depth, Nodes, Permissions, Request};
 
 use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
 
@@ -73,7 +73,7 @@ pub(crate) fn watch_fires_on_permission_change(testbed: &Testbed) {
     client.watch("data", "").unwrap();
     event_paths(&mut client);
     client
-        .set_permissions("data/x", &[Permission::read(testbed.domain())])
+        .set_permissions("data/x", &Permissions::readable_by_all(testbed.domain()))
         .unwrap();
     assert_eq!(event_paths(&mut client), ["data/x"]);
 }
@@ -290,7 +290,7 @@ pub(crate) fn guest_gets_no_event_for_an_unreadable_node(testbed: &Testbed) {
     let hidden = format!("/local/domain/{GUEST}/data/hidden");
     let below = format!("{hidden}/below");
     dom0.write(&hidden, "").unwrap();
-    dom0.set_permissions(&hidden, &[Permission::none(0)])
+    dom0.set_permissions(&hidden, &Permissions::owner_only(0))
         .unwrap();
     dom0.write(&below, "").unwrap();
     let mut client = testbed.client();

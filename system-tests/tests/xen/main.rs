@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use domain::{Domain, TIMEOUT, Tree, with_guest, xl};
 use system_tests::eventually;
-use xenstore::{Client, Nodes, Permission};
+use xenstore::{Client, Nodes, Permissions};
 
 /// Whether the value of the node changes by itself.
 fn is_fleeting(path: &str) -> bool {
@@ -257,7 +257,7 @@ fn xapi_owned_nodes_reboot_and_shutdown() {
     let mut domain = Domain::start(|dom0, id, home| {
         for node in ["control/feature-balloon", "xenserver/attr"] {
             dom0.write(format!("{home}/{node}"), "").unwrap();
-            let own = [Permission::none(id)];
+            let own = Permissions::owner_only(id);
             dom0.set_permissions(format!("{home}/{node}"), &own)
                 .unwrap();
         }

@@ -10,7 +10,7 @@ use xen_guest_agent::guest::{Device, Guest};
 use xen_guest_agent::schema::Name;
 use xen_guest_agent::schema::topology::Filter;
 use xenstore::wire::MessageKind;
-use xenstore::{ErrorCode, Path, Permission};
+use xenstore::{ErrorCode, Path, Permissions};
 
 use crate::harness::{DOMAIN, Harness};
 use crate::sample_guests::{self, address, distribution, interface};
@@ -420,7 +420,7 @@ fn denied_removal_is_announced_once() {
         Name::Std,
     );
     harness.write("data/os_minorver", "1");
-    let of_the_host = [Permission::read(0)];
+    let of_the_host = Permissions::readable_by_all(0);
     let path = format!("/local/domain/{DOMAIN}/data/os_minorver");
     harness
         .server

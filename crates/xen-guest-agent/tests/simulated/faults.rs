@@ -219,13 +219,10 @@ impl Plan {
                 let path = format!("{}/{node}", self.harness.home());
 
                 // Nodes that belong to the toolstack keep their owner.
-                let owner = xenstore::Permission::none(self.harness.domain);
+                let owner = xenstore::Permissions::owner_only(self.harness.domain);
                 let mut path = path.as_str();
                 while path.len() > self.harness.home().len() && !self.is_owned_by_toolstack(path) {
-                    self.harness
-                        .store()
-                        .set_permissions(path, &[owner])
-                        .unwrap();
+                    self.harness.store().set_permissions(path, &owner).unwrap();
                     path = path.rsplit_once('/').unwrap().0;
                 }
             }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use xenstore::Permission;
+use xenstore::Permissions;
 use xenstore::walk::Node;
 
 use crate::json::{to_text, value};
@@ -19,11 +19,11 @@ impl Json {
         let value = node.value.as_ref().map(|bytes| value(bytes));
         let mut member = value.unwrap_or(Value::Null);
         if let Some(permissions) = &node.permissions {
-            let texts = |permissions: &Vec<_>| {
+            let texts = |permissions: &Permissions| -> Vec<_> {
                 permissions
-                    .iter()
-                    .map(Permission::to_string)
-                    .collect::<Vec<_>>()
+                    .to_list()
+                    .map(|entry| entry.to_string())
+                    .collect()
             };
             let permissions = permissions.as_ref().ok().map(texts);
             member = json!({ "value": member, "permissions": permissions });

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use xenstore::Permission;
 use xenstore::walk::Node;
 
 use crate::escape::escape;
@@ -69,13 +68,13 @@ impl Text {
             column += text.len() + " = \"\"".len();
         }
         if let Some(Ok(permissions)) = &node.permissions {
-            let permissions: Vec<_> = permissions.iter().map(Permission::to_string).collect();
+            let permissions = permissions.to_string().replace(' ', ",");
             let dots = if is_cut {
                 String::new()
             } else {
                 self.dots(column)
             };
-            self.coloured("2", &format!("{dots}  ({})", permissions.join(",")), out)?;
+            self.coloured("2", &format!("{dots}  ({permissions})"), out)?;
         }
         out.write_all(b"\n")
     }
@@ -126,11 +125,10 @@ mod tests {
         } else {
             Vec::new()
         };
-        let permissions = ["n0", "r5"].map(|text| text.parse::<Permission>().unwrap());
         let mut node = Node::new(path.parse().unwrap(), depth);
         node.value = Ok(value.into());
         node.children = Ok(children);
-        node.permissions = Some(Ok(permissions.into()));
+        node.permissions = Some(Ok("n0 r5".parse().unwrap()));
         node
     }
 

@@ -63,7 +63,7 @@ fn ls_json_prints_a_valid_object() {
         .client()
         .write("/local/domain/5/data/hidden", "")
         .unwrap();
-    let own = ["n0"].map(|text| text.parse::<xenstore::Permission>().unwrap());
+    let own = xenstore::Permissions::owner_only(0);
     testbed
         .client()
         .set_permissions("/local/domain/5/data/hidden", &own)

@@ -5,9 +5,10 @@ use super::domain::home;
 use super::model::Model;
 use super::store::Store;
 use super::tree::{Node, owned_by};
+use crate::domid::DomId;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{INTRODUCE_DOMAIN, RELEASE_DOMAIN};
-use crate::permission::{DomId, Permission};
+use crate::permission::{Permission, Permissions};
 use crate::wire::MessageKind;
 
 impl Default for Store {
@@ -62,8 +63,9 @@ impl Store {
     }
 
     /// Returns a node's permissions, or `None` if the node does not exist.
-    pub fn permissions(&self, path: impl AsRef<str>) -> Option<&[Permission]> {
-        self.node(path.as_ref()).map(|node| &*node.permissions)
+    pub fn permissions(&self, path: impl AsRef<str>) -> Option<Permissions> {
+        let node = self.node(path.as_ref())?;
+        Permissions::from_list(node.permissions.iter().copied())
     }
 
     /// Returns the paths and values of a node and all nodes below it, sorted by path. `path` must
@@ -94,19 +96,20 @@ impl Store {
         self.as_domain_0(MessageKind::RM, path.as_ref(), Store::remove_node)
     }
 
-    /// Sets a node's permissions. The first entry names the owner.
+    /// Sets a node's permissions.
     ///
     /// # Errors
-    /// `EINVAL` for an invalid path and for empty `permissions`, `ENOENT` if the node is missing.
+    /// `EINVAL` for an invalid path, `ENOENT` if the node is missing.
     pub fn set_permissions(
         &mut self,
         path: impl AsRef<str>,
-        permissions: &[Permission],
+        permissions: &Permissions,
     ) -> Result<()> {
+        let list: Vec<_> = permissions.to_list().collect();
         self.as_domain_0(
             MessageKind::SET_PERMS,
             path.as_ref(),
-            |store, caller, path| store.set_node_permissions(caller, path, permissions),
+            |store, caller, path| store.set_node_permissions(caller, path, &list),
         )
     }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::domid::DomId;
 use crate::error::ErrorCode;
-use crate::permission::DomId;
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 

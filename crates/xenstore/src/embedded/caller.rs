@@ -4,8 +4,9 @@ use super::domain::Domain;
 use super::model::Model;
 use super::transaction::Transaction;
 use super::tree;
+use crate::domid::DomId;
 use crate::features::Features;
-use crate::permission::{Access, DomId, Permission};
+use crate::permission::{Access, Permission};
 
 /// The domain that makes a request, and the transaction of the request.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use super::held::Held;
 use super::model::Model;
 use super::transaction::Transaction;
 use super::watch::Watch;
-use crate::permission::DomId;
+use crate::domid::DomId;
 #[cfg(test)]
 use crate::wire::MessageKind;
 use crate::wire::{HEADER_LEN, Message};

@@ -1,8 +1,8 @@
 //! Facts about one domain, and the paths that the protocol derives from a domain's number.
 
 use super::quotas::Quotas;
+use crate::domid::DomId;
 use crate::features::Features;
-use crate::permission::DomId;
 
 /// State of a domain, apart from its nodes and connections.
 #[derive(Debug, Default)]

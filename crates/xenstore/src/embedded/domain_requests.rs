@@ -5,9 +5,9 @@ use super::caller::Caller;
 use super::domain::home;
 use super::quotas;
 use super::store::Store;
+use crate::domid::DomId;
 use crate::error::ErrorCode;
 use crate::features::Features;
-use crate::permission::DomId;
 use crate::wire::MessageKind;
 
 type Result<T> = std::result::Result<T, ErrorCode>;

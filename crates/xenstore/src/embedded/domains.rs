@@ -4,8 +4,8 @@ use super::caller::Caller;
 use super::connection::ConnectionId;
 use super::store::Store;
 use super::tree::owned_by;
+use crate::domid::DomId;
 use crate::event::{INTRODUCE_DOMAIN, RELEASE_DOMAIN};
-use crate::permission::DomId;
 
 impl Store {
     /// Opens a connection of `domain`, and introduces the domain if that has not happened yet.

@@ -7,7 +7,8 @@ use super::model::Model;
 use super::store::Store;
 use super::tree;
 use super::watch::Watch;
-use crate::permission::{DomId, Permission};
+use crate::domid::DomId;
+use crate::permission::Permission;
 use crate::wire::{Message, MessageKind, PAYLOAD_MAX};
 
 impl Store {

@@ -2,9 +2,9 @@
 
 use super::held::Release;
 use super::store::Store;
+use crate::domid::DomId;
 use crate::error::ErrorCode;
 use crate::path::Path;
-use crate::permission::DomId;
 use crate::wire::{Message, MessageKind, strings};
 
 /// A fault of a [`Store`], which [`Store::inject`] puts into effect.

@@ -2,7 +2,8 @@
 
 use super::domain::home;
 use super::store::Store;
-use crate::permission::{DomId, Permission};
+use crate::domid::DomId;
+use crate::permission::{Permission, Permissions};
 
 /// Toolstack that built a guest, which decides the nodes that the guest may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +80,8 @@ impl Store {
             let _ = self.remove(old);
         }
 
-        let to_read = [Permission::none(DomId::DOM0), Permission::read(domain)];
-        let to_write = [Permission::none(domain)];
+        let to_read = Permissions::owner_only(DomId::DOM0).with(Permission::read(domain));
+        let to_write = Permissions::owner_only(domain);
 
         let name = format!("guest-{domain}");
         for (path, value) in [(&vm, ""), (&home, "")] {
@@ -140,7 +141,7 @@ impl Store {
         self.release(domain);
     }
 
-    fn allow(&mut self, path: &str, permissions: &[Permission]) {
+    fn allow(&mut self, path: &str, permissions: &Permissions) {
         let set = self.set_permissions(path, permissions);
         debug_assert!(set.is_ok(), "{set:?}");
     }

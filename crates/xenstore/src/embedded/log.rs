@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::permission::DomId;
+use crate::domid::DomId;
 use crate::wire::{Message, MessageKind, strings};
 
 /// One request, as it was received.

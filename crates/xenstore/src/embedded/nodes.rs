@@ -6,8 +6,9 @@ use super::caller::{Caller, RequiredAccess};
 use super::store::Store;
 use super::transaction::{INCONSISTENT, View};
 use super::tree::{self, Node, name, owned_by, parent};
+use crate::domid::DomId;
 use crate::error::ErrorCode;
-use crate::permission::{Access, DomId, Permission};
+use crate::permission::{Access, Permission};
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 

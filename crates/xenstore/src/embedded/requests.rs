@@ -6,8 +6,9 @@ use super::connection::ConnectionId;
 use super::model::Model;
 use super::store::Store;
 use super::tree::Node;
+use crate::domid::DomId;
 use crate::error::ErrorCode;
-use crate::permission::{DomId, Permission};
+use crate::permission::Permission;
 use crate::wire::{Message, MessageKind, PAYLOAD_MAX};
 
 type Result<T> = std::result::Result<T, ErrorCode>;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::server::Server;
-use crate::permission::DomId;
+use crate::domid::DomId;
 
 /// A [`Server`] that runs in a thread. Dropping this stops the server and removes its sockets.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::client::Client;
 use super::connection::ConnectionId;
 use super::store::Store;
-use crate::permission::DomId;
+use crate::domid::DomId;
 
 /// Maximum number of connected clients. Further ones wait in the sockets' backlogs.
 const CLIENTS_MAX: usize = 512;

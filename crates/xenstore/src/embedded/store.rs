@@ -10,9 +10,9 @@ use super::log::{Log, LoggedRequest};
 use super::model::Model;
 use super::quotas::Quotas;
 use super::tree::Tree;
+use crate::domid::DomId;
 use crate::error::ErrorCode;
 use crate::path::Path;
-use crate::permission::DomId;
 use crate::wire::{Message, MessageKind};
 
 /// A Xenstore in memory.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::connection::{self, ConnectionId};
 use super::store::Store;
 use crate::channel::Channel;
-use crate::permission::DomId;
+use crate::domid::DomId;
 use crate::protocol::Capabilities;
 use crate::wire::Decoder;
 

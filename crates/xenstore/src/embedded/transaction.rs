@@ -10,8 +10,9 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::tree::{self, Node, Tree};
+use crate::domid::DomId;
 use crate::error::ErrorCode;
-use crate::permission::{DomId, Permission};
+use crate::permission::Permission;
 
 /// C xenstored's error if a transaction saw a node and its parent at different times, so that they
 /// do not match. Such a transaction cannot be committed.

@@ -7,8 +7,8 @@ use super::caller::Caller;
 use super::connection::ConnectionId;
 use super::store::Store;
 use super::transaction::Transaction;
+use crate::domid::DomId;
 use crate::error::ErrorCode;
-use crate::permission::DomId;
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::permission::{DomId, Permission};
+use crate::domid::DomId;
+use crate::permission::Permission;
 use crate::wire::PAYLOAD_MAX;
 
 /// Bytes that C xenstored counts for a node itself, without value, permissions and names of

@@ -13,7 +13,7 @@
 //! | `xs_write`, `xs_mkdir`, `xs_rm` | `write`, `mkdir`, `remove` |
 //! | `xs_directory` | `list` |
 //! | `xs_get_permissions`, `xs_set_permissions` | `permissions`, `set_permissions` |
-//! | `xs_strings_to_perms` | `"r5".parse::<Permission>()` |
+//! | `xs_strings_to_perms` | `"n5 r7".parse::<Permissions>()` |
 //! | `xs_transaction_start`, `xs_transaction_end` | `transaction`, with a closure between the two |
 //! | `xs_watch`, `xs_unwatch` | `watch`, which returns a `WatchId`, and `unwatch` |
 //! | `xs_read_watch` | `next_watch_event(None)` |

@@ -1,6 +1,6 @@
 //! Decide who may read and write a node.
 //!
-//! Each node has a list of [`Permission`]s, written as `n5 r7`:
+//! Each node has [`Permissions`], written as the list `n5 r7`:
 //!
 //! - The first entry names the **owner**, domain 5, and states the access of **all domains that the
 //!   list does not name**: `n` is none, `r` read, `w` write, `b` both. The owner itself always has
@@ -17,7 +17,7 @@
 //! To create a node, a domain needs write access to the nearest parent that exists.
 //!
 //! ```
-//! use xenstore::{DomId, Nodes, Permission};
+//! use xenstore::{DomId, Nodes, Permission, Permissions};
 //! # use xenstore::Client;
 //! # use xenstore::embedded::{Server, Store, Toolstack};
 //! # let mut store = Store::new();
@@ -30,12 +30,13 @@
 //!
 //! // Domain 0 shares a directory: it owns it, and domain 5 may write.
 //! dom0.mkdir("/example")?;
-//! dom0.set_permissions("/example", &[Permission::none(DomId::DOM0), Permission::read_write(5)])?;
+//! let shared = Permissions::owner_only(DomId::DOM0).with(Permission::read_write(5));
+//! dom0.set_permissions("/example", &shared)?;
 //! guest.write("/example/report", "ready")?;
 //!
 //! // The guest owns what it created, and the rest of the list is that of the parent.
 //! let permissions = guest.permissions("/example/report")?;
-//! assert_eq!(permissions, [Permission::none(5), Permission::read_write(5)]);
+//! assert_eq!(permissions, Permissions { owner: 5.into(), ..shared });
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -43,12 +44,12 @@
 //!
 //! | who | list | in Rust |
 //! | --- | --- | --- |
-//! | only the owner, domain 5 | `n5` | `[Permission::none(5)]` |
-//! | domain 7 reads what domain 5 publishes | `n5 r7` | `[Permission::none(5), Permission::read(7)]` |
-//! | domains 5 and 7 write | `n5 b7` | `[Permission::none(5), Permission::read_write(7)]` |
-//! | everybody reads | `r5` | `[Permission::read(5)]` |
-//! | everybody but domain 7 reads | `r5 n7` | `[Permission::read(5), Permission::none(7)]` |
-//! | domain 0 owns, guest 5 reads: most of a guest's home | `n0 r5` | `[Permission::none(DomId::DOM0), Permission::read(5)]` |
+//! | only the owner, domain 5 | `n5` | `Permissions::owner_only(5)` |
+//! | domain 7 reads what domain 5 publishes | `n5 r7` | `Permissions::owner_only(5).with(Permission::read(7))` |
+//! | domains 5 and 7 write | `n5 b7` | `Permissions::owner_only(5).with(Permission::read_write(7))` |
+//! | everybody reads | `r5` | `Permissions::readable_by_all(5)` |
+//! | everybody but domain 7 reads | `r5 n7` | `Permissions::readable_by_all(5).with(Permission::none(7))` |
+//! | domain 0 owns, guest 5 reads: most of a guest's home | `n0 r5` | `Permissions::owner_only(DomId::DOM0).with(Permission::read(5))` |
 //!
 //! To let another guest read one of your nodes, keep the entries that are there:
 //!
@@ -62,8 +63,7 @@
 //!
 //! let mut client = Client::new(server.connect(5)?.into());
 //! client.write("data/public", "hello")?;
-//! let mut permissions = client.permissions("data/public")?;
-//! permissions.push(Permission::read(7));
+//! let permissions = client.permissions("data/public")?.with(Permission::read(7));
 //! client.set_permissions("data/public", &permissions)?;
 //!
 //! let mut reader = Client::new(server.connect(7)?.into());
@@ -138,5 +138,5 @@
 //!
 //! [`DomId::ANY`]: crate::DomId::ANY
 //! [`Error::is_denied`]: crate::Error::is_denied
-//! [`Permission`]: crate::Permission
+//! [`Permissions`]: crate::Permissions
 //! [`Toolstack::guest_owned_nodes`]: crate::embedded::Toolstack::guest_owned_nodes

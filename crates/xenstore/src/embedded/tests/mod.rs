@@ -11,8 +11,9 @@ mod transactions;
 mod watches;
 
 use super::*;
+use crate::domid::DomId;
 use crate::error::ErrorCode;
-use crate::permission::{DomId, Permission};
+use crate::permission::Permissions;
 use crate::wire::{Message, MessageKind};
 
 /// Payload of a reply, or the name of its error.
@@ -87,10 +88,8 @@ fn start(store: &mut Store, id: ConnectionId) -> u32 {
         .unwrap()
 }
 
-fn permissions(text: &str) -> Vec<Permission> {
-    text.split(' ')
-        .map(|entry| entry.parse::<Permission>().unwrap())
-        .collect()
+fn permissions(text: &str) -> Permissions {
+    text.parse().unwrap()
 }
 
 /// Returns a store with a guest, and connections of domain 0 and of the guest.
