@@ -16,6 +16,7 @@
 //! | `xs_strings_to_perms` | `"n5 r7".parse::<Permissions>()` |
 //! | `xs_transaction_start`, `xs_transaction_end` | `transaction`, with a closure between the two |
 //! | `xs_watch`, `xs_unwatch` | `watch`, which returns a `WatchId`, and `unwatch` |
+//! | `xs_watch_depth`, `xs_watch_try_depth` | `watch_to` |
 //! | `xs_read_watch` | `next_watch_event(None)` |
 //! | `xs_check_watch` | `next_watch_event(Some(Duration::ZERO))` |
 //! | `xs_fileno` | the trait `AsFd` of the client; see below |

@@ -14,6 +14,7 @@
 //! | watches | yes | yes | tokio only | on sockets only |
 //! | lists of more than 4096 bytes | yes | yes | no | no |
 //! | requests about domains | yes | yes | no | yes |
+//! | depth of watches | any server (5) | 4.22 | no | no |
 //! | `CONTROL` | yes | yes | no | no |
 //! | features and quotas | yes | 4.21, 4.22 | no | no |
 //! | several requests outstanding | on sockets | no | tokio only, 32 | from several threads |
@@ -30,6 +31,7 @@
 //! 3. With more than one, the kernel can send a request with the contents of another; see
 //!    [`servers`](super::servers).
 //! 4. `AsyncClient::new` and `AsyncClient::open` spawn one task on tokio.
+//! 5. The client discards the events of deeper nodes where the server cannot.
 //!
 //! # What this library lacks
 //!

@@ -10,6 +10,7 @@
 //! | [`event_loops`] | How do I use poll(2), epoll(7) or mio? |
 //! | [`transactions`] | When do I need a transaction, and what may its body do? |
 //! | [`permissions`] | Who may read and write a node? Where may a guest write? |
+//! | [`domains`] | How does a tool in dom0 follow the domains of its host? |
 //! | [`servers`] | Which limits and error codes do servers and kernels have? |
 //! | [`testing`] | How do I test my program without Xen, and provoke faults? |
 //! | [`coming_from`] | Which calls replace those of libxenstore, xenstore-rs or pyxs? |
@@ -18,6 +19,7 @@
 pub mod choosing;
 pub mod coming_from;
 pub mod comparison;
+pub mod domains;
 pub mod event_loops;
 pub mod permissions;
 pub mod servers;

@@ -62,6 +62,7 @@
 //! | list of more than 4096 bytes | fetched in parts | fetched in parts | `E2BIG`; dom0 gets a reply that is too long, which closes the connection |
 //! | event that equals one still queued | dropped | dropped | sent |
 //! | features, quotas by `GET_QUOTA` | `ENOSYS` | known | `ENOSYS` |
+//! | watch with a depth | `EINVAL` | known | `EINVAL` |
 //! | `@releaseDomain` fires for | domain 0 | all domains | domain 0 |
 //! | `@releaseDomain/<domid>` | never fires | fires for that domain | never fires |
 //! | `CONTROL` from a guest | `EACCES` | `EACCES` | `OK` to everything |
@@ -76,6 +77,7 @@
 //! | outstanding requests | many | one | one | one |
 //! | lists of more than 4096 bytes | C xenstored | if the server does | no | no |
 //! | requests about domains, `CONTROL`, quotas | domain 0 | domain 0 | `RELEASE` only | domain 0 |
+//! | depth of watches reaches the server | yes | no | no | no |
 //! | `RESET_WATCHES` | yes | not sent | not sent | not sent |
 //! | poll(2), `SharedClient`, `AsyncClient` | yes | yes | untested | no |
 //! | time limit of a `Client` | yes | since Linux 4.11 | yes | no |
