@@ -63,6 +63,8 @@ struct State {
     client: Client,
     /// Whether a thread polls the transport for all others.
     has_reader: bool,
+    /// Number of threads that wait for `changed`. Notifying none would be a system call, too.
+    sleepers: usize,
 }
 
 impl SharedClient {
@@ -77,6 +79,7 @@ impl SharedClient {
             state: Mutex::new(State {
                 client,
                 has_reader: false,
+                sleepers: 0,
             }),
             changed: Condvar::new(),
             transport,
@@ -216,7 +219,7 @@ impl SharedClient {
                 // The transport may have received what no thread has polled for.
                 is_over = true;
                 let received = state.client.connection.on_readable();
-                self.0.changed.notify_all();
+                self.wake(&state);
                 let _ = received?;
                 continue;
             }
@@ -236,7 +239,7 @@ impl SharedClient {
                 state.has_reader = false;
             }
             let progress = state.client.connection.on_waited(waited, writable);
-            self.0.changed.notify_all();
+            self.wake(&state);
             progress?;
         }
     }
@@ -244,11 +247,12 @@ impl SharedClient {
     /// Waits for another thread, without the lock.
     fn sleep<'a>(
         &'a self,
-        state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, State>,
         left: Option<Duration>,
     ) -> MutexGuard<'a, State> {
+        state.sleepers += 1;
         let changed = &self.0.changed;
-        match left {
+        let mut state = match left {
             Some(left) => {
                 let (state, _) = changed
                     .wait_timeout(state, left)
@@ -256,6 +260,15 @@ impl SharedClient {
                 state
             }
             None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.sleepers -= 1;
+        state
+    }
+
+    /// Wakes the threads that wait for another one.
+    fn wake(&self, state: &State) {
+        if state.sleepers > 0 {
+            self.0.changed.notify_all();
         }
     }
 }
