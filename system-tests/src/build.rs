@@ -72,6 +72,19 @@ pub fn build_example(name: &str) -> PathBuf {
     ])
 }
 
+/// Builds all examples of the library, and returns the directory of their binaries.
+pub fn build_library_examples() -> PathBuf {
+    let mut program = cargo(&[
+        "build",
+        "--package",
+        "xenstore-client",
+        "--examples",
+        "--all-features",
+    ]);
+    program.pop();
+    program
+}
+
 /// Builds a statically linked release binary, for a system without a C library.
 pub(crate) fn build_static(package: &str) -> PathBuf {
     // The explicit target keeps the flags away from build scripts and macros.

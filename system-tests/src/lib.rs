@@ -43,7 +43,8 @@ pub use agent::{Agent, TIMEOUT, time_limit, without_start_lines};
 pub use booted::{Booted, DOWNLOADS, Debian};
 pub use bridge::Requests;
 pub use build::{
-    Profile, artefact, build, build_example, repository_root, static_agent, static_command,
+    Profile, artefact, build, build_example, build_library_examples, repository_root, static_agent,
+    static_command,
 };
 pub use cache::cached;
 pub use command::output;
