@@ -26,7 +26,9 @@ use crate::wire;
 /// `flush` after you have submitted requests, and when the descriptor is writable and
 /// [`wants_write`](Self::wants_write) is true. Linux's device is never reported as writable.
 ///
-/// With poll(2), which is level-triggered, one call of `on_readable` for each report is enough:
+/// Take all events before each wait, also after `flush`, which answers a request that the kernel
+/// refuses. With poll(2), which is level-triggered, one call of `on_readable` for each report is
+/// enough:
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -41,25 +43,22 @@ use crate::wire;
 /// // In a guest or in dom0, use `Connection::new(Transport::open()?)`.
 /// let mut connection = Connection::new(server.connect(5)?.into());
 /// let list = connection.submit(Request::list("memory")?)?;
-/// connection.flush()?;
 ///
 /// let names = 'reply: loop {
-///     let mut interest = PollFlags::IN;
-///     interest.set(PollFlags::OUT, connection.wants_write());
-///     let mut fds = [PollFd::new(&connection, interest)];
-///     poll(&mut fds, None)?;
-///     let ready = fds[0].revents();
-///     if ready.contains(PollFlags::OUT) {
-///         connection.flush()?;
-///     }
-///     if ready.intersects(!PollFlags::OUT) {
-///         let _ = connection.on_readable()?;
-///     }
+///     connection.flush()?;
 ///     while let Some(event) = connection.next_event() {
 ///         match event {
 ///             Event::Reply { id, result } if id == list.id() => break 'reply list.parse(result)?,
 ///             event => println!("{event:?}"),
 ///         }
+///     }
+///
+///     let mut interest = PollFlags::IN;
+///     interest.set(PollFlags::OUT, connection.wants_write());
+///     let mut fds = [PollFd::new(&connection, interest)];
+///     poll(&mut fds, None)?;
+///     if fds[0].revents().intersects(!PollFlags::OUT) {
+///         let _ = connection.on_readable()?;
 ///     }
 /// };
 /// assert_eq!(names, ["static-max", "target"]);

@@ -60,6 +60,9 @@ impl AsyncClient {
     /// Begins a transaction. [`transaction`](Self::transaction) is easier to use, because it
     /// repeats the transaction after a conflict.
     ///
+    /// Do not wait for a second transaction while you keep one open, because it may wait until that
+    /// one ends.
+    ///
     /// # Errors
     /// Those of [`transaction`](Self::transaction), except conflicts.
     pub async fn begin(&self) -> Result<AsyncTransaction> {

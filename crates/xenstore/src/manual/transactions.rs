@@ -112,6 +112,7 @@
 //! # }
 //! ```
 //!
+//! Do not begin a second transaction inside of the body: it may wait until the first one ends.
 //! [`AsyncClient::begin`] is for programs that cannot use a closure. They must look at the
 //! [`Commit`] themselves, and repeat everything after a conflict.
 //!
