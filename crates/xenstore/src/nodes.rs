@@ -98,6 +98,7 @@ pub trait Nodes {
     /// 4096 bytes of names, if the server or kernel does not support `DIRECTORY_PART` (oxenstored,
     /// FreeBSD, NetBSD). [`Error::InvalidReply`](crate::Error::InvalidReply) for more than 4 MiB of
     /// names, and if the list changed 1000 times while it was fetched.
+    /// [`Request::list_limit`] lowers that limit.
     fn list(&mut self, path: impl AsRef<str>) -> Result<Vec<String>> {
         self.call(Request::list(path)?)
     }
@@ -108,12 +109,12 @@ pub trait Nodes {
     /// omitted. Outside of a transaction the tree may change during the call: nodes that are
     /// removed meanwhile are omitted, and nodes that are created meanwhile may be missing.
     ///
-    /// To process nodes while they arrive, or to limit the memory, use [`Walk`].
+    /// To process nodes while they arrive, or to set another limit of memory, use [`Walk`].
     ///
     /// # Errors
     /// Those of [`read`](Self::read) for `path` itself, and those of [`list`](Self::list).
-    /// [`Error::InvalidReply`](crate::Error::InvalidReply) for a tree that needs more memory than
-    /// the default limit of a [`Walk`].
+    /// [`Error::InvalidReply`](crate::Error::InvalidReply) for a tree that needs more than 16 MiB
+    /// of memory.
     fn walk(&mut self, path: impl AsRef<str>) -> Result<Vec<(Path, Vec<u8>)>> {
         let mut walk = Walk::new(path)?;
         let mut nodes = Vec::new();

@@ -26,6 +26,8 @@ pub struct Request<T = Vec<u8>> {
     pub(crate) kind: MessageKind,
     pub(crate) payload: Vec<u8>,
     pub(crate) transaction: Option<TransactionId>,
+    /// Maximum length of a list that is fetched in parts, in bytes.
+    pub(crate) list_limit: usize,
     pub(crate) parse: fn(Vec<u8>) -> Result<T, String>,
 }
 
@@ -209,6 +211,7 @@ impl<T> Request<T> {
             kind,
             payload,
             transaction: None,
+            list_limit: usize::MAX,
             parse,
         }
     }
@@ -217,6 +220,17 @@ impl<T> Request<T> {
     #[must_use]
     pub fn within(mut self, transaction: TransactionId) -> Self {
         self.transaction = Some(transaction);
+        self
+    }
+
+    /// Limits the names of a list that the server sends in parts to this many bytes. A longer list
+    /// fails with [`Error::InvalidReply`]. A limit above that of the connection, 4 MiB by default,
+    /// has no effect.
+    ///
+    /// A list that fits one message, of 4096 bytes, is always accepted.
+    #[must_use]
+    pub fn list_limit(mut self, bytes: usize) -> Self {
+        self.list_limit = bytes;
         self
     }
 
@@ -274,6 +288,7 @@ impl<T> Request<T> {
             kind: self.kind,
             payload: self.payload,
             transaction: self.transaction,
+            list_limit: self.list_limit,
             parse,
         }
     }

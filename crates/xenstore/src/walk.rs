@@ -11,9 +11,12 @@ use crate::wire::MessageKind;
 /// not to delay other clients of the server.
 const NODES_PER_ROUND: usize = 64;
 
-/// Maximum size of all paths and values in bytes. It is several times what the quotas of a thousand
-/// guests allow, and ends the walk if a faulty server invents nodes without end.
-const MAX_SIZE: usize = 256 << 20;
+/// Default limit of memory in bytes. It is several times what the quota of a guest allows, and a
+/// small part of a small guest's memory.
+const DEFAULT_LIMIT: usize = 16 << 20;
+
+/// Bytes that an allocation takes besides its content, in common allocators.
+const ALLOCATION: usize = 16;
 
 /// A node that a [`Walk`] has visited.
 #[derive(Debug)]
@@ -81,8 +84,10 @@ pub struct Walk {
     /// Steps of the last requests, the next one first.
     requested: Vec<Step>,
     permissions: bool,
-    /// Size of all paths and values so far, in bytes.
+    /// Memory of all nodes so far, in bytes.
     size: usize,
+    /// Maximum of `size`.
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -105,6 +110,7 @@ impl Walk {
             requested: Vec::new(),
             permissions: false,
             size: 0,
+            limit: DEFAULT_LIMIT,
         })
     }
 
@@ -117,24 +123,40 @@ impl Walk {
         }
     }
 
+    /// Limits the memory of all nodes, also of those that were returned, to about this many bytes.
+    /// So the walk ends even if a faulty server invents nodes without end. The default is 16 MiB.
+    #[must_use]
+    pub fn at_most(self, bytes: usize) -> Self {
+        Walk {
+            limit: bytes,
+            ..self
+        }
+    }
+
     /// Returns the next requests, or none if the walk is complete.
     ///
     /// # Errors
     /// [`Error::InvalidPath`].
     pub fn next_requests(&mut self) -> Result<Vec<Request>> {
-        let mut requests = Vec::new();
         let mut nodes = 0;
-
         while nodes < NODES_PER_ROUND {
             let Some(step) = self.ahead.pop() else { break };
-            if let Step::Unknown { path, .. } = &step {
-                requests.extend([Request::read(path)?, Request::list(path)?.untyped()]);
-                if self.permissions {
-                    requests.push(Request::permissions(path)?.untyped());
-                }
-                nodes += 1;
-            }
+            nodes += usize::from(matches!(step, Step::Unknown { .. }));
             self.requested.push(step);
+        }
+
+        // Otherwise the lists of one round could exceed the limit before the walk counts them.
+        let list_limit = self.limit.saturating_sub(self.size) / nodes.max(1);
+        let mut requests = Vec::new();
+        for step in &self.requested {
+            let Step::Unknown { path, .. } = step else {
+                continue;
+            };
+            let list = Request::list(path)?.list_limit(list_limit);
+            requests.extend([Request::read(path)?, list.untyped()]);
+            if self.permissions {
+                requests.push(Request::permissions(path)?.untyped());
+            }
         }
         Ok(requests)
     }
@@ -146,7 +168,8 @@ impl Walk {
     ///
     /// # Errors
     /// [`Error::InvalidPath`] for a name that makes an invalid path, such as one that is too long.
-    /// [`Error::InvalidReply`] for more than 256 MiB of paths and values.
+    /// [`Error::InvalidReply`] if the nodes need more memory than [`at_most`](Self::at_most)
+    /// allows.
     pub fn on_replies(&mut self, replies: Vec<Result<Vec<u8>>>) -> Result<Vec<Node>> {
         let mut replies = replies.into_iter();
         let mut next = |kind, path: &Path| {
@@ -161,37 +184,33 @@ impl Walk {
                 continue;
             };
             let value = next(MessageKind::READ, &path);
-            let children = next(MessageKind::DIRECTORY, &path)
-                .and_then(|names| parsed(reply::names(names), MessageKind::DIRECTORY, &path));
+            let names = next(MessageKind::DIRECTORY, &path);
             let permissions = self.permissions.then(|| {
-                next(MessageKind::GET_PERMS, &path).and_then(|entries| {
-                    parsed(reply::permissions(entries), MessageKind::GET_PERMS, &path)
-                })
+                let list = next(MessageKind::GET_PERMS, &path)?;
+                parsed(reply::permissions(list), MessageKind::GET_PERMS, &path)
             });
 
             // A missing node is omitted, except the root, whose error is reported.
-            if depth > 0 && (is_missing(&value) || is_missing(&children)) {
+            if depth > 0 && (is_missing(&value) || is_missing(&names)) {
                 continue;
             }
 
+            // Names are many times larger once they are parsed, so that they are counted before.
+            self.size = self.size.saturating_add(size(&path, &value, &names));
+            if self.size > self.limit {
+                return Err(Error::invalid_reply(
+                    MessageKind::DIRECTORY,
+                    Some(path.as_str()),
+                    format!("tree that needs more than {} bytes of memory", self.limit),
+                ));
+            }
+            let children =
+                names.and_then(|names| parsed(reply::names(names), MessageKind::DIRECTORY, &path));
             let below = children
                 .iter()
                 .flatten()
                 .map(|name| path.join(name))
                 .collect::<Result<Vec<_>, _>>()?;
-
-            self.size += value.as_ref().map_or(0, Vec::len);
-            self.size += below
-                .iter()
-                .map(|path| path.as_str().len() + size_of::<Node>())
-                .sum::<usize>();
-            if self.size > MAX_SIZE {
-                return Err(Error::invalid_reply(
-                    MessageKind::DIRECTORY,
-                    Some(path.as_str()),
-                    format!("tree of more than {MAX_SIZE} bytes"),
-                ));
-            }
 
             steps.push(Step::Found(Node {
                 path,
@@ -218,6 +237,17 @@ impl Walk {
             }
         }
     }
+}
+
+/// Returns the approximate memory of a node and of the steps to its children, in bytes.
+fn size(path: &Path, value: &Result<Vec<u8>>, names: &Result<Vec<u8>>) -> usize {
+    let len = |reply: &Result<Vec<u8>>| reply.as_ref().map_or(0, Vec::len);
+    let names_count = names.iter().flatten().filter(|byte| **byte == 0).count() + 1;
+
+    // A name is kept in the list of its parent, and at the end of the path of its own step.
+    let string = size_of::<String>() + ALLOCATION;
+    let step = size_of::<Step>() + ALLOCATION + path.as_str().len() + 1;
+    size_of::<Node>() + len(value) + 2 * len(names) + names_count * (string + step)
 }
 
 fn parsed<T>(result: Result<T, String>, kind: MessageKind, path: &Path) -> Result<T> {
@@ -377,7 +407,7 @@ mod tests {
     fn endless_tree_is_rejected() {
         let mut walk = Walk::new("d").unwrap();
         // The walk starts close to the limit, to keep the test short.
-        walk.size = MAX_SIZE - (1 << 20);
+        walk.size = DEFAULT_LIMIT - (1 << 20);
         let mut nodes = 0;
         let error = loop {
             let count = walk.next_requests().unwrap().len() / 2;
@@ -393,6 +423,55 @@ mod tests {
             matches!(error, Error::InvalidReply { .. }) && nodes < (1 << 20) / 4096,
             "{error}"
         );
+    }
+
+    #[test]
+    fn memory_of_a_walk_is_limited() {
+        const LIMIT: usize = 1 << 20;
+        // Lists of short names that are as long as the walk allows, with and without end.
+        for depth in [1, 2, usize::MAX] {
+            let mut walk = Walk::new("d").unwrap().at_most(LIMIT);
+            let (mut nodes, mut held) = (0, 0);
+            let result = loop {
+                let requests = walk.next_requests().unwrap();
+                if requests.is_empty() {
+                    break Ok(());
+                }
+                let replies: Vec<_> = requests
+                    .iter()
+                    .map(|request| match request.kind {
+                        MessageKind::READ => Ok(vec![b'v'; 100]),
+                        _ if request.path().unwrap().matches('/').count() < depth => {
+                            Ok(b"n\0".repeat(request.list_limit.min(4 << 20) / 2))
+                        }
+                        _ => Ok(Vec::new()),
+                    })
+                    .collect();
+                held = replies
+                    .iter()
+                    .flatten()
+                    .map(Vec::len)
+                    .sum::<usize>()
+                    .max(held);
+                match walk.on_replies(replies) {
+                    Ok(found) => nodes += found.len(),
+                    Err(error) => break Err(error),
+                }
+            };
+            let error = result.unwrap_err();
+            assert!(matches!(error, Error::InvalidReply { .. }), "{error}");
+            assert!(
+                nodes * size_of::<Node>() <= LIMIT && held <= 2 * LIMIT,
+                "{held}"
+            );
+        }
+
+        let store = |limit| {
+            let mut walk = Walk::new("d").unwrap().at_most(limit);
+            walk.next_requests().unwrap();
+            walk.on_replies(vec![Ok(vec![b'v'; 1000]), Ok(b"a\0b\0".to_vec())])
+        };
+        assert!(store(1000).is_err() && store(2000).is_ok());
     }
 
     #[test]

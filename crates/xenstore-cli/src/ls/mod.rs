@@ -67,6 +67,10 @@ pub(crate) fn ls(
     }
 }
 
+/// Maximum memory of all printed nodes in bytes, which several million nodes need. They are not held
+/// at once. It ends the output if a faulty server invents nodes without end.
+const TREE_LIMIT: usize = 1 << 30;
+
 type Visit<'v> = &'v mut dyn FnMut(&Node) -> io::Result<()>;
 
 /// Visits all nodes below `path`. Stops after a node whose children cannot be listed.
@@ -77,7 +81,7 @@ fn below(
     visit: Visit<'_>,
 ) -> Result<(), Failure> {
     let failed = |error| no_directory(path, &error);
-    let mut walk = Walk::new(path).map_err(failed)?;
+    let mut walk = Walk::new(path).map_err(failed)?.at_most(TREE_LIMIT);
     if permissions {
         walk = walk.with_permissions();
     }

@@ -110,7 +110,8 @@ impl Session {
         if pending.is_cancelled {
             return;
         }
-        match pending.add_part(part, self.list_limit) {
+        let limit = self.list_limit.min(pending.request.list_limit);
+        match pending.add_part(part, limit) {
             Ok(None) => self.queue.push_front(pending),
             Ok(Some(names)) => self.answer(&pending, Ok(names)),
             Err(reason) => {
