@@ -100,8 +100,12 @@
 //! - Do not remove such a node itself. A guest cannot create it again, because its parent belongs
 //!   to domain 0. Remove its children.
 //!
-//! [`Toolstack::guest_owned_nodes`] is this list, and names its sources. The embedded store builds
-//! homes with it, so your tests find out what a toolstack refuses:
+//! The lists come from the sources of xenopsd (`domain.ml`) and libxl (`libxl_create.c`). Under
+//! libxl, an HVM guest also owns `control/feature-s3`, `control/feature-s4` and
+//! `hvmloader/generation-id-address`.
+//!
+//! The embedded store builds homes with [`Toolstack::guest_owned_nodes`], so your tests find out
+//! what a toolstack refuses:
 //!
 //! ```
 //! use xenstore::{Client, Nodes};

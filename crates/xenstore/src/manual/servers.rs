@@ -49,7 +49,6 @@
 //! | missing node below such a node | `EACCES` | `EACCES` | `ENOENT` |
 //! | owner changed by a guest | `EPERM` | `EPERM` | `EACCES` |
 //! | transaction that the server does not know | `ENOENT` | `ENOENT` | `EIO` |
-//! | request that the server does not know | `ENOSYS` | `ENOSYS` | `ENOSYS` |
 //!
 //! A server of another version may use other codes. Write programs that treat each code that they
 //! do not expect alike, and prefer [`Error::is_not_found`], [`Error::is_denied`] and

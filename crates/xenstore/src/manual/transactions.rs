@@ -11,8 +11,8 @@
 //! - To let readers see several new nodes at once.
 //!
 //! You do not need one for a single request. Each request is atomic, even the removal of a whole
-//! tree. And often the order of plain writes is enough: if a reader waits for one node, write that
-//! one last. Plain writes have advantages:
+//! tree; only [`walk`] and very long lists take several. And often the order of plain writes is
+//! enough: if a reader waits for one node, write that one last. Plain writes have advantages:
 //!
 //! - They have no conflicts. A transaction fails if another client changes any node that it has
 //!   read or written, and then does all of its work again.
@@ -37,6 +37,7 @@
 //! let mut rival = Client::new(server.connect(5)?.into());
 //! client.write("data/count", "0")?;
 //!
+//! // Only to show that the body runs twice.
 //! let mut runs = 0;
 //! let count = client.transaction(|transaction| -> Result<u64, Box<dyn std::error::Error>> {
 //!     runs += 1;
@@ -149,3 +150,4 @@
 //! [`Request::commit`]: crate::Request::commit
 //! [`Request::within`]: crate::Request::within
 //! [`SharedClient::transaction`]: crate::SharedClient::transaction
+//! [`walk`]: crate::Nodes::walk
