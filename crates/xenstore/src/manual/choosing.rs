@@ -51,6 +51,41 @@
 //! others from calls. Do not wrap a [`Client`] in a `Mutex`: a thread that waits in
 //! `next_watch_event` would keep the lock.
 //!
+//! # Futures
+//!
+//! Clone an [`AsyncClient`] for each task. All clones share one connection, which a [`Driver`]
+//! serves; on tokio, the client spawns it. You can drop any future at any time, so use the timeouts
+//! and `select!` of your runtime:
+//!
+//! ```
+//! use std::time::Duration;
+//! use xenstore::{AsyncClient, AsyncNodes};
+//! # use xenstore::embedded::{Server, Store, Toolstack};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut store = Store::new();
+//! # store.introduce_guest(5, Toolstack::Xapi);
+//! # let server = Server::new(store).spawn()?;
+//! // In a guest or in dom0, use `AsyncClient::open()?`.
+//! let client = AsyncClient::new(server.connect(5)?.into())?;
+//! let mut changes = client.watch("data").await?;
+//! client.write("data/hello", "world").await?;
+//! loop {
+//!     tokio::select! {
+//!         event = changes.next_event() => println!("{} changed", event?.path),
+//!         error = client.closed() => return Err(error.into()),
+//!         () = tokio::time::sleep(Duration::from_millis(50)) => break,
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`WatchStream`] is also a `Stream` of futures-core, so that the adapters of other crates work
+//! with it. A task that only writes learns from [`closed`] that the connection has ended. For smol
+//! and other runtimes, see the end of [`event_loops`](super::event_loops).
+//!
 //! # Functions for every client
 //!
 //! A function that takes `&mut impl Nodes` serves a [`Client`], a [`SharedClient`] and their
@@ -137,8 +172,11 @@
 //! [`AsyncNodes`]: crate::AsyncNodes
 //! [`Channel`]: crate::Channel
 //! [`Client`]: crate::Client
+//! [`closed`]: crate::AsyncClient::closed
 //! [`Connection`]: crate::Connection
+//! [`Driver`]: crate::asynchronous::Driver
 //! [`next_watch_event`]: crate::Client::next_watch_event
 //! [`Request`]: crate::Request
 //! [`Session`]: crate::protocol::Session
 //! [`SharedClient`]: crate::SharedClient
+//! [`WatchStream`]: crate::asynchronous::WatchStream

@@ -116,9 +116,9 @@
 //! # In a guest
 //!
 //! [`Path::home`] and the node `domid` tell a guest who it is. After a migration both change,
-//! although the connection stays open. A watch on `domid` fires then, because the kernel sets all
-//! watches again. A guest gets events of `@releaseDomain` since Xen 4.22 only; see
-//! [`servers`](super::servers).
+//! although the connection stays open. A watch on `domid` then fires, because the kernel sets all
+//! watches again. A guest may watch `@introduceDomain` and `@releaseDomain`, but gets no events,
+//! except of the latter since Xen 4.22.
 //!
 //! [`Client::watch_to`]: crate::Client::watch_to
 //! [`Depth::CHILDREN`]: crate::Depth::CHILDREN

@@ -373,6 +373,12 @@
 //! # Ok::<(), xenstore::Error>(())
 //! ```
 //!
+//! # Limits of the store
+//!
+//! The documentation of the [module](crate::embedded) lists what the store does unlike servers.
+//! Nothing in it depends on time, and no fault slows a reply down by a period. For time, hold
+//! replies back in one thread, and remove the fault in another.
+//!
 //! # Hostile servers
 //!
 //! For bytes that no server would send, let your test write to one end of a
