@@ -94,6 +94,8 @@ mod client;
 mod connection;
 mod depth;
 mod domain_requests;
+#[cfg(unix)]
+mod domains;
 mod domid;
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -139,6 +141,8 @@ pub use client::Client;
 #[cfg(unix)]
 pub use connection::{Connection, Received};
 pub use depth::Depth;
+#[cfg(unix)]
+pub use domains::{DomainEvent, Domains};
 pub use domid::{DomId, InvalidDomId};
 pub use error::{Error, ErrorCode, Optional, Result};
 pub use escape::escape;

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use tokio::runtime::{Builder, Runtime};
-use xenstore::asynchronous::{AsyncTransaction, WatchStream};
+use xenstore::asynchronous::{AsyncTransaction, DomainStream, WatchStream};
 use xenstore::{
-    AsyncClient, AsyncNodes, Channel, Connection, Depth, ErrorCode, Event, Features, Nodes, Path,
-    Received, Request, RequestId, Result, TransactionId, Transport, WatchEvent, WatchId,
+    AsyncClient, AsyncNodes, Channel, Connection, Depth, DomainEvent, ErrorCode, Event, Features,
+    Nodes, Path, Received, Request, RequestId, Result, TransactionId, Transport, WatchEvent,
+    WatchId,
 };
 
 /// The kind of client.
@@ -37,6 +38,41 @@ pub(crate) enum Client {
         watches: Vec<(String, WatchStream)>,
     },
     Core(Core),
+}
+
+/// The domains that a client follows.
+pub(crate) enum Domains {
+    Blocking(xenstore::Domains, VecDeque<DomainEvent>),
+    Async(DomainStream),
+}
+
+impl Domains {
+    /// Returns the next event. Lists the domains again if there is none for a while, because the
+    /// tests' guests get their homes after they were introduced.
+    pub(crate) fn next_event(&mut self, client: &mut Client) -> Result<DomainEvent> {
+        let pause = Duration::from_millis(50);
+        loop {
+            match (&mut *self, &mut *client) {
+                (Domains::Blocking(domains, events), Client::Blocking { client, .. }) => {
+                    if let Some(event) = events.pop_front() {
+                        return Ok(event);
+                    }
+                    events.extend(match client.next_watch_event(Some(pause))? {
+                        Some(event) => domains.on_event(client, &event)?,
+                        None => domains.update(client)?,
+                    });
+                }
+                (Domains::Async(domains), _) => {
+                    let deadline = Instant::now() + pause;
+                    match wait_until(Some(deadline), domains.next_event()) {
+                        Some(event) => return event,
+                        None => domains.update(),
+                    }
+                }
+                _ => panic!("the client is another one"),
+            }
+        }
+    }
 }
 
 /// A transaction of a client.
@@ -221,6 +257,17 @@ impl Client {
             Client::Core(_) => panic!("a connection has no such call"),
         }
         Ok(())
+    }
+
+    /// The core has no such call.
+    pub(crate) fn watch_domains(&mut self) -> Result<Domains> {
+        match self {
+            Client::Blocking { client, .. } => {
+                Ok(Domains::Blocking(client.watch_domains()?, VecDeque::new()))
+            }
+            Client::Async { client, .. } => Ok(Domains::Async(wait(client.watch_domains())?)),
+            Client::Core(_) => panic!("a connection has no such call"),
+        }
     }
 
     pub(crate) fn unwatch(&mut self, path: impl AsRef<str>, token: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Requests about domains and the server itself.
 
 use xenstore::embedded::Model;
-use xenstore::{Depth, Features, Nodes, Request};
+use xenstore::{Depth, DomId, DomainEvent, Features, Nodes, Request};
 
 use crate::client::Client;
 use crate::testbed::{GUEST, Testbed, event_paths, events, refusal};
@@ -123,6 +123,36 @@ pub(crate) fn watch_of_a_released_domain(testbed: &Testbed) {
         &[]
     };
     assert_eq!(events(&mut client), expected);
+}
+
+pub(crate) fn start_and_end_of_domains(testbed: &Testbed) {
+    let mut client = testbed.client();
+    let mut domains = client.watch_domains().unwrap();
+    if testbed.is_guest() {
+        let denied = domains.next_event(&mut client).unwrap_err();
+        assert!(denied.is_denied(), "{denied}");
+        client
+            .write("data/x", "the connection still works")
+            .unwrap();
+        return;
+    }
+
+    let mut next = || {
+        let event = domains.next_event(&mut client).unwrap();
+        // Only some of the servers have a home of domain 0.
+        if event == DomainEvent::Introduced(DomId::DOM0) {
+            return domains.next_event(&mut client).unwrap();
+        }
+        event
+    };
+    assert_eq!(next(), DomainEvent::Introduced(GUEST.into()));
+    // The second domain shows that no event follows the end of the first one.
+    for domain in [9, 10] {
+        testbed.with_domain(domain, || {
+            assert_eq!(next(), DomainEvent::Introduced(domain.into()));
+        });
+        assert_eq!(next(), DomainEvent::Released(domain.into()));
+    }
 }
 
 pub(crate) fn reset_watches_ends_all_watches(testbed: &Testbed) {

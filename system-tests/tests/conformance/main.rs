@@ -194,5 +194,8 @@ conformance! {
         watches {
             watch_to_omits_changes_below_its_depth
         }
+        domains {
+            start_and_end_of_domains
+        }
     }
 }

@@ -82,6 +82,23 @@ impl Testbed {
         }
     }
 
+    /// Runs `body` while another domain exists.
+    pub(crate) fn with_domain(&self, domain: u16, body: impl FnOnce()) {
+        match &self.server {
+            Server::Embedded(server) => {
+                let toolstack = embedded::Toolstack::Xapi;
+                server.with(|server| server.store_mut().introduce_guest(domain, toolstack));
+                body();
+                server.with(|server| server.store_mut().destroy_guest(domain));
+            }
+            Server::Daemon { xenstored, .. } => {
+                let guest = xenstored.guest(domain, Toolstack::Xapi);
+                body();
+                drop(guest);
+            }
+        }
+    }
+
     pub(crate) fn domain(&self) -> u16 {
         self.domain
     }

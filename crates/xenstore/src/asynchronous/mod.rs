@@ -17,6 +17,7 @@
 //! not support poll(2); see [the manual](crate::manual::servers#transports).
 
 mod client;
+mod domains;
 mod driver;
 mod readiness;
 #[cfg(all(test, feature = "embedded", feature = "tokio"))]
@@ -27,6 +28,7 @@ mod transaction;
 mod watch;
 
 pub use self::client::AsyncClient;
+pub use self::domains::DomainStream;
 pub use self::driver::Driver;
 pub use self::readiness::{Attempt, Readiness};
 pub use self::transaction::{AsyncTransaction, Commit};

@@ -18,8 +18,9 @@ use futures_core::Stream;
 
 use super::*;
 use crate::client::WATCH_EVENTS_MAX;
-use crate::embedded::{Server, ServerHandle, Store, Toolstack};
-use crate::error::{Error, Result};
+use crate::domains::DomainEvent;
+use crate::embedded::{Fault, Server, ServerHandle, Store, Toolstack};
+use crate::error::{Error, ErrorCode, Result};
 use crate::event::WatchEvent;
 use crate::nodes::AsyncNodes;
 use crate::path::Path;
@@ -708,4 +709,36 @@ async fn many_waiting_transactions_get_the_disconnect() {
         assert!(within_limit(task).await.unwrap().unwrap_err().is_fatal());
     }
     peer.join().unwrap();
+}
+
+#[tokio::test]
+async fn domain_stream_continues_after_an_error_until_the_connection_is_closed() {
+    let server = server();
+    let client = AsyncClient::new(server.connect(0).unwrap().into()).unwrap();
+    let mut domains = client.watch_domains().await.unwrap();
+    server.with(|server| {
+        let fault = Fault::refuse(ErrorCode::EIO).of_kind(MessageKind::IS_DOMAIN_INTRODUCED);
+        server.store_mut().inject(fault.times(1));
+    });
+    let error = within_limit(domains.next_event()).await.unwrap_err();
+    assert_eq!(error.code(), Some(&ErrorCode::EIO));
+
+    // A dropped future loses no event.
+    let mut reported = Vec::new();
+    while reported.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if let Ok(event) = tokio::time::timeout(Duration::ZERO, domains.next_event()).await {
+            reported.push(event.unwrap());
+        }
+    }
+    assert_eq!(
+        reported,
+        [0, 5].map(|domain| DomainEvent::Introduced(domain.into()))
+    );
+
+    drop(server);
+    let mut next =
+        async || within_limit(poll_fn(|context| Pin::new(&mut domains).poll_next(context))).await;
+    assert!(next().await.unwrap().unwrap_err().is_fatal());
+    assert!(next().await.is_none());
 }

@@ -141,7 +141,7 @@ impl WatchStream {
         poll_fn(|context| self.poll_event(context)).await
     }
 
-    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchEvent>> {
+    pub(super) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchEvent>> {
         let event = Pin::new(&mut self.events).poll_next(context);
         event.map(|event| match event {
             Some(event) => {
