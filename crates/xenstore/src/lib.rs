@@ -119,6 +119,10 @@ mod path;
 mod peer;
 mod permission;
 pub mod protocol;
+// Its example must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 mod reply;
 mod request;
 #[cfg(unix)]
