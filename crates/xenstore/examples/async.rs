@@ -7,7 +7,7 @@ use xenstore::{AsyncClient, AsyncNodes};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // In a guest or in dom0, use `AsyncClient::open()?`.
-    let (transport, _server) = support::connect()?;
+    let (transport, _server) = support::connect(5)?;
     let client = AsyncClient::new(transport)?;
 
     let mut changes = client.watch("data/example").await?;

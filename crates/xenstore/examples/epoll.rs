@@ -20,7 +20,7 @@ const WRITES: usize = 50;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // In a guest or in dom0, use `Transport::open()?`.
-    let (transport, _server) = support::connect()?;
+    let (transport, _server) = support::connect(5)?;
     let mut connection = Connection::new(transport);
 
     let (mut poll, mut ready) = (Poll::new()?, Events::with_capacity(8));

@@ -8,7 +8,7 @@ use xenstore::{Client, Nodes};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // In a guest or in dom0, use `Client::open()?`.
-    let (transport, _server) = support::connect()?;
+    let (transport, _server) = support::connect(5)?;
     let mut client = Client::new(transport);
 
     let watch = client.watch("data/example")?;

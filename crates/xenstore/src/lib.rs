@@ -39,7 +39,7 @@
 //! | decide between these | [manual: choosing](manual::choosing) |
 //! | change several nodes at once | [manual: transactions](manual::transactions) |
 //! | decide who may read and write a node | [manual: permissions](manual::permissions) |
-//! | follow the domains of a host from dom0 | [manual: domains](manual::domains) |
+//! | follow the domains of a host from dom0 | [`Domains`], [manual: domains](manual::domains) |
 //! | test without Xen, or with a faulty server | [`embedded`], [manual: testing](manual::testing) |
 //! | know the limits of servers and kernels | [manual: servers](manual::servers) |
 //! | port a program from libxenstore, xenstore-rs or pyxs | [manual: coming from](manual::coming_from) |

@@ -15,6 +15,7 @@
 //! | lists of more than 4096 bytes | yes | yes | no | no |
 //! | requests about domains | yes | yes | no | yes |
 //! | depth of watches | any server (5) | 4.22 | no | no |
+//! | list of domains that start and end | yes | no | no | no |
 //! | `CONTROL` | yes | yes | no | no |
 //! | features and quotas | yes | 4.21, 4.22 | no | no |
 //! | several requests outstanding | on sockets | no | tokio only, 32 | from several threads |

@@ -2,101 +2,64 @@
 //!
 //! This page is for tools in dom0. The last section is for guests.
 //!
-//! # Events
+//! # Follow them
 //!
-//! | watch | fires |
-//! | --- | --- |
-//! | `@introduceDomain` | when a toolstack introduces a domain to the server |
-//! | `@releaseDomain` | when a domain shuts down, or is released |
-//!
-//! - C xenstored before 4.22, and oxenstored, do not say which domain an event is about. List
-//!   `/local/domain` after each event, and compare.
-//! - A toolstack may introduce a domain before it creates the domain's home. If a new domain has no
-//!   name yet, look again a little later, or watch its home.
-//! - The home of a domain that has ended may stay. [`Request::is_introduced`] tells whether the
-//!   domain is there.
-//! - Xen gives the ID of an ended domain to another one later. The node `vm` in the home leads to
-//!   the UUID, which stays.
+//! [`Client::watch_domains`] and [`SharedClient::watch_domains`] set the watches, and return a list
+//! of [`Domains`]. Pass each watch event to the list. It returns what changed, beginning with the
+//! domains that exist already:
 //!
 //! ```
-//! use std::collections::BTreeSet;
-//! use std::time::Duration;
-//! use xenstore::{Client, DomId, Nodes, Request, Result};
+//! use xenstore::{Client, DomId, DomainEvent, Nodes, Optional, Path};
 //! # use xenstore::embedded::{Server, Store, Toolstack};
-//!
-//! /// Returns the domains that have a home and are introduced.
-//! fn running(client: &mut Client) -> Result<BTreeSet<DomId>> {
-//!     let mut running = BTreeSet::new();
-//!     for name in client.list("/local/domain")? {
-//!         if let Ok(domain) = name.parse() {
-//!             if client.call(Request::is_introduced(domain))? {
-//!                 running.insert(domain);
-//!             }
-//!         }
-//!     }
-//!     Ok(running)
-//! }
-//!
 //! # let mut store = Store::new();
 //! # store.introduce_guest(5, Toolstack::Xapi);
 //! # let server = Server::new(store).spawn()?;
+//!
 //! // In dom0, use `Client::open()?`.
 //! let mut client = Client::new(server.connect(DomId::DOM0)?.into());
-//! // Watch first, so that no change is missed between the list and the watch.
-//! client.watch("@introduceDomain")?;
-//! client.watch("@releaseDomain")?;
-//! let mut known = running(&mut client)?;
-//!
-//! # server.with(|server| {
-//! #     server.store_mut().introduce_guest(6, Toolstack::Xapi);
-//! #     server.store_mut().destroy_guest(5);
-//! # });
+//! let mut domains = client.watch_domains()?;
 //! # let mut changes = Vec::new();
-//! // A program waits without limit: `next_watch_event(None)`.
-//! while client.next_watch_event(Some(Duration::from_millis(100)))?.is_some() {
-//!     let now = running(&mut client)?;
-//!     for domain in now.difference(&known) {
-//!         println!("domain {domain} started");
-//! #       changes.push(format!("+{domain}"));
+//! while let Some(event) = client.next_watch_event(None)? {
+//!     for change in domains.on_event(&mut client, &event)? {
+//! #       changes.push(change);
+//!         match change {
+//!             DomainEvent::Introduced(domain) => {
+//!                 let name = Path::home(domain).join("name")?;
+//!                 println!("{domain}: {:?} started", client.read_text(name).optional()?);
+//!             }
+//!             DomainEvent::Released(domain) => println!("{domain} ended"),
+//!             _ => {}
+//!         }
+//! #       if change == DomainEvent::Introduced(5.into()) {
+//! #           server.with(|server| server.store_mut().destroy_guest(5));
+//! #       }
 //!     }
-//!     for domain in known.difference(&now) {
-//!         println!("domain {domain} ended");
-//! #       changes.push(format!("-{domain}"));
-//!     }
-//!     known = now;
+//! #   if changes.last() == Some(&DomainEvent::Released(5.into())) {
+//! #       break;
+//! #   }
 //! }
-//! # assert_eq!(changes, ["+6", "-5"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Since Xen 4.22
+//! [`AsyncClient::watch_domains`] returns the changes as a stream. In an event loop, set watches of
+//! `@introduceDomain` and `@releaseDomain` yourself.
 //!
-//! A server with [`Features::WATCH_DEPTH`] names the domain, if the watch has a depth:
-//! [`Client::watch_to`] with [`Depth::CHILDREN`], and then [`WatchEvent::domain`]. The first event,
-//! which reports that the watch is set, names none. So a program lists the domains once:
+//! # Know the servers
 //!
-//! ```
-//! use xenstore::{Client, Depth, DomId, Features};
-//! use xenstore::embedded::{Model, Server, Store, Toolstack};
+//! | | C xenstored before 4.22, oxenstored | C xenstored since 4.22 |
+//! | --- | --- | --- |
+//! | an event names the domain | no | if the watch has a depth: [`WatchEvent::domain`] |
+//! | a shutdown is told from an end | no | yes, as [`DomainEvent::Shutdown`] |
+//! | a domain without a home is found | no: call [`update`] later | yes |
+//! | `@releaseDomain/5` | accepted, but never fires | fires for domain 5 |
 //!
-//! let mut store = Store::with_model(Model::CXenstored4_22);
-//! store.introduce_guest(5, Toolstack::Xapi);
-//! let server = Server::new(store).spawn()?;
-//! let mut client = Client::new(server.connect(DomId::DOM0)?.into());
-//! assert!(client.features()?.contains(Features::WATCH_DEPTH));
-//!
-//! client.watch_to("@releaseDomain", Depth::CHILDREN)?;
-//! let first = client.next_watch_event(None)?.expect("each watch fires when it is set");
-//! assert_eq!(first.domain(), None);
-//! server.with(|server| server.store_mut().destroy_guest(5));
-//! let event = client.next_watch_event(None)?.expect("a domain ended");
-//! assert_eq!(event.domain(), Some(DomId::new(5)));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! Do not watch `@releaseDomain/5` unless the server has that feature. Other servers accept the
-//! watch, and never fire it. On Linux's device the kernel does not pass a depth on, so that a tool
-//! in dom0 must use the socket.
+//! - The library asks the server once whether it has [`Features::WATCH_DEPTH`], and hides the
+//!   difference as far as possible. On Linux's device the kernel does not pass a depth on, so that
+//!   a tool in dom0 should use the socket, as `open` does.
+//! - A toolstack may introduce a domain before it has written all of its home. If a new domain has
+//!   no name yet, look again a little later, or watch its home.
+//! - Xen gives the ID of an ended domain to another one later. The node `vm` in the home leads to
+//!   the UUID, which stays.
 //!
 //! # Requests about domains
 //!
@@ -120,8 +83,10 @@
 //! watches again. A guest may watch `@introduceDomain` and `@releaseDomain`, but gets no events,
 //! except of the latter since Xen 4.22.
 //!
-//! [`Client::watch_to`]: crate::Client::watch_to
-//! [`Depth::CHILDREN`]: crate::Depth::CHILDREN
+//! [`AsyncClient::watch_domains`]: crate::AsyncClient::watch_domains
+//! [`Client::watch_domains`]: crate::Client::watch_domains
+//! [`DomainEvent::Shutdown`]: crate::DomainEvent::Shutdown
+//! [`Domains`]: crate::Domains
 //! [`Features::WATCH_DEPTH`]: crate::Features::WATCH_DEPTH
 //! [`Nodes::call`]: crate::Nodes::call
 //! [`Path::home`]: crate::Path::home
@@ -136,4 +101,6 @@
 //! [`Request::set_features`]: crate::Request::set_features
 //! [`Request::set_quota_of`]: crate::Request::set_quota_of
 //! [`Request::set_target`]: crate::Request::set_target
+//! [`SharedClient::watch_domains`]: crate::SharedClient::watch_domains
+//! [`update`]: crate::Domains::update
 //! [`WatchEvent::domain`]: crate::WatchEvent::domain
