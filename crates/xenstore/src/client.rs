@@ -131,7 +131,8 @@ impl<C: Channel> Client<C> {
     /// Sets a watch: an event is sent now, and after each change of a node at or below `path`.
     ///
     /// # Errors
-    /// `E2BIG` (C xenstored), `EQUOTA` (oxenstored) or [`Error::NotSent`] if the quota is reached.
+    /// If the quota is reached: `E2BIG` (C xenstored of Xen 4.17), `ENOSPC` (of Xen 4.22), `EQUOTA`
+    /// (oxenstored) or [`Error::NotSent`].
     pub fn watch(&mut self, path: impl AsRef<str>) -> Result<WatchId> {
         self.set_watch(path.as_ref(), None)
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 use xenstore::Client;
-use xenstore::embedded::{Server, ServerHandle, Store, Toolstack};
+use xenstore::embedded::{Model, Server, ServerHandle, Store, Toolstack};
 
 /// An embedded server with the guest 5.
 pub(crate) struct Testbed {
@@ -15,8 +15,12 @@ pub(crate) struct Testbed {
 
 impl Testbed {
     pub(crate) fn new() -> Self {
+        Testbed::with_model(Model::default())
+    }
+
+    pub(crate) fn with_model(model: Model) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::new();
+        let mut store = Store::with_model(model);
         store.introduce_guest(5, Toolstack::Xapi);
         let mut server = Server::new(store);
         server.listen(directory.path().join("0"), 0).unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use xenstore::Nodes;
-use xenstore::embedded::Toolstack;
+use xenstore::embedded::{Model, Toolstack};
 use xenstore::wire::{Decoder, Message, MessageKind};
 
 use crate::testbed::Testbed;
@@ -88,23 +88,26 @@ fn watch_prints_a_json_object_per_line() {
 
 #[test]
 fn watch_omits_changes_below_the_depth() {
-    let testbed = Testbed::new();
-    let mut client = testbed.client();
-    for (depth, expected) in [
-        ("0", &["/a", "/a"][..]),
-        ("1", &["/a", "/a/b", "/a"]),
-        ("2", &["/a", "/a/b/c", "/a/b", "/a"]),
-    ] {
-        let number = expected.len().to_string();
-        let (mut child, mut lines) =
-            start(&testbed, &["watch", "--depth", depth, "-n", &number, "/a"]);
-        let mut printed = vec![next(&mut lines)];
-        for path in ["/a/b/c/d", "/a/b/c", "/a/b", "/a"] {
-            client.write(path, "").unwrap();
+    // The server limits the depth since Xen 4.22, and the client before.
+    for model in [Model::CXenstored4_17, Model::CXenstored4_22] {
+        let testbed = Testbed::with_model(model);
+        let mut client = testbed.client();
+        for (depth, expected) in [
+            ("0", &["/a", "/a"][..]),
+            ("1", &["/a", "/a/b", "/a"]),
+            ("2", &["/a", "/a/b/c", "/a/b", "/a"]),
+        ] {
+            let number = expected.len().to_string();
+            let (mut child, mut lines) =
+                start(&testbed, &["watch", "--depth", depth, "-n", &number, "/a"]);
+            let mut printed = vec![next(&mut lines)];
+            for path in ["/a/b/c/d", "/a/b/c", "/a/b", "/a"] {
+                client.write(path, "").unwrap();
+            }
+            printed.extend(lines.map(Result::unwrap));
+            assert_eq!(printed, expected, "{model:?} {depth}");
+            assert!(child.wait().unwrap().success());
         }
-        printed.extend(lines.map(Result::unwrap));
-        assert_eq!(printed, expected, "{depth}");
-        assert!(child.wait().unwrap().success());
     }
 }
 
@@ -241,6 +244,28 @@ fn domains_are_followed_while_they_come_and_go() {
         .write("/local/domain/9/name", "late")
         .unwrap();
     assert_eq!(next(&mut lines), "+ 9 late");
+    stop(child);
+}
+
+#[test]
+fn domains_are_followed_by_the_domain_in_the_event() {
+    let testbed = Testbed::with_model(Model::CXenstored4_22);
+    let (child, mut lines) = start(&testbed, &["domains", "--follow"]);
+    assert_eq!(next(&mut lines), "+ 0 Domain-0");
+    assert_eq!(next(&mut lines), "+ 5 guest-5");
+    testbed.with_store(|store| {
+        store.destroy_guest(5);
+        store.introduce_guest(8, Toolstack::Xapi);
+        store.introduce_guest(7, Toolstack::Xapi);
+    });
+    let changes = [(); 3].map(|()| next(&mut lines));
+    assert_eq!(changes, ["- 5 guest-5", "+ 8 guest-8", "+ 7 guest-7"]);
+
+    // The domain needs no home.
+    testbed.with_store(|store| store.introduce(9));
+    assert_eq!(next(&mut lines), "+ 9");
+    testbed.with_store(|store| store.release(9));
+    assert_eq!(next(&mut lines), "- 9");
     stop(child);
 }
 

@@ -23,8 +23,7 @@ impl AsyncClient {
     /// The client chooses a unique token for each watch.
     ///
     /// # Errors
-    /// `E2BIG` (C xenstored), `EQUOTA` (oxenstored) or [`Error::NotSent`](crate::Error::NotSent) if
-    /// the quota is reached.
+    /// Those of [`Client::watch`](crate::Client::watch).
     pub async fn watch(&self, path: impl AsRef<str>) -> Result<WatchStream> {
         self.set_watch(path.as_ref(), None).await
     }
