@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     match client.as_str() {
         "Client" => blocking(Client::new(transport), count)?,
-        "SharedClient" => blocking(SharedClient::new(Client::new(transport))?, count)?,
+        "SharedClient" => blocking(&SharedClient::new(Client::new(transport))?, count)?,
         _ => tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build()?

@@ -1,11 +1,12 @@
-//! The interface of transports.
+//! Interface of transports.
 
 use std::io;
 use std::time::Duration;
 
+use crate::error::{Error, Result};
 use crate::protocol::Capabilities;
 
-/// A non-blocking way to a Xenstore server.
+/// A non-blocking transport to a Xenstore server.
 ///
 /// [`Transport`](crate::Transport) is the one of this system. Implement this trait to bring another
 /// one, such as a driver's interface, or a store in the same process.
@@ -48,5 +49,52 @@ pub trait Channel {
     fn wait(&self, writable: bool, timeout: Option<Duration>) -> io::Result<bool> {
         let _ = (writable, timeout);
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Checks that the descriptor of a channel supports poll(2).
+#[cfg(unix)]
+pub(crate) fn check_pollable(channel: &impl Channel) -> Result<()> {
+    if channel.capabilities().answers_at_once {
+        let reason = "the device does not support poll(2); use a Client";
+        let error = io::Error::new(io::ErrorKind::Unsupported, reason);
+        return Err(Error::io("wait for", channel.name(), error));
+    }
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    struct Fake(Capabilities, String);
+
+    impl Channel for Fake {
+        fn capabilities(&self) -> Capabilities {
+            self.0
+        }
+
+        fn name(&self) -> &str {
+            &self.1
+        }
+
+        fn send(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn receive(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    #[test]
+    fn device_without_poll_is_refused_by_clients_that_need_it() {
+        let check = |capabilities| check_pollable(&Fake(capabilities, "/kern/xen/xenbus".into()));
+        assert!(check(Capabilities::LINUX_DEVICE).is_ok());
+        let error = check(Capabilities::NETBSD_DEVICE).unwrap_err();
+        assert_eq!(error.io_kind(), io::ErrorKind::Unsupported);
+        let expected =
+            "wait for /kern/xen/xenbus: the device does not support poll(2); use a Client";
+        assert_eq!(error.to_string(), expected);
     }
 }

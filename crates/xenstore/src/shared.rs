@@ -1,9 +1,10 @@
 //! A blocking client that threads share.
 
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::channel::Channel;
+use crate::channel;
 use crate::client::{Client, check, deadline, left};
 use crate::depth::Depth;
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::features::Features;
 use crate::nodes::Nodes;
 use crate::request::{Request, TransactionId};
 use crate::submitted::Submitted;
-use crate::transaction::{self, Abandon, Transaction};
+use crate::transaction::{self, Abandon, MAX_TRANSACTIONS, Transaction};
 use crate::transport::Transport;
 
 /// A [`Client`] that threads share. Clones use the same connection.
@@ -20,6 +21,9 @@ use crate::transport::Transport;
 /// A thread that waits, for a reply or in [`next_watch_event`](Self::next_watch_event), does not
 /// keep other threads from calls of their own. This needs a transport that supports poll(2); see
 /// [the manual](crate::manual::servers#transports).
+///
+/// The calls of [`Nodes`] are those of a reference, as the calls of
+/// [`Read`](std::io::Read) are for a [`File`](std::fs::File), because they do not need the only one.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -38,7 +42,7 @@ use crate::transport::Transport;
 ///     let mut next = || watcher.next_watch_event(None).map(|event| event.map(|event| event.path));
 ///     Ok::<_, xenstore::Error>([next()?, next()?])
 /// });
-/// client.clone().write("data/hello", "world")?;
+/// (&client).write("data/hello", "world")?;
 /// let changes = changes.join().expect("the thread does not panic")?;
 /// assert_eq!(changes.map(|path| path.unwrap().to_string()), ["data", "data/hello"]);
 /// # Ok(())
@@ -56,6 +60,9 @@ struct Shared {
     changed: Condvar,
     /// Transport to wait for while another thread has the lock.
     transport: Transport,
+    /// Becomes readable once a thread has closed the connection, which the polling thread would not
+    /// notice otherwise.
+    closed: UnixStream,
 }
 
 #[derive(Debug)]
@@ -65,24 +72,35 @@ struct State {
     has_reader: bool,
     /// Number of threads that wait for `changed`. Notifying none would be a system call, too.
     sleepers: usize,
+    /// Number of transactions that are open or will be.
+    transactions: usize,
+    /// The other end of `closed`, until the connection is closed.
+    on_close: Option<UnixStream>,
 }
 
 impl SharedClient {
     /// Shares a client.
     ///
     /// # Errors
-    /// [`Error::Io`] if the descriptor cannot be duplicated.
+    /// [`Error::Io`] if the descriptor cannot be duplicated, or of kind `Unsupported` if it does not
+    /// support poll(2) (NetBSD's device).
     pub fn new(client: Client) -> Result<Self> {
-        let duplicate = client.connection.channel().try_clone();
-        let transport = duplicate.map_err(|error| client.connection.failed("duplicate", error))?;
+        let channel = client.connection.channel();
+        channel::check_pollable(channel)?;
+        let failed = |error| client.connection.failed("duplicate", error);
+        let transport = channel.try_clone().map_err(failed)?;
+        let (closed, on_close) = UnixStream::pair().map_err(failed)?;
         Ok(SharedClient(Arc::new(Shared {
             state: Mutex::new(State {
                 client,
                 has_reader: false,
                 sleepers: 0,
+                transactions: 0,
+                on_close: Some(on_close),
             }),
             changed: Condvar::new(),
             transport,
+            closed,
         })))
     }
 
@@ -159,13 +177,27 @@ impl SharedClient {
     /// Runs `body` in a transaction; see [`Client::transaction`]. Other threads may send requests
     /// meanwhile, which are not part of the transaction.
     ///
+    /// At most 8 transactions of a connection are open at a time. Others wait until one of them
+    /// ends, so a body must not run another transaction.
+    ///
     /// # Errors
     /// Those of [`Client::transaction`].
     pub fn transaction<T, E: From<Error>>(
         &self,
-        body: impl FnMut(&mut Transaction<'_, Self>) -> Result<T, E>,
+        body: impl FnMut(&mut Transaction<'_, &Self>) -> Result<T, E>,
     ) -> Result<T, E> {
-        transaction::run(&mut self.clone(), body)
+        let _slot = self.take_slot();
+        transaction::run(&mut &*self, body)
+    }
+
+    /// Waits until another transaction may be open.
+    fn take_slot(&self) -> Slot<'_> {
+        let mut state = self.lock();
+        while state.transactions >= MAX_TRANSACTIONS {
+            state = self.sleep(state, None);
+        }
+        state.transactions += 1;
+        Slot(self)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,7 +208,9 @@ impl SharedClient {
 
     /// Sends a request without a check of its kind, and returns its reply.
     fn send<T>(&self, mut state: MutexGuard<'_, State>, request: Request<T>) -> Result<T> {
-        let request = state.client.submit(request)?;
+        let submitted = state.client.submit(request);
+        self.wake_if_closed(&mut state);
+        let request = submitted?;
         let deadline = deadline(state.client.time_limit());
         let (reply, _state) = self.reply(state, &request, deadline)?;
         request.parse(reply)
@@ -210,6 +244,7 @@ impl SharedClient {
             if let Some(taken) = take(&mut state.client) {
                 return Ok((Some(taken), state));
             }
+            self.wake_if_closed(&mut state);
             state.client.connection.check_open()?;
             if is_over {
                 return Ok((None, state));
@@ -220,6 +255,7 @@ impl SharedClient {
                 is_over = true;
                 let received = state.client.connection.on_readable();
                 self.wake(&state);
+                self.wake_if_closed(&mut state);
                 let _ = received?;
                 continue;
             }
@@ -233,13 +269,14 @@ impl SharedClient {
 
             let is_reader = !std::mem::replace(&mut state.has_reader, true);
             drop(state);
-            let waited = self.0.transport.wait(writable, left);
+            let waited = self.0.transport.wait_or(&self.0.closed, writable, left);
             state = self.lock();
             if is_reader {
                 state.has_reader = false;
             }
             let progress = state.client.connection.on_waited(waited, writable);
             self.wake(&state);
+            self.wake_if_closed(&mut state);
             progress?;
         }
     }
@@ -271,9 +308,27 @@ impl SharedClient {
             self.0.changed.notify_all();
         }
     }
+
+    /// Wakes all threads that wait if the connection is closed, so that they return its error.
+    fn wake_if_closed(&self, state: &mut State) {
+        if state.client.connection.check_open().is_err() && state.on_close.take().is_some() {
+            self.wake(state);
+        }
+    }
 }
 
-impl Nodes for SharedClient {
+/// An open transaction in the number of those.
+struct Slot<'a>(&'a SharedClient);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.transactions -= 1;
+        self.0.wake(&state);
+    }
+}
+
+impl Nodes for &SharedClient {
     fn call<T>(&mut self, request: Request<T>) -> Result<T> {
         check(&request)?;
         self.send(self.lock(), request)
@@ -287,7 +342,9 @@ impl Nodes for SharedClient {
         let requests: Vec<_> = requests.into_iter().collect();
         let mut state = self.lock();
         let deadline = deadline(state.client.time_limit());
-        let submitted = state.client.submit_all(requests)?;
+        let submitted = state.client.submit_all(requests);
+        self.wake_if_closed(&mut state);
+        let submitted = submitted?;
 
         let mut results = Vec::with_capacity(submitted.len());
         for request in submitted {
@@ -299,8 +356,10 @@ impl Nodes for SharedClient {
     }
 }
 
-impl Abandon for SharedClient {
+impl Abandon for &SharedClient {
     fn abandon(&mut self, transaction: TransactionId) {
-        self.lock().client.abandon(transaction);
+        let mut state = self.lock();
+        state.client.abandon(transaction);
+        self.wake_if_closed(&mut state);
     }
 }

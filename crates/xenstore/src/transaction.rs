@@ -10,7 +10,12 @@ use crate::request::{Request, TransactionId};
 /// an error.
 pub(crate) const MAX_ATTEMPTS: usize = 1000;
 
-/// A client that can run a [`Transaction`]: [`Client`] and [`SharedClient`](crate::SharedClient).
+/// Maximum number of open transactions of clients that tasks or threads share. Servers allow a guest
+/// at least 9, and the kernel and other processes of the guest may need some of them.
+pub(crate) const MAX_TRANSACTIONS: usize = 8;
+
+/// A client that can run a [`Transaction`]: [`Client`] and
+/// `&`[`SharedClient`](crate::SharedClient).
 ///
 /// Other types cannot implement this trait.
 pub trait Transactional: Nodes + Abandon {}

@@ -156,6 +156,23 @@ impl Transport {
         })
     }
 
+    /// Waits like [`Channel::wait`], or until `other` is readable.
+    pub(crate) fn wait_or(
+        &self,
+        other: &impl AsFd,
+        writable: bool,
+        timeout: Option<Duration>,
+    ) -> io::Result<bool> {
+        let other = PollFd::new(other, PollFlags::IN);
+        poll(&mut [self.poll_fd(writable), other], timeout)
+    }
+
+    fn poll_fd(&self, writable: bool) -> PollFd<'_> {
+        let mut interest = PollFlags::IN;
+        interest.set(PollFlags::OUT, writable);
+        PollFd::new(&self.fd, interest)
+    }
+
     fn first(paths: &[PathBuf], open: impl Fn(&Path) -> Result<Self>) -> Result<Self> {
         for path in paths {
             match open(path) {
@@ -314,15 +331,18 @@ impl Channel for Transport {
     }
 
     fn wait(&self, writable: bool, timeout: Option<Duration>) -> io::Result<bool> {
-        let mut interest = PollFlags::IN;
-        interest.set(PollFlags::OUT, writable);
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match rustix::event::poll(&mut [PollFd::new(&self.fd, interest)], timeout.as_ref()) {
-            Ok(ready) => Ok(ready > 0),
-            // The caller tries to send and receive, and then waits again.
-            Err(Errno::INTR) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        poll(&mut [self.poll_fd(writable)], timeout)
+    }
+}
+
+/// Waits for descriptors. Returns false after the timeout.
+fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    match rustix::event::poll(fds, timeout.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        // The caller tries to send and receive, and then waits again.
+        Err(Errno::INTR) => Ok(true),
+        Err(error) => Err(error.into()),
     }
 }
 

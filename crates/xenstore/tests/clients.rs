@@ -10,9 +10,11 @@
 
 use std::error::Error as StdError;
 use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -282,7 +284,7 @@ fn shared_client_serves_threads_while_one_waits_for_events() {
 
         let writers: Vec<_> = (0..8)
             .map(|thread| {
-                let mut client = client.clone();
+                let mut client = &client;
                 scope.spawn(move || {
                     for round in 0..50 {
                         let path = format!("data/{thread}");
@@ -296,7 +298,7 @@ fn shared_client_serves_threads_while_one_waits_for_events() {
             writer.join().unwrap();
         }
         assert!(!waiting.is_finished());
-        client.clone().write("data/signal", "1").unwrap();
+        (&client).write("data/signal", "1").unwrap();
         assert_eq!(waiting.join().unwrap().watch(), Some(watch));
     });
 }
@@ -305,7 +307,7 @@ fn shared_client_serves_threads_while_one_waits_for_events() {
 fn transactions_of_threads_on_a_shared_client_are_repeated_after_conflicts() {
     let server = server();
     let client = SharedClient::new(Client::new(transport(&server))).unwrap();
-    client.clone().write("data/count", "0").unwrap();
+    (&client).write("data/count", "0").unwrap();
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -320,7 +322,7 @@ fn transactions_of_threads_on_a_shared_client_are_repeated_after_conflicts() {
             });
         }
     });
-    assert_eq!(client.clone().read("data/count").unwrap(), b"40");
+    assert_eq!((&client).read("data/count").unwrap(), b"40");
 }
 
 #[test]
@@ -446,5 +448,52 @@ impl FakeServer {
         let mut bytes = Vec::new();
         wire::encode(kind, id.get(), 0, payload, &mut bytes).unwrap();
         self.0.write_all(&bytes).unwrap();
+    }
+}
+
+#[test]
+fn threads_of_a_shared_client_share_the_quota_of_transactions() {
+    const THREADS: usize = 20;
+    let server = server();
+    let client = SharedClient::new(Client::new(transport(&server))).unwrap();
+    let most = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for number in 0..THREADS {
+            let (client, server, most) = (&client, &server, &most);
+            scope.spawn(move || {
+                let run = client.transaction(|transaction| {
+                    transaction.write(format!("data/{number}"), "")?;
+                    most.fetch_max(open_transactions(server), Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(5));
+                    Ok::<_, Error>(())
+                });
+                run.unwrap();
+            });
+        }
+    });
+    let most = most.into_inner();
+    assert!((2..=8).contains(&most), "{most}");
+    assert_eq!(open_transactions(&server), 0);
+}
+
+#[test]
+fn waiting_threads_notice_that_another_one_closed_the_connection() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let transport = Transport::from_device(ours.into(), "a device");
+    let client = SharedClient::new(Client::new(transport)).unwrap();
+    let (sender, ended) = mpsc::channel();
+    for _ in 0..3 {
+        let (client, sender) = (client.clone(), sender.clone());
+        thread::spawn(move || sender.send(client.next_watch_event(None)).unwrap());
+    }
+    thread::sleep(TIME_LIMIT);
+
+    // The next write(2) fails, but poll(2) reports nothing.
+    theirs.shutdown(Shutdown::Read).unwrap();
+    let error = (&client).read("a").unwrap_err();
+    assert!(error.is_fatal(), "{error}");
+    for _ in 0..3 {
+        let woken = ended.recv_timeout(TIMEOUT).expect("a thread still waits");
+        assert_eq!(woken.unwrap_err().to_string(), error.to_string());
     }
 }

@@ -162,9 +162,9 @@ fn shared_client_follows_domains() {
     store.introduce_guest(GUEST, Toolstack::Xapi);
     let server = Server::new(store).spawn().unwrap();
     let client = Client::new(server.connect(0).unwrap().into());
-    let mut client = SharedClient::new(client).unwrap();
+    let client = SharedClient::new(client).unwrap();
     let mut domains = client.watch_domains().unwrap();
     let event = client.next_watch_event(None).unwrap().unwrap();
-    let reported = domains.on_event(&mut client, &event).unwrap();
+    let reported = domains.on_event(&mut &client, &event).unwrap();
     assert_eq!(reported, [Introduced(DomId::DOM0), Introduced(GUEST)]);
 }

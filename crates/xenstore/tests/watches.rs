@@ -177,13 +177,13 @@ fn shared_client_limits_the_depth() {
         store.introduce_guest(GUEST, Toolstack::Xapi);
         let server = Server::new(store).spawn().unwrap();
         let client = Client::new(server.connect(GUEST).unwrap().into());
-        let mut client = SharedClient::new(client).unwrap();
+        let client = SharedClient::new(client).unwrap();
         let has_depth = model == Model::CXenstored4_22;
         let features = client.features().unwrap();
         assert_eq!(features.contains(Features::WATCH_DEPTH), has_depth);
         client.watch_to("data", Depth::CHILDREN).unwrap();
         for path in ["data/a/b", "data/a"] {
-            client.write(path, "").unwrap();
+            (&client).write(path, "").unwrap();
         }
         let next = || {
             client

@@ -16,18 +16,16 @@ use super::client::{AsyncClient, Command, Reply, Shared};
 use super::readiness::{Attempt, Readiness};
 use super::transaction::AsyncTransaction;
 use super::watch::Watch;
+use crate::channel;
 use crate::client::WATCH_EVENTS_MAX;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, RequestId, WatchEvent};
 use crate::request::{Request, TransactionId};
 use crate::submitted::ReplyParser;
+use crate::transaction::MAX_TRANSACTIONS;
 use crate::transport::Transport;
 use crate::wire::{HEADER_LEN, PAYLOAD_MAX};
-
-/// Maximum number of open transactions. Servers allow a guest at least 9, and the kernel and other
-/// processes of the guest may need some of them.
-const MAX_TRANSACTIONS: usize = 8;
 
 /// Future that waits for a reply.
 enum Waiting {
@@ -84,11 +82,13 @@ impl AsyncClient {
     /// use `AsyncClient::new`.
     ///
     /// # Errors
-    /// [`Error::Io`] if the descriptor cannot be duplicated or registered.
+    /// [`Error::Io`] if the descriptor cannot be duplicated or registered, or of kind `Unsupported`
+    /// if it does not support poll(2) (NetBSD's device).
     pub fn with_driver<R: Readiness>(
         transport: Transport,
         register: impl FnOnce(OwnedFd) -> io::Result<R>,
     ) -> Result<(Self, Driver<R>)> {
+        channel::check_pollable(&transport)?;
         let duplicate = transport.as_fd().try_clone_to_owned();
         let registered = duplicate.and_then(register);
         let readiness =

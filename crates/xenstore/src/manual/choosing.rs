@@ -88,9 +88,9 @@
 //!
 //! # Functions for every client
 //!
-//! A function that takes `&mut impl Nodes` serves a [`Client`], a [`SharedClient`] and their
-//! transactions. [`AsyncNodes`] is the same for [`AsyncClient`]. These traits have generic methods,
-//! so `dyn Nodes` is not possible.
+//! A function that takes `&mut impl Nodes` serves a [`Client`], a reference to a [`SharedClient`],
+//! and their transactions. [`AsyncNodes`] is the same for [`AsyncClient`]. These traits have
+//! generic methods, so `dyn Nodes` is not possible.
 //!
 //! ```
 //! use xenstore::{Client, Nodes, Result};
