@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+#[cfg(unix)]
 use crate::error::{Error, Result};
 use crate::protocol::Capabilities;
 
