@@ -145,7 +145,8 @@ impl Session {
             .retain(|pending| is_end(pending.request.kind) || !is_cancelled(pending.id));
 
         let all = self.in_flight.iter_mut().chain(&mut self.queue);
-        for pending in all.filter(|pending| is_cancelled(pending.id)) {
+        let wanted = all.filter(|pending| !pending.is_cancelled);
+        for pending in wanted.filter(|pending| is_cancelled(pending.id)) {
             pending.cancel();
         }
     }
