@@ -1,9 +1,10 @@
-//! Speed of the library compared with libxenstore, on the same xenstored or oxenstored. Run it as
-//! root with `cargo bench -p system-tests --bench library`; it needs libxen-dev. Both take turns
-//! with each repetition. It prints medians and the median ratio of the pairs, and checks nothing.
+//! Speed of the library's clients compared with libxenstore, on the same xenstored or oxenstored.
+//! Run it as root with `cargo bench -p system-tests --bench library`; it needs libxen-dev. All
+//! clients take turns with each repetition. It prints medians, and the median of the ratios within
+//! a repetition. It checks nothing.
 //!
 //! With one CPU, the result is the work of client and server. With all CPUs on a busy machine,
-//! whole series of either side took five times as long, so compare several runs.
+//! whole series of a client took five times as long, so compare several runs.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +13,7 @@
     reason = "a benchmark is test code"
 )]
 
+use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -20,26 +22,119 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use system_tests::{Daemon, Xenstored};
 use tempfile::TempDir;
-use xenstore::{Client, Nodes, Request, Transport};
+use tokio::runtime;
+use tokio::task::JoinSet;
+use xenstore::{AsyncClient, AsyncNodes, Client, Nodes, Request, SharedClient, Transport};
 
 /// Number of reads or writes in a repetition.
 const OPERATIONS: u32 = 100;
-const PAIRS: u32 = 200;
+const REPETITIONS: u32 = 200;
 const VALUE: &str = "a value like others";
 
-type Workload = fn(&mut Client);
+/// A client with a workload. Runs it once, and returns its duration.
+type Run = Box<dyn FnMut() -> Duration>;
 
-/// The workloads, and libxenstore's equivalents. libxenstore has no pipelines.
-const WORKLOADS: [(&str, Workload, &str); 5] = [
-    ("100 reads", reads, "read"),
-    ("100 writes", writes, "write"),
-    ("100 writes, ours pipelined", pipelined, "write"),
-    ("a transaction of 100 writes", transaction, "transaction"),
-    (
-        "a transaction of 100 writes, ours pipelined",
-        pipelined_transaction,
-        "transaction",
-    ),
+/// Connects a client to the socket of a server.
+type Connect = fn(&Path) -> Run;
+
+struct Workload {
+    name: &'static str,
+    /// The equivalent of libxenstore, which has no pipelines.
+    theirs: &'static str,
+    /// Names of clients, and functions that connect them.
+    ours: &'static [(&'static str, Connect)],
+}
+
+const WORKLOADS: [Workload; 6] = [
+    Workload {
+        name: "100 reads",
+        theirs: "read",
+        ours: &[
+            ("Client", |socket| blocking(socket, reads)),
+            ("SharedClient", |socket| {
+                shared(socket, |mut client| reads(&mut client))
+            }),
+            ("AsyncClient", |socket| on_tokio(socket, async_reads)),
+        ],
+    },
+    Workload {
+        name: "100 reads, ours at once",
+        theirs: "read",
+        ours: &[
+            ("Client::pipeline", |socket| {
+                blocking(socket, pipelined_reads)
+            }),
+            ("SharedClient::pipeline", |socket| {
+                shared(socket, |mut client| pipelined_reads(&mut client))
+            }),
+            ("AsyncClient::pipeline", |socket| {
+                on_tokio(socket, async_pipelined_reads)
+            }),
+            ("AsyncClient in 100 tasks", |socket| on_tokio(socket, tasks)),
+        ],
+    },
+    Workload {
+        name: "100 writes",
+        theirs: "write",
+        ours: &[
+            ("Client", |socket| blocking(socket, writes)),
+            ("SharedClient", |socket| {
+                shared(socket, |mut client| writes(&mut client))
+            }),
+            ("AsyncClient", |socket| on_tokio(socket, async_writes)),
+        ],
+    },
+    Workload {
+        name: "100 writes, ours at once",
+        theirs: "write",
+        ours: &[
+            ("Client::pipeline", |socket| {
+                blocking(socket, pipelined_writes)
+            }),
+            ("SharedClient::pipeline", |socket| {
+                shared(socket, |mut client| pipelined_writes(&mut client))
+            }),
+            ("AsyncClient::pipeline", |socket| {
+                on_tokio(socket, async_pipelined_writes)
+            }),
+        ],
+    },
+    Workload {
+        name: "a transaction of 100 writes",
+        theirs: "transaction",
+        ours: &[
+            ("Client", |socket| {
+                blocking(socket, |client| {
+                    client.transaction(|nodes| write_all(nodes)).unwrap();
+                })
+            }),
+            ("SharedClient", |socket| {
+                shared(socket, |client| {
+                    client.transaction(|nodes| write_all(nodes)).unwrap();
+                })
+            }),
+            ("AsyncClient", |socket| on_tokio(socket, async_transaction)),
+        ],
+    },
+    Workload {
+        name: "a transaction of 100 writes, ours at once",
+        theirs: "transaction",
+        ours: &[
+            ("Client", |socket| {
+                blocking(socket, |client| {
+                    client.transaction(|nodes| pipeline_all(nodes)).unwrap();
+                })
+            }),
+            ("SharedClient", |socket| {
+                shared(socket, |client| {
+                    client.transaction(|nodes| pipeline_all(nodes)).unwrap();
+                })
+            }),
+            ("AsyncClient", |socket| {
+                on_tokio(socket, async_pipelined_transaction)
+            }),
+        ],
+    },
 ];
 
 fn main() {
@@ -57,52 +152,42 @@ fn main() {
         for daemon in [Daemon::C, Daemon::OCaml] {
             let store = Xenstored::start(daemon);
             println!("{daemon:?}, {processors}");
-            for (name, ours, theirs) in WORKLOADS {
-                compare(
-                    &store,
-                    name,
-                    ours,
-                    Theirs::start(&program, store.socket(), theirs),
-                );
+            for workload in &WORKLOADS {
+                compare(workload, store.socket(), &program);
             }
         }
     }
     drop(directory);
 }
 
-fn compare(store: &Xenstored, name: &str, workload: Workload, mut theirs: Theirs) {
-    let mut client = Client::new(Transport::open_socket_at(store.socket()).unwrap());
-    writes(&mut client);
-    let mut ours = || {
-        let begin = Instant::now();
-        workload(&mut client);
-        begin.elapsed()
-    };
-    let mut pairs = Vec::new();
-    for round in 0..PAIRS {
-        // Alternating the order avoids that one side always follows a pause.
-        let pair = if round % 2 == 0 {
-            let first = ours();
-            (first, theirs.repeat())
-        } else {
-            let first = theirs.repeat();
-            (ours(), first)
-        };
-        pairs.push(pair);
+fn compare(workload: &Workload, socket: &Path, program: &Path) {
+    writes(&mut Client::new(Transport::open_socket_at(socket).unwrap()));
+    let mut process = Theirs::start(program, socket, workload.theirs);
+    let theirs: Run = Box::new(move || process.repeat());
+    let connect = |(name, connect): &(&'static str, Connect)| (*name, connect(socket));
+    let mut clients: Vec<_> = workload.ours.iter().map(connect).collect();
+    clients.push(("libxenstore", theirs));
+
+    let mut times = vec![Vec::new(); clients.len()];
+    for repetition in 0..REPETITIONS as usize {
+        // Alternating the order avoids that one client always follows the same other one.
+        let mut order: Vec<_> = (0..clients.len()).collect();
+        order.rotate_left(repetition % clients.len());
+        if repetition / clients.len() % 2 == 1 {
+            order.reverse();
+        }
+        for number in order {
+            times[number].push((clients[number].1)().as_secs_f64());
+        }
     }
-    let ratio = median(
-        pairs
-            .iter()
-            .map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64()),
-    );
-    let time = |side: fn(&(Duration, Duration)) -> Duration| {
-        Duration::from_secs_f64(median(pairs.iter().map(|pair| side(pair).as_secs_f64())))
-    };
-    println!(
-        "  {name}: {:.1?}; libxenstore: {:.1?}; ratio {ratio:.2}",
-        time(|pair| pair.0),
-        time(|pair| pair.1)
-    );
+
+    println!("  {}", workload.name);
+    let theirs = &times[clients.len() - 1];
+    for ((name, _), ours) in clients.iter().zip(&times) {
+        let time = Duration::from_secs_f64(median(ours.iter().copied()));
+        let ratio = median(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs));
+        println!("    {name}: {time:.1?}, ratio {ratio:.2}");
+    }
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -111,49 +196,136 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
+fn timed(workload: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    workload();
+    begin.elapsed()
+}
+
+fn blocking(socket: &Path, workload: fn(&mut Client)) -> Run {
+    let mut client = Client::new(Transport::open_socket_at(socket).unwrap());
+    Box::new(move || timed(|| workload(&mut client)))
+}
+
+fn shared(socket: &Path, workload: fn(&SharedClient)) -> Run {
+    let client = Client::new(Transport::open_socket_at(socket).unwrap());
+    let client = SharedClient::new(client).unwrap();
+    Box::new(move || timed(|| workload(&client)))
+}
+
+fn on_tokio<F: Future<Output = ()> + 'static>(
+    socket: &Path,
+    workload: fn(AsyncClient) -> F,
+) -> Run {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .unwrap();
+    let transport = Transport::open_socket_at(socket).unwrap();
+    let client = runtime.block_on(async { AsyncClient::new(transport).unwrap() });
+    Box::new(move || timed(|| runtime.block_on(workload(client.clone()))))
+}
+
 fn path(number: u32) -> String {
     format!("/bench/ours/{number}")
 }
 
-fn reads(client: &mut Client) {
+fn read_requests() -> impl Iterator<Item = Request> {
+    (0..OPERATIONS).map(|_| Request::read("/bench/ours/0").unwrap())
+}
+
+fn write_requests() -> impl Iterator<Item = Request<()>> {
+    (0..OPERATIONS).map(|number| Request::write(path(number), VALUE).unwrap())
+}
+
+fn reads(client: &mut impl Nodes) {
     for _ in 0..OPERATIONS {
         assert_eq!(client.read("/bench/ours/0").unwrap(), VALUE.as_bytes());
     }
 }
 
-fn writes(client: &mut Client) {
-    for number in 0..OPERATIONS {
-        client.write(path(number), VALUE).unwrap();
+fn pipelined_reads(client: &mut impl Nodes) {
+    for value in client.pipeline(read_requests()).unwrap() {
+        assert_eq!(value.unwrap(), VALUE.as_bytes());
     }
 }
 
-fn requests() -> impl Iterator<Item = Request<()>> {
-    (0..OPERATIONS).map(|number| Request::write(path(number), VALUE).unwrap())
+fn writes(client: &mut impl Nodes) {
+    write_all(client).unwrap();
 }
 
-fn pipelined(client: &mut Client) {
+fn pipelined_writes(client: &mut impl Nodes) {
+    pipeline_all(client).unwrap();
+}
+
+fn write_all(nodes: &mut impl Nodes) -> xenstore::Result<()> {
+    (0..OPERATIONS).try_for_each(|number| nodes.write(path(number), VALUE))
+}
+
+fn pipeline_all(nodes: &mut impl Nodes) -> xenstore::Result<()> {
+    nodes.pipeline(write_requests())?.into_iter().collect()
+}
+
+async fn async_reads(client: AsyncClient) {
+    for _ in 0..OPERATIONS {
+        let value = client.read("/bench/ours/0").await.unwrap();
+        assert_eq!(value, VALUE.as_bytes());
+    }
+}
+
+async fn async_pipelined_reads(client: AsyncClient) {
+    for value in client.pipeline(read_requests()).await.unwrap() {
+        assert_eq!(value.unwrap(), VALUE.as_bytes());
+    }
+}
+
+/// Reads once in each of many tasks.
+async fn tasks(client: AsyncClient) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..OPERATIONS {
+        let client = client.clone();
+        tasks.spawn(async move { client.read("/bench/ours/0").await });
+    }
+    while let Some(value) = tasks.join_next().await {
+        assert_eq!(value.unwrap().unwrap(), VALUE.as_bytes());
+    }
+}
+
+async fn async_writes(client: AsyncClient) {
+    async_write_all(&client).await.unwrap();
+}
+
+async fn async_pipelined_writes(client: AsyncClient) {
+    async_pipeline_all(&client).await.unwrap();
+}
+
+async fn async_transaction(client: AsyncClient) {
     client
-        .pipeline(requests())
-        .unwrap()
+        .transaction(|transaction| async move { async_write_all(&transaction).await })
+        .await
+        .unwrap();
+}
+
+async fn async_pipelined_transaction(client: AsyncClient) {
+    client
+        .transaction(|transaction| async move { async_pipeline_all(&transaction).await })
+        .await
+        .unwrap();
+}
+
+async fn async_write_all(nodes: &impl AsyncNodes) -> xenstore::Result<()> {
+    for number in 0..OPERATIONS {
+        nodes.write(path(number), VALUE).await?;
+    }
+    Ok(())
+}
+
+async fn async_pipeline_all(nodes: &impl AsyncNodes) -> xenstore::Result<()> {
+    nodes
+        .pipeline(write_requests())
+        .await?
         .into_iter()
-        .for_each(Result::unwrap);
-}
-
-fn transaction(client: &mut Client) {
-    let write_all = |transaction: &mut xenstore::Transaction<'_>| {
-        (0..OPERATIONS).try_for_each(|number| transaction.write(path(number), VALUE))
-    };
-    client.transaction(write_all).unwrap();
-}
-
-fn pipelined_transaction(client: &mut Client) {
-    let write_all = |transaction: &mut xenstore::Transaction<'_>| {
-        transaction
-            .pipeline(requests())?
-            .into_iter()
-            .try_for_each(|reply| reply.map(drop))
-    };
-    client.transaction(write_all).unwrap();
+        .collect()
 }
 
 /// The program that runs the workloads with libxenstore, and its directory.
@@ -185,7 +357,7 @@ struct Theirs {
 impl Theirs {
     fn start(program: &Path, socket: &Path, workload: &str) -> Self {
         let mut process = Command::new(program)
-            .args([workload, &PAIRS.to_string()])
+            .args([workload, &REPETITIONS.to_string()])
             .env("XENSTORED_PATH", socket)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

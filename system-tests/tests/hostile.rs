@@ -235,7 +235,7 @@ fn flood_of_unknown_events_delays_no_other_task() {
             while Instant::now() < end {
                 let begin = Instant::now();
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                late.push(begin.elapsed() - Duration::from_millis(10));
+                late.push(begin.elapsed().saturating_sub(Duration::from_millis(10)));
             }
             late
         })
@@ -291,7 +291,7 @@ fn futures_given_up_leave_nothing_on_a_device() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     within(MIB, || {
-        give_up(Transport::from_device(ours.into(), "a device"))
+        give_up(Transport::from_device(ours.into(), "a device"));
     });
 }
 
