@@ -10,6 +10,7 @@
 //! use xenstore::embedded::{Server, Store, Toolstack};
 //!
 //! // This store in memory works everywhere. In a guest or in dom0, use `Client::open()?`.
+//! // `connect` returns a socket, of which `into` makes a `Transport`.
 //! let mut store = Store::new();
 //! store.introduce_guest(5, Toolstack::Xapi);
 //! let server = Server::new(store).spawn()?;
@@ -31,14 +32,14 @@
 //!
 //! | you want to | see |
 //! | --- | --- |
-//! | call and wait | [`Client`], and the trait [`Nodes`] with its calls |
-//! | use one connection in several threads | [`SharedClient`] |
-//! | use futures | [`AsyncClient`] and [`AsyncNodes`] |
+//! | choose between [`Client`], [`SharedClient`], [`AsyncClient`] and [`Connection`] | [manual: choosing](manual::choosing) |
+//! | read, write, list and remove nodes | [`Nodes`], [`AsyncNodes`] |
+//! | send other requests, or several at once | [`Request`], [`Nodes::call`], [`Nodes::pipeline`] |
+//! | read a whole tree | [`Nodes::walk`], [`walk`] |
 //! | wait in an event loop of your own | [`Connection`], [manual: event loops](manual::event_loops) |
-//! | bring your own I/O | [`Channel`], [`protocol::Session`] |
-//! | decide between these | [manual: choosing](manual::choosing) |
+//! | bring your own I/O | [`Channel`], [`protocol::Session`], [`wire`] |
 //! | change several nodes at once | [manual: transactions](manual::transactions) |
-//! | decide who may read and write a node | [manual: permissions](manual::permissions) |
+//! | decide who may read and write a node | [`Permissions`], [manual: permissions](manual::permissions) |
 //! | follow the domains of a host from dom0 | [`Domains`], [manual: domains](manual::domains) |
 //! | test without Xen, or with a faulty server | [`embedded`], [manual: testing](manual::testing) |
 //! | know the limits of servers and kernels | [manual: servers](manual::servers) |
@@ -60,12 +61,10 @@
 //! Most errors concern a single request: a node does not exist, the domain may not write it, or a
 //! quota is reached. The message says what the server's error code means for the request. Use
 //! [`Optional::optional`], [`Error::is_denied`] and [`Error::is_quota_exceeded`], or compare
-//! [`Error::code`]. The connection stays open, also after a [time limit](Client::set_time_limit).
+//! [`Error::code`]. The connection stays open, also after a [timeout](Client::set_time_limit).
 //! A [fatal](Error::is_fatal) error closes the connection: all pending requests and all later calls
-//! return that error. Open a new one, as [`manual::choosing`] shows.
-//!
-//! A suspend or a migration of the guest closes no connection to the kernel's device. The kernel
-//! sets the watches again, and each of them fires.
+//! return that error. [`manual::choosing`](manual::choosing#after-an-error) shows how to open a new
+//! connection, and says what happens at a suspend or a migration.
 //!
 //! # Text from the store
 //!

@@ -36,6 +36,8 @@
 //!   the guest, whose kernel has the one real connection.
 //! - Nothing depends on time: writes are not rate-limited, and no event is dropped because it
 //!   waited too long. There are no quotas of memory or of outstanding requests.
+//! - With every model, a commit fails if a node that the transaction used has changed. oxenstored
+//!   also commits if the change would alter none of its replies.
 //! - A malformed number is `EINVAL`, while older servers read it as 0.
 //! - Under Xen 4.22, an entry for [`DomId::ANY`](crate::DomId::ANY) counts even if the domain that
 //!   set it lacks the feature, and `GET_QUOTA` knows only seven of the ten names.

@@ -44,7 +44,7 @@ pub struct Quotas {
     /// Xen 4.22.
     pub transactions: usize,
     /// Number of nodes that one transaction reads or changes, or in oxenstored the number of its
-    /// requests. The commit of a transaction that exceeds it fails.
+    /// requests. In C xenstored the request beyond it fails, and so does the commit.
     pub transaction_nodes: usize,
     /// Number of permissions of one node, including the owner's.
     pub permissions: usize,

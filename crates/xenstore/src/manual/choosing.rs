@@ -42,14 +42,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! By default a call waits without limit for a server that does not reply. Set a [time
-//! limit](crate::Client::set_time_limit) in programs that must go on.
+//! By default a call waits without limit for a server that does not reply. Set a
+//! [timeout](crate::Client::set_time_limit) in programs that must not hang.
 //!
 //! # Several threads
 //!
-//! Share one connection by [`SharedClient`]. A thread that waits for an event does not keep the
-//! others from calls. Do not wrap a [`Client`] in a `Mutex`: a thread that waits in
-//! `next_watch_event` would keep the lock.
+//! Share one connection by [`SharedClient`]. Other threads can call the client while one waits for
+//! an event. Do not wrap a [`Client`] in a `Mutex`: a thread that waits in `next_watch_event` would
+//! keep the lock.
 //!
 //! # Futures
 //!
@@ -119,8 +119,8 @@
 //!
 //! - On a kernel's device, only one request of a descriptor can be outstanding. A second descriptor
 //!   lets an urgent request pass a long series of others.
-//! - A second connection does not see the first one's watches, so that a module can have its own
-//!   events.
+//! - A second connection gets no events of the first one's watches, so a module can receive only
+//!   its own events.
 //!
 //! A second connection does not help against quotas. In a guest, all connections of all processes
 //! and the kernel's own use share one connection to the server, and the quotas of the domain; see
@@ -129,10 +129,12 @@
 //! # After an error
 //!
 //! Most errors concern one request, and the connection stays open. After a
-//! [fatal](crate::Error::is_fatal) error the connection is closed. Open a new one, and set the
-//! watches again:
+//! [fatal](crate::Error::is_fatal) error the connection is closed, and all later calls return that
+//! error. A program in dom0 opens a new connection, and sets the watches again. While xenstored
+//! restarts, opening fails too, with an error that is also fatal:
 //!
 //! ```
+//! use std::time::Duration;
 //! use xenstore::{Client, Result};
 //! # use xenstore::embedded::{Fault, Server, Store, Toolstack};
 //! # let mut store = Store::new();
@@ -147,13 +149,17 @@
 //!     Ok(())
 //! }
 //!
+//! # let mut failures = vec![xenstore::Error::no_server("it restarts")];
+//! # let mut open = || match failures.pop() {
+//! #     Some(error) => Err(error),
+//! #     None => Ok(Client::new(server.connect(5).unwrap().into())),
+//! # };
 //! loop {
-//!     // In a guest or in dom0, use `Client::open()?`.
-//!     let mut client = Client::new(server.connect(5)?.into());
-//!     match serve(&mut client) {
+//!     // Here, `open` connects to the embedded store. In dom0, use `Client::open()`.
+//!     match open().and_then(|mut client| serve(&mut client)) {
 //!         Err(error) if error.is_fatal() => {
 //!             eprintln!("{error}; connecting again");
-//!             std::thread::sleep(std::time::Duration::from_millis(100));
+//!             std::thread::sleep(Duration::from_millis(100));
 //!         }
 //!         result => break result?,
 //!     }
@@ -161,8 +167,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In dom0 this survives a restart of xenstored. In a guest, the kernel has the one connection to
-//! the server. If the server has closed that one, opening the device again does not help.
+//! In a guest, the kernel has the one connection to the server, and a restart of xenstored does not
+//! end it. If the device fails, opening it again rarely helps: exit with the error, and let the
+//! service manager start the program again.
 //!
 //! A suspend or a migration closes no connection. The kernel sets the watches again, and each of
 //! them fires. Use that as the signal to publish everything again, because the new domain may have

@@ -24,7 +24,7 @@
 //! | threads or tasks that it creates | none (4) | one for watches | three tasks | one thread |
 //! | futures | any runtime | no | tokio (1) | no |
 //! | event loops without blocking calls | `Connection` | no | no | no |
-//! | time limit for calls | yes | no | no | no |
+//! | timeout for calls | yes | no | no | no |
 //! | store in memory for tests | yes | no | no | no |
 //!
 //! 1. Its branch for XCP-ng has permissions, and other runtimes.
@@ -36,8 +36,8 @@
 //!
 //! # What this library lacks
 //!
-//! - **Age.** It has no release yet. The agent and the command of its repository use it; other
-//!   users are not known. libxenstore dates from 2005.
+//! - **Age.** It is new. The agent and the command of its repository use it; other users are not
+//!   known. libxenstore dates from 2005.
 //! - **Other languages.** It has no interface for C, C++ or Python.
 //! - **Tested systems.** Tests run on Linux only. The clients compile for FreeBSD, NetBSD and
 //!   macOS. There are no clients for Windows.
@@ -51,8 +51,8 @@
 //! # When to choose another
 //!
 //! Choose libxenstore if your program is written in C, or links Xen's libraries anyway. Choose
-//! xenstore-rs if you need no more than four calls and its licence suits you, or with its companion
-//! for Windows, xenstore-win. Choose pyxs for a script in Python.
+//! xenstore-rs if you need only read, write, list and remove, and can use GPL-3.0; or for Windows,
+//! with xenstore-win. Choose pyxs for a script in Python.
 //!
 //! [`AsyncNodes`]: crate::AsyncNodes
 //! [`Client`]: crate::Client

@@ -56,14 +56,15 @@
 //! - The library asks the server once whether it has [`Features::WATCH_DEPTH`], and hides the
 //!   difference as far as possible. On Linux's device the kernel does not pass a depth on, so that
 //!   a tool in dom0 should use the socket, as `open` does.
-//! - A toolstack may introduce a domain before it has written all of its home. If a new domain has
-//!   no name yet, look again a little later, or watch its home.
+//! - libxl and xapi create the home first. Other toolstacks may not. If a new domain has no name
+//!   yet, read it again a little later, or watch its home.
 //! - Xen gives the ID of an ended domain to another one later. The node `vm` in the home leads to
 //!   the UUID, which stays.
 //!
 //! # Requests about domains
 //!
-//! Send these with [`Nodes::call`]. Only domain 0 may, except for the first one.
+//! Send these with [`Nodes::call`]. Every domain may send the first one, and
+//! [`Request::features`] about itself. Only domain 0 may send the others.
 //!
 //! | request | |
 //! | --- | --- |
@@ -78,9 +79,9 @@
 //!
 //! # In a guest
 //!
-//! [`Path::home`] and the node `domid` tell a guest who it is. After a migration both change,
-//! although the connection stays open. A watch on `domid` then fires, because the kernel sets all
-//! watches again. A guest may watch `@introduceDomain` and `@releaseDomain`, but gets no events,
+//! The node `domid` has the ID of the guest, and [`Path::home`] makes its home of that. After a
+//! migration both change. A watch of `domid` fires then, see
+//! [`choosing`](super::choosing#after-an-error). A guest may watch `@introduceDomain` and `@releaseDomain`, but gets no events,
 //! except of the latter since Xen 4.22.
 //!
 //! [`AsyncClient::watch_domains`]: crate::AsyncClient::watch_domains
@@ -93,6 +94,7 @@
 //! [`Request::control`]: crate::Request::control
 //! [`Request::domain_path`]: crate::Request::domain_path
 //! [`Request::features_of`]: crate::Request::features_of
+//! [`Request::features`]: crate::Request::features
 //! [`Request::introduce`]: crate::Request::introduce
 //! [`Request::is_introduced`]: crate::Request::is_introduced
 //! [`Request::quota_of`]: crate::Request::quota_of

@@ -11,8 +11,9 @@
 //!
 //! Three rules keep a loop from stalling:
 //!
-//! - **Flush what you submitted before you wait.** A socket is reported as writable, but the device
-//!   of Linux never is, because it accepts each request at once.
+//! - **Flush what you submitted before you wait.** poll(2) reports a socket as writable when you can
+//!   send again. It never reports Linux's device as writable, because the device accepts each
+//!   request at once.
 //! - **Take all events before each wait, also after `flush`.** A flush can answer a request without
 //!   the server: if the kernel refuses to send it ([`Error::NotSent`]), or if its transaction has
 //!   ended meanwhile. The descriptor reports nothing then.
@@ -70,7 +71,8 @@
 //! ```
 //!
 //! The function returns only when the server pauses. If a busy server must not keep the loop from
-//! its other descriptors, use a level-triggered poller, and make one turn for each report.
+//! its other descriptors, use a level-triggered poller, and call `flush`, `on_readable` and
+//! `next_event` once for each report.
 //!
 //! # poll(2)
 //!
@@ -152,8 +154,8 @@
 //! # epoll(7) and mio
 //!
 //! Register the descriptor once, for reading and writing, and call `turn` after each report. The
-//! example [`epoll`] is a complete program with `mio`. It does not look at the kind of the report:
-//! `turn` tries both directions, and each attempt that is not possible costs one system call.
+//! example [`mio`] is a complete program. It ignores which readiness the poller reports, because
+//! `turn` tries both directions. Each attempt that is not possible costs one system call.
 //!
 //! A loop must call `turn` once before its first wait, because requests were submitted but not
 //! sent.
@@ -161,8 +163,7 @@
 //! # End of the connection
 //!
 //! The calls return a [fatal](crate::Error::is_fatal) error at the end of the connection.
-//! [`next_event`] still returns what arrived before. All pending requests fail with that error,
-//! without an event of their own.
+//! [`next_event`] still returns what arrived before. It returns no reply for the pending requests.
 //!
 //! # Types of replies
 //!
@@ -177,17 +178,17 @@
 //!
 //! # Async runtimes
 //!
-//! [`AsyncClient`] is this loop as a future. For a runtime other than tokio, implement
+//! The driver of an [`AsyncClient`] is this loop as a future. For a runtime other than tokio, implement
 //! [`Readiness`], which tells the driver when the descriptor is ready, and spawn the driver of
 //! [`AsyncClient::with_driver`].
 //!
 //! [`AsyncClient::with_driver`]: crate::AsyncClient::with_driver
 //! [`AsyncClient`]: crate::AsyncClient
 //! [`Connection`]: crate::Connection
-//! [`epoll`]: https://docs.rs/crate/xenstore-client/latest/source/examples/epoll.rs
 //! [`Error::NotSent`]: crate::Error::NotSent
 //! [`Event::Reply`]: crate::Event::Reply
 //! [`flush`]: crate::Connection::flush
+//! [`mio`]: https://docs.rs/crate/xenstore-client/latest/source/examples/mio.rs
 //! [`next_event`]: crate::Connection::next_event
 //! [`on_readable`]: crate::Connection::on_readable
 //! [`Readiness`]: crate::asynchronous::Readiness

@@ -1,8 +1,10 @@
 //! Manual: how to do things with this library.
 //!
 //! The pages answer questions that concern more than one type. All examples run without Xen, on the
-//! [embedded store](crate::embedded). In a guest or in dom0, replace the lines that start a server
-//! by `open` of the client.
+//! [embedded store](crate::embedded); most of them hide the lines that start its server. In your
+//! program, replace `Client::new(server.connect(5)?.into())` by `Client::open()?`, and so for an
+//! `AsyncClient`. For a `Connection`, use `Connection::new(Transport::open()?)`; for a
+//! `SharedClient`, `SharedClient::new(Client::open()?)?`.
 //!
 //! | page | question |
 //! | --- | --- |

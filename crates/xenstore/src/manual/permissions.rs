@@ -1,6 +1,6 @@
 //! Decide who may read and write a node.
 //!
-//! Each node has [`Permissions`], written as the list `n5 r7`:
+//! Each node has [`Permissions`], written as a list, for example `n5 r7`:
 //!
 //! - The first entry names the **owner**, domain 5, and states the access of **all domains that the
 //!   list does not name**: `n` is none, `r` read, `w` write, `b` both. The owner itself always has
@@ -74,13 +74,13 @@
 //! ```
 //!
 //! A list can have few entries; see [`servers`](super::servers). For "everybody", use the first
-//! entry. An entry for [`DomId::ANY`] means the same only on Xen 4.22 and later, and its
-//! documentation has a warning.
+//! entry. An entry for [`DomId::ANY`] means the same only on Xen 4.22 and later, and can crash the
+//! server: read its [warning](crate::DomId::ANY) first.
 //!
 //! # Watches
 //!
 //! You can watch a node that you may not read. Events are sent only for nodes that the domain may
-//! read, and for nodes whose parent it may read. A change of a node's permissions fires its
+//! read, and for nodes whose parent the domain may read. A change of a node's permissions fires its
 //! watches, too.
 //!
 //! # Where a guest may write
@@ -136,9 +136,8 @@
 //!
 //! # Error codes
 //!
-//! Missing access is `EACCES`. Some servers also use it, or `ENOENT`, for nodes that the domain
-//! must not know of. A guest that changes an owner gets `EPERM` or `EACCES`. [`Error::is_denied`]
-//! covers them, except `ENOENT`.
+//! [`Error::is_denied`] covers the codes for missing access. A missing node whose parent the domain
+//! may not read is `EACCES` or `ENOENT`; see [`servers`](super::servers#error-codes).
 //!
 //! [`DomId::ANY`]: crate::DomId::ANY
 //! [`Error::is_denied`]: crate::Error::is_denied

@@ -37,9 +37,11 @@
 //!   child, a node has room for a shorter value. So it also limits the children of one node, to
 //!   about 530 with short names.
 //! - The bytes of a path are counted without a leading `/local/domain/<domid>/`.
-//! - A transaction that is too large fails at its commit.
+//! - A transaction that is too large cannot be committed. Under C xenstored, the request beyond the
+//!   limit fails with `ENOSPC`, and the commit with `ENOMEM`.
 //!
-//! [`Error::is_quota_exceeded`] covers all of these codes except `EINVAL`.
+//! [`Error::is_quota_exceeded`] covers the codes in the table except `EINVAL`. On Linux's device, a
+//! full quota of watches is [`Error::NotSent`], which it does not cover.
 //!
 //! # Error codes
 //!
@@ -50,8 +52,8 @@
 //! | owner changed by a guest | `EPERM` | `EPERM` | `EACCES` |
 //! | transaction that the server does not know | `ENOENT` | `ENOENT` | `EIO` |
 //!
-//! A server of another version may use other codes. Write programs that treat each code that they
-//! do not expect alike, and prefer [`Error::is_not_found`], [`Error::is_denied`] and
+//! A server of another version may use other codes. Handle every unexpected code in the same way,
+//! and prefer [`Error::is_not_found`], [`Error::is_denied`] and
 //! [`Error::is_quota_exceeded`] to a comparison of codes.
 //!
 //! # Behaviour
@@ -79,7 +81,7 @@
 //! | depth of watches reaches the server | yes | no | no | no |
 //! | `RESET_WATCHES` | yes | not sent | not sent | not sent |
 //! | poll(2), `SharedClient`, `AsyncClient` | yes | yes | untested | no |
-//! | time limit of a `Client` | yes | since Linux 4.11 | yes | no |
+//! | timeout of a `Client` | yes | since Linux 4.11 | yes | no |
 //!
 //! The library does not send requests that a transport cannot carry ([`Capabilities`]); they fail
 //! with [`Error::InvalidRequest`]. If the kernel refuses another one, the error is
@@ -87,8 +89,8 @@
 //!
 //! - **Linux** has one buffer for the request of a descriptor. With two outstanding requests, the
 //!   server gets the first header with the second payload, so the library waits for each reply. The
-//!   kernel sets watches itself, and refuses too many of them with [`Error::NotSent`] (`EINVAL` or
-//!   `E2BIG`). Before Linux 4.11, write(2) waits for the reply.
+//!   kernel sets watches itself. If the server refuses one, write(2) fails with `EINVAL` or
+//!   `E2BIG`, which is [`Error::NotSent`]. Before Linux 4.11, write(2) waits for the reply.
 //! - **FreeBSD** has room for one reply. It ignores `O_NONBLOCK`, so the library asks poll(2)
 //!   first.
 //! - **NetBSD** refuses `WATCH`, `UNWATCH` and `DIRECTORY_PART`. It replies within write(2), and

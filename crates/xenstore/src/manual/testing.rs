@@ -145,12 +145,12 @@
 //! | fault | tests that your program |
 //! | --- | --- |
 //! | [`refuse`] | handles an error of one request |
-//! | [`conflict`] | repeats transactions, and has no effects besides |
+//! | [`conflict`] | repeats transactions, and has no side effects in the body |
 //! | [`fill_node_quota`] | handles a full quota |
 //! | [`disconnect`], [`cut_reply`] | connects again |
-//! | [`hold_replies`] | limits the time of calls |
+//! | [`hold_replies`] | sets a timeout for calls |
 //! | [`delay_replies`], [`reverse_replies`] | does not rely on the order of replies and events |
-//! | [`drop_events`] | finds changes without events, too |
+//! | [`drop_events`] | also finds changes whose event is lost |
 //! | [`watch_replies_without_id`] | works on Linux, if you speak the protocol yourself |
 //!
 //! The examples below have this in common:
@@ -271,7 +271,7 @@
 //! # Ok::<(), xenstore::Error>(())
 //! ```
 //!
-//! Hold replies back. On a [`StoreChannel`] the time limit is over at once; over a socket, set one:
+//! Hold replies back. On a [`StoreChannel`] a call times out at once; over a socket, set a timeout:
 //!
 //! ```
 //! # use std::sync::{Arc, Mutex};

@@ -1,8 +1,13 @@
 //! Use transactions, or do without them.
 //!
-//! A transaction sees the store as of its start, and its own changes. Other clients see its changes
-//! all at once, after the commit. [`Client::transaction`], [`SharedClient::transaction`] and
-//! [`AsyncClient::transaction`] run a closure in one, and commit it.
+//! Other clients see the changes of a transaction all at once, after the commit.
+//! [`Client::transaction`], [`SharedClient::transaction`] and [`AsyncClient::transaction`] run a
+//! closure in one, and commit it.
+//!
+//! A transaction sees its own changes. Under oxenstored it sees the store as of its start. Under C
+//! xenstored it sees each node as of its first access. If nodes changed in between, the commit
+//! fails and the client runs the body again. If your body returns an error because values do not
+//! fit together, `transaction` returns that error and does not repeat the body.
 //!
 //! # When you need one
 //!
@@ -14,10 +19,10 @@
 //! tree; only [`walk`] and very long lists take several. And often the order of plain writes is
 //! enough: if a reader waits for one node, write that one last. Plain writes have advantages:
 //!
-//! - They have no conflicts. A transaction fails if another client changes any node that it has
-//!   read or written, and then does all of its work again.
+//! - They have no conflicts. If another client changes a node that the transaction used, the commit
+//!   may fail, and the client runs the body again.
 //! - Their watch events are sent at once, and one by one.
-//! - They need no place among the few open transactions of a guest.
+//! - They do not count against the quota of open transactions.
 //! - [`pipeline`] sends many of them at the cost of one round trip on a socket.
 //!
 //! # The body may run several times
@@ -120,16 +125,20 @@
 //! # Quotas
 //!
 //! A guest can have about ten open transactions, which its kernel and all of its processes share;
-//! see [`servers`](super::servers). Further ones fail with `ENOSPC` or `EQUOTA`. An [`AsyncClient`]
-//! keeps at most 8 open, and lets the others wait. Other clients of the guest must limit
-//! themselves: keep transactions short, and do not wait inside of them for anything but Xenstore.
-//! An open transaction also delays a live update of C xenstored.
+//! see [`servers`](super::servers). Further ones fail with `ENOSPC` or `EQUOTA`. A [`SharedClient`]
+//! and an [`AsyncClient`] keep fewer open, and let the others wait. Keep transactions short, and do
+//! not wait inside of them for anything but Xenstore. An open transaction also delays a live update
+//! of C xenstored.
 //!
 //! # Suspend and migration
 //!
 //! A suspended guest comes back to a server that does not know its transactions. The clients notice
-//! that, and repeat the transaction, as after a conflict. If you send [`Request::begin`] yourself,
-//! take `ENOENT`, `EINVAL` and `EIO` from requests within a transaction as a sign of that.
+//! that, and repeat the transaction, as after a conflict.
+//!
+//! If you send [`Request::begin`] yourself, requests within a lost transaction fail with `ENOENT`,
+//! `EINVAL` or `EIO`, depending on the server. Each of these codes also has other causes. If a
+//! request fails with one of them, send `Request::domain_path(0).within(id)`. If that fails with
+//! one of them too, the transaction is lost: begin it again.
 //!
 //! # With a `Connection`
 //!
@@ -149,5 +158,6 @@
 //! [`Request::begin`]: crate::Request::begin
 //! [`Request::commit`]: crate::Request::commit
 //! [`Request::within`]: crate::Request::within
+//! [`SharedClient`]: crate::SharedClient
 //! [`SharedClient::transaction`]: crate::SharedClient::transaction
 //! [`walk`]: crate::Nodes::walk
