@@ -102,7 +102,6 @@ mod error;
 mod escape;
 mod event;
 mod features;
-mod list_assembler;
 mod logging;
 // Its examples need all features. Without them, tests leave it out.
 #[cfg(all(
@@ -111,7 +110,6 @@ mod logging;
 ))]
 #[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod manual;
-mod meaning;
 mod nodes;
 mod path;
 #[cfg(all(test, unix))]

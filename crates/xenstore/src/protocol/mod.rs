@@ -33,6 +33,7 @@
 //! ```
 
 mod capabilities;
+mod list_assembler;
 mod pending;
 mod replies;
 mod session;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::list_assembler::ListAssembler;
 use crate::escape::escape;
 use crate::event::RequestId;
-use crate::list_assembler::ListAssembler;
 use crate::request::Request;
 use crate::wire::{self, MessageKind, PayloadTooLong};
 

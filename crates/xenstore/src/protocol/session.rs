@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capabilities::Capabilities;
+use super::list_assembler::MAX_LEN;
 use super::pending::Pending;
 use crate::error::{Error, Result};
 use crate::event::{Event, RequestId};
-use crate::list_assembler::MAX_LEN;
 use crate::logging::TARGET;
 use crate::request::{Request, TransactionId};
 use crate::submitted::{ReplyParser, Submitted};

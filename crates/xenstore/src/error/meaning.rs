@@ -1,10 +1,10 @@
 //! Meaning of error codes, which depends on the request that failed.
 
-use crate::error::ErrorCode;
+use super::ErrorCode;
 use crate::wire::MessageKind;
 
 /// Returns the meaning of a code in the reply to a request, or `None` for an unknown code.
-pub(crate) fn meaning(operation: MessageKind, code: &ErrorCode) -> Option<&'static str> {
+pub(super) fn meaning(operation: MessageKind, code: &ErrorCode) -> Option<&'static str> {
     of_node(operation, code)
         .or_else(|| of_watch_or_transaction(operation, code))
         .or_else(|| of_domain(operation, code))

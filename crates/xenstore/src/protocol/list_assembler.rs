@@ -5,14 +5,14 @@
 /// C xenstored limits a guest's node with the names of its children to 2048 bytes. It does not
 /// limit domain 0, but a host has at most 32752 domains, and a UUID as a name for each of them
 /// takes 1.2 MB.
-pub(crate) const MAX_LEN: usize = 4 << 20;
+pub(super) const MAX_LEN: usize = 4 << 20;
 
 /// Maximum number of restarts because the list changed while it was fetched.
 const MAX_RESTARTS: usize = 1000;
 
 /// The part of a list that was received so far.
 #[derive(Debug, Default)]
-pub(crate) struct ListAssembler {
+pub(super) struct ListAssembler {
     generation: Vec<u8>,
     names: Vec<u8>,
     restarts: usize,
@@ -20,7 +20,7 @@ pub(crate) struct ListAssembler {
 
 impl ListAssembler {
     /// Returns the offset of the next part.
-    pub(crate) fn offset(&self) -> usize {
+    pub(super) fn offset(&self) -> usize {
         self.names.len()
     }
 
@@ -29,7 +29,7 @@ impl ListAssembler {
     ///
     /// # Errors
     /// The reason for a malformed part, and for a list that does not end.
-    pub(crate) fn add(&mut self, part: &[u8], max_len: usize) -> Result<Option<Vec<u8>>, String> {
+    pub(super) fn add(&mut self, part: &[u8], max_len: usize) -> Result<Option<Vec<u8>>, String> {
         let Some(end) = part.iter().position(|byte| *byte == 0) else {
             return Err("part of a list without a generation".to_owned());
         };
