@@ -1,7 +1,7 @@
 //! Replies that faults keep out of a connection's output.
 
 use super::connection::Connection;
-use super::faults::{FaultId, ReplyEffect};
+use super::fault::{FaultId, ReplyEffect};
 use crate::wire::Message;
 
 /// A reply that a fault keeps out of the output.

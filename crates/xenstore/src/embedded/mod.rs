@@ -65,6 +65,7 @@ mod domain;
 mod domain_requests;
 mod domains;
 mod events;
+mod fault;
 mod faults;
 mod guest;
 mod held;
@@ -88,7 +89,7 @@ mod watch;
 mod watches;
 
 pub use connection::ConnectionId;
-pub use faults::{Fault, FaultId};
+pub use fault::{Fault, FaultId};
 pub use guest::Toolstack;
 pub use log::LoggedRequest;
 pub use model::Model;
