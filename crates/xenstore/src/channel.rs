@@ -10,7 +10,8 @@ use crate::protocol::Capabilities;
 /// A non-blocking transport to a Xenstore server.
 ///
 /// [`Transport`](crate::Transport) is the one of this system. Implement this trait to bring another
-/// one, such as a driver's interface, or a store in the same process.
+/// one, such as a driver's interface. [`StoreChannel`](crate::embedded::StoreChannel) leads to a
+/// store in the same process.
 pub trait Channel {
     /// Returns the requests that the channel can carry. They must not change.
     fn capabilities(&self) -> Capabilities;

@@ -5,7 +5,8 @@ use crate::event::WatchEvent;
 use crate::path::Path;
 use crate::request::Request;
 
-/// Number of levels below a watched node whose changes fire the watch.
+/// Number of levels below a watched node whose changes fire the watch; see
+/// [`Client::watch_to`](crate::Client::watch_to).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Depth(u32);
 

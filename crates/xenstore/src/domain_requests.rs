@@ -70,7 +70,7 @@ impl Request {
     }
 
     /// Ends all watches and transactions of the connection. Every domain may send this. Payload:
-    /// `|`.
+    /// `|`. Like [`watch`](Self::watch), this is not for clients.
     ///
     /// A connection over a device does not send this, because a guest has only one connection to
     /// the server, so that the kernel's watches would end too.

@@ -7,7 +7,16 @@ use crate::escape::excerpt;
 
 /// Domain ID.
 ///
-/// Functions that take a domain also take its number: `server.connect(5)`.
+/// Functions that take a domain also take its number.
+///
+/// ```
+/// use xenstore::{DomId, Path};
+///
+/// let domain: DomId = "5".parse()?;
+/// assert_eq!(domain, DomId::new(5));
+/// assert_eq!(Path::home(domain), Path::home(5));
+/// # Ok::<(), xenstore::InvalidDomId>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DomId(u16);
 

@@ -72,7 +72,9 @@ impl WatchEvent {
         Ok(WatchEvent { path, token })
     }
 
-    /// Returns the watch, if a [`Client`](crate::Client) has set it.
+    /// Returns the watch, if a [`Client`](crate::Client) or a
+    /// [`SharedClient`](crate::SharedClient) has set it. The ID has no meaning for an
+    /// [`AsyncClient`](crate::AsyncClient), which returns a stream for each watch.
     pub fn watch(&self) -> Option<WatchId> {
         self.token.parse().ok().map(WatchId)
     }
@@ -116,6 +118,22 @@ impl WatchEvent {
 }
 
 /// A reply or a watch event.
+///
+/// ```
+/// use xenstore::{Event, Result, Submitted};
+///
+/// /// Handles an event of a `Connection`, which has submitted `list`.
+/// fn on_event(event: Event, list: Submitted<Vec<String>>) -> Result<()> {
+///     match event {
+///         Event::Reply { id, result } if id == list.id() => {
+///             println!("the names are {:?}", list.parse(result)?);
+///         }
+///         Event::Watch(event) => println!("{} changed", event.path),
+///         _ => {}
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {

@@ -22,21 +22,31 @@ use crate::walk::{self, Walk};
 /// }
 /// ```
 ///
-/// Every call can also fail with [`Error::InvalidPath`](crate::Error::InvalidPath), and with the
-/// errors that close the connection ([`Error::is_fatal`](crate::Error::is_fatal)).
+/// Every call can also fail with these errors:
+///
+/// - [`InvalidPath`](crate::Error::InvalidPath);
+/// - [`InvalidRequest`](crate::Error::InvalidRequest) for a request that is not allowed, see
+///   [`call`](Self::call);
+/// - [`NotSent`](crate::Error::NotSent) if the kernel refuses the request;
+/// - [`TimedOut`](crate::Error::TimedOut) after the [timeout](crate::Client::set_time_limit);
+/// - the errors that close the connection ([`Error::is_fatal`](crate::Error::is_fatal)).
 pub trait Nodes {
     /// Sends a request and returns its reply. The calls from [`read`](Self::read) on are shorthands
     /// for this one and for [`pipeline`](Self::pipeline).
     ///
     /// # Errors
-    /// The error in the reply, and those that close the connection.
-    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a request that is not allowed.
+    /// The error in the reply, and those of every call.
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) for a request of one of these kinds:
+    ///
+    /// - `WATCH`, `UNWATCH` and `RESET_WATCHES`, for which a client has calls of its own, and for
+    ///   an [`AsyncClient`](crate::AsyncClient) also the begin and the end of a transaction;
+    /// - those that [`Session::submit`](crate::protocol::Session::submit) refuses.
     fn call<T>(&mut self, request: Request<T>) -> Result<T>;
 
     /// Sends all `requests` and returns their replies in the same order, each with its own error.
     ///
     /// On a socket, the requests are sent without waiting for the replies of earlier ones. Use
-    /// [`Request::untyped`] for requests of different types.
+    /// [`Request::untyped`] for requests of different types. [`Request`] has an example.
     ///
     /// # Errors
     /// Those that close the connection, and
@@ -68,7 +78,9 @@ pub trait Nodes {
     ///
     /// # Errors
     /// `EACCES` without write access, `ENOSPC` (C xenstored) or `EQUOTA` (oxenstored) if a quota is
-    /// reached, `E2BIG` or `ENOSPC` if the value is too long.
+    /// reached, `E2BIG` or `ENOSPC` if the value is too long for the server.
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) if the path, one byte and the value
+    /// are longer than 4096 bytes, or 4080 on a device.
     fn write(&mut self, path: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<()> {
         self.call(Request::write(path, value)?)
     }
@@ -149,8 +161,9 @@ pub trait Nodes {
 
 /// The calls of [`Nodes`] as futures, for asynchronous clients and their transactions.
 ///
-/// The futures are [`Send`], so that a task may await them in any runtime. They have the errors of
-/// the blocking calls.
+/// The futures are [`Send`], so that a task may await them in any runtime. Each has the errors of
+/// the call of [`Nodes`] with the same name. The types that implement this trait need the feature
+/// `async`.
 pub trait AsyncNodes: Sync {
     /// Sends a request and returns its reply. The calls from [`read`](Self::read) on are shorthands
     /// for this one and for [`pipeline`](Self::pipeline).

@@ -13,6 +13,16 @@ use crate::escape::excerpt;
 /// path that starts with a slash is absolute. Any other path is relative to the home of the
 /// connection's domain, `/local/domain/<domid>`. The special watch paths `@introduceDomain` and
 /// `@releaseDomain` are valid too.
+///
+/// ```
+/// use xenstore::Path;
+///
+/// let path = Path::home(5).join("data/hello")?;
+/// assert_eq!(path, "/local/domain/5/data/hello");
+/// assert_eq!(path.name(), "hello");
+/// assert!(Path::new("a b").is_err());
+/// # Ok::<(), xenstore::InvalidPath>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(String);
 

@@ -7,7 +7,7 @@ use crate::event::RequestId;
 use crate::request::Request;
 use crate::wire::MessageKind;
 
-/// A submitted request, which parses its reply.
+/// A submitted request, which parses its reply. [`Event`](crate::Event) has an example.
 pub struct Submitted<T = Vec<u8>> {
     id: RequestId,
     parser: ReplyParser<T>,

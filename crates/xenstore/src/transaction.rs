@@ -97,8 +97,8 @@ pub(crate) fn run<C: Transactional, T, E: From<Error>>(
     }
 }
 
-/// An open transaction. It sees the store as of its start, and its own changes. Dropping it aborts
-/// it.
+/// An open transaction, which the body of [`Client::transaction`] gets. [The
+/// manual](crate::manual::transactions) says what it sees. Dropping it aborts it.
 #[derive(Debug)]
 pub struct Transaction<'a, C: Transactional = Client> {
     client: &'a mut C,

@@ -22,7 +22,7 @@ use crate::submitted::ReplyParser;
 use crate::transport::Transport;
 use crate::wire::MessageKind;
 
-/// A client whose calls are futures. Clones share the connection.
+/// A client whose calls are futures (feature `async`). Clones share the connection.
 ///
 /// ```
 /// use xenstore::{AsyncClient, AsyncNodes};

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::transport::Transport;
 
 impl AsyncClient {
-    /// Opens the Xenstore of this system.
+    /// Opens the Xenstore of this system, for tokio (feature `tokio`).
     ///
     /// See [`Transport::open`] for the places where it looks, and [`Transport::open_socket_at`] for how
     /// long it may block.
@@ -27,7 +27,8 @@ impl AsyncClient {
         Self::new(Transport::open()?)
     }
 
-    /// Creates a client over `transport`, whose driver runs on the current tokio runtime.
+    /// Creates a client over `transport`, whose driver runs on the current tokio runtime (feature
+    /// `tokio`).
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the operating system cannot report when the transport is

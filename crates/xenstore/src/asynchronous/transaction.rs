@@ -82,7 +82,7 @@ pub enum Commit {
     Conflict,
 }
 
-/// An open transaction. It sees the store as of its start, and its own changes.
+/// An open transaction. [The manual](crate::manual::transactions) says what it sees.
 ///
 /// Clones are the same transaction. Dropping the last one aborts it.
 ///

@@ -5,7 +5,8 @@ use super::store::Store;
 use crate::domid::DomId;
 use crate::permission::{Permission, Permissions};
 
-/// Toolstack that built a guest, which decides the nodes that the guest may write.
+/// Toolstack that built a guest, which decides the nodes that the guest may write; see [the
+/// manual](crate::manual::permissions#where-a-guest-may-write).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Toolstack {

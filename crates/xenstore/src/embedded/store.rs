@@ -15,7 +15,7 @@ use crate::error::ErrorCode;
 use crate::path::Path;
 use crate::wire::{Message, MessageKind};
 
-/// A Xenstore in memory.
+/// A Xenstore in memory; the [module](crate::embedded) has an example.
 ///
 /// There are two ways to use it. Requests of the wire protocol go through
 /// [`connect`](Self::connect), [`handle`](Self::handle) and [`take_output`](Self::take_output),
