@@ -110,6 +110,7 @@ mod logging;
 ))]
 #[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod manual;
+mod node_requests;
 mod nodes;
 mod path;
 #[cfg(all(test, unix))]
