@@ -83,6 +83,8 @@ pub enum DomainEvent {
 pub struct Domains {
     introduced: BTreeSet<DomId>,
     watches: Vec<WatchId>,
+    /// Domains that events named, and that the server was not asked about successfully since.
+    named: BTreeSet<DomId>,
     /// Whether `introduced` is complete, apart from events that were not processed yet.
     is_current: bool,
 }
@@ -175,14 +177,19 @@ impl Domains {
     /// Returns the domain to ask about, or `None` to ask about all.
     pub(crate) fn begin(&mut self, event: Option<&WatchEvent>) -> Option<DomId> {
         let was_current = std::mem::replace(&mut self.is_current, false);
-        event.and_then(WatchEvent::domain).filter(|_| was_current)
+        let named = event.and_then(WatchEvent::domain);
+        self.named.extend(named);
+        named.filter(|_| was_current)
     }
 
-    /// Returns the known domains, and those that have a home.
+    /// Returns the known domains, those that have a home, and those that events have named.
     pub(crate) fn with_homes(&self, homes: Option<Vec<String>>) -> Vec<DomId> {
         let homes = homes.unwrap_or_default();
         let with_home = homes.iter().filter_map(|name| name.parse().ok());
-        let all: BTreeSet<_> = with_home.chain(self.iter()).collect();
+        let all: BTreeSet<_> = with_home
+            .chain(self.iter())
+            .chain(self.named.iter().copied())
+            .collect();
         all.into_iter().collect()
     }
 
@@ -204,6 +211,7 @@ impl Domains {
                 started.push(DomainEvent::Introduced(domain));
             }
         }
+        self.named.clear();
         self.is_current = true;
 
         // The server sends the same event for a shutdown and for the end.

@@ -146,6 +146,22 @@ fn event_after_a_failure_makes_up_for_it() {
 }
 
 #[test]
+fn named_domains_without_a_home_are_found_after_a_failure() {
+    let store = store(Model::CXenstored4_22);
+    let mut client = dom0(&store);
+    let mut domains = client.watch_domains().unwrap();
+    changes(&mut client, &mut domains).unwrap();
+    let fault = Fault::refuse(ErrorCode::EIO).of_kind(MessageKind::IS_DOMAIN_INTRODUCED);
+    store.lock().unwrap().inject(fault.times(1));
+    for domain in [6, 7] {
+        store.lock().unwrap().introduce(domain);
+    }
+    changes(&mut client, &mut domains).unwrap_err();
+    let reported = changes(&mut client, &mut domains).unwrap();
+    assert_eq!(reported, [6, 7].map(|id| Introduced(id.into())));
+}
+
+#[test]
 fn guest_cannot_follow_domains() {
     for model in MODELS {
         let store = store(model);
