@@ -93,7 +93,12 @@ pub struct Walk {
 #[derive(Debug)]
 enum Step {
     /// A node that was not requested yet.
-    Unknown { path: Path, depth: usize },
+    Unknown {
+        path: Path,
+        depth: usize,
+        /// Whether its list needs more than a share of the limit.
+        is_large: bool,
+    },
     /// A received node that has to wait for nodes before it.
     Found(Node),
 }
@@ -106,7 +111,11 @@ impl Walk {
     pub fn new(root: impl AsRef<str>) -> Result<Self> {
         let path = Path::new(root.as_ref())?;
         Ok(Walk {
-            ahead: vec![Step::Unknown { path, depth: 0 }],
+            ahead: vec![Step::Unknown {
+                path,
+                depth: 0,
+                is_large: false,
+            }],
             requested: Vec::new(),
             permissions: false,
             size: 0,
@@ -140,9 +149,19 @@ impl Walk {
     pub fn next_requests(&mut self) -> Result<Vec<Request>> {
         let mut nodes = 0;
         while nodes < NODES_PER_ROUND {
+            let is_large = matches!(
+                self.ahead.last(),
+                Some(Step::Unknown { is_large: true, .. })
+            );
+            if is_large && nodes > 0 {
+                break;
+            }
             let Some(step) = self.ahead.pop() else { break };
             nodes += usize::from(matches!(step, Step::Unknown { .. }));
             self.requested.push(step);
+            if is_large {
+                break;
+            }
         }
 
         // Otherwise the lists of one round could exceed the limit before the walk counts them.
@@ -177,9 +196,14 @@ impl Walk {
             replies.next().unwrap_or_else(missing)
         };
 
+        let requested = std::mem::take(&mut self.requested);
+        let unknown = requested
+            .iter()
+            .filter(|step| matches!(step, Step::Unknown { .. }));
+        let is_shared = unknown.count() > 1;
         let mut steps = Vec::new();
-        for step in std::mem::take(&mut self.requested) {
-            let Step::Unknown { path, depth } = step else {
+        for step in requested {
+            let Step::Unknown { path, depth, .. } = step else {
                 steps.push(step);
                 continue;
             };
@@ -192,6 +216,16 @@ impl Walk {
 
             // A missing node is omitted, except the root, whose error is reported.
             if depth > 0 && (is_missing(&value) || is_missing(&names)) {
+                continue;
+            }
+
+            // A list that exceeds its share may still fit the rest of the limit.
+            if is_shared && matches!(names, Err(Error::InvalidReply { .. })) {
+                steps.push(Step::Unknown {
+                    path,
+                    depth,
+                    is_large: true,
+                });
                 continue;
             }
 
@@ -222,6 +256,7 @@ impl Walk {
             steps.extend(below.into_iter().map(|path| Step::Unknown {
                 path,
                 depth: depth + 1,
+                is_large: false,
             }));
         }
         self.ahead.extend(steps.into_iter().rev());
@@ -472,6 +507,35 @@ mod tests {
             walk.on_replies(vec![Ok(vec![b'v'; 1000]), Ok(b"a\0b\0".to_vec())])
         };
         assert!(store(1000).is_err() && store(2000).is_ok());
+    }
+
+    #[test]
+    fn list_longer_than_its_share_is_requested_alone() {
+        const LIMIT: usize = 2 << 20;
+        let mut walk = Walk::new("d").unwrap().at_most(LIMIT);
+        let (mut nodes, mut rounds) = (Vec::new(), Vec::new());
+        while rounds.len() < 3 {
+            let requests = walk.next_requests().unwrap();
+            rounds.push(requests.len() / 2);
+            let replies = requests.iter().map(|request| {
+                let names = match request.path() {
+                    _ if request.kind == MessageKind::READ => Vec::new(),
+                    Some("d") => b"a\0big\0c\0".to_vec(),
+                    Some("d/big") => [vec![b'x'; 800], vec![0]].concat().repeat(1000),
+                    _ => Vec::new(),
+                };
+                if names.len() > request.list_limit {
+                    let reason = "a list that is too long";
+                    return Err(Error::invalid_reply(request.kind, request.path(), reason));
+                }
+                Ok(names)
+            });
+            let replies = replies.collect();
+            nodes.extend(walk.on_replies(replies).unwrap());
+        }
+        assert_eq!(rounds, [1, 3, 1]);
+        assert_eq!(paths(&nodes), ["d", "d/a", "d/big"]);
+        assert_eq!(nodes[2].children.as_ref().unwrap().len(), 1000);
     }
 
     #[test]
