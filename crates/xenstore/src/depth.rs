@@ -28,6 +28,10 @@ impl Depth {
     }
 }
 
+/// Number of names in the longest path, half of [`Path::ABSOLUTE_MAX`]. A depth that is not smaller
+/// has the same effect as none.
+const MAX_LEVELS: u32 = 1536;
+
 /// Path and depth of a client's watch.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
@@ -50,7 +54,8 @@ impl Scope {
                 .map(|depth| depth.min(Depth::CHILDREN))
                 .filter(|depth| *depth == Depth::CHILDREN)
         } else {
-            depth
+            // Xen 4.22 refuses a depth above `i32::MAX`.
+            depth.filter(|depth| depth.0 < MAX_LEVELS)
         };
         match depth {
             Some(depth) => Request::watch_to(&self.path, token, depth),
@@ -106,6 +111,14 @@ mod tests {
             ("data", Some(Depth::NODE), true, &b"data\0t\x000\0"[..]),
             ("data", Some(Depth::CHILDREN), true, b"data\0t\x001\0"),
             ("data", Some(Depth::levels(12)), true, b"data\0t\x0012\0"),
+            (
+                "data",
+                Some(Depth::levels(1535)),
+                true,
+                b"data\0t\x001535\0",
+            ),
+            ("data", Some(Depth::levels(1536)), true, b"data\0t\0"),
+            ("data", Some(Depth::levels(u32::MAX)), true, b"data\0t\0"),
             ("data", Some(Depth::CHILDREN), false, b"data\0t\0"),
             ("data", None, true, b"data\0t\0"),
             (
@@ -122,7 +135,7 @@ mod tests {
             ),
             (
                 "@releaseDomain",
-                Some(Depth::levels(2)),
+                Some(Depth::levels(u32::MAX)),
                 true,
                 b"@releaseDomain\0t\x001\0",
             ),
