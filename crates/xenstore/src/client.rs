@@ -119,7 +119,8 @@ impl<C: Channel> Client<C> {
     /// ```
     ///
     /// # Errors
-    /// Those that close the connection, and [`Error::TimedOut`].
+    /// Those that close the connection, [`Error::TimedOut`], and an unexpected refusal of the
+    /// question.
     pub fn features(&mut self) -> Result<Features> {
         if let Some(features) = self.features {
             return Ok(features);

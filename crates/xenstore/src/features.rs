@@ -70,6 +70,16 @@ impl Features {
             reply => reply,
         }
     }
+
+    /// Ignores the error of a server that is asked for its features and can be used without them.
+    ///
+    /// A timeout is an error nevertheless, because the next request would also wait.
+    pub(crate) fn optional(asked: Result<Self>) -> Result<()> {
+        match asked {
+            Err(error) if error.is_fatal() || matches!(error, Error::TimedOut { .. }) => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl BitOr for Features {

@@ -139,7 +139,7 @@ impl SharedClient {
     /// Those of [`Client::watch_to`].
     pub fn watch_to(&self, path: impl AsRef<str>, depth: Depth) -> Result<WatchId> {
         if self.lock().client.capabilities().watch_depth {
-            self.features()?;
+            Features::optional(self.features())?;
         }
         self.set_watch(path.as_ref(), Some(depth))
     }

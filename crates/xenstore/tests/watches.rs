@@ -7,10 +7,10 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use xenstore::embedded::{Model, Server, Store, StoreChannel, Toolstack};
+use xenstore::embedded::{Fault, Model, Server, Store, StoreChannel, Toolstack};
 use xenstore::protocol::Capabilities;
 use xenstore::wire::{Decoder, MessageKind};
-use xenstore::{Channel, Client, Depth, DomId, Features, Nodes, SharedClient};
+use xenstore::{Channel, Client, Depth, DomId, ErrorCode, Features, Nodes, SharedClient};
 
 /// Maximum time for anything that happens soon.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -160,6 +160,25 @@ fn server_limits_the_depth_if_server_and_transport_can() {
             .collect();
         assert_eq!(sent, expected, "{model:?} {carries_depth}");
     }
+}
+
+#[test]
+fn client_limits_the_depth_if_the_question_fails() {
+    let store = store(Model::CXenstored4_22);
+    let fault = Fault::refuse(ErrorCode::EIO).of_kind(MessageKind::GET_FEATURE);
+    store.lock().unwrap().inject(fault);
+    let mut client = Client::with_channel(StoreChannel::new(store.clone(), GUEST));
+    client.features().unwrap_err();
+    client.watch_to("data", Depth::CHILDREN).unwrap();
+    for path in ["data/a/b", "data/a"] {
+        client.write(path, "").unwrap();
+    }
+    let mut paths = Vec::new();
+    while let Some(event) = client.next_watch_event(None).unwrap() {
+        paths.push(event.path.to_string());
+    }
+    paths.dedup();
+    assert_eq!(paths, ["data", "data/a"]);
 }
 
 #[test]

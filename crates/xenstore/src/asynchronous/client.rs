@@ -125,7 +125,7 @@ impl AsyncClient {
     /// [`Client::features`](crate::Client::features).
     ///
     /// # Errors
-    /// Those that close the connection.
+    /// Those that close the connection, and an unexpected refusal of the question.
     pub async fn features(&self) -> Result<Features> {
         if let Some(features) = self.shared.features.get() {
             return Ok(*features);

@@ -57,10 +57,10 @@ impl AsyncClient {
     /// ```
     ///
     /// # Errors
-    /// Those of [`watch`](Self::watch) and [`features`](Self::features).
+    /// Those of [`watch`](Self::watch).
     pub async fn watch_to(&self, path: impl AsRef<str>, depth: Depth) -> Result<WatchStream> {
         if self.shared.capabilities.watch_depth {
-            self.features().await?;
+            Features::optional(self.features().await)?;
         }
         self.set_watch(path.as_ref(), Some(depth)).await
     }

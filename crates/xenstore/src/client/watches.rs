@@ -61,10 +61,10 @@ impl<C: Channel> Client<C> {
     /// ```
     ///
     /// # Errors
-    /// Those of [`watch`](Self::watch) and [`features`](Self::features).
+    /// Those of [`watch`](Self::watch).
     pub fn watch_to(&mut self, path: impl AsRef<str>, depth: Depth) -> Result<WatchId> {
         if self.capabilities().watch_depth {
-            self.features()?;
+            Features::optional(self.features())?;
         }
         self.set_watch(path.as_ref(), Some(depth))
     }
