@@ -534,7 +534,7 @@ impl World {
     }
 
     fn cancel(&mut self, index: usize) {
-        // A reply that was received before is still returned.
+        // Otherwise the session would discard a reply that was received before.
         self.take_events();
         let index = index % self.submitted.len().max(1);
         let Some((id, kind)) = self.submitted.get(index).copied() else {

@@ -150,6 +150,38 @@ fn cancelled_request_has_no_event_and_leaves_nothing_open() {
 }
 
 #[test]
+fn request_cancelled_after_its_reply_has_no_event_and_leaves_nothing_open() {
+    let server = server();
+    let mut connection = Connection::new(transport(&server));
+    let begin = connection.submit(Request::begin()).unwrap();
+    let kept = connection.submit(Request::begin()).unwrap();
+    let request = Request::watch("data", "token").unwrap();
+    let watch = connection.submit(request).unwrap();
+    let read = connection.submit(Request::read("domid").unwrap()).unwrap();
+    let receive = |connection: &mut Connection| {
+        while connection.is_waiting() {
+            connection.flush().unwrap();
+            let _ = connection.on_readable().unwrap();
+        }
+    };
+    receive(&mut connection);
+    for id in [read.id(), watch.id(), begin.id()] {
+        connection.cancel(id);
+    }
+    receive(&mut connection);
+
+    assert_eq!(open_transactions(&server), 1);
+    assert_eq!(server.with(|server| server.store().watch_count(GUEST)), 0);
+    let mut replies = Vec::new();
+    while let Some(event) = connection.next_event() {
+        if let Event::Reply { id, .. } = event {
+            replies.push(id);
+        }
+    }
+    assert_eq!(replies, [kept.id()]);
+}
+
+#[test]
 fn time_limit_is_an_error_of_one_call_only() {
     let server = server();
     let mut client = Client::new(transport(&server));

@@ -44,6 +44,14 @@ impl Pending {
         }
     }
 
+    /// Whether the request begins something that must be ended.
+    pub(super) fn begins(&self) -> bool {
+        matches!(
+            self.request.kind,
+            MessageKind::WATCH | MessageKind::TRANSACTION_START
+        )
+    }
+
     pub(super) fn is_partial(&self) -> bool {
         self.list.is_some()
     }

@@ -4,7 +4,7 @@ use super::pending::Pending;
 use super::session::Session;
 use crate::error::{Error, ErrorCode, Result};
 use crate::escape::escape;
-use crate::event::{Event, WatchEvent};
+use crate::event::{Event, RequestId, WatchEvent};
 use crate::logging::TARGET;
 use crate::reply;
 use crate::request::Request;
@@ -37,7 +37,7 @@ impl Session {
             self.on_list_part(pending, &message.payload);
         } else {
             self.track_transaction(&pending.request, Some(&message.payload))?;
-            self.answer(&pending, Ok(message.payload));
+            self.answer(pending, Ok(message.payload));
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Session {
         // An error reply carries no transaction number, so that this cannot fail.
         let _ = self.track_transaction(&pending.request, None);
         let refused = Error::refused(code, pending.request.kind, pending.request.path());
-        self.answer(&pending, Err(refused));
+        self.answer(pending, Err(refused));
     }
 
     /// Whether a request must be sent in another form. Changes it to that form.
@@ -113,11 +113,11 @@ impl Session {
         let limit = self.list_limit.min(pending.request.list_limit);
         match pending.add_part(part, limit) {
             Ok(None) => self.queue.push_front(pending),
-            Ok(Some(names)) => self.answer(&pending, Ok(names)),
+            Ok(Some(names)) => self.answer(pending, Ok(names)),
             Err(reason) => {
                 let Request { kind, .. } = pending.request;
                 let error = Error::invalid_reply(kind, pending.request.path(), reason);
-                self.answer(&pending, Err(error));
+                self.answer(pending, Err(error));
             }
         }
     }
@@ -139,7 +139,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn answer(&mut self, pending: &Pending, result: Result<Vec<u8>>) {
+    pub(super) fn answer(&mut self, pending: Pending, result: Result<Vec<u8>>) {
         let id = pending.id;
         match &result {
             Ok(payload) => {
@@ -157,7 +157,29 @@ impl Session {
         if pending.is_cancelled {
             self.undo(&pending.request, result);
         } else {
+            if result.is_ok() && pending.begins() {
+                self.begun.push_back(pending);
+            }
             self.events.push_back(Event::Reply { id, result });
+        }
+    }
+
+    /// Discards received replies, and ends what their requests began.
+    pub(super) fn discard_replies(&mut self, is_discarded: impl Fn(RequestId) -> bool) {
+        let mut discarded = Vec::new();
+        self.events.retain_mut(|event| match event {
+            Event::Reply { id, result } if is_discarded(*id) => {
+                discarded.push((*id, std::mem::replace(result, Ok(Vec::new()))));
+                false
+            }
+            _ => true,
+        });
+
+        for (id, result) in discarded {
+            let index = self.begun.iter().position(|begun| begun.id == id);
+            if let Some(begun) = index.and_then(|index| self.begun.remove(index)) {
+                self.undo(&begun.request, result);
+            }
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Session {
     /// Encoded requests that have no reply yet.
     pub(super) in_flight: VecDeque<Pending>,
     pub(super) events: VecDeque<Event>,
+    /// Requests that began something, and whose replies are in `events`, in their order.
+    pub(super) begun: VecDeque<Pending>,
     /// Open transactions that were started by this session.
     pub(super) transactions: Vec<TransactionId>,
     last_id: u32,
@@ -68,6 +70,7 @@ impl Session {
             queue: VecDeque::new(),
             in_flight: VecDeque::new(),
             events: VecDeque::new(),
+            begun: VecDeque::new(),
             transactions: Vec::new(),
             last_id: 0,
             list_limit: MAX_LEN,
@@ -133,7 +136,8 @@ impl Session {
     /// Discards a request whose reply is not wanted any more. No event follows.
     ///
     /// A request that was not sent yet is not sent, unless it ends a transaction or a watch. What a
-    /// sent request begins is ended: its transaction is aborted, and its watch is removed.
+    /// sent request begins is ended: its transaction is aborted, and its watch is removed. The same
+    /// holds for a request whose reply [`next_event`](Self::next_event) has not returned yet.
     pub fn cancel(&mut self, id: RequestId) {
         self.cancel_where(|of| of == id);
     }
@@ -149,6 +153,7 @@ impl Session {
         for pending in wanted.filter(|pending| is_cancelled(pending.id)) {
             pending.cancel();
         }
+        self.discard_replies(is_cancelled);
     }
 
     /// Returns the error of a request that has no reply in time.
@@ -204,9 +209,7 @@ impl Session {
             let Some(pending) = self.queue.pop_front() else {
                 break;
             };
-            if self.encode(&pending) {
-                self.in_flight.push_back(pending);
-            }
+            self.encode(pending);
         }
         &self.output
     }
@@ -219,27 +222,28 @@ impl Session {
         }
     }
 
-    /// Encodes a request into the output. Returns false and answers the request if it is not allowed
-    /// any more, or if it is too long.
+    /// Encodes a request into the output. Answers the request if it is not allowed any more, or if
+    /// it is too long.
     ///
     /// Only the request for a part of a list can be too long, if the original request was raw and
     /// its payload no path.
-    fn encode(&mut self, pending: &Pending) -> bool {
+    fn encode(&mut self, pending: Pending) {
         // The transaction may have ended since the request was submitted.
         if let Err(error) = self.check_transaction(&pending.request) {
             self.answer(pending, Err(error));
-            return false;
+            return;
         }
 
-        let encoded = pending.encode(&mut self.output);
-        match encoded {
-            Ok(()) => log::trace!(target: TARGET, "request {pending}"),
+        match pending.encode(&mut self.output) {
+            Ok(()) => {
+                log::trace!(target: TARGET, "request {pending}");
+                self.in_flight.push_back(pending);
+            }
             Err(error) => {
                 let error = pending.request.invalid(error.to_string());
                 self.answer(pending, Err(error));
             }
         }
-        encoded.is_ok()
     }
 
     /// Reports that the first `len` bytes of [`transmit`](Self::transmit) were sent.
@@ -258,7 +262,7 @@ impl Session {
                 path: pending.request.path().map(Into::into),
                 error: Arc::new(error),
             };
-            self.answer(&pending, Err(error));
+            self.answer(pending, Err(error));
         }
     }
 
@@ -294,6 +298,12 @@ impl Session {
 
     /// Returns the oldest reply or watch event that was not returned yet.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if let (Some(Event::Reply { id, .. }), Some(begun)) = (&event, self.begun.front()) {
+            if begun.id == *id {
+                self.begun.pop_front();
+            }
+        }
+        event
     }
 }
