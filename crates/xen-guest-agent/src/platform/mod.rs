@@ -5,6 +5,7 @@
 //! `#[cfg(target_os)]`. To add a system, write a folder with a `System` in it and add the folder to
 //! the list below.
 
+pub mod bsd;
 pub mod clock;
 pub mod uname;
 
