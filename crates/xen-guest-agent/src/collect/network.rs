@@ -105,7 +105,11 @@ impl Network {
 
     /// Returns the time of the next poll.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        matches!(self.source, Source::Poll).then_some(self.next_poll)
+        match &self.source {
+            Source::Monitor(monitor) => monitor.deadline(),
+            Source::Poll => Some(self.next_poll),
+            Source::Off => None,
+        }
     }
 
     /// Polls the interfaces if a poll is due. Returns whether they changed.
@@ -115,8 +119,11 @@ impl Network {
         interfaces: &mut Interfaces,
         now: Duration,
     ) -> bool {
-        if !matches!(self.source, Source::Poll) || self.next_poll > now {
+        if self.deadline().is_none_or(|due| due > now) {
             return false;
+        }
+        if matches!(self.source, Source::Monitor(_)) {
+            return self.on_readable(interfaces);
         }
         self.next_poll = next_after(self.next_poll, self.config.period, now);
 

@@ -7,6 +7,7 @@
 
 pub mod bsd;
 pub mod clock;
+pub mod routing_socket;
 pub mod uname;
 
 #[cfg(target_os = "freebsd")]
@@ -27,6 +28,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::time::ClockId;
@@ -194,6 +196,12 @@ pub trait LinkMonitor: AsFd {
     /// # Errors
     /// The first error since the last complete report. `interfaces` may have changed before it.
     fn on_readable(&mut self, interfaces: &mut Interfaces) -> io::Result<bool>;
+
+    /// Returns the time at which [`on_readable`](Self::on_readable) must be called even if the
+    /// descriptor is not readable, because the kernel does not report each change.
+    fn deadline(&self) -> Option<Duration> {
+        None
+    }
 
     /// Whether a complete report has arrived since the monitor was opened.
     fn is_synced(&self) -> bool;

@@ -13,15 +13,15 @@ const MAX_LOSSLESS: usize = 4096;
 /// `RTM_DELADDR` for each IPv4 address of an interface that goes down, although the addresses stay,
 /// and `RTM_NEWADDR` for an address that nobody touched.
 #[derive(Debug)]
-pub struct Digest {
-    layout: Layout,
+pub struct Digest<'a> {
+    layout: &'a Layout,
     len: usize,
     may_have_changed: bool,
 }
 
-impl Digest {
+impl<'a> Digest<'a> {
     /// Creates the digest of no message.
-    pub fn new(layout: Layout) -> Self {
+    pub fn new(layout: &'a Layout) -> Self {
         Digest {
             layout,
             len: 0,
@@ -32,7 +32,7 @@ impl Digest {
     /// Adds a message. One that cannot be decoded may be any.
     pub fn add(&mut self, bytes: &[u8]) {
         self.len = self.len.saturating_add(bytes.len());
-        let kind = Message::split(bytes, &self.layout).map(|(message, _)| message.kind);
+        let kind = Message::split(bytes, self.layout).map(|(message, _)| message.kind);
         self.may_have_changed |= kind.unwrap_or(Kind::Other).may_change_interfaces();
     }
 

@@ -2,7 +2,8 @@
 //! results of ioctl(2).
 //!
 //! Everything here is a function of bytes and makes no system call, so that the tests and the fuzz
-//! target run on any system. They use what kernels really sent: `tests/data/bsd/README.md`.
+//! target run on any system. They use what kernels really sent: `tests/data/bsd/README.md`. The
+//! fuzz target compiles this module without the rest of the agent, except for the data model.
 
 mod bytes;
 pub mod digest;

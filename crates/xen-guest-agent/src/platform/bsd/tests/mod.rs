@@ -9,5 +9,6 @@ mod histories;
 mod lists;
 mod properties;
 mod records;
+mod replay;
 mod stacking;
 mod sysctl;

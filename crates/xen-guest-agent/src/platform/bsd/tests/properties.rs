@@ -147,7 +147,7 @@ fn decode_everything(bytes: &[u8]) {
             assert!(link.addresses.iter().all(|address| address.prefix <= 128));
             let _ = shown(&link);
         }
-        let mut digest = Digest::new(layout);
+        let mut digest = Digest::new(&layout);
         digest.add(bytes);
         let _ = digest.needs_snapshot();
     }

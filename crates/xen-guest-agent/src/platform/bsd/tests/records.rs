@@ -98,7 +98,7 @@ fn routes_need_no_snapshot() {
             .iter()
             .find(|record| record.kind == 12)
             .unwrap();
-        let mut digest = Digest::new(route.layout);
+        let mut digest = Digest::new(&route.layout);
         digest.add(&route.bytes);
         assert!(!digest.needs_snapshot(), "{name}");
         digest.add(&address.bytes);
@@ -114,14 +114,14 @@ fn messages_that_may_hide_a_loss_need_a_snapshot() {
         .iter()
         .find(|record| record.kind == 1)
         .unwrap();
-    let mut digest = Digest::new(route.layout);
+    let mut digest = Digest::new(&route.layout);
     let needed = (1..100).find(|_| {
         digest.add(&route.bytes);
         digest.needs_snapshot()
     });
     assert_eq!(needed, Some(4096 / route.bytes.len() + 1));
 
-    let mut digest = Digest::new(route.layout);
+    let mut digest = Digest::new(&route.layout);
     digest.add(&route.bytes[..100]);
     assert!(digest.needs_snapshot());
 }
@@ -135,7 +135,7 @@ fn overflow_of_openbsd_needs_a_snapshot() {
     let layout = capture.records[0].layout;
     let (message, _) = Message::split(&bytes, &layout).unwrap();
     assert_eq!(message.kind, Kind::Overflow);
-    let mut digest = Digest::new(layout);
+    let mut digest = Digest::new(&layout);
     digest.add(&bytes);
     assert!(digest.needs_snapshot());
 }
