@@ -1,76 +1,127 @@
-//! Interfaces and their addresses, from getifaddrs(3).
+//! Interfaces and their addresses, from the kernel's list.
+//!
+//! getifaddrs(3) reports neither the state of an address nor what kind of device an interface is.
 
-use std::collections::BTreeMap;
+use std::ffi::c_int;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::net::if_::{InterfaceFlags, if_nametoindex};
-use nix::sys::socket::SockaddrStorage;
+use nix::libc::{CTL_NET, NET_RT_IFLISTL, PF_LINK, PF_ROUTE};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::guest::{Address, Device, Interface, Interfaces, Mac};
+use super::calls;
+use super::sysctl::{is, number_value, table, value};
+use crate::guest::Device;
+use crate::platform::bsd::layout::Layout;
+use crate::platform::bsd::link_list::{self, Link, LinkAddress};
+use crate::platform::bsd::snapshot::{AddressFlags, Details, Role, Snapshot};
+use crate::platform::bsd::{stacking, sysctl};
+
+// Numbers of net/if_mib.h.
+const NETLINK_GENERIC: c_int = 0;
+const IFMIB_IFDATA: c_int = 2;
+const IFDATA_DRIVERNAME: c_int = 3;
+
+/// Format of the list for programs of this architecture.
+const LIST: &Layout = if cfg!(target_pointer_width = "32") {
+    &Layout::FREEBSD_I386_LIST
+} else {
+    &Layout::FREEBSD_LIST
+};
 
 /// Returns all interfaces.
 ///
-/// getifaddrs(3) does not report how interfaces are stacked, what kind of device they are, or the
-/// state of addresses.
-pub(super) fn snapshot() -> io::Result<Interfaces> {
-    let mut found: BTreeMap<String, (u32, Interface)> = BTreeMap::new();
-    for entry in getifaddrs()? {
-        let name = &entry.interface_name;
-        if !found.contains_key(name) {
-            // The interface may be gone by now.
-            let Ok(index) = if_nametoindex(name.as_str()) else {
-                continue;
-            };
-            let interface = Interface {
-                name: name.into(),
-                ..Interface::default()
-            };
-            found.insert(name.clone(), (index, interface));
-        }
-        let Some((_, interface)) = found.get_mut(name) else {
-            continue;
-        };
-
-        interface.is_up = entry.flags.contains(InterfaceFlags::IFF_UP);
-        if entry.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
-            interface.device = Device::Loopback;
-        }
-        let link = entry
-            .address
-            .as_ref()
-            .and_then(SockaddrStorage::as_link_addr);
-        if let Some(link) = link {
-            interface.mac = link.addr().map(Mac);
-        }
-        interface.addresses.extend(address(&entry));
-    }
-    Ok(found.into_values().collect())
+/// # Errors
+/// The system's, if the list cannot be read.
+pub(super) fn snapshot() -> io::Result<Snapshot> {
+    let with_call =
+        |error: io::Error| io::Error::new(error.kind(), format!("list of interfaces: {error}"));
+    let read = || {
+        let list = table(&[CTL_NET, PF_ROUTE, 0, 0, NET_RT_IFLISTL, 0])?;
+        let links = link_list::parse(&list, LIST)?;
+        Ok(Snapshot::new(links, &mut Kernel::open()?))
+    };
+    read().map_err(with_call)
 }
 
-fn address(entry: &InterfaceAddress) -> Option<Address> {
-    let address = entry.address.as_ref()?;
-    let mask = entry.netmask.as_ref();
-    let (ip, prefix) = if let Some(address) = address.as_sockaddr_in() {
-        let mask = mask.and_then(SockaddrStorage::as_sockaddr_in);
-        let prefix = mask.map(|mask| u32::from(mask.ip()).leading_ones());
-        (IpAddr::V4(address.ip()), prefix.unwrap_or(u32::BITS))
-    } else {
-        let ip = address.as_sockaddr_in6()?.ip();
-        let mask = mask.and_then(SockaddrStorage::as_sockaddr_in6);
-        let prefix = mask.map(|mask| u128::from(mask.ip()).leading_ones());
-        (IpAddr::V6(ip), prefix.unwrap_or(u128::BITS))
-    };
+/// A socket for requests about interfaces.
+struct Kernel(OwnedFd);
 
-    Some(Address {
-        ip,
-        prefix: u8::try_from(prefix).ok()?,
-        is_secondary: false,
-        is_temporary: false,
-        is_deprecated: false,
-        is_usable: true,
-    })
+impl Kernel {
+    fn open() -> io::Result<Self> {
+        let open = |family| {
+            rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        };
+        // A kernel without IPv6 has no such addresses either.
+        let socket = open(AddressFamily::INET6).or_else(|_| open(AddressFamily::INET))?;
+        Ok(Kernel(socket))
+    }
+
+    fn find_role(&self, link: &Link) -> io::Result<Role> {
+        // The driver's name stays the same if an administrator renames the interface.
+        let index = c_int::try_from(link.index).unwrap_or(0);
+        let name = [
+            CTL_NET,
+            PF_LINK,
+            NETLINK_GENERIC,
+            IFMIB_IFDATA,
+            index,
+            IFDATA_DRIVERNAME,
+        ];
+        let driver = number_value(&name)?;
+        let Some((driver, unit)) = driver.and_then(|name| sysctl::driver_unit(&name)) else {
+            return Ok(Role::Virtual);
+        };
+
+        let name = link.name.as_os_str();
+        match driver.as_str() {
+            "xn" => {
+                let path = value(&format!("dev.xn.{unit}.xenstore_path"))?;
+                let number = path.and_then(|path| sysctl::vif_number(&path));
+                Ok(number.map_or(Role::UnknownVif, |number| Role::Device(Device::Vif(number))))
+            }
+            "bridge" => {
+                let members = calls::bridge_members(&self.0, name)?;
+                Ok(Role::Master(stacking::bridge_members(&members)))
+            }
+            "lagg" => {
+                let ports = calls::lagg_ports(&self.0, name)?;
+                Ok(Role::Master(stacking::lagg_ports(&ports)))
+            }
+            "vlan" => {
+                let parent = calls::vlan(&self.0, name)?;
+                Ok(Role::Vlan(stacking::vlan_parent(&parent)))
+            }
+            // The other end of another guest's interface.
+            "xnb" => Ok(Role::Virtual),
+            _ => {
+                let device = value(&format!("dev.{driver}.{unit}.%parent"))?;
+                Ok(device.map_or(Role::Virtual, |_| Role::Device(Device::Physical)))
+            }
+        }
+    }
+}
+
+impl Details for Kernel {
+    fn role(&mut self, link: &Link) -> io::Result<Role> {
+        match self.find_role(link) {
+            Err(error) if is(&error, Errno::NXIO) => Ok(Role::Virtual),
+            role => role,
+        }
+    }
+
+    fn flags(&mut self, link: &Link, address: &LinkAddress) -> io::Result<Option<AddressFlags>> {
+        let IpAddr::V6(ip) = address.ip else {
+            return Ok(Some(AddressFlags::default()));
+        };
+        match calls::address_flags(&self.0, &link.name, ip, address.scope) {
+            Ok(flags) => Ok(Some(AddressFlags(flags))),
+            Err(error) if is(&error, Errno::NXIO) || is(&error, Errno::ADDRNOTAVAIL) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,8 +130,9 @@ mod tests {
 
     #[test]
     fn snapshot_of_this_machine_tells_loopback() {
-        let interfaces = snapshot().unwrap();
-        for interface in interfaces.values() {
+        let snapshot = snapshot().unwrap();
+        assert!(snapshot.error.is_none(), "{:?}", snapshot.error);
+        for interface in snapshot.interfaces.values() {
             let name = interface.name.to_string_lossy();
             assert_eq!(interface.device == Device::Loopback, name.starts_with("lo"));
         }

@@ -1,16 +1,33 @@
-//! FreeBSD. Only what is portable works so far.
+//! FreeBSD.
 
+mod calls;
 mod interfaces;
+mod sysctl;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use log::debug;
 use rustix::event::PollFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::time::ClockId;
 
-use super::{DirWatch, LinkMonitor, Platform, Process, uname};
+use super::routing_socket::RoutingSocket;
+use super::{DirWatch, Platform, Process, bsd};
 use crate::guest::{Interfaces, Memory, Volume};
 use crate::root::Root;
+use bsd::layout::Layout;
+
+/// Xenstore device of the kernel. It exists on Xen alone.
+const XENSTORE_DEVICE: &str = "/dev/xen/xenstore";
+
+/// Format of routing messages. A 64-bit kernel sends its own format to programs of 32-bit
+/// architectures, too, and what the agent decodes is the same in both.
+const MESSAGES: &Layout = if cfg!(target_pointer_width = "32") {
+    &Layout::FREEBSD_I386
+} else {
+    &Layout::FREEBSD
+};
 
 /// A FreeBSD system.
 #[derive(Debug)]
@@ -19,7 +36,7 @@ pub struct System {
 }
 
 impl Platform for System {
-    type LinkMonitor = Unsupported;
+    type LinkMonitor = RoutingSocket;
     type DirWatch = Unsupported;
 
     const CLOCK: ClockId = ClockId::Monotonic;
@@ -37,7 +54,8 @@ impl Platform for System {
     fn reopen_files(&mut self) {}
 
     fn is_xen_guest(&self) -> bool {
-        false
+        let value = sysctl::value("kern.vm_guest").ok().flatten();
+        value.is_some_and(|value| bsd::sysctl::is_xen(&value)) || self.root.exists(XENSTORE_DEVICE)
     }
 
     fn is_control_domain(&self) -> bool {
@@ -49,11 +67,13 @@ impl Platform for System {
     }
 
     fn memory(&mut self) -> io::Result<Memory> {
-        Err(unsupported("memory"))
+        bsd::sysctl::memory(sysctl::value)
     }
 
     fn host_name(&mut self) -> io::Result<Option<String>> {
-        Ok(uname::host_name())
+        let value = sysctl::value("kern.hostname")?;
+        let name = value.map(|value| bsd::sysctl::text(&value));
+        Ok(name.filter(|name| !name.is_empty()))
     }
 
     fn host_name_event(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
@@ -61,7 +81,9 @@ impl Platform for System {
     }
 
     fn has_balloon_driver(&self) -> bool {
-        false
+        // The device has this value once its driver is attached.
+        let value = sysctl::value("dev.xenballoon.0.%parent");
+        value.is_ok_and(|value| value.is_some())
     }
 
     fn volumes(&self) -> io::Result<Vec<Volume>> {
@@ -69,11 +91,21 @@ impl Platform for System {
     }
 
     fn interfaces(&self) -> io::Result<Interfaces> {
-        interfaces::snapshot()
+        let snapshot = interfaces::snapshot()?;
+        if let Some(error) = snapshot.error {
+            debug!("incomplete list of interfaces: {error}");
+        }
+        Ok(snapshot.interfaces)
     }
 
-    fn monitor_links(&self) -> io::Result<Unsupported> {
-        Err(unsupported("link monitor"))
+    fn monitor_links(&self) -> io::Result<RoutingSocket> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::ROUTE, SocketType::RAW, flags, None);
+        let socket = socket.map_err(|error| {
+            let error = io::Error::from(error);
+            io::Error::new(error.kind(), format!("open a routing socket: {error}"))
+        })?;
+        Ok(RoutingSocket::new(socket, MESSAGES, interfaces::snapshot))
     }
 
     fn watch_dir(&self) -> io::Result<Unsupported> {
@@ -87,26 +119,6 @@ pub enum Unsupported {}
 
 impl AsFd for Unsupported {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match *self {}
-    }
-}
-
-impl LinkMonitor for Unsupported {
-    const NAME: &'static str = "none";
-
-    fn on_readable(&mut self, _interfaces: &mut Interfaces) -> io::Result<bool> {
-        match *self {}
-    }
-
-    fn is_synced(&self) -> bool {
-        match *self {}
-    }
-
-    fn has_failed(&self) -> bool {
-        match *self {}
-    }
-
-    fn resync(&mut self) -> io::Result<()> {
         match *self {}
     }
 }
