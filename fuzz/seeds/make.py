@@ -201,3 +201,26 @@ SERVER = {
 }
 for name, steps in SERVER.items():
     write("server", name, steps)
+
+# Target routing: the number of a layout of fuzz_targets/routing.rs, then what a kernel sent.
+KERNELS = pathlib.Path(__file__).parents[2] / "crates/xen-guest-agent/tests/data/bsd"
+FREEBSD, FREEBSD_LIST, FREEBSD_I386_LIST, NETBSD, OPENBSD = 0, 1, 3, 4, 5
+ROUTING = {
+    "freebsd-list": (FREEBSD_LIST, "freebsd-12.2-amd64", "main", "NET_RT_IFLISTL lo0 up"),
+    "freebsd-short-list": (FREEBSD, "freebsd-12.2-amd64", "main", "NET_RT_IFLIST lo0 up"),
+    "freebsd-i386-list": (FREEBSD_I386_LIST, "freebsd-12.2-amd64", "i386-binary", "NET_RT_IFLISTL 32bit"),
+    "freebsd-rename": (FREEBSD, "freebsd-12.2-amd64", "main", "ifconfig name tap0 wan0"),
+    "freebsd-address": (FREEBSD, "freebsd-12.2-amd64", "main", "SIOCAIFADDR epair0a 192.0.2.1/24 again"),
+    "freebsd-address-6": (FREEBSD, "freebsd-12.2-amd64", "main", "SIOCAIFADDR_IN6 epair0a 2001:db8::1/64 (DAD)"),
+    "freebsd-destroy": (FREEBSD, "freebsd-12.2-amd64", "main", "ifconfig destroy vlan0"),
+    "netbsd-list": (NETBSD, "netbsd-7.99.34-rump-amd64", "main", "NET_RT_IFLIST at boot"),
+    "netbsd-destroy": (NETBSD, "netbsd-7.99.34-rump-amd64", "main", "ifconfig destroy gif0"),
+    "openbsd-list": (OPENBSD, "openbsd-6.5cur-amd64", "main", "NET_RT_IFLIST lo0 up"),
+    "openbsd-address": (OPENBSD, "openbsd-6.5cur-amd64", "main", "SIOCAIFADDR pair0 192.0.2.1/24"),
+    "openbsd-destroy": (OPENBSD, "openbsd-6.5cur-amd64", "main", "ifconfig destroy pair1"),
+}
+for name, (layout, kernel, program, label) in ROUTING.items():
+    lines = (KERNELS / f"{kernel}.messages.tsv").read_text().splitlines()
+    records = [fields for fields in (line.split("\t") for line in lines) if fields[:2] == [program, label]]
+    stream = b"".join(bytes.fromhex(fields[5]) for fields in records if fields[2] in ("sysctl", "socket proto 0"))
+    write("routing", name, bytes([layout]) + stream[:4095])
