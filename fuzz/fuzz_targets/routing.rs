@@ -14,6 +14,7 @@ mod bsd;
 mod guest;
 
 use bsd::digest::Digest;
+use bsd::driver::Driver;
 use bsd::layout::Layout;
 use bsd::link_list;
 use bsd::message::Message;
@@ -75,7 +76,7 @@ fuzz_target!(|input: &[u8]| {
     }
     sysctl::number(bytes);
     sysctl::vif_number(bytes);
-    sysctl::driver_unit(bytes);
+    Driver::parse(bytes);
     sysctl::is_xen(bytes);
     assert!(!sysctl::text(bytes).contains('\0'));
 });

@@ -7,6 +7,7 @@
 
 mod bytes;
 pub mod digest;
+pub mod driver;
 pub mod layout;
 pub mod link_list;
 pub mod message;

@@ -32,14 +32,6 @@ pub fn vif_number(xenstore_path: &[u8]) -> Option<u32> {
         .ok()
 }
 
-/// Splits a driver's name and its unit, such as `xn0`.
-pub fn driver_unit(value: &[u8]) -> Option<(String, u32)> {
-    let value = text(value);
-    let driver = value.trim_end_matches(|c: char| c.is_ascii_digit());
-    let unit = value.strip_prefix(driver)?.parse().ok()?;
-    Some((driver.to_owned(), unit))
-}
-
 /// Returns the size of memory and how much of it is available: what is free, what holds data that
 /// is also on disk, and what ZFS's cache, the ARC, can give back.
 ///

@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::calls;
 use super::sysctl::{is, number_value, table, value};
 use crate::guest::Device;
+use crate::platform::bsd::driver::Driver;
 use crate::platform::bsd::layout::Layout;
 use crate::platform::bsd::link_list::{self, Link, LinkAddress};
 use crate::platform::bsd::snapshot::{AddressFlags, Details, Role, Snapshot};
@@ -60,7 +61,6 @@ impl Kernel {
     }
 
     fn find_role(&self, link: &Link) -> io::Result<Role> {
-        // The driver's name stays the same if an administrator renames the interface.
         let index = c_int::try_from(link.index).unwrap_or(0);
         let name = [
             CTL_NET,
@@ -70,37 +70,35 @@ impl Kernel {
             index,
             IFDATA_DRIVERNAME,
         ];
-        let driver = number_value(&name)?;
-        let Some((driver, unit)) = driver.and_then(|name| sysctl::driver_unit(&name)) else {
+        let Some(driver) = number_value(&name)? else {
             return Ok(Role::Virtual);
         };
 
         let name = link.name.as_os_str();
-        match driver.as_str() {
-            "xn" => {
-                let path = value(&format!("dev.xn.{unit}.xenstore_path"))?;
+        Ok(match Driver::parse(&driver) {
+            Driver::Vif { path } => {
+                let path = value(&path)?;
                 let number = path.and_then(|path| sysctl::vif_number(&path));
-                Ok(number.map_or(Role::UnknownVif, |number| Role::Device(Device::Vif(number))))
+                number.map_or(Role::UnknownVif, |number| Role::Device(Device::Vif(number)))
             }
-            "bridge" => {
+            Driver::Bridge => {
                 let members = calls::bridge_members(&self.0, name)?;
-                Ok(Role::Master(stacking::bridge_members(&members)))
+                Role::Master(stacking::bridge_members(&members))
             }
-            "lagg" => {
+            Driver::Lagg => {
                 let ports = calls::lagg_ports(&self.0, name)?;
-                Ok(Role::Master(stacking::lagg_ports(&ports)))
+                Role::Master(stacking::lagg_ports(&ports))
             }
-            "vlan" => {
+            Driver::Vlan => {
                 let parent = calls::vlan(&self.0, name)?;
-                Ok(Role::Vlan(stacking::vlan_parent(&parent)))
+                Role::Vlan(stacking::vlan_parent(&parent))
             }
-            // The other end of another guest's interface.
-            "xnb" => Ok(Role::Virtual),
-            _ => {
-                let device = value(&format!("dev.{driver}.{unit}.%parent"))?;
-                Ok(device.map_or(Role::Virtual, |_| Role::Device(Device::Physical)))
+            Driver::Virtual => Role::Virtual,
+            Driver::Other { parent } => {
+                let device = value(&parent)?;
+                device.map_or(Role::Virtual, |_| Role::Device(Device::Physical))
             }
-        }
+        })
     }
 }
 

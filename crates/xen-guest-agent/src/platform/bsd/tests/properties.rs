@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::digest::Digest;
+use super::super::driver::Driver;
 use super::super::layout::Layout;
 use super::super::link_list;
 use super::super::message::Message;
@@ -157,7 +158,7 @@ fn decode_everything(bytes: &[u8]) {
     let _ = sysctl::text(bytes);
     let _ = sysctl::number(bytes);
     let _ = sysctl::vif_number(bytes);
-    let _ = sysctl::driver_unit(bytes);
+    let _ = Driver::parse(bytes);
     let _ = sysctl::is_xen(bytes);
 }
 

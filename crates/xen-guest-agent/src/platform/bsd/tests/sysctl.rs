@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::super::sysctl::{driver_unit, is_xen, memory, number, text, vif_number};
+use super::super::sysctl::{is_xen, memory, number, text, vif_number};
 use super::capture::{FREEBSD_12, FREEBSD_13, from_hex, others};
 use crate::guest::Memory;
 
@@ -131,15 +131,5 @@ fn vif_number_is_the_last_part_of_its_path() {
         b"",
     ] {
         assert_eq!(vif_number(path), None);
-    }
-}
-
-#[test]
-fn driver_and_unit_are_split() {
-    assert_eq!(driver_unit(b"xn0\0"), Some(("xn".to_owned(), 0)));
-    assert_eq!(driver_unit(b"igb12"), Some(("igb".to_owned(), 12)));
-    assert_eq!(driver_unit(b"ixl4vf3\0"), Some(("ixl4vf".to_owned(), 3)));
-    for name in [b"pflog\0".as_slice(), b"", b"xn99999999999"] {
-        assert_eq!(driver_unit(name), None);
     }
 }
