@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 
+use crate::collect::services;
 use crate::settings::{DIRECTORY, SETTINGS, Setting, Settings, Sources};
 use crate::show::Format;
 
@@ -15,16 +16,23 @@ const CONFIG: &str = "config";
 const FORMAT: &str = "format";
 const ALL_INTERFACES: &str = "all-interfaces";
 
-/// End of the long help.
-const DETAILS: &str = "\
+/// Returns the end of the long help.
+fn details() -> String {
+    let config = format!("{DIRECTORY}/config.toml");
+    let more = format!("{DIRECTORY}/conf.d/*.toml");
+    let services = format!("{}/", services::DIRECTORY);
+    let state = "/run/xen-guest-agent/state/status";
+    let width = more.len();
+    format!(
+        "\
 Separate list values with commas or repeat the option. A list on the command line replaces the \
 one from the files. Options override the environment, which overrides the files.
 
 Files:
-  /etc/xen-guest-agent/config.toml    settings
-  /etc/xen-guest-agent/conf.d/*.toml  more settings, read after config.toml
-  /etc/xen-guest-agent/services.d/    facts of the administrator's own
-  /run/xen-guest-agent/state/status   state of the running agent
+  {config:width$}  settings
+  {more}  more settings, read after config.toml
+  {services:width$}  facts of the administrator's own
+  {state:width$}  state of the running agent, or below /var/run
 
 Signals: SIGHUP rereads the settings. SIGTERM and SIGINT end the agent.
 
@@ -35,7 +43,9 @@ Exit status:
   3  this is not a Xen guest, or it is domain 0 (in a guest, the agent waits for Xenstore)
   4  another agent is running
 
-See also: man 8 xen-guest-agent, man 5 xen-guest-agent";
+See also: man 8 xen-guest-agent, man 5 xen-guest-agent"
+    )
+}
 
 /// End of the help of `status`.
 const STATUS: &str = "\
@@ -47,7 +57,7 @@ Exit status:
 /// End of the help of `withdraw`.
 const WITHDRAW: &str = "\
 The agent must not be running. Nodes of other programs stay. Invalid settings in \
-/etc/xen-guest-agent and in the environment are ignored with a warning, unless --config is given.
+files and in the environment are ignored with a warning, unless --config is given.
 
 Exit status:
   0  the nodes are removed, or this is domain 0, or there is no Xenstore
@@ -190,7 +200,7 @@ pub fn command() -> Command {
     definition(true)
         .about("Reports facts about a Xen guest to its host")
         .after_help("Run xen-guest-agent --help for all options and details.")
-        .after_long_help(DETAILS)
+        .after_long_help(details())
 }
 
 /// Returns the definition, with or without the help of the agent's own options.
@@ -518,7 +528,8 @@ mod tests {
         let long = command().render_long_help().to_string();
         assert!(short.lines().count() <= 24, "{short}");
         assert!(!short.contains("Allowed:"), "{short}");
-        for text in ["Allowed:", "SIGHUP", "/etc/xen-guest-agent/config.toml"] {
+        let config = format!("{DIRECTORY}/config.toml");
+        for text in ["Allowed:", "SIGHUP", &config] {
             assert!(long.contains(text), "{text} is not in {long}");
         }
     }

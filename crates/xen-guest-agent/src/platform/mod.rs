@@ -51,6 +51,12 @@ pub trait Platform: Sized {
     /// system has such a clock.
     const CLOCK: ClockId;
 
+    /// Directory of the settings files.
+    const SETTINGS: &'static str;
+
+    /// Default directory of the administrator's services.
+    const SERVICES: &'static str;
+
     /// Socket of the system's log daemon.
     const SYSLOG: Option<&'static str>;
 

@@ -22,12 +22,13 @@ pub(crate) use value::name;
 use crate::collect::{self, network, services};
 use crate::confine;
 use crate::logging::LogFilter;
+use crate::platform::{Platform, System};
 use crate::publish;
 use crate::schema;
 use crate::schema::topology::Filter;
 
 /// Directory of the settings files. The setting `root` does not apply to it.
-pub const DIRECTORY: &str = "/etc/xen-guest-agent";
+pub const DIRECTORY: &str = System::SETTINGS;
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]

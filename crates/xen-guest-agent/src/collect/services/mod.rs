@@ -21,7 +21,7 @@ use safe_open::SafeDir;
 use state::State;
 
 /// Default directory.
-pub const DIRECTORY: &str = "/etc/xen-guest-agent/services.d";
+pub const DIRECTORY: &str = System::SERVICES;
 
 /// Maximum number of nodes of all services, intermediate nodes included. A guest may have 1000.
 pub const MAX_NODES: usize = 100;

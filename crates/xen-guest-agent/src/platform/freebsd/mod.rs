@@ -40,6 +40,9 @@ impl Platform for System {
     type DirWatch = Unsupported;
 
     const CLOCK: ClockId = ClockId::Monotonic;
+    // hier(7) has the settings of ports there.
+    const SETTINGS: &'static str = "/usr/local/etc/xen-guest-agent";
+    const SERVICES: &'static str = "/usr/local/etc/xen-guest-agent/services.d";
     const SYSLOG: Option<&'static str> = Some("/var/run/log");
     const STANDARD_ERROR: Option<&'static str> = None;
 

@@ -49,6 +49,8 @@ impl Platform for System {
     type DirWatch = DirWatch;
 
     const CLOCK: ClockId = ClockId::Boottime;
+    const SETTINGS: &'static str = "/etc/xen-guest-agent";
+    const SERVICES: &'static str = "/etc/xen-guest-agent/services.d";
     const SYSLOG: Option<&'static str> = Some("/dev/log");
     // Unlike `/dev/stderr`, this exists in every `/dev`.
     const STANDARD_ERROR: Option<&'static str> = Some("/proc/self/fd/2");
