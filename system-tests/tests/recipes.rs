@@ -25,6 +25,7 @@ fn recipes_have_the_version_of_the_programs() {
             "buildroot/xen-guest-agent.mk",
             format!("XEN_GUEST_AGENT_VERSION = {VERSION}"),
         ),
+        ("freebsd/Makefile", format!("DISTVERSION=\t{VERSION}")),
     ] {
         let text = fs::read_to_string(repository_root().join("packaging").join(file)).unwrap();
         assert!(text.lines().any(|found| found == line), "{file}: {line}");
@@ -107,6 +108,85 @@ fn buildroot_recipe_installs_agent_and_service() {
         );
         let line = format!("sha256  {}", sum.trim_end());
         assert!(hashes.lines().any(|found| found == line), "{line}");
+    }
+}
+
+/// Stands for FreeBSD's ports tree: defines the variables that the port uses.
+const BSD_PORT_MK: &str = r"
+PREFIX = /usr/local
+MKDIR = mkdir -p
+RLN = ln -s -r
+SETENV = env
+MAKE_JOBS_NUMBER = 1
+REINPLACE_CMD = sed -i
+INSTALL_PROGRAM = install -m 755
+INSTALL_DATA = install -m 644
+INSTALL_MAN = install -m 644
+
+stage: post-patch
+	mkdir -p ${STAGEDIR}${PREFIX}/bin ${STAGEDIR}${PREFIX}/sbin
+	mkdir -p ${STAGEDIR}${PREFIX}/share/man/man1 ${STAGEDIR}${PREFIX}/share/man/man5 ${STAGEDIR}${PREFIX}/share/man/man8
+	${MAKE} -rm ${PORTS} do-install
+
+plist:
+	@printf '%s\n' ${PLIST_FILES} ${PLIST_DIRS}
+";
+
+#[test]
+#[ignore = "needs bmake"]
+fn freebsd_port_installs_the_files_of_its_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let [ports, build, stage] = ["ports", "build", "stage"].map(|name| directory.path().join(name));
+    let source = build.join(format!("xen-guest-agent-{VERSION}"));
+    let programs = source.join("target/release");
+    fs::create_dir_all(&programs).unwrap();
+    for program in ["xen-guest-agent", "xenstore"] {
+        fs::write(programs.join(program), "program").unwrap();
+    }
+    let dist = repository_root().join("dist");
+    output(Command::new("cp").args(["-r"]).arg(dist).arg(&source));
+    fs::create_dir(&ports).unwrap();
+    fs::write(ports.join("bsd.port.mk"), BSD_PORT_MK).unwrap();
+
+    let make = |target: &str| {
+        output(
+            Command::new("bmake")
+                .args(["-r", "-m"])
+                .arg(&ports)
+                .arg(format!("PORTS={}", ports.display()))
+                .arg(format!("WRKDIR={}", build.display()))
+                .arg(format!("STAGEDIR={}", stage.display()))
+                .arg(target)
+                .current_dir(repository_root().join("packaging/freebsd")),
+        )
+    };
+    make("stage");
+    let mut listed: Vec<String> = make("plist")
+        .lines()
+        // The ports tree compresses manual pages, and `@sample` is an instruction of pkg(8).
+        .map(|line| line.trim_end_matches(".gz").replace("@sample ", ""))
+        .collect();
+    listed.sort();
+
+    let prefix = stage.join("usr/local");
+    let find = ["!", "-type", "d", "-o", "-type", "d", "-empty"];
+    let found = output(Command::new("find").arg(&prefix).args(find));
+    let mut installed: Vec<String> = found
+        .lines()
+        .map(|path| Path::new(path).strip_prefix(&prefix).unwrap())
+        .map(|name| name.to_str().unwrap().to_owned())
+        .collect();
+    installed.sort();
+    assert_eq!(installed, listed);
+
+    let commands = fs::read_dir(prefix.join("bin")).unwrap().count() - 1;
+    let pages = fs::read_dir(repository_root().join("dist/usr/share/man/man1")).unwrap();
+    assert_eq!(commands, pages.count() - 1, "xenstore and its links");
+    for page in ["man5/xen-guest-agent.5", "man8/xen-guest-agent.8"] {
+        let text = fs::read_to_string(prefix.join("share/man").join(page)).unwrap();
+        let paths = text.replace(r"\-", "-");
+        assert!(paths.contains("/usr/local/etc/xen-guest-agent"), "{page}");
+        assert!(!paths.contains(" /etc/xen-guest-agent"), "{page}");
     }
 }
 
