@@ -412,7 +412,7 @@ fn resynchronisation_of_a_huge_tree_is_bounded() {
     assert!(!harness.agent.is_published());
     let problem = harness.agent.problem().unwrap_or_default();
     assert!(
-        problem.contains("the server lists too many nodes"),
+        problem.contains("the owned nodes need more than"),
         "{problem}"
     );
 
