@@ -42,7 +42,7 @@ pub trait Channel {
     }
 
     /// Blocks until data can be received, or sent if `writable` is true. Returns false after the
-    /// timeout. `None` means no time limit.
+    /// timeout. `None` means that there is none.
     ///
     /// A channel that [answers at once](Capabilities::answers_at_once) does not need this.
     ///

@@ -27,7 +27,27 @@ pub(crate) const WATCH_EVENTS_MAX: usize = 16 << 20;
 /// A client whose calls block until the server replies.
 ///
 /// The calls about nodes are those of the trait [`Nodes`]. Calls about domains and the server are
-/// requests: `client.call(Request::domain_path(DomId::DOM0))`.
+/// requests:
+///
+/// ```
+/// # #[cfg(feature = "embedded")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use xenstore::{Client, Nodes, Request};
+/// # use xenstore::embedded::{Server, Store, Toolstack};
+/// # let mut store = Store::new();
+/// # store.introduce_guest(5, Toolstack::Xapi);
+/// # let server = Server::new(store).spawn()?;
+///
+/// // In a guest or in dom0, use `Client::open()?`.
+/// let mut client = Client::new(server.connect(5)?.into());
+/// client.write("data/hello", "world")?;
+/// let home = client.call(Request::domain_path(5))?;
+/// assert_eq!(client.read(home.join("data/hello")?)?, b"world");
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "embedded"))]
+/// # fn main() {}
+/// ```
 ///
 /// Watch events that arrive during a call are queued for
 /// [`next_watch_event`](Self::next_watch_event). A client that sets watches but never reads their
@@ -58,7 +78,8 @@ impl Client {
     /// Opens the Xenstore of this system. See [`Transport::open`] for the places where it looks.
     ///
     /// # Errors
-    /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails.
+    /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails. By default, only
+    /// root may open it.
     pub fn open() -> Result<Self> {
         Ok(Self::new(Transport::open()?))
     }
@@ -84,14 +105,14 @@ impl<C: Channel> Client<C> {
         }
     }
 
-    /// Limits the time that each later call waits for replies. After it, the call fails with
-    /// [`Error::TimedOut`], and the connection stays open. There is no limit by default.
+    /// Sets the timeout of each later call, which waits for replies. After it, the call fails with
+    /// [`Error::TimedOut`], and the connection stays open. There is no timeout by default.
     ///
     /// Whether the server has performed the request is then unknown. If it begins a watch or a
-    /// transaction after the limit, the client ends it at once. Calls that send several requests,
+    /// transaction after the timeout, the client ends it at once. Calls that send several requests,
     /// such as [`walk`](Nodes::walk), wait this long for each of them.
     ///
-    /// The limit does not hold on devices whose kernel waits for the reply inside write(2); see
+    /// The timeout does not hold on devices whose kernel waits for the reply inside write(2); see
     /// [the manual](crate::manual::servers#transports).
     pub fn set_time_limit(&mut self, limit: Option<Duration>) {
         self.time_limit = limit;

@@ -20,6 +20,24 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Every message names the operation and the path, device or socket. It includes the error of the
 /// operating system, which is therefore not a [`source`](std::error::Error::source).
+///
+/// ```
+/// use xenstore::{Error, Nodes, Result};
+///
+/// fn publish(nodes: &mut impl Nodes) -> Result<()> {
+///     match nodes.write("data/hello", "world") {
+///         Err(error) if error.is_denied() || error.is_quota_exceeded() => {
+///             eprintln!("not published: {error}");
+///             Ok(())
+///         }
+///         Err(Error::TimedOut { .. }) => nodes.write("data/hello", "world"),
+///         result => result,
+///     }
+/// }
+/// ```
+///
+/// [The manual](crate::manual::servers#error-codes) lists the codes of servers. The constructors
+/// are for tests, and for programs that implement [`Nodes`](crate::Nodes) or bring their own I/O.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -50,7 +68,7 @@ pub enum Error {
     },
     /// The operating system refused to send the request to the server.
     ///
-    /// For example, a Linux kernel itself refuses too many watches.
+    /// For example, Linux sets watches itself. If the server refuses one, write(2) fails.
     #[error("{operation}{}: {error}", with_space(.path.as_deref()))]
     #[non_exhaustive]
     NotSent {
@@ -61,16 +79,17 @@ pub enum Error {
         /// Error of the operating system.
         error: Arc<io::Error>,
     },
-    /// The server did not reply within the client's time limit. The connection stays open, and it
-    /// is unknown whether the server has performed the request.
-    #[error("{operation}{}: no reply within {limit:?}", with_space(.path.as_deref()))]
+    /// The server did not reply within the client's timeout. The connection stays open, and it is
+    /// unknown whether the server has performed the request.
+    #[error("{operation}{}: no reply {}", with_space(.path.as_deref()), within(*.limit))]
     #[non_exhaustive]
     TimedOut {
         /// The request.
         operation: MessageKind,
         /// Path of the node, for requests about a node.
         path: Option<Box<str>>,
-        /// The time limit.
+        /// The timeout. It is zero for a [`StoreChannel`](crate::embedded::StoreChannel), which
+        /// does not wait, if the client has none.
         limit: Duration,
     },
     /// The server's reply makes no sense, or exceeds a limit. The connection stays open.
@@ -132,6 +151,14 @@ pub enum Error {
 
 fn with_space(path: Option<&str>) -> String {
     path.map(|path| format!(" {path}")).unwrap_or_default()
+}
+
+fn within(limit: Duration) -> String {
+    if limit.is_zero() {
+        "yet".to_owned()
+    } else {
+        format!("within {limit:?}")
+    }
 }
 
 /// Meaning and name of a code, for messages.
@@ -206,8 +233,11 @@ impl Error {
         )
     }
 
-    /// Whether the server has no room: a quota of the domain is full, or a value is too long
-    /// (`ENOSPC`, `EQUOTA`, and `E2BIG` unless a list is too long for a reply).
+    /// Whether the server replied that it has no room: a quota of the domain is full, or a value is
+    /// too long (`ENOSPC`, `EQUOTA`, and `E2BIG` unless a list is too long for a reply).
+    ///
+    /// On Linux's device, a full quota of watches is [`NotSent`](Error::NotSent), for which this
+    /// returns false.
     pub fn is_quota_exceeded(&self) -> bool {
         match self {
             Error::Refused {
@@ -411,6 +441,18 @@ mod tests {
             assert_eq!(found, expected, "{error}");
         }
         assert!(!Error::no_server("").is_not_found());
+    }
+
+    #[test]
+    fn timeout_of_zero_has_no_duration_in_its_message() {
+        for (limit, message) in [(0, "WRITE: no reply yet"), (5, "WRITE: no reply within 5s")] {
+            let error = Error::TimedOut {
+                operation: MessageKind::WRITE,
+                path: None,
+                limit: Duration::from_secs(limit),
+            };
+            assert_eq!(error.to_string(), message);
+        }
     }
 
     #[test]

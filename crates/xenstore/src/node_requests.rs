@@ -96,6 +96,9 @@ impl Request {
     /// Sets a watch: an event with `token` is sent now, and after each change of a node at or below
     /// `path`.
     ///
+    /// This is for a [`Connection`](crate::Connection) or a [`Session`](crate::protocol::Session).
+    /// The other clients refuse it, because they have calls of their own.
+    ///
     /// # Errors
     /// For an invalid path, and for a token that contains a NUL.
     pub fn watch(path: impl AsRef<str>, token: &str) -> Result<Request<()>> {
@@ -107,7 +110,8 @@ impl Request {
     /// Only servers with [`Features::WATCH_DEPTH`](crate::Features::WATCH_DEPTH) support this; others
     /// reply `EINVAL`. For `@introduceDomain` and `@releaseDomain` the depth must be
     /// [`Depth::CHILDREN`], with which the path of an event names the domain:
-    /// `@releaseDomain/5`. The `watch_to` of clients does the same on all servers.
+    /// `@releaseDomain/5`. The `watch_to` of clients limits the depth on all servers, but others do
+    /// not name the domain. Like [`watch`](Self::watch), this is not for clients.
     ///
     /// # Errors
     /// Those of [`Request::watch`].
@@ -118,7 +122,8 @@ impl Request {
         Ok(request)
     }
 
-    /// Ends the watch of `path` with this `token`.
+    /// Ends the watch of `path` with this `token`. Like [`watch`](Self::watch), this is not for
+    /// clients.
     ///
     /// # Errors
     /// Those of [`Request::watch`].
@@ -126,8 +131,8 @@ impl Request {
         Request::with_token(MessageKind::UNWATCH, path.as_ref(), token)
     }
 
-    /// Begins a transaction, which sees the store as of its start, and its own changes. Requests
-    /// become part of it by [`within`](Self::within).
+    /// Begins a transaction. Requests become part of it by [`within`](Self::within). [The
+    /// manual](crate::manual::transactions) says what they see.
     ///
     /// [`Client::transaction`](crate::Client::transaction) is easier to use: it repeats the
     /// transaction after a conflict.

@@ -14,10 +14,21 @@ pub struct TransactionId(pub(crate) u32);
 /// `T` is the type of the reply: `Request<Vec<String>>` is a request for a list. The parser ignores
 /// the type of the message, which the client has already checked.
 ///
+/// ```
+/// use xenstore::{Nodes, Request, Result};
+///
+/// /// Writes both nodes in one round trip.
+/// fn publish(nodes: &mut impl Nodes) -> Result<()> {
+///     let requests = [Request::write("data/a", "1")?, Request::write("data/b", "2")?];
+///     nodes.pipeline(requests)?.into_iter().collect()
+/// }
+/// ```
+///
 /// # Requests about domains and the server
 /// Unless the documentation of a function says otherwise, C xenstored and oxenstored support the
 /// request, only domain 0 may send it (others get `EACCES`), and the reply is `OK`. In a payload,
-/// `|` stands for a NUL.
+/// `|` stands for a NUL. The errors in the text are those of the server, which the call returns.
+/// The section "Errors" is about the function itself.
 pub struct Request<T = Vec<u8>> {
     pub(crate) kind: MessageKind,
     pub(crate) payload: Vec<u8>,

@@ -105,7 +105,7 @@ impl SharedClient {
         })))
     }
 
-    /// Limits the time that each later call waits for replies; see [`Client::set_time_limit`].
+    /// Sets the timeout of each later call; see [`Client::set_time_limit`].
     pub fn set_time_limit(&self, limit: Option<Duration>) {
         self.lock().client.set_time_limit(limit);
     }

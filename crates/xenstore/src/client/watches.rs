@@ -17,7 +17,8 @@ impl<C: Channel> Client<C> {
     ///
     /// # Errors
     /// If the quota is reached: `E2BIG` (C xenstored of Xen 4.17), `ENOSPC` (of Xen 4.22), `EQUOTA`
-    /// (oxenstored) or [`Error::NotSent`].
+    /// (oxenstored) or [`Error::NotSent`] (on Linux's device). Those of every call of
+    /// [`Nodes`](crate::Nodes).
     pub fn watch(&mut self, path: impl AsRef<str>) -> Result<WatchId> {
         self.set_watch(path.as_ref(), None)
     }
@@ -27,7 +28,7 @@ impl<C: Channel> Client<C> {
     ///
     /// The server omits these events if it has [`Features::WATCH_DEPTH`] and the transport carries
     /// the depth; see [`Capabilities`](crate::protocol::Capabilities). Otherwise the client discards
-    /// them. The first call sends a request for the [features](Self::features).
+    /// them. On such a transport, the first call also asks for the [features](Self::features).
     ///
     /// On `@introduceDomain` and `@releaseDomain`, such a server then also names the domain, if the
     /// depth is not [`Depth::NODE`]; see [`WatchEvent::domain`].
@@ -81,7 +82,7 @@ impl<C: Channel> Client<C> {
     /// Ends a watch. No event of it is returned any more.
     ///
     /// # Errors
-    /// `ENOENT` if there is no such watch.
+    /// `ENOENT` if there is no such watch, and those of every call of [`Nodes`](crate::Nodes).
     pub fn unwatch(&mut self, watch: WatchId) -> Result<()> {
         let request = self.end_watch(watch)?;
         self.send(request)
@@ -91,7 +92,7 @@ impl<C: Channel> Client<C> {
     /// event of a watch is returned any more.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] on a device.
+    /// [`Error::InvalidRequest`] on a device, and those of every call of [`Nodes`](crate::Nodes).
     pub fn reset_watches(&mut self) -> Result<()> {
         self.connection.check(&Request::reset_watches())?;
         self.sort_events();

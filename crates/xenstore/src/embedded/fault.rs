@@ -6,7 +6,8 @@ use crate::error::ErrorCode;
 use crate::path::Path;
 use crate::wire::MessageKind;
 
-/// A fault of a [`Store`], which [`Store::inject`] puts into effect.
+/// A fault of a [`Store`](super::Store), which [`Store::inject`](super::Store::inject) puts into
+/// effect.
 ///
 /// A fault applies to every domain and every time, unless it is limited:
 ///
@@ -92,20 +93,20 @@ impl Fault {
         Fault::new(Effect::WatchRepliesWithoutId)
     }
 
-    /// Replies are held back until the fault is [removed](Store::remove_fault). The requests are
+    /// Replies are held back until the fault is [removed](super::Store::remove_fault). The requests are
     /// performed, and events are sent.
     pub fn hold_replies() -> Self {
         Fault::held(Release::WithFault)
     }
 
     /// Each reply is sent only after `messages` later replies and events of its connection, or when
-    /// the fault is [removed](Store::remove_fault).
+    /// the fault is [removed](super::Store::remove_fault).
     pub fn delay_replies(messages: usize) -> Self {
         Fault::held(Release::After(messages))
     }
 
     /// The replies of a connection are sent in groups of `count`, the last reply of a group first.
-    /// When the fault is [removed](Store::remove_fault), an incomplete group is sent.
+    /// When the fault is [removed](super::Store::remove_fault), an incomplete group is sent.
     ///
     /// Limited to some kinds of requests, other replies overtake the group.
     pub fn reverse_replies(count: usize) -> Self {
@@ -115,7 +116,8 @@ impl Fault {
     /// Only the first `bytes` bytes of a reply are sent, header included. Then the connection is
     /// closed. Later requests on it are not performed.
     ///
-    /// [`Store::take_output`] returns only whole messages, so that the reply is missing there.
+    /// [`Store::take_output`](super::Store::take_output) returns only whole messages, so that the
+    /// reply is missing there.
     pub fn cut_reply(bytes: usize) -> Self {
         Fault::new(Effect::Reply(ReplyEffect::Cut(bytes)))
     }

@@ -17,7 +17,7 @@ use crate::wire::Decoder;
 /// lock meanwhile.
 ///
 /// Replies and events are there as soon as their cause was sent. A client that waits for more
-/// returns at once, as if its time limit was over.
+/// returns at once, as if its timeout was over.
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};

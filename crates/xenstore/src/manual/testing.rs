@@ -289,6 +289,7 @@
 //! let fault = store.lock().unwrap().inject(Fault::hold_replies());
 //! let error = client.write("data/a", "1").unwrap_err();
 //! assert!(matches!(error, Error::TimedOut { .. }));
+//! assert_eq!(error.to_string(), "WRITE data/a: no reply yet");
 //! store.lock().unwrap().remove_fault(fault);
 //! // The write happened. Its late reply does not disturb later calls.
 //! assert_eq!(client.read("data/a")?, b"1");
