@@ -8,8 +8,8 @@ use xenstore::{Client, DomId, DomainEvent, Domains, Error, Nodes, Path, Result, 
 
 use crate::failure::Failure;
 
-/// Time after an event until the domains are listed again, because a toolstack may introduce a
-/// domain before it creates its home. The time doubles up to [`LONGEST_RECHECK`].
+/// Time after an event that names no domain until the domains are listed again, because a toolstack
+/// may introduce a domain before it creates its home. The time doubles up to [`LONGEST_RECHECK`].
 const FIRST_RECHECK: Duration = Duration::from_millis(100);
 
 /// Time between the last two lists after an event.
@@ -48,6 +48,7 @@ pub(crate) fn follow(client: &mut Client, out: &mut dyn Write) -> Result<(), Fai
         out.flush()?;
 
         recheck = match event {
+            Some(event) if event.domain().is_some() => recheck,
             Some(_) => Some(FIRST_RECHECK),
             None => recheck
                 .map(|time| time * 2)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use xenstore::Nodes;
-use xenstore::embedded::{Model, Toolstack};
+use xenstore::embedded::{Model, Store, Toolstack};
 use xenstore::wire::{Decoder, Message, MessageKind};
 
 use crate::testbed::Testbed;
@@ -266,6 +266,29 @@ fn domains_are_followed_by_the_domain_in_the_event() {
     assert_eq!(next(&mut lines), "+ 9");
     testbed.with_store(|store| store.release(9));
     assert_eq!(next(&mut lines), "- 9");
+    stop(child);
+}
+
+#[test]
+fn domains_are_not_listed_again_after_an_event_that_names_the_domain() {
+    let testbed = Testbed::with_model(Model::CXenstored4_22);
+    let (child, mut lines) = start(&testbed, &["domains", "--follow"]);
+    let lists = || {
+        let kind = MessageKind::DIRECTORY;
+        let count = |store: &Store| store.request_count_of_kind(0, kind);
+        testbed.server.with(|server| count(server.store()))
+    };
+    // Each watch fires when it is set. After four further lists, the next one is due in 1.6 s.
+    let start = Instant::now();
+    while lists() < 6 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    testbed.with_store(|store| store.introduce_guest(8, Toolstack::Xapi));
+    let printed = [(); 3].map(|()| next(&mut lines));
+    assert_eq!(printed, ["+ 0 Domain-0", "+ 5 guest-5", "+ 8 guest-8"]);
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(lists(), 6);
     stop(child);
 }
 
