@@ -252,6 +252,10 @@ impl<C: Channel> Client<C> {
                     if !found.is_some_and(|(_, scope)| scope.includes(&event)) {
                         continue;
                     }
+                    // Its receiver has to look at all domains, and once is enough.
+                    if event.is_about_any_domain() && self.watch_events.contains(&event) {
+                        continue;
+                    }
                     if self.watch_events_size + event.size() > WATCH_EVENTS_MAX {
                         let transport = self.connection.channel().name().into();
                         self.connection.close(Error::EventsNotTaken {

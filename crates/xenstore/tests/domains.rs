@@ -127,6 +127,25 @@ fn domain_without_a_home_is_found_if_the_server_names_it() {
 }
 
 #[test]
+fn domains_are_listed_once_for_many_equal_events() {
+    let store = store(Model::CXenstored4_17);
+    let mut client = dom0(&store);
+    let mut domains = client.watch_domains().unwrap();
+    changes(&mut client, &mut domains).unwrap();
+    let kind = MessageKind::DIRECTORY;
+    let lists = || store.lock().unwrap().request_count_of_kind(0, kind);
+    let before = lists();
+    for domain in 10..30 {
+        let mut store = store.lock().unwrap();
+        store.introduce_guest(domain, Toolstack::Xapi);
+        store.release(GUEST);
+    }
+    let reported = changes(&mut client, &mut domains).unwrap();
+    assert_eq!(reported.len(), 21, "{reported:?}");
+    assert_eq!(lists() - before, 2);
+}
+
+#[test]
 fn event_after_a_failure_makes_up_for_it() {
     for model in MODELS {
         let store = store(model);

@@ -15,6 +15,9 @@ use crate::wire::MessageKind;
 impl<C: Channel> Client<C> {
     /// Sets a watch: an event is sent now, and after each change of a node at or below `path`.
     ///
+    /// While an event of `@introduceDomain` or `@releaseDomain` that names no domain waits to be
+    /// taken, the client discards equal ones.
+    ///
     /// # Errors
     /// If the quota is reached: `E2BIG` (C xenstored of Xen 4.17), `ENOSPC` (of Xen 4.22), `EQUOTA`
     /// (oxenstored) or [`Error::NotSent`] (on Linux's device). Those of every call of
