@@ -78,10 +78,16 @@ pub enum DomainEvent {
 /// found. The toolstacks libxl and xapi create the home first; if another one does not, call
 /// [`update`](Self::update) some time after an event.
 ///
-/// A domain that ends before the library has asked about it may not be reported at all.
+/// A domain that ends before the library has asked about it may not be reported at all. If another
+/// domain gets its id before that, the blocking clients report [`Shutdown`](DomainEvent::Shutdown),
+/// [`Released`](DomainEvent::Released) and [`Introduced`](DomainEvent::Introduced) where the server
+/// names the domain. The async client may report only the first of these, and with other servers
+/// nothing is reported.
 #[derive(Debug, Default)]
 pub struct Domains {
     introduced: BTreeSet<DomId>,
+    /// Introduced domains that were reported as shut down.
+    shut_down: BTreeSet<DomId>,
     watches: Vec<WatchId>,
     /// Domains that events named, and that the server was not asked about successfully since.
     named: BTreeSet<DomId>,
@@ -201,13 +207,17 @@ impl Domains {
         replies: Vec<Result<bool>>,
     ) -> Result<Vec<DomainEvent>> {
         let replies = replies.into_iter().collect::<Result<Vec<_>>>()?;
+        let named = event.and_then(WatchEvent::domain);
+        let named_by = |is_wanted: bool| named.filter(|_| event.map(is_release) == Some(is_wanted));
         let (mut started, mut ended) = (Vec::new(), Vec::new());
         for (domain, is_introduced) in asked.into_iter().zip(replies) {
-            if !is_introduced {
-                if self.introduced.remove(&domain) {
-                    ended.push(DomainEvent::Released(domain));
-                }
-            } else if self.introduced.insert(domain) {
+            // A shut down domain is introduced only after its end, so that this is another one.
+            let is_replaced = named_by(false) == Some(domain) && self.shut_down.contains(&domain);
+            if (is_replaced || !is_introduced) && self.introduced.remove(&domain) {
+                self.shut_down.remove(&domain);
+                ended.push(DomainEvent::Released(domain));
+            }
+            if is_introduced && self.introduced.insert(domain) {
                 started.push(DomainEvent::Introduced(domain));
             }
         }
@@ -215,11 +225,9 @@ impl Domains {
         self.is_current = true;
 
         // The server sends the same event for a shutdown and for the end.
-        let shut_down = event
-            .filter(|event| is_release(event))
-            .and_then(WatchEvent::domain)
-            .filter(|domain| self.introduced.contains(domain))
-            .map(DomainEvent::Shutdown);
+        let shut_down = named_by(true).filter(|domain| self.introduced.contains(domain));
+        self.shut_down.extend(shut_down);
+        let shut_down = shut_down.map(DomainEvent::Shutdown);
         Ok(ended.into_iter().chain(started).chain(shut_down).collect())
     }
 }

@@ -9,7 +9,7 @@ use xenstore::embedded::{Fault, Model, Server, Store, StoreChannel, Toolstack};
 use xenstore::wire::MessageKind;
 use xenstore::{Client, DomId, DomainEvent, Domains, ErrorCode, Nodes, Result, SharedClient};
 
-use DomainEvent::{Introduced, Released};
+use DomainEvent::{Introduced, Released, Shutdown};
 
 const GUEST: DomId = DomId::new(5);
 const NEW: DomId = DomId::new(9);
@@ -124,6 +124,27 @@ fn domain_without_a_home_is_found_if_the_server_names_it() {
         let reported = changes(&mut client, &mut domains).unwrap();
         assert_eq!(reported, [Released(NEW)], "{model:?}");
     }
+}
+
+#[test]
+fn domain_with_the_id_of_an_ended_one_is_reported() {
+    let store = store(Model::CXenstored4_22);
+    let mut client = dom0(&store);
+    let mut domains = client.watch_domains().unwrap();
+    // The domain of this event is listed before.
+    store.lock().unwrap().introduce(NEW);
+    let reported = changes(&mut client, &mut domains).unwrap();
+    assert_eq!(reported, [DomId::DOM0, GUEST, NEW].map(Introduced));
+
+    for domain in [NEW, GUEST] {
+        store.lock().unwrap().release(domain);
+        store.lock().unwrap().introduce(domain);
+        let reported = changes(&mut client, &mut domains).unwrap();
+        let expected = [Shutdown(domain), Released(domain), Introduced(domain)];
+        assert_eq!(reported, expected);
+    }
+    store.lock().unwrap().release(NEW);
+    assert_eq!(changes(&mut client, &mut domains).unwrap(), [Released(NEW)]);
 }
 
 #[test]
