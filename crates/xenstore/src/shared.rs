@@ -61,22 +61,30 @@ struct Shared {
     changed: Condvar,
     /// Transport to wait for while another thread has the lock.
     transport: Transport,
-    /// Becomes readable once a thread has closed the connection, which the polling thread would not
-    /// notice otherwise.
-    closed: UnixStream,
+    /// Becomes readable when the polling thread must look at the state again, and for good once the
+    /// connection is closed. The transport does not report what other threads do.
+    interrupted: UnixStream,
 }
 
 #[derive(Debug)]
 struct State {
     client: Client,
-    /// Whether a thread polls the transport for all others.
-    has_reader: bool,
+    /// The thread that polls the transport for all others.
+    poller: Option<Poller>,
     /// Number of threads that wait for `changed`. Notifying none would be a system call, too.
     sleepers: usize,
     /// Number of transactions that are open or will be.
     transactions: usize,
-    /// The other end of `closed`, until the connection is closed.
-    on_close: Option<UnixStream>,
+    /// The other end of `interrupted`, until the connection is closed.
+    interrupt: Option<UnixStream>,
+}
+
+#[derive(Debug)]
+struct Poller {
+    /// Whether the thread also waits until the transport is writable.
+    writable: bool,
+    /// Whether `interrupted` has a byte for the thread.
+    is_interrupted: bool,
 }
 
 impl SharedClient {
@@ -90,18 +98,18 @@ impl SharedClient {
         channel::check_pollable(channel)?;
         let failed = |error| client.connection.failed("duplicate", error);
         let transport = channel.try_clone().map_err(failed)?;
-        let (closed, on_close) = UnixStream::pair().map_err(failed)?;
+        let (interrupted, interrupt) = UnixStream::pair().map_err(failed)?;
         Ok(SharedClient(Arc::new(Shared {
             state: Mutex::new(State {
                 client,
-                has_reader: false,
+                poller: None,
                 sleepers: 0,
                 transactions: 0,
-                on_close: Some(on_close),
+                interrupt: Some(interrupt),
             }),
             changed: Condvar::new(),
             transport,
-            closed,
+            interrupted,
         })))
     }
 

@@ -529,3 +529,20 @@ fn waiting_threads_notice_that_another_one_closed_the_connection() {
         assert_eq!(woken.unwrap_err().to_string(), error.to_string());
     }
 }
+
+#[test]
+fn shared_client_sends_more_than_the_socket_holds_while_a_thread_waits_for_events() {
+    let server = server();
+    let client = SharedClient::new(Client::new(transport(&server))).unwrap();
+    let waiting = client.clone();
+    thread::spawn(move || waiting.next_watch_event(None));
+    thread::sleep(TIME_LIMIT);
+
+    let requests = (0..1000).map(|_| Request::write("data/x", vec![b'x'; 2000]).unwrap());
+    let requests: Vec<_> = requests.collect();
+    let (sender, replies) = mpsc::channel();
+    let writer = client.clone();
+    thread::spawn(move || sender.send((&writer).pipeline(requests)));
+    let results = replies.recv_timeout(TIMEOUT).unwrap().unwrap();
+    assert!(results.iter().all(Result::is_ok));
+}

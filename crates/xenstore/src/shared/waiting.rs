@@ -1,10 +1,12 @@
 //! Waiting of threads that share a client: one of them polls the transport for all.
 
+use std::io::{Read as _, Write as _};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{SharedClient, State};
+use super::{Poller, SharedClient, State};
 use crate::client::{Client, left};
+use crate::connection::Received;
 use crate::error::Result;
 use crate::submitted::Submitted;
 use crate::transaction::MAX_TRANSACTIONS;
@@ -42,7 +44,7 @@ impl SharedClient {
     /// Waits until `take` returns something, or returns `None` at the deadline.
     ///
     /// One thread polls the transport, without the lock, and wakes the others after it has
-    /// received something.
+    /// received something. Another thread that has received, or has output to send, interrupts it.
     pub(super) fn wait_for<'a, T>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -64,30 +66,44 @@ impl SharedClient {
                 // The transport may have received what no thread has polled for.
                 is_over = true;
                 let received = state.client.connection.on_readable();
-                self.wake(&state);
                 self.wake_if_closed(&mut state);
-                let _ = received?;
+                if received? == Received::MaybeMore {
+                    self.wake(&state);
+                    state.interrupt_poller();
+                }
                 continue;
             }
 
-            // The polling thread may not know yet that there is output to send.
             let writable = state.client.connection.wants_write();
-            if state.has_reader && !writable {
+            if let Some(poller) = &state.poller {
+                if writable && !poller.writable {
+                    state.interrupt_poller();
+                }
                 state = self.sleep(state, left);
                 continue;
             }
 
-            let is_reader = !std::mem::replace(&mut state.has_reader, true);
+            state.poller = Some(Poller {
+                writable,
+                is_interrupted: false,
+            });
             drop(state);
-            let waited = self.0.transport.wait_or(&self.0.closed, writable, left);
+            let interrupted = &self.0.interrupted;
+            let waited = self.0.transport.wait_or(interrupted, writable, left);
             state = self.lock();
-            if is_reader {
-                state.has_reader = false;
-            }
+            self.end_poll(&mut state);
             let progress = state.client.connection.on_waited(waited, writable);
             self.wake(&state);
             self.wake_if_closed(&mut state);
             progress?;
+        }
+    }
+
+    fn end_poll(&self, state: &mut State) {
+        let poller = state.poller.take();
+        if poller.is_some_and(|poller| poller.is_interrupted) {
+            // This does not fail, because the byte is there.
+            let _ = (&self.0.interrupted).read_exact(&mut [0]);
         }
     }
 
@@ -121,8 +137,21 @@ impl SharedClient {
 
     /// Wakes all threads that wait if the connection is closed, so that they return its error.
     pub(super) fn wake_if_closed(&self, state: &mut State) {
-        if state.client.connection.check_open().is_err() && state.on_close.take().is_some() {
+        if state.client.connection.check_open().is_err() && state.interrupt.take().is_some() {
             self.wake(state);
+        }
+    }
+}
+
+impl State {
+    /// Makes the polling thread look at the state again.
+    fn interrupt_poller(&mut self) {
+        let (Some(poller), Some(interrupt)) = (&mut self.poller, &mut self.interrupt) else {
+            return;
+        };
+        if !poller.is_interrupted {
+            // This neither blocks nor fails, because the socket is empty and its other end is open.
+            poller.is_interrupted = interrupt.write_all(&[0]).is_ok();
         }
     }
 }
@@ -135,5 +164,45 @@ impl Drop for Slot<'_> {
         let mut state = self.0.lock();
         state.transactions -= 1;
         self.0.wake(&state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    use super::*;
+    use crate::nodes::Nodes;
+    use crate::peer::Peer;
+
+    #[test]
+    fn polling_thread_returns_the_reply_that_another_thread_received() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (silent, _open) = UnixStream::pair().unwrap();
+        let mut client = SharedClient::new(Client::new(ours.into())).unwrap();
+        // The other thread receives before poll(2) notices the reply.
+        Arc::get_mut(&mut client.0).unwrap().transport = silent.into();
+        let (sender, replies) = mpsc::channel();
+        let reader = client.clone();
+        thread::spawn(move || {
+            for _ in 0..2 {
+                sender.send((&reader).read("a")).unwrap();
+            }
+        });
+
+        let mut peer = Peer::new(theirs);
+        for value in [b"1", b"2"] {
+            let request = peer.receive();
+            peer.send(request.kind, request.request_id, value);
+            while client.lock().poller.is_none() {
+                thread::yield_now();
+            }
+            let event = client.next_watch_event(Some(Duration::ZERO)).unwrap();
+            assert_eq!(event, None);
+            let reply = replies.recv_timeout(Duration::from_secs(20));
+            assert_eq!(reply.expect("the thread still polls").unwrap(), value);
+        }
     }
 }
