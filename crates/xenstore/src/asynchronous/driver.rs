@@ -23,6 +23,7 @@ use crate::client::WATCH_EVENTS_MAX;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::event::{Event, RequestId, WatchEvent};
+use crate::transaction::MAX_TRANSACTIONS;
 use crate::transport::Transport;
 use crate::wire::{HEADER_LEN, PAYLOAD_MAX};
 
@@ -40,6 +41,9 @@ pub struct Driver<R> {
     watches: HashMap<String, Watch>,
     /// Number of transactions that are open or requested.
     transactions: usize,
+    /// Maximum of `transactions`. Lower while the server refuses more, because other processes of
+    /// the domain have open ones.
+    transactions_max: usize,
     /// Transactions to begin once another one ends.
     begins: VecDeque<Begin>,
     /// Channels whose end tells their receivers that the connection is closed.
@@ -75,6 +79,7 @@ impl AsyncClient {
             waiting: HashMap::new(),
             watches: HashMap::new(),
             transactions: 0,
+            transactions_max: MAX_TRANSACTIONS,
             begins: VecDeque::new(),
             on_closed: Vec::new(),
             shared: shared.clone(),

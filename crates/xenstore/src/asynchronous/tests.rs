@@ -569,6 +569,30 @@ async fn transactions_of_a_guest_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn refused_transaction_is_begun_again_once_another_one_ends() {
+    let mut store = Store::new();
+    store.introduce_guest(5, Toolstack::Xapi);
+    // Two can be open, as if other processes of the guest had the rest.
+    store.quotas.transactions = 1;
+    let server = Server::new(store).spawn().unwrap();
+    let client = client(&server);
+    let open = [client.begin().await.unwrap(), client.begin().await.unwrap()];
+    let waiting = client.clone();
+    let third = tokio::spawn(async move { waiting.begin().await });
+    let starts = || {
+        let kind = MessageKind::TRANSACTION_START;
+        server.with(|server| server.store().request_count_of_kind(5, kind))
+    };
+
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(starts(), 3);
+    drop(open);
+    let third = within_limit(third).await.unwrap().unwrap();
+    assert_eq!(third.commit().await.unwrap(), Commit::Done);
+    assert_eq!(starts(), 4);
+}
+
+#[tokio::test]
 async fn begun_transaction_is_committed_or_aborted() {
     let server = server();
     let client = client(&server);

@@ -40,7 +40,7 @@ impl Waiting {
 impl<R> Driver<R> {
     /// Begins the next transactions, as far as the limit allows.
     pub(super) fn begin_next(&mut self) {
-        while self.transactions < MAX_TRANSACTIONS {
+        while self.transactions < self.transactions_max {
             let Some(begin) = self.begins.pop_front() else {
                 return;
             };
@@ -106,14 +106,16 @@ impl<R> Driver<R> {
     fn on_begun(&mut self, begin: Begin, result: Result<TransactionId>) {
         match result {
             Ok(id) => {
+                self.transactions_max = MAX_TRANSACTIONS;
                 // If the future was dropped meanwhile, this drops the transaction, which aborts it.
                 let _ = begin
                     .reply
                     .send(Ok(AsyncTransaction::new(begin.client, id)));
             }
-            // Other processes of the domain may have open transactions, too.
+            // The next attempt waits until one of the others ends, of which there is at least one.
             Err(error) if is_full(&error) && self.transactions > 1 => {
                 self.transactions -= 1;
+                self.transactions_max = self.transactions;
                 self.begins.push_front(begin);
             }
             Err(error) => {
