@@ -24,8 +24,8 @@ use mio::{Events, Interest, Poll, Token};
 use xenstore::embedded::{Fault, Server, ServerHandle, Store, StoreChannel, Toolstack};
 use xenstore::wire::{self, Decoder, MessageKind};
 use xenstore::{
-    Client, Connection, DomId, Error, Event, Nodes, Received, Request, RequestId, SharedClient,
-    Transport, WatchEvent,
+    Client, Connection, DomId, Error, ErrorCode, Event, Nodes, Received, Request, RequestId,
+    SharedClient, Transport, WatchEvent,
 };
 
 /// Maximum time for anything that happens soon.
@@ -223,6 +223,28 @@ fn no_event_of_a_watch_is_returned_after_unwatch() {
         assert_eq!(client.next_watch_event(Some(Duration::ZERO)).unwrap(), None);
         client.unwatch(second).unwrap();
     }
+}
+
+#[test]
+fn refused_reset_keeps_the_watches() {
+    let server = server();
+    let refusal = Fault::refuse(ErrorCode::ENOSYS).of_kind(MessageKind::RESET_WATCHES);
+    let refusal = server.with(|server| server.store_mut().inject(refusal));
+    let mut client = Client::new(transport(&server));
+    let watch = client.watch("data").unwrap();
+    client.reset_watches().unwrap_err();
+    client.write("data/x", "1").unwrap();
+    for path in ["data", "data/x"] {
+        let event = client.next_watch_event(Some(TIMEOUT)).unwrap().unwrap();
+        assert_eq!((event.path.as_str(), event.watch()), (path, Some(watch)));
+    }
+
+    server.with(|server| server.store_mut().remove_fault(refusal));
+    client.write("data/x", "2").unwrap();
+    client.reset_watches().unwrap();
+    client.write("data/x", "3").unwrap();
+    assert_eq!(client.next_watch_event(Some(Duration::ZERO)).unwrap(), None);
+    assert!(client.unwatch(watch).unwrap_err().is_not_found());
 }
 
 #[test]

@@ -95,15 +95,22 @@ impl<C: Channel> Client<C> {
     /// event of a watch is returned any more.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] on a device, and those of every call of [`Nodes`](crate::Nodes).
+    /// [`Error::InvalidRequest`] on a device, and those of every call of [`Nodes`](crate::Nodes). The
+    /// watches remain if the server refuses the request, or if it is not sent.
     pub fn reset_watches(&mut self) -> Result<()> {
-        self.connection.check(&Request::reset_watches())?;
-        self.sort_events();
+        let reset = self.send(Request::reset_watches());
         // Even if the reply comes too late, the server ends the watches.
-        self.watches.clear();
-        self.watch_events.clear();
-        self.watch_events_size = 0;
-        self.send(Request::reset_watches())
+        let has_failed = matches!(
+            reset,
+            Err(Error::Refused { .. } | Error::NotSent { .. } | Error::InvalidRequest { .. })
+        );
+        if !has_failed {
+            self.sort_events();
+            self.watches.clear();
+            self.watch_events.clear();
+            self.watch_events_size = 0;
+        }
+        reset
     }
 
     /// Returns the next watch event. Blocks for at most `timeout`, or without limit for `None`.
