@@ -190,12 +190,13 @@ impl SharedClient {
     /// ends, so a body must not run another transaction.
     ///
     /// # Errors
-    /// Those of [`Client::transaction`].
+    /// Those of [`Client::transaction`], and [`Error::TimedOut`] if the wait for the end of another
+    /// transaction exceeds the time limit.
     pub fn transaction<T, E: From<Error>>(
         &self,
         body: impl FnMut(&mut Transaction<'_, &Self>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let _slot = self.take_slot();
+        let _slot = self.take_slot()?;
         transaction::run(&mut &*self, body)
     }
 

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -528,6 +528,36 @@ fn threads_of_a_shared_client_share_the_quota_of_transactions() {
     let most = most.into_inner();
     assert!((2..=8).contains(&most), "{most}");
     assert_eq!(open_transactions(&server), 0);
+}
+
+#[test]
+fn time_limit_holds_while_other_transactions_are_open() {
+    let server = server();
+    let client = SharedClient::new(Client::new(transport(&server))).unwrap();
+    let barrier = Barrier::new(9);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let run = client.transaction(|_| {
+                    barrier.wait();
+                    barrier.wait();
+                    Ok::<_, Error>(())
+                });
+                run.unwrap();
+            });
+        }
+        barrier.wait();
+        client.set_time_limit(Some(TIME_LIMIT));
+        let (sender, result) = mpsc::channel();
+        let late = client.clone();
+        thread::spawn(move || sender.send(late.transaction(|_| Ok::<_, Error>(()))));
+        let result = result.recv_timeout(TIMEOUT);
+        client.set_time_limit(None);
+        barrier.wait();
+        let error = result.expect("the thread still waits").unwrap_err();
+        assert_eq!(error.to_string(), "TRANSACTION_START: no reply within 50ms");
+    });
+    client.transaction(|_| Ok::<_, Error>(())).unwrap();
 }
 
 #[test]

@@ -5,21 +5,32 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Poller, SharedClient, State};
-use crate::client::{Client, left};
+use crate::client::{Client, deadline, left};
 use crate::connection::Received;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::submitted::Submitted;
 use crate::transaction::MAX_TRANSACTIONS;
+use crate::wire::MessageKind;
 
 impl SharedClient {
     /// Waits until another transaction may be open.
-    pub(super) fn take_slot(&self) -> Slot<'_> {
+    pub(super) fn take_slot(&self) -> Result<Slot<'_>> {
         let mut state = self.lock();
+        let limit = state.client.time_limit();
+        let deadline = deadline(limit);
         while state.transactions >= MAX_TRANSACTIONS {
-            state = self.sleep(state, None);
+            let left = left(deadline);
+            if left == Some(Duration::ZERO) {
+                return Err(Error::TimedOut {
+                    operation: MessageKind::TRANSACTION_START,
+                    path: None,
+                    limit: limit.unwrap_or_default(),
+                });
+            }
+            state = self.sleep(state, left);
         }
         state.transactions += 1;
-        Slot(self)
+        Ok(Slot(self))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
