@@ -138,8 +138,8 @@ pub struct Permissions {
     pub owner: DomId,
     /// Access of all domains that have no entry.
     pub others: Access,
-    /// Access of single domains. An entry for [`DomId::ANY`] has no effect, and is
-    /// no error, on servers without that feature.
+    /// Access of single domains. An entry for [`DomId::ANY`], whose documentation has a warning,
+    /// has no effect and is no error on servers without that feature.
     pub entries: Vec<Permission>,
 }
 

@@ -13,7 +13,7 @@ pub enum Attempt {
 }
 
 /// Reports when the descriptor of a transport is ready: the part of an async runtime that a
-/// [`Driver`](super::Driver) needs.
+/// [`Driver`](super::Driver) needs; see [the manual](crate::manual::event_loops#async-runtimes).
 ///
 /// Each method polls for readiness. Once the descriptor is ready, it calls `attempt`. After
 /// [`Attempt::Progress`] it returns `Ready`. After [`Attempt::NotReady`] it clears the readiness

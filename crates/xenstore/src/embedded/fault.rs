@@ -93,8 +93,8 @@ impl Fault {
         Fault::new(Effect::WatchRepliesWithoutId)
     }
 
-    /// Replies are held back until the fault is [removed](super::Store::remove_fault). The requests are
-    /// performed, and events are sent.
+    /// Replies are held back until the fault is [removed](super::Store::remove_fault). The requests
+    /// are performed, and events are sent.
     pub fn hold_replies() -> Self {
         Fault::held(Release::WithFault)
     }

@@ -1,4 +1,4 @@
-//! A Xenstore in memory, for tests and demonstrations without Xen.
+//! A Xenstore in memory, for tests and demonstrations without Xen (feature `embedded`).
 //!
 //! [`Store`] holds the data: nodes, permissions, quotas, watches, transactions and domains. It does
 //! no I/O. [`Server`] serves a store on Unix sockets, either in a poll(2) loop of the caller or,

@@ -167,9 +167,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In a guest, the kernel has the one connection to the server, and a restart of xenstored does not
-//! end it. If the device fails, opening it again rarely helps: exit with the error, and let the
-//! service manager start the program again.
+//! In a guest, the kernel has the one connection to the server. If the device fails, opening it
+//! again does not help: exit with the error.
 //!
 //! A suspend or a migration closes no connection. The kernel sets the watches again, and each of
 //! them fires. Use that as the signal to publish everything again, because the new domain may have
