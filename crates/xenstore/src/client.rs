@@ -249,11 +249,10 @@ impl<C: Channel> Client<C> {
                     let watch = event.watch();
                     let mut watches = self.watches.iter();
                     let found = watches.find(|(id, _)| Some(*id) == watch);
-                    if !found.is_some_and(|(_, scope)| scope.includes(&event)) {
+                    let Some((_, scope)) = found.filter(|(_, scope)| scope.includes(&event)) else {
                         continue;
-                    }
-                    // Its receiver has to look at all domains, and once is enough.
-                    if event.is_about_any_domain() && self.watch_events.contains(&event) {
+                    };
+                    if scope.merges(&event) && self.watch_events.contains(&event) {
                         continue;
                     }
                     if self.watch_events_size + event.size() > WATCH_EVENTS_MAX {

@@ -1,7 +1,7 @@
 //! Depth of watches.
 
 use crate::error::Result;
-use crate::event::WatchEvent;
+use crate::event::{INTRODUCE_DOMAIN, RELEASE_DOMAIN, WatchEvent};
 use crate::path::Path;
 use crate::request::Request;
 
@@ -61,6 +61,13 @@ impl Scope {
             Some(depth) => Request::watch_to(&self.path, token, depth),
             None => Request::watch(&self.path, token),
         }
+    }
+
+    /// Whether one event stands for all equal ones, because it only says that some domain has
+    /// changed.
+    pub(crate) fn merges(&self, event: &WatchEvent) -> bool {
+        let path = event.path.as_str();
+        self.depth.is_some() && matches!(path, INTRODUCE_DOMAIN | RELEASE_DOMAIN)
     }
 
     /// Whether an event is not below the depth.

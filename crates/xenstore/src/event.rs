@@ -111,11 +111,6 @@ impl WatchEvent {
         is_special.then(|| domain.parse().ok()).flatten()
     }
 
-    /// Whether the event reports that some domain has started or ended.
-    pub(crate) fn is_about_any_domain(&self) -> bool {
-        matches!(self.path.as_str(), INTRODUCE_DOMAIN | RELEASE_DOMAIN)
-    }
-
     /// Returns the approximate memory that the event occupies, in bytes.
     pub(crate) fn size(&self) -> usize {
         size_of::<Self>() + self.path.as_str().len() + self.token.len()

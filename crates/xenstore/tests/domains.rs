@@ -153,6 +153,8 @@ fn domains_are_listed_once_for_many_equal_events() {
     let mut client = dom0(&store);
     let mut domains = client.watch_domains().unwrap();
     changes(&mut client, &mut domains).unwrap();
+    let mut other = dom0(&store);
+    other.watch("@introduceDomain").unwrap();
     let kind = MessageKind::DIRECTORY;
     let lists = || store.lock().unwrap().request_count_of_kind(0, kind);
     let before = lists();
@@ -164,6 +166,13 @@ fn domains_are_listed_once_for_many_equal_events() {
     let reported = changes(&mut client, &mut domains).unwrap();
     assert_eq!(reported.len(), 21, "{reported:?}");
     assert_eq!(lists() - before, 2);
+
+    // Without a depth, there is an event for each domain besides the first one.
+    let mut events = 0;
+    while other.next_watch_event(None).unwrap().is_some() {
+        events += 1;
+    }
+    assert_eq!(events, 21);
 }
 
 #[test]

@@ -15,9 +15,6 @@ use crate::wire::MessageKind;
 impl<C: Channel> Client<C> {
     /// Sets a watch: an event is sent now, and after each change of a node at or below `path`.
     ///
-    /// While an event of `@introduceDomain` or `@releaseDomain` that names no domain waits to be
-    /// taken, the client discards equal ones.
-    ///
     /// # Errors
     /// If the quota is reached: `E2BIG` (C xenstored of Xen 4.17), `ENOSPC` (of Xen 4.22), `EQUOTA`
     /// (oxenstored) or [`Error::NotSent`] (on Linux's device). Those of every call of
@@ -34,7 +31,8 @@ impl<C: Channel> Client<C> {
     /// them. On such a transport, the first call also asks for the [features](Self::features).
     ///
     /// On `@introduceDomain` and `@releaseDomain`, such a server then also names the domain, if the
-    /// depth is not [`Depth::NODE`]; see [`WatchEvent::domain`].
+    /// depth is not [`Depth::NODE`]; see [`WatchEvent::domain`]. While an event that names none waits
+    /// to be taken, the client discards equal ones.
     ///
     /// ```
     /// # #[cfg(feature = "embedded")]
