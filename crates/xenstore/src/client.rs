@@ -74,6 +74,8 @@ pub struct Client<C: Channel = Transport> {
     pub(crate) features: Option<Features>,
 }
 
+type Reply = Result<Vec<u8>>;
+
 impl Client {
     /// Opens the Xenstore of this system. See [`Transport::open`] for the places where it looks.
     ///
@@ -186,14 +188,35 @@ impl<C: Channel> Client<C> {
 
     /// Discards a request that has no reply in time, and returns its error.
     pub(crate) fn give_up<T>(&mut self, request: &Submitted<T>) -> Error {
-        let error = self.timed_out(request);
-        self.connection.cancel(request.id());
-        error
+        let id = request.id();
+        let path = self.connection.give_up(&HashSet::from([id])).remove(&id);
+        self.timed_out(request, path)
     }
 
-    fn timed_out<T>(&self, request: &Submitted<T>) -> Error {
-        let limit = self.time_limit.unwrap_or_default();
-        self.connection.timed_out(request, limit)
+    fn timed_out<T>(&self, request: &Submitted<T>, path: Option<Box<str>>) -> Error {
+        Error::TimedOut {
+            operation: request.operation(),
+            path,
+            limit: self.time_limit.unwrap_or_default(),
+        }
+    }
+
+    /// Parses replies, and gives up the requests without one. Takes all at once, because giving up
+    /// one request searches all that are pending.
+    pub(crate) fn parse_all<T>(
+        &mut self,
+        replies: Vec<(Submitted<T>, Option<Reply>)>,
+    ) -> Vec<Result<T>> {
+        let late = replies.iter().filter(|(_, reply)| reply.is_none());
+        let late: HashSet<_> = late.map(|(request, _)| request.id()).collect();
+        let mut paths = self.connection.give_up(&late);
+
+        let replies = replies.into_iter().map(|(request, reply)| {
+            let late = || Err(self.timed_out(&request, paths.remove(&request.id())));
+            let reply = reply.unwrap_or_else(late);
+            request.parse(reply)
+        });
+        replies.collect()
     }
 
     /// Waits until `take` returns something, or returns `None` after the deadline.
@@ -317,25 +340,19 @@ impl<C: Channel> Nodes for Client<C> {
         let deadline = deadline(self.time_limit);
         let submitted = self.submit_all(requests)?;
 
-        let mut late = HashSet::new();
-        let mut results = Vec::with_capacity(submitted.len());
+        let mut is_late = false;
+        let mut replies = Vec::with_capacity(submitted.len());
         for request in submitted {
             let id = request.id();
-            let reply = if late.is_empty() {
-                self.wait_for(deadline, |client| client.take_reply(id))?
-            } else {
+            let reply = if is_late {
                 self.take_reply(id)
+            } else {
+                self.wait_for(deadline, |client| client.take_reply(id))?
             };
-            let reply = reply.unwrap_or_else(|| {
-                late.insert(id);
-                Err(self.timed_out(&request))
-            });
-            results.push(request.parse(reply));
+            is_late |= reply.is_none();
+            replies.push((request, reply));
         }
-        if !late.is_empty() {
-            self.connection.cancel_where(|id| late.contains(&id));
-        }
-        Ok(results)
+        Ok(self.parse_all(replies))
     }
 }
 

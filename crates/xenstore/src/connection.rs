@@ -3,9 +3,9 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 use crate::channel::Channel;
 use crate::error::{Error, Result};
@@ -259,9 +259,9 @@ impl<C: Channel> Connection<C> {
         self.session.cancel_where(is_cancelled);
     }
 
-    /// Returns the error of a request that has no reply in time.
-    pub(crate) fn timed_out<T>(&self, request: &Submitted<T>, limit: Duration) -> Error {
-        self.session.timed_out(request, limit)
+    /// Discards requests that have no reply in time, and returns the paths of their nodes.
+    pub(crate) fn give_up(&mut self, late: &HashSet<RequestId>) -> HashMap<RequestId, Box<str>> {
+        self.session.give_up(late)
     }
 
     /// Returns the oldest reply or watch event that was not returned yet.

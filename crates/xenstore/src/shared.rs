@@ -229,13 +229,20 @@ impl Nodes for &SharedClient {
         self.wake_if_closed(&mut state);
         let submitted = submitted?;
 
-        let mut results = Vec::with_capacity(submitted.len());
+        let mut is_late = false;
+        let mut replies = Vec::with_capacity(submitted.len());
         for request in submitted {
-            let (reply, unlocked) = self.reply(state, &request, deadline)?;
-            results.push(request.parse(reply));
-            state = unlocked;
+            let take = |client: &mut Client| client.take_reply(request.id());
+            let reply;
+            if is_late {
+                reply = take(&mut state.client);
+            } else {
+                (reply, state) = self.wait_for(state, deadline, take)?;
+            }
+            is_late |= reply.is_none();
+            replies.push((request, reply));
         }
-        Ok(results)
+        Ok(state.client.parse_all(replies))
     }
 }
 

@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -479,6 +479,33 @@ fn given_up_requests_of_a_silent_server_free_their_memory() {
         .unwrap();
     // The requests have 80 MB.
     assert!(resident.parse::<u32>().unwrap() < 60_000, "{resident}");
+}
+
+#[test]
+fn pipeline_that_times_out_takes_linear_time() {
+    fn assert_linear(mut client: impl Nodes) {
+        let requests = (0..COUNT).map(|number| Request::read(format!("data/{number}")).unwrap());
+        let start = Instant::now();
+        let results = client.pipeline(requests).unwrap();
+        let taken = start.elapsed();
+        assert!(taken < Duration::from_secs(5), "{taken:?}");
+
+        assert_eq!(results.len(), COUNT);
+        for (number, result) in results.into_iter().enumerate() {
+            let expected = format!("READ data/{number}: no reply within 50ms");
+            assert_eq!(result.unwrap_err().to_string(), expected);
+        }
+    }
+
+    const COUNT: usize = 20_000;
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut client = Client::new(ours.into());
+    client.set_time_limit(Some(TIME_LIMIT));
+    assert_linear(client);
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let client = SharedClient::new(Client::new(ours.into())).unwrap();
+    client.set_time_limit(Some(TIME_LIMIT));
+    assert_linear(&client);
 }
 
 /// The server's end of a socket pair that acts as a device.

@@ -1,9 +1,8 @@
 //! State of one connection.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::capabilities::Capabilities;
 use super::list_assembler::MAX_LEN;
@@ -156,16 +155,16 @@ impl Session {
         self.discard_replies(is_cancelled);
     }
 
-    /// Returns the error of a request that has no reply in time.
-    pub(crate) fn timed_out<T>(&self, request: &Submitted<T>, limit: Duration) -> Error {
-        let mut all = self.in_flight.iter().chain(&self.queue);
-        let pending = all.find(|pending| pending.id == request.id());
-        let path = pending.and_then(|pending| pending.request.path());
-        Error::TimedOut {
-            operation: request.operation(),
-            path: path.map(Into::into),
-            limit,
-        }
+    /// Discards requests that have no reply in time, and returns the paths of their nodes.
+    pub(crate) fn give_up(&mut self, late: &HashSet<RequestId>) -> HashMap<RequestId, Box<str>> {
+        let all = self.in_flight.iter().chain(&self.queue);
+        let paths = all
+            .filter(|pending| late.contains(&pending.id))
+            .filter_map(|pending| Some((pending.id, pending.request.path()?.into())))
+            .collect();
+
+        self.cancel_where(|id| late.contains(&id));
+        paths
     }
 
     /// Returns the error that closed the session, if it is closed.
