@@ -1,5 +1,6 @@
 //! Blocking client.
 
+mod waiting;
 mod watches;
 
 use std::collections::{HashSet, VecDeque};
@@ -7,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::channel::Channel;
-use crate::connection::{Connection, Received};
-use crate::depth::Scope;
+use crate::connection::Connection;
+use crate::depth::{Depth, Scope};
 use crate::error::{Error, Result};
-use crate::event::{Event, RequestId, WatchEvent, WatchId};
+use crate::event::{RequestId, WatchEvent, WatchId};
 use crate::features::Features;
 use crate::nodes::Nodes;
 use crate::protocol::Capabilities;
@@ -153,6 +154,104 @@ impl<C: Channel> Client<C> {
         Ok(features)
     }
 
+    /// Sets a watch: an event is sent now, and after each change of a node at or below `path`.
+    ///
+    /// # Errors
+    /// If the quota is reached: `E2BIG` (C xenstored of Xen 4.17), `ENOSPC` (of Xen 4.22), `EQUOTA`
+    /// (oxenstored) or [`Error::NotSent`] (on Linux's device). Those of every call of
+    /// [`Nodes`](crate::Nodes).
+    pub fn watch(&mut self, path: impl AsRef<str>) -> Result<WatchId> {
+        self.set_watch(path.as_ref(), None)
+    }
+
+    /// Sets a watch of `path` like [`watch`](Self::watch), without the events of nodes more than
+    /// `depth` levels below it. The removal of a node above `path` counts as a change of `path`.
+    ///
+    /// The server omits these events if it has [`Features::WATCH_DEPTH`] and the transport carries
+    /// the depth; see [`Capabilities`](crate::protocol::Capabilities). Otherwise the client discards
+    /// them. On such a transport, the first call also asks for the [features](Self::features).
+    ///
+    /// On `@introduceDomain` and `@releaseDomain`, such a server then also names the domain, if the
+    /// depth is not [`Depth::NODE`]; see [`WatchEvent::domain`]. While an event that names none waits
+    /// to be taken, the client discards equal ones.
+    ///
+    /// ```
+    /// # #[cfg(feature = "embedded")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use xenstore::{Client, Depth, Nodes};
+    /// # use xenstore::embedded::{Server, Store, Toolstack};
+    /// # let mut store = Store::new();
+    /// # store.introduce_guest(5, Toolstack::Xapi);
+    /// # let server = Server::new(store).spawn()?;
+    ///
+    /// // In a guest or in dom0, use `Client::open()?`.
+    /// let mut client = Client::new(server.connect(5)?.into());
+    /// client.watch_to("data", Depth::CHILDREN)?;
+    /// client.write("data/disk/0", "sda")?;
+    /// client.write("data/disk", "1")?;
+    ///
+    /// let mut changed = Vec::new();
+    /// while let Some(event) = client.next_watch_event(Some(Duration::ZERO))? {
+    ///     changed.push(event.path.to_string());
+    /// }
+    /// changed.dedup();
+    /// assert_eq!(changed, ["data", "data/disk"]);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "embedded"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`watch`](Self::watch).
+    pub fn watch_to(&mut self, path: impl AsRef<str>, depth: Depth) -> Result<WatchId> {
+        if self.capabilities().watch_depth {
+            Features::optional(self.features())?;
+        }
+        self.set_watch(path.as_ref(), Some(depth))
+    }
+
+    /// Ends a watch. No event of it is returned any more.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is no such watch, and those of every call of [`Nodes`](crate::Nodes).
+    pub fn unwatch(&mut self, watch: WatchId) -> Result<()> {
+        let request = self.end_watch(watch)?;
+        self.send(request)
+    }
+
+    /// Ends all watches and transactions of this connection; see [`Request::reset_watches`]. No
+    /// event of a watch is returned any more.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] on a device, and those of every call of [`Nodes`](crate::Nodes). The
+    /// watches remain if the server refuses the request, or if it is not sent.
+    pub fn reset_watches(&mut self) -> Result<()> {
+        let reset = self.send(Request::reset_watches());
+        // Even if the reply comes too late, the server ends the watches.
+        let has_failed = matches!(
+            reset,
+            Err(Error::Refused { .. } | Error::NotSent { .. } | Error::InvalidRequest { .. })
+        );
+        if !has_failed {
+            self.sort_events();
+            self.watches.clear();
+            self.watch_events.clear();
+            self.watch_events_size = 0;
+        }
+        reset
+    }
+
+    /// Returns the next watch event. Blocks for at most `timeout`, or without limit for `None`.
+    /// Returns `None` after the timeout. A signal does not end the wait.
+    ///
+    /// # Errors
+    /// Those that close the connection.
+    pub fn next_watch_event(&mut self, timeout: Option<Duration>) -> Result<Option<WatchEvent>> {
+        self.wait_for(deadline(timeout), Self::take_watch_event)
+    }
+
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.connection.channel().capabilities()
     }
@@ -165,25 +264,8 @@ impl<C: Channel> Client<C> {
         request.parse(reply)
     }
 
-    /// Submits a request, and sends it as far as possible.
-    pub(crate) fn submit<T>(&mut self, request: Request<T>) -> Result<Submitted<T>> {
-        let submitted = self.connection.submit(request)?;
-        self.connection.flush()?;
-        Ok(submitted)
-    }
-
     pub(crate) fn time_limit(&self) -> Option<Duration> {
         self.time_limit
-    }
-
-    /// Waits for a reply. The outer error is fatal.
-    fn reply<T>(
-        &mut self,
-        request: &Submitted<T>,
-        deadline: Option<Instant>,
-    ) -> Result<Result<Vec<u8>>> {
-        let reply = self.wait_for(deadline, |client| client.take_reply(request.id()))?;
-        Ok(reply.unwrap_or_else(|| Err(self.give_up(request))))
     }
 
     /// Discards a request that has no reply in time, and returns its error.
@@ -217,94 +299,6 @@ impl<C: Channel> Client<C> {
             request.parse(reply)
         });
         replies.collect()
-    }
-
-    /// Waits until `take` returns something, or returns `None` after the deadline.
-    fn wait_for<T>(
-        &mut self,
-        deadline: Option<Instant>,
-        mut take: impl FnMut(&mut Self) -> Option<T>,
-    ) -> Result<Option<T>> {
-        loop {
-            if let Some(taken) = take(self) {
-                return Ok(Some(taken));
-            }
-            // Data that keeps arriving must not extend the time limit.
-            let is_over = left(deadline) == Some(Duration::ZERO);
-            let has_progress = self.wait(deadline)?;
-            if is_over || !has_progress {
-                return Ok(take(self));
-            }
-        }
-    }
-
-    /// Returns a received reply.
-    pub(crate) fn take_reply(&mut self, id: RequestId) -> Option<Result<Vec<u8>>> {
-        self.sort_events();
-        let index = self.replies.iter().position(|(of, _)| *of == id)?;
-        Some(self.replies.swap_remove(index).1)
-    }
-
-    /// Submits all requests, or none if one is not allowed.
-    pub(crate) fn submit_all<T>(
-        &mut self,
-        requests: impl IntoIterator<Item = Request<T>>,
-    ) -> Result<Vec<Submitted<T>>> {
-        let requests: Vec<_> = requests.into_iter().collect();
-        for request in &requests {
-            check(request)?;
-            self.connection.check(request)?;
-        }
-
-        let requests = requests.into_iter();
-        let submitted = requests
-            .map(|request| self.connection.submit(request))
-            .collect::<Result<_>>()?;
-        self.connection.flush()?;
-        Ok(submitted)
-    }
-
-    /// Moves received events and replies to their queues.
-    fn sort_events(&mut self) {
-        while let Some(event) = self.connection.next_event() {
-            match event {
-                Event::Watch(event) => {
-                    let watch = event.watch();
-                    let mut watches = self.watches.iter();
-                    let found = watches.find(|(id, _)| Some(*id) == watch);
-                    let Some((_, scope)) = found.filter(|(_, scope)| scope.includes(&event)) else {
-                        continue;
-                    };
-                    if scope.merges(&event) && self.watch_events.contains(&event) {
-                        continue;
-                    }
-                    if self.watch_events_size + event.size() > WATCH_EVENTS_MAX {
-                        let transport = self.connection.channel().name().into();
-                        self.connection.close(Error::EventsNotTaken {
-                            transport,
-                            limit: WATCH_EVENTS_MAX,
-                        });
-                        return;
-                    }
-                    self.watch_events_size += event.size();
-                    self.watch_events.push_back(event);
-                }
-                Event::Reply { id, result } => self.replies.push((id, result)),
-            }
-        }
-    }
-
-    /// Waits until something was received or sent. Returns false at the deadline.
-    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        // If the client closed the connection itself, poll(2) would not report that.
-        self.connection.check_open()?;
-        if self.capabilities().answers_at_once {
-            return Ok(self.connection.on_readable()? == Received::MaybeMore);
-        }
-
-        let writable = self.connection.wants_write();
-        let waited = self.connection.channel().wait(writable, left(deadline));
-        self.connection.on_waited(waited, writable)
     }
 }
 

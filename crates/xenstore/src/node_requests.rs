@@ -1,4 +1,4 @@
-//! Requests about nodes, watches and transactions.
+//! Requests about nodes, watches and transactions, and those of any kind.
 
 use std::fmt::Write as _;
 
@@ -156,6 +156,32 @@ impl Request {
     pub fn abort(transaction: TransactionId) -> Request<()> {
         Request::end(transaction, b"F\0")
     }
+
+    /// Creates a request of any kind, for kinds that have no function here.
+    ///
+    /// The payload is sent unchanged. It must contain the necessary NULs, and its paths are not
+    /// checked. The reply is the payload of the server's message.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for the kinds that start or end a transaction, because a Linux
+    /// kernel before 4.11 panics at the end of an unknown one, and for the kinds that only a server
+    /// sends.
+    pub fn raw(kind: MessageKind, payload: impl Into<Vec<u8>>) -> Result<Self> {
+        let reason = match kind {
+            MessageKind::TRANSACTION_START | MessageKind::TRANSACTION_END => {
+                "use Request::begin, commit and abort"
+            }
+            MessageKind::WATCH_EVENT | MessageKind::ERROR => {
+                "only a server sends this type of message"
+            }
+            _ => return Ok(Request::new(kind, payload.into(), Ok)),
+        };
+        Err(Error::InvalidRequest {
+            operation: kind,
+            path: None,
+            reason: reason.to_owned(),
+        })
+    }
 }
 
 impl<T> Request<T> {
@@ -258,5 +284,33 @@ mod tests {
                 (kind, payload, path)
             );
         }
+    }
+
+    #[test]
+    fn invalid_requests_are_rejected_on_creation() {
+        assert!(Request::read("a//b").is_err());
+        assert!(Request::watch("a", "x\0y").is_err());
+        for kind in [
+            MessageKind::TRANSACTION_START,
+            MessageKind::TRANSACTION_END,
+            MessageKind::WATCH_EVENT,
+            MessageKind::ERROR,
+        ] {
+            assert!(
+                matches!(Request::raw(kind, "T\0"), Err(Error::InvalidRequest { .. })),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn raw_request_is_unchanged() {
+        let raw = Request::raw(MessageKind::READ, "a b").unwrap();
+        assert_eq!(
+            (raw.kind, raw.payload.as_slice(), raw.path()),
+            (MessageKind::READ, b"a b".as_slice(), Some("a b"))
+        );
+        let unknown = Request::raw(MessageKind(77), "5\0").unwrap();
+        assert_eq!((unknown.kind, unknown.path()), (MessageKind(77), None));
     }
 }

@@ -5,14 +5,17 @@ mod open;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
+use self::open::{CONNECT_TIMEOUT, DEVICES, KERNEL_FILES, failed, file_type, invalid, is_device};
 use crate::channel::Channel;
+use crate::error::{Error, Result};
 use crate::protocol::Capabilities;
 use crate::socket::NO_SIGPIPE;
 
@@ -49,6 +52,107 @@ pub struct Transport {
 }
 
 impl Transport {
+    /// Opens the Xenstore of this system. Like libxenstore, it tries in this order:
+    ///
+    /// 1. the socket or device that the environment variable `XENSTORED_PATH` names, and then
+    ///    nothing else;
+    /// 2. the socket of a server on this machine, in the directory that `XENSTORED_RUNDIR` names,
+    ///    or in `/run/xenstored` or `/var/run/xenstored`;
+    /// 3. the kernel's device.
+    ///
+    /// # Errors
+    /// [`Error::NoServer`] if none of them exists, [`Error::Io`] if one exists but cannot be
+    /// opened. The kind is `InvalidInput` if the environment names a file that is neither a socket
+    /// nor a device, or a path that is too long for a socket.
+    pub fn open() -> Result<Self> {
+        if let Some(path) = std::env::var_os("XENSTORED_PATH") {
+            return Self::open_path(path);
+        }
+        Self::open_socket().or_else(|no_socket| match Self::open_device() {
+            Err(Error::NoServer { reason: no_device }) => match no_socket {
+                Error::NoServer { reason } => {
+                    Err(Error::no_server(format!("{reason}; {no_device}")))
+                }
+                failed => Err(failed),
+            },
+            opened => opened,
+        })
+    }
+
+    /// Opens the socket or device at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], of kind `InvalidInput` if the file is neither a socket nor a device, or if
+    /// the path is too long for a socket.
+    pub fn open_path(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let status = rustix::fs::stat(path).map_err(|error| failed("open", path, error.into()))?;
+        match file_type(&status) {
+            FileType::Socket => Self::open_socket_at(path),
+            // Opening another file, such as a FIFO, could block or have effects.
+            _ if !is_device(&status, &KERNEL_FILES) => {
+                Err(invalid("open", path, "neither a socket nor a device"))
+            }
+            _ => Self::open_device_at(path),
+        }
+    }
+
+    /// Connects to a server on this machine, in the directory that `XENSTORED_RUNDIR` names or in
+    /// the default ones.
+    ///
+    /// # Errors
+    /// [`Error::NoServer`] if there is no socket, [`Error::Io`] if connecting fails.
+    pub fn open_socket() -> Result<Self> {
+        let tried = match std::env::var_os("XENSTORED_RUNDIR") {
+            Some(directory) => vec![PathBuf::from(directory).join("socket")],
+            None => vec![
+                "/run/xenstored/socket".into(),
+                "/var/run/xenstored/socket".into(),
+            ],
+        };
+        Self::first(&tried, |path| Self::open_socket_at(path))
+    }
+
+    /// Opens the kernel's device.
+    ///
+    /// # Errors
+    /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails.
+    pub fn open_device() -> Result<Self> {
+        Self::first(&DEVICES.map(PathBuf::from), |path| {
+            Self::open_device_at(path)
+        })
+    }
+
+    /// Connects to the socket at `path`.
+    ///
+    /// If the server's backlog is full (two connections with C xenstored), this blocks for up to 5
+    /// seconds, or until a signal arrives. On the BSDs, connect(2) fails immediately in that case.
+    ///
+    /// # Errors
+    /// [`Error::Io`], of kind `TimedOut` after those 5 seconds, and of kind `InvalidInput` if the
+    /// file is no socket or if the path is too long.
+    pub fn open_socket_at(path: impl AsRef<Path>) -> Result<Self> {
+        Self::connect_within(path.as_ref(), CONNECT_TIMEOUT)
+    }
+
+    /// Opens the device file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], of kind `InvalidInput` if the file is no device.
+    pub fn open_device_at(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        // Opening a FIFO neither blocks, because of these flags, nor creates data.
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|error| failed("open", path, error.into()))?;
+        // The first request would overwrite the start of a regular file.
+        let status = rustix::fs::fstat(&fd).map_err(|error| failed("open", path, error.into()))?;
+        if !is_device(&status, &KERNEL_FILES) {
+            return Err(invalid("open", path, "not a device"));
+        }
+        Ok(Self::from_device(fd, &path.display().to_string()))
+    }
+
     /// Returns the name in error messages, which is the path if it was opened by path.
     pub fn name(&self) -> &str {
         &self.name

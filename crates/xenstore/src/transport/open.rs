@@ -1,11 +1,11 @@
-//! Opens transports: the places of servers, and checks of the files there.
+//! Steps of opening a transport: the places of servers, checks of files, and connect(2).
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use rustix::net::sockopt::{self, Timeout};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::socket;
 
 /// Device files of the kernels, in the order in which they are tried.
-const DEVICES: [&str; 4] = [
+pub(super) const DEVICES: [&str; 4] = [
     "/dev/xen/xenbus",   // Linux
     "/proc/xen/xenbus",  // Linux without the file above
     "/dev/xen/xenstore", // FreeBSD
@@ -23,115 +23,14 @@ const DEVICES: [&str; 4] = [
 ];
 
 /// Devices that are regular files: in xenfs of Linux and in kernfs of NetBSD.
-const KERNEL_FILES: [&str; 2] = ["/proc/xen/xenbus", "/kern/xen/xenbus"];
+pub(super) const KERNEL_FILES: [&str; 2] = ["/proc/xen/xenbus", "/kern/xen/xenbus"];
 
 /// Time limit for connect(2). Linux would otherwise wait without limit for a server whose backlog
 /// is full.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Transport {
-    /// Opens the Xenstore of this system. Like libxenstore, it tries in this order:
-    ///
-    /// 1. the socket or device that the environment variable `XENSTORED_PATH` names, and then
-    ///    nothing else;
-    /// 2. the socket of a server on this machine, in the directory that `XENSTORED_RUNDIR` names,
-    ///    or in `/run/xenstored` or `/var/run/xenstored`;
-    /// 3. the kernel's device.
-    ///
-    /// # Errors
-    /// [`Error::NoServer`] if none of them exists, [`Error::Io`] if one exists but cannot be
-    /// opened. The kind is `InvalidInput` if the environment names a file that is neither a socket
-    /// nor a device, or a path that is too long for a socket.
-    pub fn open() -> Result<Self> {
-        if let Some(path) = std::env::var_os("XENSTORED_PATH") {
-            return Self::open_path(path);
-        }
-        Self::open_socket().or_else(|no_socket| match Self::open_device() {
-            Err(Error::NoServer { reason: no_device }) => match no_socket {
-                Error::NoServer { reason } => {
-                    Err(Error::no_server(format!("{reason}; {no_device}")))
-                }
-                failed => Err(failed),
-            },
-            opened => opened,
-        })
-    }
-
-    /// Opens the socket or device at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Io`], of kind `InvalidInput` if the file is neither a socket nor a device, or if
-    /// the path is too long for a socket.
-    pub fn open_path(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let status = rustix::fs::stat(path).map_err(|error| failed("open", path, error.into()))?;
-        match file_type(&status) {
-            FileType::Socket => Self::open_socket_at(path),
-            // Opening another file, such as a FIFO, could block or have effects.
-            _ if !is_device(&status, &KERNEL_FILES) => {
-                Err(invalid("open", path, "neither a socket nor a device"))
-            }
-            _ => Self::open_device_at(path),
-        }
-    }
-
-    /// Connects to a server on this machine, in the directory that `XENSTORED_RUNDIR` names or in
-    /// the default ones.
-    ///
-    /// # Errors
-    /// [`Error::NoServer`] if there is no socket, [`Error::Io`] if connecting fails.
-    pub fn open_socket() -> Result<Self> {
-        let tried = match std::env::var_os("XENSTORED_RUNDIR") {
-            Some(directory) => vec![PathBuf::from(directory).join("socket")],
-            None => vec![
-                "/run/xenstored/socket".into(),
-                "/var/run/xenstored/socket".into(),
-            ],
-        };
-        Self::first(&tried, |path| Self::open_socket_at(path))
-    }
-
-    /// Opens the kernel's device.
-    ///
-    /// # Errors
-    /// [`Error::NoServer`] if there is none, [`Error::Io`] if opening it fails.
-    pub fn open_device() -> Result<Self> {
-        Self::first(&DEVICES.map(PathBuf::from), |path| {
-            Self::open_device_at(path)
-        })
-    }
-
-    /// Connects to the socket at `path`.
-    ///
-    /// If the server's backlog is full (two connections with C xenstored), this blocks for up to 5
-    /// seconds, or until a signal arrives. On the BSDs, connect(2) fails immediately in that case.
-    ///
-    /// # Errors
-    /// [`Error::Io`], of kind `TimedOut` after those 5 seconds, and of kind `InvalidInput` if the
-    /// file is no socket or if the path is too long.
-    pub fn open_socket_at(path: impl AsRef<Path>) -> Result<Self> {
-        Self::connect_within(path.as_ref(), CONNECT_TIMEOUT)
-    }
-
-    /// Opens the device file at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Io`], of kind `InvalidInput` if the file is no device.
-    pub fn open_device_at(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        // Opening a FIFO neither blocks, because of these flags, nor creates data.
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|error| failed("open", path, error.into()))?;
-        // The first request would overwrite the start of a regular file.
-        let status = rustix::fs::fstat(&fd).map_err(|error| failed("open", path, error.into()))?;
-        if !is_device(&status, &KERNEL_FILES) {
-            return Err(invalid("open", path, "not a device"));
-        }
-        Ok(Self::from_device(fd, &path.display().to_string()))
-    }
-
-    fn connect_within(path: &Path, timeout: Duration) -> Result<Self> {
+    pub(super) fn connect_within(path: &Path, timeout: Duration) -> Result<Self> {
         let address = SocketAddrUnix::new(path).map_err(|error| match error {
             Errno::NAMETOOLONG => {
                 let (len, limit) = (path.as_os_str().len(), longest_socket_path(path));
@@ -163,7 +62,7 @@ impl Transport {
         })
     }
 
-    fn first(paths: &[PathBuf], open: impl Fn(&Path) -> Result<Self>) -> Result<Self> {
+    pub(super) fn first(paths: &[PathBuf], open: impl Fn(&Path) -> Result<Self>) -> Result<Self> {
         for path in paths {
             match open(path) {
                 Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
@@ -181,11 +80,11 @@ impl Transport {
     }
 }
 
-fn failed(action: &'static str, path: &Path, error: io::Error) -> Error {
+pub(super) fn failed(action: &'static str, path: &Path, error: io::Error) -> Error {
     Error::io(action, path.display().to_string(), error)
 }
 
-fn invalid(action: &'static str, path: &Path, reason: &str) -> Error {
+pub(super) fn invalid(action: &'static str, path: &Path, reason: &str) -> Error {
     let error = io::Error::new(io::ErrorKind::InvalidInput, reason);
     failed(action, path, error)
 }
@@ -194,13 +93,13 @@ fn invalid(action: &'static str, path: &Path, reason: &str) -> Error {
     clippy::useless_conversion,
     reason = "the mode is 16 bits wide on the BSDs"
 )]
-fn file_type(status: &Stat) -> FileType {
+pub(super) fn file_type(status: &Stat) -> FileType {
     FileType::from_raw_mode(status.st_mode.into())
 }
 
 /// Whether this is a character device, or one of the regular files by which some kernels offer
 /// Xenstore.
-fn is_device(status: &Stat, kernel_files: &[&str]) -> bool {
+pub(super) fn is_device(status: &Stat, kernel_files: &[&str]) -> bool {
     let is_same = |other: &Stat| (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino);
     match file_type(status) {
         FileType::CharacterDevice => true,
@@ -233,7 +132,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    use rustix::fs::{CWD, mkfifoat};
+    use rustix::fs::{CWD, Mode, mkfifoat};
     use rustix::net::{AddressFamily, SocketType, bind, listen};
 
     use super::*;
