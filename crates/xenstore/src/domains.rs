@@ -37,7 +37,7 @@ pub enum DomainEvent {
 /// ```
 /// # #[cfg(feature = "embedded")]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use xenstore::{Client, DomainEvent, Nodes, Optional, Path};
+/// use xenstore::{Client, DomainEvent, Nodes, Optional, Path, escape};
 /// # use xenstore::embedded::{Server, Store, Toolstack};
 /// # let mut store = Store::new();
 /// # store.introduce_guest(5, Toolstack::Xapi);
@@ -52,7 +52,7 @@ pub enum DomainEvent {
 ///         match event {
 ///             DomainEvent::Introduced(domain) => {
 ///                 let name = client.read_text(Path::home(domain).join("name")?).optional()?;
-///                 println!("{domain} runs: {}", name.unwrap_or_default());
+///                 println!("{domain} runs: {}", escape(&name.unwrap_or_default()));
 /// #               server.with(|server| server.store_mut().destroy_guest(5));
 ///             }
 ///             DomainEvent::Released(domain) => {

@@ -301,10 +301,10 @@ pub trait Optional<T> {
     /// Returns `None` for an error that [is not found](Error::is_not_found).
     ///
     /// ```
-    /// # use xenstore::{Nodes, Optional, Result};
+    /// # use xenstore::{Nodes, Optional, Result, escape};
     /// # fn print(client: &mut impl Nodes) -> Result<()> {
     /// if let Some(name) = client.read_text("name").optional()? {
-    ///     println!("{name}");
+    ///     println!("{}", escape(&name));
     /// }
     /// # Ok(())
     /// # }

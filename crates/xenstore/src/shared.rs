@@ -24,7 +24,7 @@ use crate::transport::Transport;
 /// [the manual](crate::manual::servers#transports).
 ///
 /// The calls of [`Nodes`] are those of a reference, as the calls of
-/// [`Read`](std::io::Read) are for a [`File`](std::fs::File), because they do not need the only one.
+/// [`Read`](std::io::Read) are for a [`File`](std::fs::File), because they need no exclusive access.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]

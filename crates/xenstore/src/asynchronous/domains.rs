@@ -23,7 +23,7 @@ impl AsyncClient {
     ///
     /// ```
     /// use xenstore::embedded::{Server, Store, Toolstack};
-    /// use xenstore::{AsyncClient, AsyncNodes, DomainEvent, Optional, Path};
+    /// use xenstore::{AsyncClient, AsyncNodes, DomainEvent, Optional, Path, escape};
     ///
     /// # #[cfg(feature = "tokio")]
     /// # #[tokio::main(flavor = "current_thread")]
@@ -38,7 +38,7 @@ impl AsyncClient {
     ///     match domains.next_event().await? {
     ///         DomainEvent::Introduced(domain) => {
     ///             let name = client.read_text(Path::home(domain).join("name")?).await.optional()?;
-    ///             println!("{domain} runs: {}", name.unwrap_or_default());
+    ///             println!("{domain} runs: {}", escape(&name.unwrap_or_default()));
     /// #           server.with(|server| server.store_mut().destroy_guest(5));
     ///         }
     ///         DomainEvent::Released(domain) => {

@@ -25,11 +25,11 @@ impl AsyncClient {
     /// # async fn count(client: xenstore::AsyncClient) -> Result<(), Box<dyn std::error::Error>> {
     /// use xenstore::AsyncNodes;
     ///
-    /// let path = &"data/count".to_owned();
+    /// let path = "data/count".to_owned();
     /// client
-    ///     .transaction(|transaction| async move {
-    ///         let count: u64 = transaction.read_text(path).await?.parse()?;
-    ///         transaction.write(path, (count + 1).to_string()).await?;
+    ///     .transaction(async |transaction| {
+    ///         let count: u64 = transaction.read_text(&path).await?.parse()?;
+    ///         transaction.write(&path, (count + 1).to_string()).await?;
     ///         Ok::<_, Box<dyn std::error::Error>>(())
     ///     })
     ///     .await

@@ -184,7 +184,8 @@ impl Store {
         }
     }
 
-    /// Returns how many times a fault has applied, or 0 if it is removed.
+    /// Returns how many times a fault has applied. A fault that no longer applies keeps its count
+    /// until it is [removed](Self::remove_fault); then this returns 0.
     pub fn times_applied(&self, id: FaultId) -> usize {
         let mut injected = self.faults.injected.iter();
         injected

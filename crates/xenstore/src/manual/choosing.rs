@@ -18,7 +18,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use xenstore::{Client, Nodes, Optional};
+//! use xenstore::{Client, Nodes, Optional, escape};
 //! # use xenstore::embedded::{Server, Store, Toolstack};
 //! # let mut store = Store::new();
 //! # store.introduce_guest(5, Toolstack::Xapi);
@@ -34,7 +34,7 @@
 //!     if client.next_watch_event(Some(Duration::from_millis(20)))?.is_some() {
 //!         // The event names a node. Read its value now: it may have changed again.
 //!         if let Some(reason) = client.read_text("control/shutdown").optional()? {
-//!             println!("the toolstack wants: {reason}");
+//!             println!("the toolstack wants: {}", escape(&reason));
 //!         }
 //!     }
 //!     wakeups += 1;

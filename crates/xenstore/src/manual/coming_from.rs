@@ -73,7 +73,7 @@
 //!
 //! ```
 //! use std::io;
-//! use xenstore::{Client, Nodes};
+//! use xenstore::{Client, Nodes, escape};
 //! # use xenstore::embedded::{Server, Store, Toolstack};
 //!
 //! // Was: fn publish(xs: &impl Xs) -> io::Result<()>
@@ -81,7 +81,7 @@
 //!     xs.write("data/os_name", "Example")?;
 //!     // Was: xs.directory("data")?
 //!     for name in xs.list("data")? {
-//!         println!("{name}");
+//!         println!("{}", escape(&name));
 //!     }
 //!     // Was: xs.rm("data/old")?
 //!     xs.remove("data/old")?;

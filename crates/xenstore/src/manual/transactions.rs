@@ -58,7 +58,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A transaction that conflicts 1000 times fails with `EAGAIN`.
+//! A transaction that conflicts 1000 times fails with `EAGAIN`. Tasks or threads of one program that
+//! change the same node conflict with each other too: let them take turns by a lock around the whole
+//! transaction (in tasks, an async one), which is much faster than the repetitions.
 //!
 //! # Errors in the body
 //!
@@ -88,8 +90,8 @@
 //!
 //! # Futures
 //!
-//! The closure of [`AsyncClient::transaction`] gets an owned transaction. An `async move` block can
-//! use it, and borrow from outside of the closure, so that the whole works in `tokio::spawn`:
+//! Give [`AsyncClient::transaction`] an async closure. It can borrow local variables, also in
+//! `tokio::spawn`:
 //!
 //! ```
 //! use xenstore::{AsyncClient, AsyncNodes, Error};
@@ -103,10 +105,9 @@
 //! let client = AsyncClient::new(server.connect(5)?.into())?;
 //! let task = tokio::spawn(async move {
 //!     let names = ["data/a", "data/b"];
-//!     let names = &names;
 //!     client
-//!         .transaction(|transaction| async move {
-//!             for name in names {
+//!         .transaction(async |transaction| {
+//!             for name in &names {
 //!                 transaction.write(name, "1").await?;
 //!             }
 //!             Ok::<_, Error>(())
