@@ -14,10 +14,10 @@ pub(crate) const MAX_ATTEMPTS: usize = 1000;
 /// at least 9, and the kernel and other processes of the guest may need some of them.
 pub(crate) const MAX_TRANSACTIONS: usize = 8;
 
-/// A client that can run a [`Transaction`]: [`Client`] and
-/// `&`[`SharedClient`](crate::SharedClient).
+/// The client of a [`Transaction`]: [`Client`] or `&`[`SharedClient`](crate::SharedClient).
 ///
-/// Other types cannot implement this trait.
+/// The trait does not have the method `transaction`; each client has its own. Other types cannot
+/// implement it, because its supertrait is private.
 pub trait Transactional: Nodes + Abandon {}
 
 impl<C: Nodes + Abandon> Transactional for C {}

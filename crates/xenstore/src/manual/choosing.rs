@@ -89,8 +89,10 @@
 //! # Functions for every client
 //!
 //! A function that takes `&mut impl Nodes` serves a [`Client`], a reference to a [`SharedClient`],
-//! and their transactions. [`AsyncNodes`] is the same for [`AsyncClient`]. These traits have
-//! generic methods, so `dyn Nodes` is not possible.
+//! and their transactions. [`AsyncNodes`] is the same for [`AsyncClient`], by a shared reference.
+//! These traits have generic methods, so `dyn Nodes` is not possible. They do not begin transactions
+//! or set watches: a function that does so takes one of the clients, or the caller begins the
+//! transaction, as here:
 //!
 //! ```
 //! use xenstore::{Client, Nodes, Result};

@@ -64,8 +64,10 @@
 //!
 //! - **`&self`**: the methods of `XsUnix` take `&self`, those of a [`Client`] `&mut self`. If
 //!   several owners need it, use a [`SharedClient`], not a `RefCell`.
-//! - **Watches** are streams of [`WatchEvent`]s, and not of paths. The first event comes at once,
-//!   and reports that the watch is set. The stream ends with the error that closed the connection.
+//! - **References**: the methods of [`AsyncNodes`] take `&self`, those of [`Nodes`] `&mut self`.
+//! - **Watches** are streams of [`WatchEvent`]s, and not of paths. The stream ends with the error
+//!   that closed the connection. No trait has `watch`, so a function over `AsyncWatch` becomes one
+//!   over `&AsyncClient`.
 //! - **Errors**: [`Error`] converts into [`std::io::Error`], so `?` works in functions that return
 //!   `io::Result`.
 //!
@@ -95,6 +97,36 @@
 //! let mut xs = Client::new(server.connect(5)?.into());
 //! publish(&mut xs)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A function with a watch:
+//!
+//! ```
+//! use std::io;
+//! use xenstore::AsyncClient;
+//! # use xenstore::embedded::{Server, Store, Toolstack};
+//!
+//! // Was generic over `AsyncWatch`.
+//! async fn follow(xs: &AsyncClient) -> io::Result<()> {
+//!     let mut changes = xs.watch("data").await?;
+//!     loop {
+//!         // Or, with `StreamExt` of tokio-stream or futures: changes.next().await
+//!         let event = changes.next_event().await?;
+//!         println!("{} changed", event.path);
+//! #       return Ok(());
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut store = Store::new();
+//! # store.introduce_guest(5, Toolstack::Xapi);
+//! # let server = Server::new(store).spawn()?;
+//! // Was: let xs = XsTokio::new().await?;
+//! let xs = AsyncClient::new(server.connect(5)?.into())?;
+//! follow(&xs).await?;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! # pyxs

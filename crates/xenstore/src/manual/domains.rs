@@ -41,8 +41,31 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`AsyncClient::watch_domains`] returns the changes as a stream. In an event loop, set watches of
-//! `@introduceDomain` and `@releaseDomain` yourself.
+//! To have the list first and then its changes, call [`update`] after `watch_domains`. Events report
+//! only later changes then:
+//!
+//! ```
+//! # use xenstore::{Client, DomId};
+//! # use xenstore::embedded::{Server, Store, Toolstack};
+//! # let mut store = Store::new();
+//! # store.introduce_guest(5, Toolstack::Xapi);
+//! # let server = Server::new(store).spawn()?;
+//! # let mut client = Client::new(server.connect(DomId::DOM0)?.into());
+//! let mut domains = client.watch_domains()?;
+//! domains.update(&mut client)?;
+//! for domain in domains.iter() {
+//!     println!("{domain} runs already");
+//! }
+//! # assert!(domains.iter().eq([0.into(), 5.into()]));
+//! # while let Some(event) = client.next_watch_event(Some(std::time::Duration::ZERO))? {
+//! #     assert_eq!(domains.on_event(&mut client, &event)?, []);
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`AsyncClient::watch_domains`] returns the changes as a stream. A [`Connection`] cannot update
+//! [`Domains`], which waits for replies: watch `@introduceDomain` and `@releaseDomain` yourself, and
+//! send [`Request::is_introduced`] for each home.
 //!
 //! # Know the servers
 //!
@@ -86,6 +109,7 @@
 //!
 //! [`AsyncClient::watch_domains`]: crate::AsyncClient::watch_domains
 //! [`Client::watch_domains`]: crate::Client::watch_domains
+//! [`Connection`]: crate::Connection
 //! [`DomainEvent::Shutdown`]: crate::DomainEvent::Shutdown
 //! [`Domains`]: crate::Domains
 //! [`Features::WATCH_DEPTH`]: crate::Features::WATCH_DEPTH

@@ -153,12 +153,68 @@
 //!
 //! # epoll(7) and mio
 //!
-//! Register the descriptor once, for reading and writing, and call `turn` after each report. The
-//! example [`mio`] is a complete program. It ignores which readiness the poller reports, because
-//! `turn` tries both directions. Each attempt that is not possible costs one system call.
+//! Register the descriptor once, for reading and writing. Call `turn` before the first wait, so that
+//! it sends what was submitted, and after each wait. It tries both directions, so ignore which one
+//! the poller reports. Each attempt that is not possible costs one system call.
 //!
-//! A loop must call `turn` once before its first wait, because requests were submitted but not
-//! sent.
+//! The crate `mio` needs its features `os-poll` and `os-ext`:
+//!
+//! ```
+//! use std::io;
+//! use std::os::fd::{AsFd, AsRawFd};
+//!
+//! use mio::unix::SourceFd;
+//! use mio::{Events, Interest, Poll, Token};
+//! # use xenstore::{Connection, Event, Received, Request, Result};
+//! # use xenstore::embedded::{Server, Store, Toolstack};
+//!
+//! # fn turn(
+//! #     connection: &mut Connection,
+//! #     mut handle: impl FnMut(&mut Connection, Event) -> Result<()>,
+//! # ) -> Result<()> {
+//! #     loop {
+//! #         connection.flush()?;
+//! #         let received = connection.on_readable()?;
+//! #         let mut has_events = false;
+//! #         while let Some(event) = connection.next_event() {
+//! #             has_events = true;
+//! #             handle(connection, event)?;
+//! #         }
+//! #         if received == Received::All && !has_events {
+//! #             return Ok(());
+//! #         }
+//! #     }
+//! # }
+//! # let mut store = Store::new();
+//! # store.introduce_guest(5, Toolstack::Xapi);
+//! # let server = Server::new(store).spawn()?;
+//! let mut connection = Connection::new(server.connect(5)?.into());
+//! let (mut poll, mut ready) = (Poll::new()?, Events::with_capacity(8));
+//! let fd = connection.as_fd().as_raw_fd();
+//! let interest = Interest::READABLE | Interest::WRITABLE;
+//! poll.registry().register(&mut SourceFd(&fd), Token(0), interest)?;
+//!
+//! let write = connection.submit(Request::write("data/example", "1")?)?;
+//! let mut is_done = false;
+//! loop {
+//!     turn(&mut connection, |_, event| {
+//!         if let Event::Reply { id, result } = event {
+//!             result?;
+//!             is_done |= id == write.id();
+//!         }
+//!         Ok(())
+//!     })?;
+//!     if is_done {
+//!         break;
+//!     }
+//!     match poll.poll(&mut ready, None) {
+//!         // A signal handler ran.
+//!         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+//!         result => result?,
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # End of the connection
 //!
@@ -188,7 +244,6 @@
 //! [`Error::NotSent`]: crate::Error::NotSent
 //! [`Event::Reply`]: crate::Event::Reply
 //! [`flush`]: crate::Connection::flush
-//! [`mio`]: https://docs.rs/crate/xenstore-client/latest/source/examples/mio.rs
 //! [`next_event`]: crate::Connection::next_event
 //! [`on_readable`]: crate::Connection::on_readable
 //! [`Readiness`]: crate::asynchronous::Readiness

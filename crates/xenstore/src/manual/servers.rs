@@ -68,6 +68,9 @@
 //! | `@releaseDomain/<domid>` | never fires | fires for that domain | never fires |
 //! | `CONTROL` from a guest | `EACCES` | `EACCES` | `OK` to everything |
 //!
+//! The library asks for features once per connection, at the first `features`, `watch_to` or
+//! `watch_domains`. C 4.17 then logs `unknown operation 23`, which does no harm.
+//!
 //! # Transports
 //!
 //! | | Unix socket | Linux device | FreeBSD device | NetBSD device |
