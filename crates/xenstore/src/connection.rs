@@ -255,6 +255,7 @@ impl<C: Channel> Connection<C> {
     }
 
     /// Discards many requests at once; see [`Session::cancel`].
+    #[cfg(feature = "async")]
     pub(crate) fn cancel_where(&mut self, is_cancelled: impl Fn(RequestId) -> bool) {
         self.session.cancel_where(is_cancelled);
     }
