@@ -225,6 +225,12 @@ impl Error {
         self.code() == Some(&ErrorCode::ENOENT)
     }
 
+    /// Whether the server replied to a commit that the transaction had a conflict (`EAGAIN`), so that
+    /// it must be repeated.
+    pub fn is_conflict(&self) -> bool {
+        self.code() == Some(&ErrorCode::EAGAIN)
+    }
+
     /// Whether the server replied that the domain may not do this (`EACCES`, `EPERM`, `EROFS`).
     pub fn is_denied(&self) -> bool {
         matches!(
@@ -441,6 +447,14 @@ mod tests {
             assert_eq!(found, expected, "{error}");
         }
         assert!(!Error::no_server("").is_not_found());
+    }
+
+    #[test]
+    fn only_eagain_is_a_conflict() {
+        let refused = |code| Error::refused(code, MessageKind::TRANSACTION_END, None);
+        assert!(refused(ErrorCode::EAGAIN).is_conflict());
+        assert!(!refused(ErrorCode::ENOENT).is_conflict());
+        assert!(!Error::no_server("").is_conflict());
     }
 
     #[test]

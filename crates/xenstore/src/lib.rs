@@ -60,8 +60,8 @@
 //!
 //! Most errors concern a single request: a node does not exist, the domain may not write it, or a
 //! quota is reached. The message says what the server's error code means for the request. Use
-//! [`Optional::optional`], [`Error::is_denied`] and [`Error::is_quota_exceeded`], or compare
-//! [`Error::code`]. The connection stays open, also after a [timeout](Client::set_time_limit).
+//! [`Optional::optional`], [`Error::is_denied`], [`Error::is_quota_exceeded`] and
+//! [`Error::is_conflict`], or compare [`Error::code`]. The connection stays open, also after a [timeout](Client::set_time_limit).
 //! A [fatal](Error::is_fatal) error closes the connection: all pending requests and all later calls
 //! return that error. [`manual::choosing`](manual::choosing#after-an-error) shows how to open a new
 //! connection, and says what happens at a suspend or a migration.

@@ -146,8 +146,9 @@ impl Request {
 
     /// Commits a transaction, so that all of its changes happen at once.
     ///
-    /// The error is `EAGAIN` if another client has changed a node that the transaction used. All
-    /// changes of the transaction are then lost, and it must be repeated from its beginning.
+    /// The error [is a conflict](crate::Error::is_conflict) if another client has changed a node
+    /// that the transaction used. All changes of the transaction are then lost, and it must be
+    /// repeated from its beginning.
     pub fn commit(transaction: TransactionId) -> Request<()> {
         Request::end(transaction, b"T\0")
     }

@@ -190,7 +190,7 @@ impl Core {
             }
             match self.call(Request::commit(id)) {
                 Ok(()) => return result,
-                Err(error) if error.code() == Some(&ErrorCode::EAGAIN) => {}
+                Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),
             }
         }
