@@ -59,8 +59,8 @@
 //! ```
 //!
 //! A transaction that conflicts 1000 times fails with `EAGAIN`. Tasks or threads of one program that
-//! change the same node conflict with each other too: let them take turns by a lock around the whole
-//! transaction (in tasks, an async one), which is much faster than the repetitions.
+//! change the same node conflict with each other too. A lock around the whole transaction (in tasks,
+//! an async one) is much faster than the repetitions.
 //!
 //! # Errors in the body
 //!
@@ -145,7 +145,59 @@
 //!
 //! [`Request::begin`], [`Request::within`], [`Request::commit`] and [`Request::abort`] are the
 //! parts. A [`Connection`] refuses requests within a transaction that it did not begin, or that has
-//! ended.
+//! ended. A transaction that your program does not end stays open until the connection ends.
+//!
+//! A failed request does not end the transaction, and a commit that is already queued makes the
+//! other changes. So wait for the replies of the requests before you commit:
+//!
+//! ```
+//! use xenstore::{Connection, Event, Request};
+//! # use xenstore::embedded::{Fault, Store, StoreChannel, Toolstack};
+//! # use std::sync::{Arc, Mutex};
+//! # let mut store = Store::new();
+//! # store.introduce_guest(5, Toolstack::Xapi);
+//! # store.inject(Fault::conflict().times(1));
+//! # let store = Arc::new(Mutex::new(store));
+//!
+//! // In a guest or in dom0, use `Connection::new(Transport::open()?)`.
+//! let mut connection = Connection::with_channel(StoreChannel::new(store.clone(), 5));
+//! let mut begin = Some(connection.submit(Request::begin())?);
+//! let (mut write, mut commit) = (None, None);
+//! # let mut commits = 0;
+//! 'serve: loop {
+//!     // The loop of your program waits here.
+//!     connection.flush()?;
+//!     let _ = connection.on_readable()?;
+//!     while let Some(event) = connection.next_event() {
+//!         let Event::Reply { id, result } = event else { continue };
+//!         if let Some(begin) = begin.take_if(|begin| begin.id() == id) {
+//!             let transaction = begin.parse(result)?;
+//!             let request = Request::write("data/a", "1")?.within(transaction);
+//!             write = Some((transaction, connection.submit(request)?));
+//!         } else if let Some((transaction, write)) = write.take_if(|(_, write)| write.id() == id) {
+//!             if let Err(error) = write.parse(result) {
+//!                 connection.submit(Request::abort(transaction))?;
+//!                 return Err(error.into());
+//!             }
+//!             commit = Some(connection.submit(Request::commit(transaction))?);
+//!         } else if let Some(end) = commit.take_if(|commit| commit.id() == id) {
+//! #           commits += 1;
+//!             match end.parse(result) {
+//!                 Err(error) if error.is_conflict() => {
+//!                     begin = Some(connection.submit(Request::begin())?);
+//!                 }
+//!                 result => break 'serve result?,
+//!             }
+//!         }
+//!     }
+//! }
+//! # assert_eq!(commits, 2);
+//! # let mut client = xenstore::Client::with_channel(StoreChannel::new(store, 5));
+//! # assert_eq!(xenstore::Nodes::read(&mut client, "data/a")?, b"1");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A program that is suspended also checks for a lost transaction, as above.
 //!
 //! [`AsyncClient::begin`]: crate::AsyncClient::begin
 //! [`AsyncClient::transaction`]: crate::AsyncClient::transaction
