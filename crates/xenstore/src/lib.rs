@@ -83,6 +83,10 @@
     not(all(feature = "embedded", feature = "tokio", unix)),
     allow(rustdoc::broken_intra_doc_links)
 )]
+#![cfg_attr(
+    not(unix),
+    allow(dead_code, reason = "the clients, which need Unix, use it")
+)]
 
 #[cfg(all(feature = "async", unix))]
 pub mod asynchronous;
