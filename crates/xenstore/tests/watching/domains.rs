@@ -1,30 +1,17 @@
 //! Start and end of domains, with servers that name the domain of an event and that do not. The
 //! conformance suite tests that with the async client and with real servers, too.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is test code")]
-
 use std::sync::{Arc, Mutex};
 
 use xenstore::embedded::{Fault, Model, Server, Store, StoreChannel, Toolstack};
 use xenstore::wire::MessageKind;
 use xenstore::{Client, DomId, DomainEvent, Domains, ErrorCode, Nodes, Result, SharedClient};
 
+use crate::{GUEST, MODELS, store};
+
 use DomainEvent::{Introduced, Released, Shutdown};
 
-const GUEST: DomId = DomId::new(5);
 const NEW: DomId = DomId::new(9);
-
-const MODELS: [Model; 3] = [
-    Model::CXenstored4_17,
-    Model::CXenstored4_22,
-    Model::Oxenstored4_17,
-];
-
-fn store(model: Model) -> Arc<Mutex<Store>> {
-    let mut store = Store::with_model(model);
-    store.introduce_guest(GUEST, Toolstack::Xapi);
-    Arc::new(Mutex::new(store))
-}
 
 fn dom0(store: &Arc<Mutex<Store>>) -> Client<StoreChannel> {
     Client::with_channel(StoreChannel::new(store.clone(), 0))

@@ -1,8 +1,6 @@
 //! Watches of a depth, over servers and transports that can limit it and that cannot. The
 //! conformance suite tests what they have in common, with all clients and real servers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is test code")]
-
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,24 +8,12 @@ use std::time::Duration;
 use xenstore::embedded::{Fault, Model, Server, Store, StoreChannel, Toolstack};
 use xenstore::protocol::Capabilities;
 use xenstore::wire::{Decoder, MessageKind};
-use xenstore::{Channel, Client, Depth, DomId, ErrorCode, Features, Nodes, SharedClient};
+use xenstore::{Channel, Client, Depth, ErrorCode, Features, Nodes, SharedClient};
+
+use crate::{GUEST, MODELS, store};
 
 /// Maximum time for anything that happens soon.
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-const GUEST: DomId = DomId::new(5);
-
-const MODELS: [Model; 3] = [
-    Model::CXenstored4_17,
-    Model::CXenstored4_22,
-    Model::Oxenstored4_17,
-];
-
-fn store(model: Model) -> Arc<Mutex<Store>> {
-    let mut store = Store::with_model(model);
-    store.introduce_guest(GUEST, Toolstack::Xapi);
-    Arc::new(Mutex::new(store))
-}
 
 /// Kinds and payloads of sent requests.
 type Sent = Arc<Mutex<Vec<(MessageKind, Vec<u8>)>>>;
