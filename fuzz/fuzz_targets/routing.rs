@@ -21,14 +21,13 @@ use bsd::message::Message;
 use bsd::{stacking, sysctl};
 use libfuzzer_sys::fuzz_target;
 
-const LAYOUTS: [&Layout; 7] = [
+const LAYOUTS: [&Layout; 6] = [
     &Layout::FREEBSD,
     &Layout::FREEBSD_LIST,
     &Layout::FREEBSD_I386,
     &Layout::FREEBSD_I386_LIST,
     &Layout::NETBSD,
     &Layout::OPENBSD,
-    &Layout::OPENBSD_I386,
 ];
 
 fuzz_target!(|input: &[u8]| {
@@ -52,7 +51,6 @@ fuzz_target!(|input: &[u8]| {
             assert!(addresses.padded_len() <= 32 * 256);
         }
         digest.add(&rest[..len]);
-        assert!(digest.needs_snapshot() || !message.kind.may_change_interfaces());
         rest = next;
     }
 

@@ -190,6 +190,40 @@ fn freebsd_port_installs_the_files_of_its_list() {
     }
 }
 
+/// Stands for FreeBSD's rc.subr(8): prints the command that it would run.
+const RC_SUBR: &str = r#"
+load_rc_config() { :; }
+run_rc_command() {
+    eval "rc_flags=\${flags:-\$${name}_flags}"
+    echo $command $rc_flags $command_args
+}
+"#;
+
+#[test]
+fn flags_of_the_freebsd_service_are_those_of_the_agent() {
+    let directory = tempfile::tempdir().unwrap();
+    let subr = directory.path().join("rc.subr");
+    fs::write(&subr, RC_SUBR).unwrap();
+    let script = repository_root().join("packaging/freebsd/files/xen_guest_agent.in");
+    let script = fs::read_to_string(script).unwrap();
+    let script = script
+        .replace("/etc/rc.subr", subr.to_str().unwrap())
+        .replace("%%PREFIX%%", "/usr/local");
+
+    let command = |flags: &str| {
+        output(
+            Command::new("sh")
+                .args(["-c", &script, "xen_guest_agent", "start"])
+                .env("xen_guest_agent_flags", flags),
+        )
+    };
+    let start =
+        "/usr/sbin/daemon -f -p /var/run/xen-guest-agent.pid /usr/local/sbin/xen-guest-agent";
+    assert_eq!(command("").trim_end(), start);
+    let flags = "--loglevel debug";
+    assert_eq!(command(flags).trim_end(), format!("{start} {flags}"));
+}
+
 /// Stands for the parts of nixpkgs that the module uses. `enable` is a setting of another agent.
 const NIXPKGS: &str = r#"
 { directory, enable }:

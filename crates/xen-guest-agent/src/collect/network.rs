@@ -154,6 +154,8 @@ impl Network {
         let Source::Monitor(monitor) = &mut self.source else {
             return false;
         };
+        // The monitor takes numbers of VIFs that it has not set for a change.
+        let before = self.all_interfaces.then(|| interfaces.clone());
         let result = monitor.on_readable(interfaces);
         let has_recovered = monitor.is_synced() && !monitor.has_failed();
         self.number_all(interfaces);
@@ -162,7 +164,7 @@ impl Network {
                 if has_recovered {
                     self.state.on_success();
                 }
-                changed
+                changed && before.is_none_or(|before| before != *interfaces)
             }
             Err(error) => {
                 self.on_error(&error);

@@ -79,20 +79,21 @@ impl<S: FnMut() -> io::Result<Snapshot>> RoutingSocket<S> {
         let drained = self.drain();
         let is_reported = drained.unwrap_or(true) || self.needs_snapshot;
         let is_due = self.recheck.due().is_some_and(|due| due <= now);
-        let looked = if is_reported || is_due {
-            self.look(interfaces, is_reported, now)
+        let changed = if is_reported || is_due {
+            self.take_snapshot(interfaces, is_reported, now)?
         } else {
-            Ok(false)
+            false
         };
+
         drained.map_err(|error| {
             let error = io::Error::from(error);
             io::Error::new(error.kind(), format!("routing socket: {error}"))
         })?;
-        looked
+        Ok(changed)
     }
 
     /// Reads the interfaces. Returns whether they changed.
-    fn look(
+    fn take_snapshot(
         &mut self,
         interfaces: &mut Interfaces,
         is_reported: bool,
@@ -175,7 +176,7 @@ mod tests {
     ) {
         let (ours, kernel) = UnixDatagram::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let read = || answer.replace(Err(io::Error::other("unexpected look")));
+        let read = || answer.replace(Err(io::Error::other("unexpected snapshot")));
         (
             RoutingSocket::new(ours.into(), &Layout::FREEBSD, read),
             kernel,

@@ -29,7 +29,7 @@ impl<'a> Digest<'a> {
         }
     }
 
-    /// Adds a message. One that cannot be decoded may be any.
+    /// Adds a message. A message that cannot be decoded may report any change.
     pub fn add(&mut self, bytes: &[u8]) {
         self.len = self.len.saturating_add(bytes.len());
         let kind = Message::split(bytes, self.layout).map(|(message, _)| message.kind);

@@ -102,15 +102,15 @@ impl Layout {
         },
         link: Header {
             len: Length::Fixed(168),
-            ..FREEBSD_HEADER
+            ..SHORT_HEADER
         },
         address: Header {
             len: Length::Fixed(20),
-            ..FREEBSD_HEADER
+            ..SHORT_HEADER
         },
         multicast: Header {
             len: Length::Fixed(16),
-            ..FREEBSD_HEADER
+            ..SHORT_HEADER
         },
         announcement: Announcement {
             len: 24,
@@ -129,11 +129,11 @@ impl Layout {
     pub const FREEBSD_LIST: Layout = Layout {
         link: Header {
             len: Length::Stated(16),
-            ..FREEBSD_HEADER
+            ..SHORT_HEADER
         },
         address: Header {
             len: Length::Stated(16),
-            ..FREEBSD_HEADER
+            ..SHORT_HEADER
         },
         link_data: LinkData {
             offset: Length::Stated(18),
@@ -152,16 +152,16 @@ impl Layout {
         ..Layout::FREEBSD
     };
 
-    /// Messages of `NET_RT_IFLISTL` to a program of i386, from any kernel since FreeBSD 12.1.
+    /// Messages of `NET_RT_IFLISTL` to a program of i386, from an amd64 kernel since FreeBSD
+    /// 12.1.
     pub const FREEBSD_I386_LIST: Layout = Layout {
         alignment: 4,
         ..Layout::FREEBSD_LIST
     };
 
-    /// Messages of NetBSD up to 7.99, on any architecture.
+    /// Messages of NetBSD 7.99 on amd64.
     pub const NETBSD: Layout = Layout {
         version: 4,
-        alignment: 8,
         inet6: 24,
         types: Types {
             link: 20,
@@ -172,13 +172,11 @@ impl Layout {
         },
         route: Header {
             len: Length::Fixed(120),
-            addresses: 12,
-            flags: 8,
-            index: 4,
+            ..Layout::FREEBSD.route
         },
         link: Header {
             len: Length::Fixed(152),
-            ..FREEBSD_HEADER
+            ..SHORT_HEADER
         },
         address: Header {
             len: Length::Fixed(24),
@@ -186,18 +184,11 @@ impl Layout {
             flags: 8,
             index: 16,
         },
-        multicast: FREEBSD_HEADER,
-        announcement: Announcement {
-            len: 24,
-            index: 4,
-            what: 22,
-        },
         link_data: LinkData {
-            offset: Length::Fixed(16),
             state: 4 + LEAST_SIGNIFICANT,
-            up: 2,
-            down: 1,
+            ..Layout::FREEBSD.link_data
         },
+        ..Layout::FREEBSD
     };
 
     /// Messages of OpenBSD on 64-bit architectures.
@@ -228,16 +219,10 @@ impl Layout {
             down: 2,
         },
     };
-
-    /// Messages of OpenBSD on i386.
-    pub const OPENBSD_I386: Layout = Layout {
-        alignment: 4,
-        ..Layout::OPENBSD
-    };
 }
 
-/// Offsets of the fields that most messages of FreeBSD share. The length differs.
-const FREEBSD_HEADER: Header = Header {
+/// Offsets of the fields that most messages of FreeBSD and NetBSD share. The length differs.
+const SHORT_HEADER: Header = Header {
     len: Length::Fixed(16),
     addresses: 4,
     flags: 8,

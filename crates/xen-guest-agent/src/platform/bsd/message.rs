@@ -78,8 +78,10 @@ impl<'a> Message<'a> {
         let types = &layout.types;
         let with_header = |kind, header: Header| {
             let header_len = length(bytes, header.len)?;
-            let last = header.index.max(header.flags.max(header.addresses) + 2) + 2;
-            if header_len > bytes.len() || header_len < last {
+            let end = (header.flags + 4)
+                .max(header.addresses + 4)
+                .max(header.index + 2);
+            if header_len > bytes.len() || header_len < end {
                 return None;
             }
             Some(Message {

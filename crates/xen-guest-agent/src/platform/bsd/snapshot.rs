@@ -42,7 +42,7 @@ impl AddressFlags {
 pub enum Role {
     /// A device of the host or of the hardware.
     Device(Device),
-    /// A VIF whose number the kernel does not tell yet, because the driver is about to register it.
+    /// A VIF whose number the kernel has not published yet, because the driver is about to register it.
     UnknownVif,
     /// A bridge or a lagg with the names of its members.
     Master(Vec<OsString>),
@@ -76,7 +76,8 @@ pub struct Snapshot {
     /// Whether nothing is expected to change without a message: no address on an interface that is
     /// up is tentative, and each VIF has a number.
     pub is_settled: bool,
-    /// First error. What it hides is missing in the interfaces or not usable.
+    /// First error. An interface whose role is unknown counts as virtual, and an address whose
+    /// flags are unknown is not usable.
     pub error: Option<io::Error>,
 }
 

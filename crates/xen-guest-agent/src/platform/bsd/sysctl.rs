@@ -32,8 +32,9 @@ pub fn vif_number(xenstore_path: &[u8]) -> Option<u32> {
         .ok()
 }
 
-/// Returns the size of memory and how much of it is available: what is free, what holds data that
-/// is also on disk, and what ZFS's cache, the ARC, can give back.
+/// Returns the size of memory and how much of it is available: free, inactive and laundry pages, and
+/// the part of ZFS's cache, the ARC, above its minimum. The kernel must write some of these pages
+/// first.
 ///
 /// `read` returns the value of a name, or `None` if the kernel does not know the name.
 ///

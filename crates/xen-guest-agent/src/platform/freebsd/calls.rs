@@ -6,7 +6,7 @@
 //! states, so each number is computed from the type of its argument.
 #![allow(
     unsafe_code,
-    reason = "rustix and nix lack these calls, and other crates have unsuitable licences or types"
+    reason = "rustix and nix lack these calls, and the crate `sysctl` cannot read the list of interfaces"
 )]
 
 use std::ffi::{CStr, OsStr, c_int, c_ulong, c_void};

@@ -127,7 +127,7 @@ fn states_of_addresses_follow_their_flags() {
     assert_eq!(count, 169);
 }
 
-/// The end of duplicate address detection is silent on FreeBSD, but one of the looks finds it.
+/// The end of duplicate address detection is silent on FreeBSD, but one of the polls finds it.
 #[test]
 fn address_becomes_usable_without_a_message() {
     let all = observations(FREEBSD_12);
@@ -138,7 +138,7 @@ fn address_becomes_usable_without_a_message() {
     };
 
     let mut recheck = Recheck::default();
-    let mut look = |observation: &Observation, is_reported, now| {
+    let mut poll = |observation: &Observation, is_reported, now| {
         let snapshot = snapshot_at(observation);
         recheck.on_snapshot(snapshot.is_settled, is_reported, now);
         let interface = snapshot.interfaces.values().next().unwrap();
@@ -146,13 +146,13 @@ fn address_becomes_usable_without_a_message() {
     };
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     let at_once = of_first("at once after add");
-    assert_eq!(look(at_once, true, Duration::ZERO), (false, seconds(1)));
+    assert_eq!(poll(at_once, true, Duration::ZERO), (false, seconds(1)));
     assert_eq!(
-        look(of_first("250ms later"), false, Duration::from_secs(1)),
+        poll(of_first("250ms later"), false, Duration::from_secs(1)),
         (false, seconds(2))
     );
     assert_eq!(
-        look(of_first("3 s later"), false, Duration::from_secs(2)),
+        poll(of_first("3 s later"), false, Duration::from_secs(2)),
         (true, None)
     );
 }
@@ -246,7 +246,7 @@ fn vif_keeps_its_number_after_a_rename() {
 }
 
 #[test]
-fn vif_without_a_number_is_looked_at_again() {
+fn vif_without_a_number_is_polled_again() {
     let links = Capture::read(FREEBSD_12).list("NET_RT_IFLISTL at boot, nothing configured");
     let mut details = Known {
         roles: [("vtnet0", Role::UnknownVif)].into(),

@@ -156,7 +156,7 @@ fn unreported(capture: &Capture) -> (usize, BTreeSet<String>) {
     (steps, unreported)
 }
 
-/// Returns the indices in the events that make the agent look.
+/// Returns the indices in the events that make the agent read the interfaces.
 fn reported(records: &[Record], context: &str) -> BTreeSet<u32> {
     let events = records
         .iter()

@@ -10,14 +10,13 @@ use super::super::message::Message;
 use super::super::{stacking, sysctl};
 use super::capture::{Capture, Record, shown};
 
-const LAYOUTS: [Layout; 7] = [
+const LAYOUTS: [Layout; 6] = [
     Layout::FREEBSD,
     Layout::FREEBSD_LIST,
     Layout::FREEBSD_I386,
     Layout::FREEBSD_I386_LIST,
     Layout::NETBSD,
     Layout::OPENBSD,
-    Layout::OPENBSD_I386,
 ];
 
 #[test]

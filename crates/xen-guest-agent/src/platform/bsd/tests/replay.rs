@@ -46,9 +46,9 @@ impl<'a> History<'a> {
 /// have it at the end. Returns the numbers of messages and of lists that the monitor read.
 fn replay(history: &History<'_>) -> (usize, usize) {
     let current: RefCell<Vec<Link>> = RefCell::default();
-    let looks = Cell::new(0);
+    let snapshots = Cell::new(0);
     let read = || {
-        looks.set(looks.get() + 1);
+        snapshots.set(snapshots.get() + 1);
         Ok(Snapshot::new(
             current.borrow().clone(),
             &mut Known::default(),
@@ -73,7 +73,7 @@ fn replay(history: &History<'_>) -> (usize, usize) {
         let expected = Snapshot::new(list.links.clone(), &mut Known::default());
         assert_eq!(interfaces, expected.interfaces, "{}", list.label);
     }
-    (messages, looks.get())
+    (messages, snapshots.get())
 }
 
 #[test]
@@ -96,9 +96,9 @@ fn monitor_has_each_list_after_the_messages_before_it() {
 fn many_messages_make_one_snapshot() {
     let capture = Capture::read(FREEBSD_12);
     let history = History::read(capture, "main");
-    let looks = Cell::new(0);
+    let snapshots = Cell::new(0);
     let read = || {
-        looks.set(looks.get() + 1);
+        snapshots.set(snapshots.get() + 1);
         Ok(Snapshot::default())
     };
     let (ours, kernel) = UnixDatagram::pair().unwrap();
@@ -112,5 +112,5 @@ fn many_messages_make_one_snapshot() {
     let sent = events.take_while(|event| kernel.send(&event.bytes).is_ok());
     assert!(sent.count() > 5);
     monitor.on_readable(&mut interfaces).unwrap();
-    assert_eq!(looks.get(), 2);
+    assert_eq!(snapshots.get(), 2);
 }
